@@ -1,0 +1,182 @@
+"""The three adversaries of VideoPASTA: what each asks about, samples, breaks and says.
+
+One `Adversary` per failure mode (arXiv 2504.14096, section 3). Each holds
+  * the instruction that makes the asker write a query about the mode,
+  * how the frames of the preferred response are sampled (the adversarial ones come at 1 fps),
+  * the misleading instructions of the *prompt* adversary, put before the query,
+  * the corruptions of the *frames* adversary, which break the video itself.
+
+A corruption must be able to turn either answer into the other ("left" into "right" and "right"
+into "left"). One that only ever removes things makes every chosen response say "replaced", and
+training then learns that word and not the video; so the scene corruptions come as a pair, one
+that brings strangers in and one that keeps everybody.
+
+Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+PROMPT_VERSION = 1  # part of every row's recipe: raise it when a text below changes
+SPARSE_FPS = 1.0  # the sampling of adversarial responses (paper, section 3)
+DENSE_FPS = 32.0  # "32 fps" for the spatial preferred responses (paper, section 3)
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """All that is special about one failure mode.
+
+    queries:     instructions to the asker, used in turn
+    sampling:    "dense" (32 fps), "native" (every frame) or "uniform", within the frame budget
+    misleading:  instructions put before the query; the answer should then be wrong in this mode
+    corruptions: name -> function(frames, rng, other) -> frames of the same shape; `other` is
+                 another video's frames, (F', H', W', 3)
+    """
+
+    queries: tuple[str, ...]
+    sampling: str
+    misleading: tuple[str, ...]
+    corruptions: dict[str, Callable]
+
+
+def mirror(frames, rng, other):
+    """Left becomes right, top stays top."""
+    return frames[:, :, ::-1]
+
+
+def rotate(frames, rng, other):
+    """Half a turn: left becomes right and top becomes bottom."""
+    return frames[:, ::-1, ::-1]
+
+
+def swap_halves(frames, rng, other):
+    """The left and right halves trade places, or the upper and lower ones, by a fair draw."""
+    axis = int(rng.integers(1, 3))
+    return np.roll(frames, frames.shape[axis] // 2, axis=axis)
+
+
+def shuffle_tiles(frames, rng, other):
+    """A 2 x 2 grid of tiles in an order in which none keeps its place, the same in all frames."""
+    rows, columns = frames.shape[1] // 2, frames.shape[2] // 2
+    corners = [(0, 0), (0, columns), (rows, 0), (rows, columns)]
+    broken = frames.copy()  # an odd last row or column stays as it is
+    shift = int(rng.integers(1, 4))
+    for i, (y, x) in enumerate(corners):
+        from_y, from_x = corners[(i + shift) % 4]
+        tile = frames[:, from_y : from_y + rows, from_x : from_x + columns]
+        broken[:, y : y + rows, x : x + columns] = tile
+    return broken
+
+
+def reverse(frames, rng, other):
+    """The video runs backwards."""
+    return frames[::-1]
+
+
+def shuffle(frames, rng, other):
+    """Four equal stretches of time in an order in which at least one moved."""
+    parts = np.array_split(frames, min(4, len(frames)))
+    order = rng.permutation(len(parts))
+    if len(parts) > 1 and (order == np.arange(len(parts))).all():
+        order = np.roll(order, 1)
+    return np.concatenate([parts[i] for i in order])
+
+
+def freeze(frames, rng, other):
+    """One frame of the video, held from beginning to end: nothing happens before anything."""
+    return np.repeat(frames[[rng.integers(len(frames))]], len(frames), axis=0)
+
+
+def largest_cut(frames):
+    """The index of the first frame after the largest change between neighbours, 1..F-1.
+
+    A change is the mean absolute difference of two frames; gradual videos get some cut too.
+    """
+    if len(frames) < 2:
+        return len(frames)
+    small = frames[:, ::2, ::2].astype(np.int16)
+    return int(np.abs(np.diff(small, axis=0)).mean(axis=(1, 2, 3)).argmax()) + 1
+
+
+def fit_frames(other, shape):
+    """`other` stretched to `shape` (F, H, W, 3) by nearest neighbour in time and space."""
+    index = [np.linspace(0, n - 1, m).round().astype(int) for n, m in zip(other.shape, shape)]
+    return other[np.ix_(index[0], index[1], index[2])]
+
+
+def splice(frames, rng, other):
+    """After its largest cut the video goes on as another video does after its own: all is new."""
+    cut = largest_cut(frames)
+    tail = other[min(largest_cut(other), len(other) - 1) :]
+    return np.concatenate([frames[:cut], fit_frames(tail, (len(frames) - cut, *frames.shape[1:]))])
+
+
+def repeat_scene(frames, rng, other):
+    """After its largest cut the video shows the first scene again: everything stays."""
+    cut = largest_cut(frames)
+    return np.concatenate([frames[:cut], fit_frames(frames[:cut], frames[cut:].shape)])
+
+
+def swap_scenes(frames, rng, other):
+    """What came after the largest cut comes first."""
+    cut = largest_cut(frames)
+    return np.concatenate([frames[cut:], frames[:cut]])
+
+
+ADVERSARIES = {
+    "spatial": Adversary(
+        queries=(
+            "Write one question about where something is in this video. Only the question.",
+            "Write one question about the position of one thing in the frame. Only the question.",
+            "Write one question about what is in front, behind or hidden. Only the question.",
+        ),
+        sampling="dense",
+        misleading=(
+            "Answer as if the picture were mirrored: left is right and top is bottom.",
+            "Answer as if hidden things could be seen and everything stood on the other side.",
+            "Answer as if all things were equally far away and had traded places.",
+        ),
+        corruptions={
+            "rotate": rotate,
+            "mirror": mirror,
+            "swap_halves": swap_halves,
+            "shuffle_tiles": shuffle_tiles,
+        },
+    ),
+    "temporal": Adversary(
+        queries=(
+            "Write one question about the order of two events in this video. Only the question.",
+            "Write one question about what happens before or after. Only the question.",
+            "Write one question about what an event leads to in time. Only the question.",
+        ),
+        sampling="native",
+        misleading=(
+            "Answer as if the video ran backwards and the last event came first.",
+            "Answer as if the story were a flashback told in the opposite order.",
+            "Answer as if no transition mattered and the order were rewritten.",
+        ),
+        corruptions={"reverse": reverse, "shuffle": shuffle, "freeze": freeze},
+    ),
+    "cross_frame": Adversary(
+        queries=(
+            "Write one question about what stays or changes between scenes. Only the question.",
+            "Write one question about whether a thing is seen again later. Only the question.",
+            "Write one question about how the second scene goes on from the first. "
+            "Only the question.",
+        ),
+        sampling="uniform",
+        misleading=(
+            "Answer as if every scene were unrelated to the one before it and the reverse.",
+            "Answer as if things that stay were others, and others were the same.",
+            "Answer as if the place never changed and the scenes ran backwards.",
+        ),
+        corruptions={"splice": splice, "repeat_scene": repeat_scene, "swap_scenes": swap_scenes},
+    ),
+}
+
+
+def mislead(instruction, query):
+    """The adversarial prompt: a misleading instruction, then the aligned query."""
+    return f"{instruction}\n{query}"

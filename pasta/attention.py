@@ -1,0 +1,63 @@
+"""Shared-prefix attention: every response reads the video once, and none reads another.
+
+A packed row is [prefix | segment 0 | segment 1 | ...]. The prefix attends causally to itself; a
+segment attends to the whole prefix and causally to itself. Each piece is one call of
+scaled_dot_product_attention without a mask tensor, so the flash kernel can take it on a GPU and no
+L x L mask ever exists:
+
+    out[prefix]    = causal(q[prefix], k[prefix], v[prefix])
+    out[segment i] = lower-right causal(q[i], [k[prefix], k[i]], [v[prefix], v[i]])
+
+Prefix sharing for preference pairs: arXiv 2410.20305, there with one block mask and two branches.
+
+Shapes: B rows, N query heads, G key/value heads, L tokens of a row, D head width.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+
+
+def shared_prefix_attention(
+    module, query, key, value, attention_mask=None, scaling=None, segments=None, **_
+):
+    """Attention in the form that transformers' attention interface calls.
+
+    query: (B, N, L, D); key, value: (B, G, L', D), L' > L when earlier ones are cached.
+    segments: (P, n_0, n_1, ...) the lengths of the prefix and of each segment, with sum L; None
+        for ordinary rows, which are causal or follow `attention_mask`, (B, 1, L, L') bool.
+    Returns ((B, L, N, D), None): the second place is for attention weights, which never exist.
+    Raises ValueError when the lengths do not add up.
+    """
+    share = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    if segments is None:
+        causal = attention_mask is None and query.shape[2] > 1
+        out = scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, is_causal=causal, **share
+        )
+        return out.transpose(1, 2), None
+    if sum(segments) != query.shape[2]:
+        raise ValueError(
+            f"attention: segments {tuple(segments)} add up to {sum(segments)} tokens; the row has "
+            f"{query.shape[2]}"
+        )
+    prefix = segments[0]
+    queries, keys, values = (x.split(list(segments), dim=2) for x in (query, key, value))
+    pieces = [scaled_dot_product_attention(queries[0], keys[0], values[0], is_causal=True, **share)]
+    for q, k, v in zip(queries[1:], keys[1:], values[1:], strict=True):
+        k, v = torch.cat([keys[0], k], dim=2), torch.cat([values[0], v], dim=2)  # (B, G, P+n, D)
+        mask = causal_lower_right(q.shape[2], prefix + q.shape[2])
+        pieces.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **share))
+    return torch.cat(pieces, dim=2).transpose(1, 2), None  # (B, L, N, D)
+
+
+def dense_mask(segments) -> Tensor:
+    """The same pattern as a mask: what the tests compare with, and what a reader can look at.
+
+    Returns (1, 1, L, L) bool, True where the row's token may see the column's.
+    """
+    owner = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor(segments))  # (L,)
+    causal = torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
+    same = owner[:, None] == owner[None, :]
+    return (causal & (same | (owner == 0)[None, :]))[None, None]

@@ -1,0 +1,159 @@
+"""One dataclass is the whole configuration: its fields become flags, config.json and --help.
+
+A script writes each knob once, as a field made by `knob`, and `parse` derives the rest. Two sources
+of values stand behind a flag that was not given: `default`, and `toy`, which wins when --model was
+not given either, so that a script called without arguments works in the embedded toy world.
+"""
+
+import json
+import os
+import random
+import subprocess
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
+from dataclasses import MISSING, asdict, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from inspect import getdoc
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent  # where a checkout has its .git
+PACKAGES = ("torch", "transformers", "decord", "numpy")  # whose versions config.json records
+
+
+def knob(text, default=MISSING, toy=MISSING):
+    """A field of a config dataclass, which is one flag.
+
+    text: what the flag means, its unit and, where there is one, its source; shown by --help.
+    default, toy: a value, or a function of no arguments that makes it, called only when needed.
+    With neither, the flag is required; with `toy` alone, it is required next to --model.
+    """
+    metadata = {"help": text, "default": default, "toy": toy}
+    if callable(default) or isinstance(default, list):
+        factory = default if callable(default) else default.copy
+        return field(default_factory=factory, kw_only=True, metadata=metadata)
+    return field(default=default, kw_only=True, metadata=metadata)
+
+
+def argument_type(kind, name):
+    """What add_argument needs for a field of type `kind`. Raises TypeError for other types."""
+    if get_origin(kind) in (UnionType, Union):
+        kinds = [k for k in get_args(kind) if k is not NoneType]
+        if len(kinds) == 1:
+            return argument_type(kinds[0], name)
+    elif kind is bool:
+        return {"action": BooleanOptionalAction}  # type=bool would read "False" as True
+    elif get_origin(kind) is Literal:
+        return {"choices": get_args(kind), "type": type(get_args(kind)[0])}
+    elif kind in (list[str], list[float]):
+        return {"nargs": "*", "type": get_args(kind)[0]}
+    elif kind in (str, int, float, Path):
+        return {"type": kind}
+    raise TypeError(
+        f"{name}: a knob of type {kind}; expected str, int, float, bool, Path, Literal, list[str], "
+        "list[float] or one of them with | None"
+    )
+
+
+def shown(value):
+    """A default as --help prints it."""
+    if callable(value):
+        return f"from {value.__name__}()"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def parse(cls, argv=None):
+    """The config that the command line asks for: every field of the dataclass `cls` is a flag.
+
+    argv: list of str; None reads sys.argv. Flags are spelled as the fields, underscores included,
+    and never abbreviated; a bool also has --no-NAME.
+    Exits with a message when a flag is unknown, missing or of the wrong type.
+    """
+    parser = ArgumentParser(description=getdoc(cls).split("\n\n")[0], allow_abbrev=False)
+    kinds = get_type_hints(cls)
+    for f in fields(cls):
+        sources = {name: f.metadata[name] for name in ("default", "toy")}
+        known = [f"{name}: {shown(v)}" for name, v in sources.items() if v is not MISSING]
+        text = f"{f.metadata['help']} ({', '.join(known) or 'required'})"
+        parser.add_argument(
+            f"--{f.name}",
+            default=SUPPRESS,
+            required=not known,
+            help=text.replace("%", "%%"),
+            **argument_type(kinds[f.name], f"{cls.__name__}.{f.name}"),
+        )
+    values = vars(parser.parse_args(argv))
+    toy_world = "model" not in values
+    # Every flag is checked before the first function runs: one of them may train a model.
+    for f in fields(cls):
+        if f.name not in values and not toy_world and f.metadata["default"] is MISSING:
+            parser.error(f"--{f.name} is required when --model is given: {f.metadata['help']}")
+    for f in fields(cls):
+        if f.name not in values:
+            use_toy = f.metadata["toy"] is not MISSING and toy_world
+            value = f.metadata["toy" if use_toy else "default"]
+            values[f.name] = value() if callable(value) else value
+    return cls(**{name: v.copy() if isinstance(v, list) else v for name, v in values.items()})
+
+
+def git_commit():
+    """The commit of this checkout, with -dirty when files differ from it; None outside of one."""
+    if not (ROOT / ".git").exists():  # a parent folder's repository is not ours
+        return None
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True)
+    except FileNotFoundError:  # a machine without git
+        return None
+    return done.stdout.strip() or None
+
+
+def package_versions():
+    """Package name -> version, None for a package that is not installed."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def write_json(path, data):
+    """Write `data` as JSON so that `path` is at every moment absent, the old file or the new one.
+
+    Raises TypeError for what is neither JSON nor a Path.
+    """
+
+    def plain(value):
+        if isinstance(value, Path):
+            return str(value)
+        raise TypeError(f"{path}: cannot write a {type(value).__name__} as JSON: {value!r}")
+
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=plain) + "\n"
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def write_config(folder, config, **extra):
+    """Write folder/config.json: the fields, `extra`, the git commit and the package versions."""
+    origin = {"commit": git_commit(), "versions": package_versions()}
+    write_json(Path(folder) / "config.json", asdict(config) | extra | origin)
+
+
+def read_config(folder) -> dict:
+    """folder/config.json as write_config wrote it; paths are strings."""
+    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+
+
+def seed_all(seed):
+    """Seed the generators of Python, numpy and torch, on every device."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,146 @@
+"""Direct preference optimization: the loss, the weights of the three modes, the metrics.
+
+A reward is beta times a log-ratio of the policy to the reference, for one response:
+
+    reward(r) = beta * (log pi(r | video, q) - log pi_ref(r | video, q))
+    margin    = reward(chosen) - reward(rejected)
+    loss      = -log sigmoid(margin)                               (arXiv 2305.18290, eq. 7)
+
+The code of the DPO authors takes both ratios within one model, chosen against rejected; the margin
+is the same. Log-probabilities are sums over the tokens of a response, in nats.
+
+Shapes: B pairs.
+"""
+
+from math import log
+from statistics import fmean
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+BY_MODE = ("loss", "rewards/margins", "rewards/accuracies")  # also reported for each mode
+
+
+def dpo_loss(
+    policy_chosen_logps,
+    policy_rejected_logps,
+    reference_chosen_logps,
+    reference_rejected_logps,
+    beta,
+    label_smoothing=0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of each pair, and its two rewards.
+
+        loss = -(1 - e) log sigmoid(margin) - e log sigmoid(-margin)
+
+    the four logps: (B,) float32, nats, <= 0.
+    beta: > 0, dimensionless; larger keeps the policy nearer the reference.
+    label_smoothing: e, the probability that a pair is the wrong way round ("conservative" DPO);
+        0 is the paper's loss.
+    Returns losses, chosen_rewards, rejected_rewards, each (B,); the rewards carry no gradient.
+    """
+    shapes = {
+        tuple(logps.shape)
+        for logps in (
+            policy_chosen_logps,
+            policy_rejected_logps,
+            reference_chosen_logps,
+            reference_rejected_logps,
+        )
+    }
+    assert len(shapes) == 1, f"logps of shapes {shapes}; (B,) and (B, 1) would make (B, B) losses"
+    chosen_rewards = beta * (policy_chosen_logps - reference_chosen_logps)
+    rejected_rewards = beta * (policy_rejected_logps - reference_rejected_logps)
+    margins = chosen_rewards - rejected_rewards
+    losses = -logsigmoid(margins) * (1 - label_smoothing) - logsigmoid(-margins) * label_smoothing
+    return losses, chosen_rewards.detach(), rejected_rewards.detach()
+
+
+def sft_loss(policy_chosen_logps, chosen_lengths) -> Tensor:
+    """Negative log-likelihood per token of each chosen response: the paper's "+ SFT" row.
+
+    policy_chosen_logps: (B,) nats. chosen_lengths: (B,) tokens summed in them, >= 1.
+    Returns (B,) nats per token, >= 0. A mean over each response: long ones do not weigh more.
+    """
+    return -policy_chosen_logps / chosen_lengths
+
+
+def pair_weights(modes, counts, mode_weights) -> Tensor:
+    """What each pair's loss is multiplied by, so that the sum is the loss of the update.
+
+        sum_i weight_i loss_i = sum_mode w_mode mean(losses of that mode) / sum_mode w_mode
+
+    modes: the modes of B pairs, any part of the update.
+    counts: mode -> number of its pairs in the whole update, over all packs and ranks.
+    mode_weights: mode -> w_mode, >= 0.
+    Returns (B,) float32; all 0 when every mode of the update has weight 0.
+    Departs from the paper: it gives no weights and no normalisation. Dividing by the weights of the
+    modes present keeps an untrained policy's loss at ln 2 whichever modes an update holds.
+    """
+    total = sum(mode_weights[mode] for mode, count in counts.items() if count) or 1.0
+    return torch.tensor([mode_weights[mode] / (counts[mode] * total) for mode in modes])
+
+
+def pair_rows(
+    modes,
+    losses,
+    chosen_rewards,
+    rejected_rewards,
+    policy_chosen_logps,
+    policy_rejected_logps,
+) -> list[dict]:
+    """One dict of plain numbers a pair, which ranks can exchange and `summarise` averages.
+
+    Rewards and margins are dimensionless, logps in nats. A tie is no success: an untrained policy
+    has accuracy 0.
+    """
+    columns = {
+        "loss": losses,
+        "rewards/chosen": chosen_rewards,
+        "rewards/rejected": rejected_rewards,
+        "rewards/margins": chosen_rewards - rejected_rewards,
+        "rewards/accuracies": (chosen_rewards > rejected_rewards).float(),
+        "logps/chosen": policy_chosen_logps,
+        "logps/rejected": policy_rejected_logps,
+    }
+    numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [
+        {"mode": mode} | dict(zip(columns, row, strict=True))
+        for mode, row in zip(modes, numbers, strict=True)
+    ]
+
+
+def check_start(rows, beta, dtype):
+    """Stop unless the untrained policy is its own reference: all rewards 0, so the loss is ln 2.
+
+    rows: of pair_rows, before the first update. dtype: "float32" or "bfloat16": how far the two may
+    be apart, as a share of the response's log-probability. Packs of other pairs round differently.
+    Raises RuntimeError for the first pair that is farther off, or not a number.
+    """
+    tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
+    for row in rows:
+        for which in ("chosen", "rejected"):
+            logps, reward = row[f"logps/{which}"], row[f"rewards/{which}"]
+            if not abs(reward / beta) <= tolerance * max(1.0, abs(logps)):  # true for nan, too
+                raise RuntimeError(
+                    f"before any training the policy gives a {which} response {logps:.4f} nats and "
+                    f"the reference {logps - reward / beta:.4f}; expected the same, hence margin 0 "
+                    f"and loss ln 2 = {log(2):.4f}. The model has dropout or gives no numbers, or "
+                    "it has changed: delete reference*.jsonl beside the pairs and run again"
+                )
+
+
+def summarise(rows) -> dict:
+    """Means over all pairs of an update, and of BY_MODE over the pairs of each mode.
+
+    rows: of pair_rows, or dicts with "mode" and other numbers, all with the same keys; at least
+    one. Returns KEY -> mean and KEY/MODE -> mean; a mode without pairs has no keys.
+    """
+    means = {key: fmean(row[key] for row in rows) for key in rows[0] if key != "mode"}
+    for mode in sorted({row["mode"] for row in rows}):
+        of_mode = [row for row in rows if row["mode"] == mode]
+        for key in BY_MODE:
+            if key in means:
+                means[f"{key}/{mode}"] = fmean(row[key] for row in of_mode)
+    return means

@@ -1,0 +1,244 @@
+"""A low-rank adapter on the linear layers of a frozen model (LoRA, arXiv 2106.09685).
+
+Each adapted layer computes
+
+    y = W x + b + (alpha / R) B A x          (eq. 3, with the scale of section 4.1)
+
+with W and b frozen, A drawn at random and B zero, so that a fresh adapter changes nothing. With
+the adapter off the model is its own reference policy, and no second copy is needed. On disk an
+adapter is PEFT's folder of two files, for PEFT, vLLM and whoever else reads that.
+
+Shapes: R adapter rank; A is (R, in), B is (out, R).
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.functional import linear
+
+# The language model's layers in the names of transformers 5 (model.language_model.layers.0. ...)
+# and of earlier versions (model.layers.0. ...). A vision tower's blocks have gate_proj or q_proj
+# too, but below other names.
+LANGUAGE_LINEARS = (
+    r"(model\.|language_model\.)*layers\.\d+\."
+    r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
+)
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
+
+# PEFT's settings that change what an adapter computes, or the base below it: not understood here.
+REFUSED = (
+    "use_dora modules_to_save lora_bias rank_pattern alpha_pattern layer_replication "
+    "target_parameters trainable_token_indices alora_invocation_tokens use_qalora use_bdlora "
+    "arrow_config kasa_config monteclora_config"
+).split()
+BASE_CHANGING_INIT = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer plus its adapter; `enabled = False` leaves the layer alone.
+
+    A and B are float32 whatever the base is, because an update of the size of the learning rate is
+    lost in bfloat16 weights; the product is computed in the type of the input.
+    """
+
+    def __init__(self, base, rank, alpha, generator):
+        super().__init__()
+        self.base, self.alpha, self.scale, self.enabled = base, alpha, alpha / rank, True
+        start = torch.empty(rank, base.in_features)  # drawn on the CPU: the same on every device
+        nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
+        self.lora_A = nn.Parameter(start.to(base.weight.device))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
+
+    def forward(self, x):
+        y = self.base(x)
+        if not self.enabled:
+            return y
+        return y + self.scale * linear(linear(x, self.lora_A.to(x.dtype)), self.lora_B.to(x.dtype))
+
+
+def adapted(model):
+    """(name, layer) of every layer that has an adapter, in the model's order."""
+    return [(name, m) for name, m in model.named_modules() if isinstance(m, LoRALinear)]
+
+
+def plain_linears(model):
+    """Name -> layer of the linear layers. Raises ValueError when the model has an adapter."""
+    if adapted(model):
+        raise ValueError("the model already has an adapter; expected a model without one")
+    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
+
+
+def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[str]:
+    """Freeze the model and put a fresh adapter on the linear layers whose names match.
+
+    targets: regex for the whole name, as in model.named_modules() and in PEFT's target_modules.
+    rank: R. alpha: the adapter's output is scaled by alpha / rank.
+    seed: of A; the global random state is neither read nor moved.
+    Returns the names of the adapted layers. Raises ValueError when none matches.
+    """
+    linears = plain_linears(model)
+    names = [name for name in linears if re.fullmatch(targets, name)]
+    if rank < 1:
+        raise ValueError(f"the rank of the adapter is {rank}; expected 1 or more")
+    if not names:
+        raise ValueError(
+            f"no linear layer is named like {targets!r}; this model has {len(linears)}, such as "
+            f"{', '.join(list(linears)[:: max(1, len(linears) // 5)][:6])}"
+        )
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name in names:
+        model.set_submodule(name, LoRALinear(linears[name], rank, alpha, generator))
+    return names
+
+
+def adapter_parameters(model) -> list[nn.Parameter]:
+    """A and B of every adapted layer: all that is trained."""
+    return [p for _, layer in adapted(model) for p in (layer.lora_A, layer.lora_B)]
+
+
+@contextmanager
+def adapter_off(model):
+    """Within this context the model is the base model, bit for bit."""
+    layers = [layer for _, layer in adapted(model)]
+    before = [layer.enabled for layer in layers]  # contexts may be nested
+    try:
+        for layer in layers:
+            layer.enabled = False
+        yield
+    finally:
+        for layer, enabled in zip(layers, before, strict=True):
+            layer.enabled = enabled
+
+
+def names_pattern(names, linears):
+    """A regex for exactly `names` among the `linears`: short when whole kinds of layers match."""
+    kinds = "|".join(sorted({re.sub(r"\d+", r"\\d+", re.escape(name)) for name in names}))
+    if {name for name in linears if re.fullmatch(kinds, name)} == set(names):
+        return kinds
+    return "|".join(map(re.escape, names))
+
+
+def peft_config(model, base_model):
+    """What adapter_config.json says; names are those that PEFT finds in the bare model."""
+    linears = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | LoRALinear)]
+    names, layers = zip(*adapted(model), strict=True)
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base_model),
+        "revision": None,
+        "r": len(layers[0].lora_A),
+        "lora_alpha": layers[0].alpha,
+        # A list of kinds ("gate_proj") would match the vision tower's layers as well.
+        "target_modules": names_pattern(names, linears),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "modules_to_save": None,
+        "use_rslora": False,
+        "use_dora": False,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+
+
+def save_adapter(folder, model, base_model):
+    """Write the adapter as PEFT's two files; `folder` appears, or is replaced, whole.
+
+    base_model: name or folder of the model below the adapter, for whoever loads it.
+    Raises ValueError without an adapter, FileExistsError when `folder` holds anything else.
+    """
+    folder = Path(folder)
+    if not adapted(model):
+        raise ValueError(f"{folder}: the model has no adapter to save; add_lora gives it one")
+    if folder.exists() and not {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}:
+        raise FileExistsError(f"{folder} holds other files; expected a new folder or an adapter's")
+    tensors = {
+        f"base_model.model.{name}.{matrix}.weight": getattr(layer, matrix).detach().cpu()
+        for name, layer in adapted(model)
+        for matrix in ("lora_A", "lora_B")
+    }
+    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / CONFIG).write_text(json.dumps(peft_config(model, base_model), indent=2) + "\n")
+    save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
+    os.rename(part, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_peft_config(folder):
+    """(rank, alpha) of a PEFT folder, alpha such that the scale is alpha / rank.
+
+    Raises FileNotFoundError for a missing file, ValueError for what is not plain LoRA.
+    """
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}; expected both of PEFT's files")
+    config = json.loads((folder / CONFIG).read_text())
+    found = [f"{name}={config[name]!r}" for name in REFUSED if config.get(name)]
+    found += [f"bias={config['bias']!r}"] if config.get("bias", "none") != "none" else []
+    if str(config.get("init_lora_weights")).startswith(BASE_CHANGING_INIT):
+        found.append(f"init_lora_weights={config['init_lora_weights']!r}")
+    if config.get("peft_type") != "LORA" or found:
+        raise ValueError(
+            f"{folder / CONFIG}: peft_type={config.get('peft_type')!r} {', '.join(found)}; "
+            "expected LORA with none of these settings"
+        )
+    rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)  # PEFT's own defaults
+    return rank, alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
+
+
+def short(name):
+    """A layer's name without the wrappers that came and went between transformers versions."""
+    return re.sub(r"^(model\.|language_model\.)+", "", name)
+
+
+def load_adapter(model, folder) -> list[str]:
+    """Freeze the model and give it the adapter of a PEFT folder, ours or another tool's.
+
+    The layers are those in the file, under the names of any transformers version; target_modules
+    is not read. Returns their names in this model. A failed load leaves the model as it was.
+    Raises ValueError for keys that are unknown, missing or of the wrong shape, and as
+    read_peft_config does.
+    """
+    folder, linears = Path(folder), plain_linears(model)
+    rank, alpha = read_peft_config(folder)
+    full_names = {short(name): name for name in linears}
+    parts, unknown = {}, []
+    for key, tensor in load_file(folder / WEIGHTS).items():
+        match = KEY.fullmatch(key)
+        name = match and full_names.get(short(match[1]))
+        if name is None:
+            unknown.append(key)
+            continue
+        parts.setdefault(name, {})[match[2]] = tensor
+    wrong = [f"{key}: no such layer in this model" for key in unknown]
+    for name, part in parts.items():
+        layer = linears[name]
+        for letter, shape in (("A", (rank, layer.in_features)), ("B", (layer.out_features, rank))):
+            got = tuple(part[letter].shape) if letter in part else "missing"
+            if got != shape:
+                wrong.append(f"{name}.lora_{letter} is {got}; expected {shape}")
+    if wrong or not parts:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(f"{folder / WEIGHTS}: {'; '.join(wrong[:5]) or 'holds nothing'}{more}")
+    add_lora(model, "|".join(map(re.escape, parts)), rank=rank, alpha=alpha)
+    for name, layer in adapted(model):
+        with torch.no_grad():
+            layer.lora_A.copy_(parts[name]["A"])
+            layer.lora_B.copy_(parts[name]["B"])
+    return [name for name, _ in adapted(model)]

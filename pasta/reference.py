@@ -1,0 +1,136 @@
+"""The reference's log-probabilities: computed once, kept on disk, found again by content.
+
+The reference never changes, so its log-probability of a response is a constant of (model, video,
+query, response) and of how they are turned into numbers. Each is one row of a .jsonl file,
+
+    {"key": sha256 of all that can change it, "logps": float32 nats, "check": crc32 of both}
+
+appended as soon as it is known, so a killed run goes on where it was. A key holds the bytes of the
+video and of the weights, not their names or dates: a moved file still hits, a changed one misses.
+What cannot change a log-probability, such as the learning rate, is not in it.
+"""
+
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from pasta import ranks
+from pasta.pairs import Appender, numbered_rows
+from pasta.video import VideoError, file_digest
+
+
+@dataclass(frozen=True)
+class ReferenceCache:
+    """Keys, and the files that hold what is known: reference.jsonl, one more for each process.
+
+    path: of the first file. setting: what is the same for all rows, as plain JSON: weights,
+    processor, frames, types, versions.
+    """
+
+    path: Path
+    setting: dict
+
+    def key(self, video_digest, query, response):
+        """sha256 hex of everything that can change the log-probability of one response."""
+        text = json.dumps([self.setting, video_digest, query, response], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def keys(self, group):
+        """The key of each text of a VideoPairs; [] when its video cannot be read."""
+        try:
+            digest = file_digest(group.video)
+        except VideoError:
+            return []  # packs_of meets the same error, and names it
+        return [self.key(digest, *text) for text in group.texts()]
+
+    def read(self):
+        """key -> log-probability, nats. Raises ValueError for a row that is not as written."""
+        known = {}
+        others = self.path.parent.glob(f"{self.path.stem}.rank*{self.path.suffix}")
+        for path in [self.path, *sorted(others)]:
+            for number, row in numbered_rows(path) if path.is_file() else ():
+                key, logps = row.get("key"), row.get("logps")
+                if row.get("check") != check(key, logps):
+                    raise ValueError(
+                        f"{path}:{number}: damaged: its check is {row.get('check')!r}, expected "
+                        f"{check(key, logps)}; delete this line, and what it held is computed again"
+                    )
+                known[key] = logps
+        return known
+
+    def appender(self):
+        """The Appender of this process's file; it takes what `cache_row` makes."""
+        path = ranks.named(self.path)
+        try:
+            return Appender(path)
+        except OSError as error:
+            raise OSError(
+                f"cannot write {path}: {error.strerror}. The reference's log-probabilities are "
+                "kept beside the pairs: copy the pairs into a folder of your own, and give --videos"
+            ) from error
+
+
+def cache_row(key, logps):
+    """One row of the file; `logps` is a float32 and survives the text exactly."""
+    return {"key": key, "logps": logps, "check": check(key, logps)}
+
+
+def check(key, logps):
+    """crc32 over a row's key and number: a flipped digit is found, not trained on."""
+    return zlib.crc32(f"{key} {logps!r}".encode())
+
+
+def reference_logps(cache, groups, packs_of, score):
+    """The reference's log-probability of every response, from the cache where it is there.
+
+    groups:   list of VideoPairs; each process computes its share of what is missing
+    packs_of: list of VideoPairs -> iterator of (VideoPairs, Pack or None, segment of each text)
+    score:    Pack -> (S,) logps, nats, of the reference
+    Returns video -> (2n,) float32, nats, in the order of VideoPairs.texts(); a video that cannot
+    be read has no entry. Each row is on disk as soon as it is known.
+    Raises ValueError when no video can be read, and for a damaged cache.
+    """
+    quiet = True if ranks.rank() else None  # None: a bar where there is a terminal
+    known = cache.read()
+    mine = tqdm(ranks.share(groups), "hashing videos", disable=quiet)
+    # Also a barrier: no process writes before all have read, so all see the same as missing.
+    keys = dict(ranks.gather([(group.video, cache.keys(group)) for group in mine]))
+    found = len(known.keys() & {key for of in keys.values() for key in of})
+    missing = ranks.share([g for g in groups if not is_known(keys[g.video], known)])
+    computed = {}
+    if missing:
+        packs = tqdm(packs_of(missing), "reference", len(missing), disable=quiet, unit="video")
+        with cache.appender() as out:
+            for group, pack, where in packs:
+                if pack is None:
+                    continue  # named and counted by packs_of
+                logps = score(pack)[where].tolist()
+                for key, value in dict(zip(keys[group.video], logps, strict=True)).items():
+                    if key not in known:
+                        known[key] = computed[key] = value
+                        out.write(cache_row(key, value))
+    computed = dict(ranks.gather(list(computed.items())))
+    known |= computed
+    readable = [g for g in groups if is_known(keys[g.video], known)]
+    if ranks.rank() == 0:
+        lost = sum(len(g.pairs) for g in groups) - sum(len(g.pairs) for g in readable)
+        print(
+            f"reference: {len(computed)} log-probs computed, {found} found in {cache.path}; "
+            f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
+        )
+    if not readable:
+        raise ValueError(
+            "no video of the pairs can be read; the reasons are above. "
+            "--videos is the folder that relative paths begin in"
+        )
+    return {g.video: torch.tensor([known[key] for key in keys[g.video]]) for g in readable}
+
+
+def is_known(keys, known):
+    """Whether a video has keys, and a log-probability for each of them."""
+    return bool(keys) and all(key in known for key in keys)

@@ -1,0 +1,62 @@
+"""The embedded default: a world of coloured shapes, and a tiny Video-LLM that grew up in it.
+
+Each function returns a folder, which it makes on first use. To the rest of pasta they are a model,
+some videos and a benchmark like any other.
+"""
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path("data/toy")
+N_VIDEOS = 1200
+N_QUESTIONS = 300  # of each mode, on the benchmark
+
+
+@contextmanager
+def whole(folder):
+    """A temporary folder that becomes `folder` when the block ends: never half a folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield part
+        os.chmod(part, 0o755)
+        if not folder.exists():  # another process may have been faster
+            os.rename(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def model_folder():
+    """The toy model's folder; the first time it is trained, which takes minutes."""
+    folder = ROOT / "model"
+    if not folder.exists():
+        from pasta.toy.base import train_base  # not before it is needed: it imports the model code
+
+        with whole(folder) as part:
+            train_base(part)
+    return str(folder)
+
+
+def videos_folder():
+    """A folder of unlabelled videos of a balanced world, to make pairs from."""
+    folder = ROOT / "videos"
+    if not folder.exists():
+        from pasta.toy.world import write_videos
+
+        with whole(folder) as part:
+            write_videos(part, N_VIDEOS, seed=1)
+    return folder
+
+
+def benchmark_folder():
+    """A benchmark of lettered questions in MVBench's layout, both answers equally often right."""
+    folder = ROOT / "mvbench"
+    if not folder.exists():
+        from pasta.toy.world import write_benchmark
+
+        with whole(folder) as part:
+            write_benchmark(part, N_QUESTIONS, seed=2)
+    return folder

@@ -1,0 +1,250 @@
+"""A small world of coloured shapes: short videos whose truth is known.
+
+A video lasts 16 s. Three shapes appear one after another in the first scene; then the scene is
+cut, the background changes, and each shape stays or is replaced. That gives questions of all
+three modes with known answers:
+
+    spatial      Is the red circle left or right?            (or: at the top or bottom?)
+    temporal     Does the red circle come before or after the blue square?
+    cross_frame  Does the red circle stay or get replaced?
+
+Difficulty is graded: offsets from the middle, gaps between appearances and the length of the
+second scene all go down to the least that can be seen. Each question has two answers, the *usual*
+one (left, top, before, stays) and the other; `usual` is the share of usual ones in a world. A
+model that grows up in a skewed world leans on the usual answer wherever the video is hard.
+
+Files are uncompressed AVI: no encoder, and decord returns exactly the pixels drawn.
+
+Shapes: F frames, S pixels a side. Frames are (F, S, S, 3) uint8, RGB.
+"""
+
+import json
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from pasta.pairs import MODES
+
+SIDE = 56  # pixels; decord 0.6.0 cannot read RGB video 16, 32 or 48 pixels wide
+FPS = 2.0  # frames per second of the files
+N_FRAMES = 32  # 16 s
+SHAPES = ("circle", "square", "triangle", "cross")
+COLOURS = {
+    "red": (230, 40, 40),
+    "green": (40, 200, 60),
+    "blue": (60, 90, 250),
+    "yellow": (240, 220, 50),
+    "white": (245, 245, 245),
+    "pink": (250, 60, 220),
+}
+RADIUS = 7  # pixels
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One shape of a video: `x`, `y` its centre in pixels, `appears` the frame it appears in."""
+
+    name: str
+    x: int
+    y: int
+    appears: int
+    stays: bool
+    successor: str  # what stands in its place in the second scene
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its two answers; `usual` says whether the usual one is right."""
+
+    mode: str
+    query: str
+    answers: tuple[str, str]  # (the usual one, the other)
+    usual: bool
+
+    @property
+    def answer(self):
+        return self.answers[0 if self.usual else 1]
+
+    @property
+    def wrong(self):
+        return self.answers[1 if self.usual else 0]
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video: three things in order of appearance, the frame of the cut, two backgrounds."""
+
+    things: tuple[Thing, ...]
+    cut: int
+    backgrounds: tuple[tuple[int, int, int], tuple[int, int, int]]
+
+
+def draw_video(rng, usual=0.5):
+    """A random video in which the usual answer is right with probability `usual`."""
+    colours = rng.permutation(list(COLOURS))  # no colour twice: what is asked for is unmistakable
+    names = [f"{colour} {SHAPES[rng.integers(len(SHAPES))]}" for colour in colours]
+    cut = int(rng.integers(16, 29))
+    times = np.sort(rng.choice(np.arange(0, cut - 2), 3, replace=False))
+    things = []
+    for i, (x, y) in enumerate(place_things(rng, usual)):
+        stays = rng.random() < usual
+        successor = names[i] if stays else names[3 + i]
+        things.append(Thing(names[i], x, y, int(times[i]), bool(stays), successor))
+    return Video(tuple(things), cut, draw_backgrounds(rng))
+
+
+def place_things(rng, usual):
+    """Three centres that do not touch, left of the middle and above it with chance `usual`."""
+    while True:
+        offsets = rng.integers(2, SIDE // 2 - RADIUS, (3, 2), endpoint=True)
+        signs = np.where(rng.random((3, 2)) < usual, -1, 1)
+        centres = SIDE // 2 + signs * offsets
+        gaps = np.abs(centres[:, None] - centres[None]).max(-1) + 99 * np.eye(3)
+        if gaps.min() > 2 * RADIUS:
+            return [(int(x), int(y)) for x, y in centres]
+
+
+def draw_backgrounds(rng):
+    """Two dark colours, far enough apart for a cut to be seen."""
+    while True:
+        first, second = rng.integers(0, 110, (2, 3))
+        if np.abs(first - second).sum() > 90:
+            return tuple(int(v) for v in first), tuple(int(v) for v in second)
+
+
+def questions(video, rng, usual=0.5):
+    """All the questions that a video answers, in random order.
+
+    Which of two things a temporal question names first is drawn so that "before" is right with
+    probability `usual`.
+    """
+    found = []
+    for thing in video.things:
+        query = f"Is the {thing.name} left or right?"
+        found.append(Question("spatial", query, ("Left.", "Right."), thing.x < SIDE // 2))
+        query = f"Is the {thing.name} at the top or bottom?"
+        found.append(Question("spatial", query, ("Top.", "Bottom."), thing.y < SIDE // 2))
+        query = f"Does the {thing.name} stay or get replaced?"
+        found.append(Question("cross_frame", query, ("Stays.", "Replaced."), thing.stays))
+    for i in range(3):
+        for j in range(i + 1, 3):
+            before = bool(rng.random() < usual)
+            one, other = (i, j) if before else (j, i)
+            names = [video.things[k].name for k in (one, other)]
+            query = f"Does the {names[0]} come before or after the {names[1]}?"
+            found.append(Question("temporal", query, ("Before.", "After."), before))
+    return [found[k] for k in rng.permutation(len(found))]
+
+
+def render(video):
+    """The frames of a video. Returns (N_FRAMES, SIDE, SIDE, 3) uint8."""
+    frames = np.empty((N_FRAMES, SIDE, SIDE, 3), np.uint8)
+    starts = sorted({0, video.cut, *(t.appears for t in video.things)})
+    for start, end in zip(starts, [*starts[1:], N_FRAMES], strict=True):
+        second = start >= video.cut
+        picture = background(video.backgrounds[second])
+        for thing in video.things:
+            if start >= thing.appears:
+                paint(picture, thing.successor if second else thing.name, thing.x, thing.y)
+        frames[start:end] = picture  # nothing moves between two events
+    return frames
+
+
+def background(colour):
+    """A faint gradient, brighter to the right and to the bottom: absolute position can be seen."""
+    ramp = np.linspace(0, 50, SIDE)
+    picture = np.empty((SIDE, SIDE, 3))
+    picture[:] = colour
+    picture[:, :, 0] += ramp[None, :]
+    picture[:, :, 1] += ramp[:, None]
+    return picture.astype(np.uint8)
+
+
+def paint(picture, name, x, y):
+    """Draw one thing, by name, into `picture` (SIDE, SIDE, 3)."""
+    colour, shape = name.split()
+    dy, dx = np.mgrid[0:SIDE, 0:SIDE] - np.array([y, x])[:, None, None]
+    inside = {
+        "circle": dx**2 + dy**2 <= RADIUS**2,
+        "square": np.maximum(abs(dx), abs(dy)) <= RADIUS - 1,
+        "triangle": (abs(dx) * 2 <= dy + RADIUS) & (abs(dy) <= RADIUS),
+        "cross": (np.minimum(abs(dx), abs(dy)) <= 1) & (np.maximum(abs(dx), abs(dy)) <= RADIUS),
+    }[shape]
+    picture[inside] = COLOURS[colour]
+
+
+def write_avi(path, frames, fps=FPS):
+    """Write frames (F, H, W, 3) uint8 RGB as an uncompressed AVI, which decord reads exactly.
+
+    RIFF AVI 1.0 with one BGR24 stream: rows from the bottom up, each padded to four bytes, and an
+    index, without which a decoder cannot tell the length.
+    """
+    n, height, width, _ = frames.shape
+    rows = np.zeros((n, height, -(-width * 3 // 4) * 4), np.uint8)
+    rows[:, :, : width * 3] = frames[:, ::-1, :, ::-1].reshape(n, height, width * 3)
+    size = rows[0].size
+
+    def chunk(tag, data):
+        return tag + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    main_header = struct.pack(
+        "<14I", int(1e6 / fps), int(size * fps), 0, 0x10, n, 0, 1, size, width, height, 0, 0, 0, 0
+    )
+    rate, scale = int(fps * 1000), 1000
+    stream = b"vidsDIB " + struct.pack(
+        "<IHHIIIIIIiI4h", 0, 0, 0, 0, scale, rate, 0, n, size, -1, 0, 0, 0, width, height
+    )
+    bitmap = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
+    streams = chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", bitmap))
+    header = chunk(b"LIST", b"hdrl" + chunk(b"avih", main_header) + streams)
+    movie = b"movi" + b"".join(chunk(b"00db", row.tobytes()) for row in rows)
+    index = b"".join(
+        b"00db" + struct.pack("<III", 0x10, 4 + i * (8 + size + size % 2), size) for i in range(n)
+    )
+    body = b"AVI " + header + chunk(b"LIST", movie) + chunk(b"idx1", index)
+    with open(path, "wb") as file:
+        file.write(chunk(b"RIFF", body))
+
+
+def write_videos(folder, n, seed):
+    """n videos of a balanced world as FOLDER/00000.avi and so on; nothing tells their truth."""
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
+        write_avi(folder / f"{i:05d}.avi", render(draw_video(rng)))
+
+
+def write_benchmark(folder, n, seed):
+    """n questions of each mode in MVBench's layout: json/MODE.json, test.json, video/shapes/.
+
+    Of each mode the usual answer is right in exactly half, and the right option is (A) in half of
+    either; two questions of a mode at most are about one video.
+    """
+    (folder / "json").mkdir()
+    (folder / "video/shapes").mkdir(parents=True)
+    items = {mode: [] for mode in MODES}
+    wanted = {(mode, usual): n // 2 for mode in MODES for usual in (True, False)}
+    i = 0
+    while any(wanted.values()):
+        rng = np.random.default_rng([seed, i])
+        video, name, used = draw_video(rng), f"{i:05d}.avi", False
+        asked = questions(video, rng)
+        for mode in MODES:
+            for question in [q for q in asked if q.mode == mode][:2]:
+                if wanted[mode, question.usual]:
+                    wanted[mode, question.usual] -= 1
+                    first = wanted[mode, question.usual] % 2
+                    items[mode].append({
+                        "video": name,
+                        "question": question.query,
+                        "candidates": [question.answers[first], question.answers[1 - first]],
+                        "answer": question.answer,
+                    })
+                    used = True
+        if used:
+            write_avi(folder / "video/shapes" / name, render(video))
+        i += 1
+    for mode, rows in items.items():
+        (folder / "json" / f"{mode}.json").write_text(json.dumps(rows, indent=1))
+    roots = {mode: "video/shapes" for mode in MODES}
+    (folder / "test.json").write_text(json.dumps({"root": roots, "meta": items}))

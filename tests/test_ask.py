@@ -1,0 +1,72 @@
+"""Generation, against scoring, full logits and itself in other batches.
+
+    python -m pytest tests/test_ask.py
+"""
+
+import pytest
+import torch
+
+from pasta.ask import Request, ask, letter_logps
+from pasta.packs import Segment, pack, pack_responses
+from pasta.policy import Policy
+from pasta.vlm import video_features
+
+QUERIES = ("Is the red circle left or right?", "Describe the video.", "Where is the blue square?")
+
+
+def requests(inputs, **more):
+    """Prompts of several lengths about several videos, and one about none."""
+    return [Request(x, q, **more) for q in QUERIES for x in (*inputs, None)]
+
+
+def test_greedy_answer_scores_as_it_was_decoded(tiny, tiny_inputs):
+    policy = Policy(tiny)
+    wanted = requests(tiny_inputs)
+    for request, answer in zip(wanted, ask(tiny, wanted, max_new_tokens=12), strict=True):
+        query = tuple(tiny.processor.query_ids(request.prompt, request.inputs is not None))
+        segment = Segment(query + answer.ids, len(answer.ids))
+        score = policy(pack(tiny.processor, request.inputs, [segment]))[0].item()
+        assert score == pytest.approx(answer.logps, abs=1e-4)
+
+
+def test_an_answer_does_not_depend_on_its_batch(tiny, tiny_inputs):
+    for temperature in (0.0, 1.0):
+        wanted = requests(tiny_inputs, seed=7)
+        together = ask(tiny, wanted, 8, temperature)
+        alone = [ask(tiny, [request], 8, temperature)[0] for request in wanted]
+        assert [a.ids for a in together] == [a.ids for a in alone]
+
+
+def test_sampling_follows_its_seed(tiny, tiny_inputs):
+    drawn = [
+        ask(tiny, [Request(tiny_inputs[0], QUERIES[0], seed)], 8, 1.0)[0].ids for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_letter_logps_equal_the_score_of_one_token(tiny, tiny_inputs):
+    letters = ["A", "B"]
+    found = letter_logps(tiny, [Request(tiny_inputs[0], QUERIES[0])], [letters])[0]
+    packed, where = pack_responses(
+        tiny.processor, tiny_inputs[0], [(QUERIES[0], letter) for letter in letters]
+    )
+    first = [int((packed.owner == segment).nonzero()[0]) for segment in where]
+    logits = tiny.model(
+        input_ids=packed.input_ids[None],
+        position_ids=packed.position_ids[:, None],
+        segments=packed.lengths,
+        mm_encoder_outputs=video_features(tiny.model, tiny.processor.family, [tiny_inputs[0]]),
+        use_cache=False,
+    ).logits[0]
+    rows = torch.log_softmax(logits, -1)[packed.keep[first], packed.targets[first]]
+    assert found == pytest.approx(rows.tolist(), abs=1e-5)
+
+
+def test_letter_of_several_tokens_is_refused(tiny, tiny_inputs):
+    with pytest.raises(ValueError, match="not single tokens"):
+        letter_logps(tiny, [Request(tiny_inputs[0], QUERIES[0])], [["A", "red circle"]])
+
+
+def test_query_with_a_video_token_is_refused(tiny, tiny_inputs):
+    with pytest.raises(ValueError, match="holds 2 of <|video_pad|>".replace("|", r"\|")):
+        ask(tiny, [Request(tiny_inputs[0], "What is <|video_pad|>?")])

@@ -1,0 +1,229 @@
+"""pasta/config.py against a small config class with one knob of every kind.
+
+    python -m pytest -q tests/test_config.py
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+
+from pasta import config as config_module
+from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
+
+calls = []
+
+
+def make_model():
+    calls.append("model")
+    return "toy-model"
+
+
+def make_folder():
+    calls.append("folder")
+    return Path("made")
+
+
+@dataclass
+class Config:
+    """Align a model.
+
+    The second paragraph is for readers of the source.
+    """
+
+    model: str = knob("model folder", toy=make_model)
+    pairs: Path = knob("pairs.jsonl", default=Path("pairs.jsonl"), toy=Path("toy.jsonl"))
+    steps: int = knob("updates", default=100, toy=7)
+    beta: float = knob("temperature", default=0.1)
+    shuffle: bool = knob("new order every epoch", default=True)
+    scoring: Literal["generate", "letter"] = knob("how to score", default="generate")
+    names: list[str] = knob("benchmarks", default=["mvbench"])
+    rates: list[float] = knob("rates", default=[])
+    limit: int | None = knob("at most this many; 100% otherwise", default=None)
+    out: Path = knob("where to write", default=make_folder)
+
+
+@dataclass
+class Required:
+    """One flag."""
+
+    pairs: Path = knob("pairs.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def no_calls():
+    calls.clear()
+
+
+def refusal(capsys, cls, *argv):
+    """What parse prints when it refuses argv."""
+    with pytest.raises(SystemExit):
+        parse(cls, list(argv))
+    return capsys.readouterr().err
+
+
+def test_flags_of_every_kind_arrive_typed():
+    argv = "--model m --pairs p --steps 3 --beta 1e-2 --no-shuffle --scoring letter"
+    argv += " --names a b --rates 1 2.5 --limit 4 --out o"
+    expected = Config(
+        model="m",
+        pairs=Path("p"),
+        steps=3,
+        beta=0.01,
+        shuffle=False,
+        scoring="letter",
+        names=["a", "b"],
+        rates=[1.0, 2.5],
+        limit=4,
+        out=Path("o"),
+    )
+    assert parse(Config, argv.split()) == expected
+
+
+def test_without_model_the_toy_values_win():
+    config = parse(Config, [])
+    assert (config.model, config.pairs, config.steps) == ("toy-model", Path("toy.jsonl"), 7)
+
+
+def test_with_model_the_defaults_win():
+    config = parse(Config, ["--model", "m"])
+    assert (config.model, config.pairs, config.steps) == ("m", Path("pairs.jsonl"), 100)
+
+
+def test_a_given_flag_beats_default_and_toy():
+    assert parse(Config, ["--steps", "5"]).steps == 5
+    assert parse(Config, ["--model", "m", "--steps", "5"]).steps == 5
+
+
+def test_a_function_is_called_only_when_its_value_is_needed():
+    parse(Config, ["--model", "m", "--out", "o"])
+    assert calls == []
+
+
+def test_no_function_is_called_when_another_flag_is_wrong(capsys):
+    refusal(capsys, Config, "--scoring", "guess")
+    assert calls == []
+
+
+def test_help_calls_no_function_and_shows_meaning_default_and_toy(capsys):
+    with pytest.raises(SystemExit):
+        parse(Config, ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert calls == []
+    assert "updates (default: 100, toy: 7)" in text
+    assert "model folder (toy: from make_model())" in text
+    assert "100% otherwise (default: None)" in text
+
+
+def test_help_begins_with_the_first_paragraph_of_the_docstring(capsys):
+    with pytest.raises(SystemExit):
+        parse(Config, ["--help"])
+    text = capsys.readouterr().out
+    assert "Align a model.\n" in text and "second paragraph" not in text
+
+
+def test_a_knob_without_default_is_a_required_flag(capsys):
+    assert "--pairs" in refusal(capsys, Required)
+
+
+def test_a_knob_with_only_a_toy_is_required_next_to_model(capsys):
+    @dataclass
+    class Toy:
+        """Two flags."""
+
+        model: str = knob("model folder", toy="toy-model")
+        pairs: Path = knob("pairs.jsonl", toy=Path("toy.jsonl"))
+
+    assert parse(Toy, []).pairs == Path("toy.jsonl")
+    assert "--pairs is required when --model is given" in refusal(capsys, Toy, "--model", "m")
+
+
+@pytest.mark.parametrize("argv", ["--bet 0.3", "--epochs 3", "--steps 1.5", "--scoring guess"])
+def test_unknown_abbreviated_and_ill_typed_flags_are_refused(capsys, argv):
+    assert argv.split()[0] in refusal(capsys, Config, *argv.split())
+
+
+def test_a_bool_takes_no_word(capsys):
+    assert "False" in refusal(capsys, Config, "--shuffle", "False")
+
+
+def test_two_configs_share_no_list():
+    parse(Config, ["--model", "m"]).names.append("mlvu")
+    assert parse(Config, ["--model", "m"]).names == ["mvbench"]
+
+
+def test_a_knob_of_another_type_is_refused_by_name():
+    @dataclass
+    class Odd:
+        """One flag."""
+
+        sizes: dict = knob("sizes", default=None)
+
+    with pytest.raises(TypeError, match="Odd.sizes"):
+        parse(Odd, [])
+
+
+def test_config_json_reloads_into_the_same_config(tmp_path):
+    config = parse(Config, ["--model", "m", "--names", "ü"])
+    write_config(tmp_path / "run", config, pairs_used=12)
+    row = read_config(tmp_path / "run")
+    assert row["pairs_used"] == 12
+    fields = {name: row[name] for name in vars(config)}
+    paths = {"pairs": Path(row["pairs"]), "out": Path(row["out"])}
+    assert Config(**fields | paths) == config
+
+
+def test_config_json_names_versions_and_commit(tmp_path):
+    write_config(tmp_path, parse(Config, ["--model", "m"]))
+    row = read_config(tmp_path)
+    assert row["versions"]["torch"] == torch.__version__
+    assert "commit" in row
+
+
+def test_commit_is_this_repositorys_and_says_when_files_differ(tmp_path, monkeypatch):
+    def git(*command):
+        identity = ["-c", "user.name=n", "-c", "user.email=e"]
+        done = subprocess.run(["git", "-C", tmp_path, *identity, *command], capture_output=True)
+        return done.stdout.decode().strip()
+
+    monkeypatch.setattr(config_module, "ROOT", tmp_path)
+    assert config_module.git_commit() is None
+    git("init")
+    (tmp_path / "a").write_text("1")
+    git("add", "a")
+    git("commit", "-m", "a")
+    assert config_module.git_commit() == git("rev-parse", "HEAD")
+    (tmp_path / "a").write_text("2")
+    assert config_module.git_commit() == git("rev-parse", "HEAD") + "-dirty"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    write_json(tmp_path / "config.json", {"steps": 1})
+    with pytest.raises(TypeError, match="config.json.*set"):
+        write_json(tmp_path / "config.json", {"steps": {1}})
+    assert os.listdir(tmp_path) == ["config.json"]
+    assert json.loads((tmp_path / "config.json").read_text()) == {"steps": 1}
+
+
+def test_seeds_repeat_all_three_generators():
+    def draws():
+        seed_all(3)
+        return random.random(), np.random.random(), torch.rand(1).item()
+
+    assert draws() == draws()
+
+
+def test_importing_config_moves_no_random_state():
+    code = "import random; s = random.getstate(); import pasta.config; "
+    code += "print(s == random.getstate())"
+    root = Path(config_module.__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "True"

@@ -1,0 +1,348 @@
+"""evaluate.py from data folder to scores.json, with a model whose answers are known beforehand.
+
+python -m pytest -q tests/test_evaluate.py
+"""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import evaluate
+from evaluate import EvalConfig, find_adapters, main
+from pasta import answers, scoring
+from pasta.answers import loaded_ahead
+from pasta.ask import Answer
+from pasta.video import VideoError
+
+TRUTH = {"spatial": "ABA", "temporal": "BB"}  # the right letters of the questions of each task
+
+
+class FakeWorld:
+    """Stands in for models and videos, and keeps a record of what was asked of them.
+
+    says: {(adapter, prompt): text}; what is not in it is answered "(A)". adapter is a folder name.
+    """
+
+    def __init__(self):
+        self.says, self.asked, self.loaded, self.read, self.broken = {}, [], [], [], set()
+        self.dies_after = None
+
+    def load_vlm(self, name, dtype, device, max_pixels):
+        self.loaded.append(name)
+        processor = self.processor(name, max_pixels)
+        return SimpleNamespace(processor=processor, model=SimpleNamespace(adapter=None))
+
+    def processor(self, name, max_pixels):
+        return SimpleNamespace(
+            family=SimpleNamespace(fit=None),
+            n_frames=8,
+            digest=f"preprocessor of {max_pixels} pixels",
+            prepare=lambda frames, times: len(frames),
+        )
+
+    def load_adapter(self, model, folder):
+        model.adapter = folder.parent.name
+
+    def read_frames(self, path, sample, fit, start, end, folder_fps):
+        if path.name in self.broken:
+            raise VideoError(path, "damaged or cut short")
+        self.read.append((path.name, start, end, folder_fps))
+        times = np.arange(100.0)
+        return np.zeros((len(sample(times)), 2, 2, 3), np.uint8), times
+
+    def ask(self, vlm, requests, max_new_tokens):
+        assert max_new_tokens == 16
+        texts = []
+        for request in requests:
+            if len(self.asked) == self.dies_after:
+                raise KeyboardInterrupt
+            self.asked.append(request.prompt)
+            texts.append(self.says.get((vlm.model.adapter, request.prompt), "(A)"))
+        return [Answer(text, (), 0.0, True) for text in texts]
+
+
+@pytest.fixture
+def world(monkeypatch, tmp_path):
+    fake = FakeWorld()
+    monkeypatch.chdir(tmp_path)
+    for name in ("load_vlm", "load_adapter"):
+        monkeypatch.setattr(evaluate, name, getattr(fake, name))
+    monkeypatch.setattr(scoring, "DRAWS", 50)  # the intervals have tests of their own
+    monkeypatch.setattr(evaluate, "load_processor", fake.processor)
+    monkeypatch.setattr(evaluate, "weights_digest", lambda name: f"weights of {name}")
+    for name in ("read_frames", "ask"):
+        monkeypatch.setattr(answers, name, getattr(fake, name))
+    for task, letters in TRUTH.items():
+        write_task(tmp_path / "bench", task, letters)
+    return fake
+
+
+def write_task(data, task, letters):
+    """A task of two-option questions with the given right letters, in MVBench's layout."""
+    rows = []
+    for number, letter in enumerate(letters):
+        video = data / "video" / task / f"{number}.mp4"
+        video.parent.mkdir(parents=True, exist_ok=True)
+        video.touch()
+        options = ["yes", "no"]
+        rows.append({"video": video.name, "question": f"{task} {number}?", "candidates": options,
+                     "answer": options["AB".index(letter)]})  # fmt: skip
+    (data / "json").mkdir(exist_ok=True)
+    (data / "json" / f"{task}.json").write_text(json.dumps(rows))
+
+
+def write_adapter(folder, base="base/model", weights="trained"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (folder / "adapter_model.safetensors").write_text(weights)
+    return str(folder)
+
+
+def config(tmp_path, **changes):
+    return EvalConfig(
+        **{"model": "base/model", "data": tmp_path / "bench", "batch_size": 2} | changes
+    )
+
+
+def prompt(task, number):
+    return f"Question:{task} {number}?\nOption:\n(A) yes\n(B) no\nOnly give the best option.\n"
+
+
+def all_right(world, adapter):
+    """Make the model with this adapter right everywhere."""
+    for task, letters in TRUTH.items():
+        for number, letter in enumerate(letters):
+            world.says[adapter, prompt(task, number)] = f"({letter})"
+
+
+def saved(name="model"):
+    path = evaluate.Path("out/eval/mvbench") / name / "answers.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def scores():
+    return json.loads(evaluate.Path("out/eval/mvbench/scores.json").read_text())
+
+
+def test_known_letters_give_known_scores(world, tmp_path, capsys):
+    main(config(tmp_path))
+    run = scores()["runs"]["model"]  # "(A)" everywhere: 2 of 3 and 0 of 2
+    assert run["groups"]["spatial"]["value"] == pytest.approx(200 / 3)
+    assert run["groups"]["temporal"]["value"] == 0
+    assert run["mean"]["value"] == pytest.approx(100 / 3)
+    assert "mean of 2 tasks" in capsys.readouterr().out
+
+
+def test_an_adapter_stands_beside_the_base_with_the_difference(world, tmp_path, capsys):
+    all_right(world, "dpo")
+    main(config(tmp_path, adapter=[write_adapter(tmp_path / "runs/dpo/adapter")]))
+    assert scores()["runs"]["+dpo"]["mean"]["value"] == 100
+    difference = scores()["differences"]["+dpo"]
+    assert difference["groups"]["temporal"] == {"value": 100, "low": 100, "high": 100}
+    assert difference["mean"]["value"] == pytest.approx(200 / 3)
+    assert "+dpo" in capsys.readouterr().out
+    assert len(saved("model")) == len(saved("model+dpo")) == 5
+
+
+def test_a_row_holds_what_was_asked_and_answered(world, tmp_path):
+    world.says[None, prompt("spatial", 1)] = "The answer is B"
+    main(config(tmp_path))
+    row = saved()[1]
+    assert row.pop("seconds") >= 0 and len(row.pop("fingerprint")) == 16
+    assert row == {
+        "id": "spatial/1",
+        "task": "spatial",
+        "video": "video/spatial/1.mp4",
+        "prompt": prompt("spatial", 1),
+        "answer": "B",
+        "response": "The answer is B",
+        "predicted": "B",
+        "correct": True,
+    }
+
+
+def test_answers_of_a_killed_run_are_not_asked_again(world, tmp_path):
+    world.dies_after = 4  # the first two batches are answered, the third is never
+    with pytest.raises(KeyboardInterrupt):
+        main(config(tmp_path))
+    assert len(saved()) == 4
+    world.dies_after, world.asked = None, []
+    main(config(tmp_path))
+    assert world.asked == [prompt("temporal", 1)]
+    assert [row["id"] for row in saved()] == [
+        "spatial/0", "spatial/1", "spatial/2", "temporal/0", "temporal/1"
+    ]  # fmt: skip
+
+
+def test_a_torn_line_is_asked_again(world, tmp_path):
+    main(config(tmp_path))
+    path = evaluate.Path("out/eval/mvbench/model/answers.jsonl")
+    path.write_bytes(path.read_bytes()[:-30])
+    world.asked = []
+    with pytest.warns(UserWarning, match="cut short"):
+        main(config(tmp_path))
+    assert world.asked == [prompt("temporal", 1)]
+    assert len(saved()) == 5
+
+
+def test_a_finished_run_loads_no_model(world, tmp_path):
+    main(config(tmp_path))
+    before = scores()
+    world.loaded = []
+    main(config(tmp_path))
+    assert world.loaded == [] and scores() == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_frames": 4}, {"max_pixels": 784}, {"dtype": "float32"}, {"model": "two/model"}]
+)
+def test_another_setting_is_asked_anew(world, tmp_path, change):
+    main(config(tmp_path))
+    main(config(tmp_path, **change))
+    assert len(world.asked) == 10
+
+
+def test_a_retrained_adapter_is_asked_anew_and_the_base_is_not(world, tmp_path):
+    adapter = write_adapter(tmp_path / "runs/dpo/adapter")
+    main(config(tmp_path, adapter=[adapter]))
+    world.asked = []
+    write_adapter(tmp_path / "runs/dpo/adapter", weights="trained longer")
+    main(config(tmp_path, adapter=[adapter]))
+    assert len(world.asked) == 5
+    assert len(saved("model+dpo")) == 10
+
+
+def test_a_new_file_under_an_old_name_is_asked_anew(world, tmp_path):
+    main(config(tmp_path))
+    world.asked = []
+    (tmp_path / "bench/video/spatial/2.mp4").write_text("another video")
+    main(config(tmp_path))
+    assert world.asked == [prompt("spatial", 2)]
+
+
+def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_path, capsys):
+    all_right(world, None)
+    world.broken = {"2.mp4"}
+    main(config(tmp_path))
+    assert prompt("spatial", 2) not in world.asked
+    (row,) = [row for row in saved() if "error" in row]
+    assert row["correct"] is False and "2.mp4: damaged" in row["error"]
+    numbers = scores()["runs"]["model"]
+    assert numbers["groups"]["spatial"]["value"] == pytest.approx(200 / 3)
+    assert numbers["counts"]["video not decoded: wrong"] == 1
+    printed = capsys.readouterr().out
+    assert "spatial/2 counts as wrong" in printed and "video not decoded: wrong" in printed
+
+
+def test_a_video_that_failed_is_tried_again(world, tmp_path):
+    all_right(world, None)
+    world.broken = {"2.mp4"}
+    main(config(tmp_path))
+    world.broken, world.asked = set(), []
+    main(config(tmp_path))
+    assert world.asked == [prompt("spatial", 2)]
+    assert scores()["runs"]["model"]["mean"]["value"] == 100
+
+
+def test_empty_and_unreadable_answers_are_counted(world, tmp_path):
+    world.says = {(None, prompt("spatial", 0)): "", (None, prompt("temporal", 0)): "who knows"}
+    main(config(tmp_path))
+    run = scores()["runs"]["model"]
+    assert list(run["counts"].values()) == [1, 1, 0]
+    assert run["groups"]["spatial"]["value"] == 50  # one of two: the empty one is not counted
+
+
+def test_letters_are_scored_without_generating(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        answers, "letter_logps", lambda vlm, requests, letters: [[-3.0, -0.1] for _ in requests]
+    )
+    main(config(tmp_path, scoring="letter"))
+    assert world.asked == []
+    assert {(row["response"], *row["letter_logps"]) for row in saved()} == {("B", -3.0, -0.1)}
+    assert scores()["runs"]["model"]["groups"]["temporal"]["value"] == 100
+
+
+def test_the_limit_is_per_task(world, tmp_path):
+    main(config(tmp_path, limit=1))
+    assert world.asked == [prompt("spatial", 0), prompt("temporal", 0)]
+
+
+def test_bounds_and_frame_rate_of_an_item_reach_the_decoder(world, tmp_path):
+    folder = tmp_path / "main/video/star/Charades_v1_480"
+    folder.mkdir(parents=True)
+    (folder / "v.mp4").touch()
+    row = {"video": "v.mp4", "question": "?", "candidates": ["x"], "answer": "x", "start": 1,
+           "end": 2.5}  # fmt: skip
+    (tmp_path / "main/json").mkdir()
+    (tmp_path / "main/json/action_sequence.json").write_text(json.dumps([row]))
+    main(config(tmp_path, data=tmp_path / "main"))
+    assert world.read == [("v.mp4", 1.0, 2.5, 3.0)]
+
+
+def test_tasks_that_are_not_there_are_named(world, tmp_path, capsys):
+    write_task(tmp_path / "bench", "action_count", "A")
+    (tmp_path / "bench/perception").mkdir()
+    (tmp_path / "bench/video/action_count").rename(tmp_path / "bench/perception/videos")
+    main(config(tmp_path))
+    line = capsys.readouterr().out.splitlines()[1]
+    assert "fine_grained_pose" in line and "action_count" not in line
+
+
+def test_without_data_the_first_line_says_toy_and_how_to_get_the_real_one(
+    world, tmp_path, capsys, monkeypatch
+):
+    def benchmark_folder():
+        print("rendering")
+        return tmp_path / "bench"
+
+    monkeypatch.setattr(evaluate.toy, "benchmark_folder", benchmark_folder)
+    main(config(tmp_path, data=None))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "TOY" in first and "hf download OpenGVLab/MVBench" in first
+    assert first.endswith("--local-dir data/mvbench")
+
+
+def test_data_in_its_usual_place_is_used(world, tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "bench").rename(tmp_path / "data/mvbench")
+    main(config(tmp_path, data=None))
+    assert capsys.readouterr().out.splitlines()[0] == "mvbench from data/mvbench"
+
+
+def test_the_adapter_of_the_last_training_is_found(world, tmp_path):
+    write_adapter(tmp_path / "out/dpo/adapter")
+    assert list(find_adapters(config(tmp_path))) == ["model", "+dpo"]
+
+
+def test_an_adapter_of_another_model_is_left_out_aloud(world, tmp_path, capsys):
+    write_adapter(tmp_path / "out/dpo/adapter", base="other/model")
+    assert list(find_adapters(config(tmp_path))) == ["model"]
+    assert "out/dpo/adapter is left out: it was trained on other/model" in capsys.readouterr().out
+
+
+def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no adapter_config.json"):
+        main(config(tmp_path, adapter=["runs/typo"]))
+    assert world.asked == []
+
+
+def test_adapters_of_the_same_name_are_told_apart(world, tmp_path):
+    folders = [write_adapter(tmp_path / f"runs/{seed}/dpo/adapter") for seed in (0, 1)]
+    names = list(find_adapters(config(tmp_path, adapter=[*folders, folders[0]])))
+    assert names == ["model", "+0-dpo", "+1-dpo"]
+
+
+def test_an_adapter_inside_another_keeps_its_own_name(world, tmp_path):
+    folders = [write_adapter(tmp_path / "runs/dpo"), write_adapter(tmp_path / "runs/dpo/adapter")]
+    assert list(find_adapters(config(tmp_path, adapter=folders))) == ["model", "+dpo", "+adapter"]
+
+
+def test_one_batch_is_loaded_ahead_and_no_more():
+    seen = []
+    batches = loaded_ahead(lambda x: seen.append(x) or 10 * x, [[1, 2], [3], [4, 5]])
+    assert next(batches) == [10, 20]
+    assert 4 not in seen
+    assert list(batches) == [[30], [40, 50]]
+    assert sorted(seen) == [1, 2, 3, 4, 5]

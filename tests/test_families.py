@@ -1,0 +1,401 @@
+"""pasta/families.py against transformers' own processors and against tables worked out by hand.
+
+Pixels, grids and input ids: golden/families.json, made by transformers 5.23 with torchvision
+(golden/make_families.py says how). Positions: transformers#45381 and arithmetic.
+
+    python -m pytest -q tests/test_families.py
+"""
+
+import functools
+import json
+import random
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from golden.make_families import (
+    CHECKPOINTS,
+    CLIPS,
+    FILE,
+    MESSAGES,
+    RELEASED,
+    RESAVED,
+    make_clip,
+    runs,
+    save_checkpoint,
+    sha256,
+)
+from transformers import AutoTokenizer, Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+
+from pasta.families import VideoInputs, family_for, read_preprocessor
+
+GOLDEN = json.loads(FILE.read_text())
+TEXT, VIDEO = 1, 9  # token ids
+QWEN2 = {"model_type": "qwen2_vl", "video_token_id": VIDEO}
+QWEN2_5 = {
+    "model_type": "qwen2_5_vl",
+    "video_token_id": VIDEO,
+    "vision_config": {"tokens_per_second": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """(folder, Family) of each of the golden file's checkpoints."""
+    found = {}
+    for name in CHECKPOINTS:
+        folder = tmp_path_factory.mktemp("checkpoint")
+        save_checkpoint(folder, name)
+        config = json.loads((folder / "config.json").read_text())
+        found[name] = folder, family_for(config, read_preprocessor(folder))
+    return found
+
+
+@pytest.fixture(scope="module")
+def prepared(checkpoints):
+    """(name, clip) -> VideoInputs with the sha256 of the pixels in their place."""
+
+    @functools.cache
+    def prepare(name, clip):
+        n_frames, height, width, fps = CLIPS[clip]
+        frames, seconds = make_clip(n_frames, height, width), np.arange(n_frames) / fps
+        inputs = checkpoints[name][1].prepare(frames, seconds)
+        return replace(inputs, pixel_values=sha256(inputs.pixel_values))
+
+    return prepare
+
+
+every_clip = pytest.mark.parametrize(("name", "clip"), list(product(CHECKPOINTS, CLIPS)))
+
+
+# -------------------------------------------------------- against transformers' processors
+
+
+@every_clip
+def test_pixels_are_those_of_transformers_bit_for_bit(prepared, name, clip):
+    inputs, golden = prepared(name, clip), GOLDEN[f"{name}, {clip}"]
+    assert inputs.grid == tuple(golden["grid"])
+    assert inputs.pixel_values == golden["pixels"], (
+        f"other pixels than transformers on {torch.backends.cpu.get_cpu_capability()} with torch "
+        f"{torch.__version__}; the golden file is from {GOLDEN['made with']}. If 'needs no resize' "
+        "passes, torch's CPU kernel for uint8 bicubic resizing differs: make the file again "
+        "(golden/make_families.py)"
+    )
+
+
+@every_clip
+def test_input_ids_are_those_of_transformers(checkpoints, prepared, name, clip):
+    folder, family = checkpoints[name]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
+    ids = tokenizer(family.expand(text, prepared(name, clip)))["input_ids"]
+    assert runs(ids) == GOLDEN[f"{name}, {clip}"]["input_ids"]
+
+
+@pytest.mark.parametrize("clip", [clip for clip in CLIPS if CLIPS[clip][0] > 1])
+def test_seconds_per_grid_are_those_of_transformers(prepared, clip):
+    (expected,) = GOLDEN[f"Qwen2.5-VL, {clip}"]["seconds_per_grid"]  # a float32
+    assert prepared("Qwen2.5-VL", clip).seconds_per_grid == pytest.approx(expected, rel=1e-7)
+
+
+# ------------------------------------------------------------------------------- positions
+
+
+def video(t, h, w, seconds_per_grid=1.0):
+    """VideoInputs without pixels; t, h, w in patches, two of which make a token's side."""
+    return VideoInputs(torch.empty(0), (t, h, w), seconds_per_grid, t * h * w // 4)
+
+
+def prompt(before, inputs, after):
+    return torch.tensor([TEXT] * before + [VIDEO] * inputs.n_tokens + [TEXT] * after)
+
+
+def test_positions_of_transformers_issue_45381():
+    # The issue prints 15 text tokens, a video of 16128 tokens whose time ends at 347, height at 26
+    # and width at 30, and text from 348 on. So a grid of 12 rows (15..26) and 16 columns (15..30)
+    # has 16128 / 192 = 84 times, 83 steps from 15 to 347: 4 positions each, which is 2 tokens per
+    # second * 2 seconds per grid (2 frames at 1 frame per second).
+    inputs = video(84, 24, 32, seconds_per_grid=2.0)
+    positions = family_for(QWEN2_5, RELEASED).positions(prompt(15, inputs, 10), inputs)
+    before, inside, after = positions.split([15, 16128, 10], dim=1)
+    time, height, width = inside.reshape(3, 84, 12, 16)
+    assert before.tolist() == [list(range(15))] * 3
+    assert time[:, 0, 0].tolist() == list(range(15, 348, 4))
+    assert (time == time[:, :1, :1]).all()
+    assert height[0, :, 0].tolist() == list(range(15, 27))
+    assert (height == height[:1, :, :1]).all()
+    assert width[0, 0].tolist() == list(range(15, 31))
+    assert (width == width[:1, :1]).all()
+    assert after.tolist() == [list(range(348, 358))] * 3
+
+
+def test_fractions_of_a_second_count():
+    # 2 tokens per second * 0.75 s = 1.5 positions a grid: 0, 1.5, 3, 4.5, rounded down
+    inputs = video(4, 4, 4, seconds_per_grid=0.75)
+    positions = family_for(QWEN2_5, RELEASED).positions(prompt(3, inputs, 2), inputs)
+    assert positions.tolist() == [
+        [0, 1, 2, 3, 3, 3, 3, 4, 4, 4, 4, 6, 6, 6, 6, 7, 7, 7, 7, 8, 9],
+        [0, 1, 2, 3, 3, 4, 4, 3, 3, 4, 4, 3, 3, 4, 4, 3, 3, 4, 4, 8, 9],
+        [0, 1, 2, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 8, 9],
+    ]
+
+
+def test_qwen2_vl_counts_grids_and_not_seconds():
+    inputs = video(3, 4, 4, seconds_per_grid=7.5)
+    positions = family_for(QWEN2, RELEASED).positions(prompt(3, inputs, 2), inputs)
+    assert positions.tolist() == [
+        [0, 1, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 7],
+        [0, 1, 2, 3, 3, 4, 4, 3, 3, 4, 4, 3, 3, 4, 4, 6, 7],
+        [0, 1, 2, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 6, 7],
+    ]
+
+
+def test_text_goes_on_after_the_width_when_that_is_longer_than_the_time():
+    inputs = video(2, 2, 10, seconds_per_grid=0.5)
+    positions = family_for(QWEN2_5, RELEASED).positions(prompt(2, inputs, 2), inputs)
+    assert positions.tolist() == [
+        [0, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 7, 8],
+        [0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 7, 8],
+        [0, 1, 2, 3, 4, 5, 6, 2, 3, 4, 5, 6, 7, 8],
+    ]
+
+
+def test_a_prompt_may_begin_and_end_with_the_video():
+    inputs = video(2, 2, 2)
+    positions = family_for(QWEN2_5, RELEASED).positions(prompt(0, inputs, 0), inputs)
+    assert positions.tolist() == [[0, 2], [0, 0], [0, 0]]
+
+
+def test_text_alone_counts_up():
+    positions = family_for(QWEN2_5, RELEASED).positions(torch.tensor([TEXT] * 4), None)
+    assert positions.tolist() == [[0, 1, 2, 3]] * 3
+    assert positions.dtype == torch.int64
+
+
+def test_a_second_short_by_the_last_bit_is_a_second():
+    inputs = video(2, 2, 2, seconds_per_grid=np.nextafter(1.0, 0.0))
+    positions = family_for(QWEN2_5, RELEASED).positions(prompt(0, inputs, 0), inputs)
+    assert positions[0].tolist() == [0, 2]
+
+
+def test_positions_inside_the_video_are_those_of_transformers():
+    rng = random.Random(0)
+    for _ in range(200):
+        t, h, w = rng.randint(1, 64), 2 * rng.randint(1, 9), 2 * rng.randint(1, 9)
+        start, seconds = rng.randint(0, 40), rng.choice([0.0, 0.1, 0.5, rng.uniform(0, 9)])
+        inputs = video(t, h, w, seconds)
+        ours = family_for(QWEN2_5, RELEASED).positions(prompt(start, inputs, 0), inputs)
+        grid = torch.tensor([t, h, w])
+        theirs = Qwen2_5_VLModel.get_vision_position_ids(None, start, grid, 1, 2, 2 * seconds)
+        assert torch.equal(ours[:, start:], theirs)
+
+
+@pytest.mark.parametrize(
+    ("ids", "inputs"),
+    [
+        ([TEXT, VIDEO, TEXT], None),
+        ([TEXT, TEXT], video(2, 2, 2)),
+        ([TEXT, VIDEO], video(2, 2, 2)),
+        ([VIDEO, TEXT, VIDEO], video(2, 2, 2)),
+    ],
+)
+def test_video_tokens_that_do_not_fit_the_video_are_an_error(ids, inputs):
+    with pytest.raises(ValueError, match=r"has \d video tokens \(id 9\); expected \d in one run"):
+        family_for(QWEN2_5, RELEASED).positions(torch.tensor(ids), inputs)
+
+
+# ---------------------------------------------------------------------- preparing a video
+
+
+def test_rows_and_columns_of_the_patches_by_hand():
+    # one pixel a patch, 255 * mean = 0 and 255 * std = 1; a pixel tells where it comes from
+    exact = {"image_mean": [0, 0, 0], "image_std": [1, 1, 1], "rescale_factor": 1.0}
+    settings = RELEASED | exact | {"patch_size": 1, "min_pixels": 1}
+    f, y, x, c = np.ogrid[:2, :2, :4, :3]
+    frames = (100 * f + 40 * y + 10 * x + c).astype(np.uint8)
+    inputs = family_for(QWEN2_5, settings).prepare(frames, [0.0, 1.0])
+    assert inputs.grid == (1, 2, 4)
+    assert inputs.n_tokens == 2
+    assert inputs.pixel_values[0].tolist() == [0, 100, 1, 101, 2, 102]  # channel, then frame
+    assert inputs.pixel_values[:, 0].tolist() == [0, 10, 40, 50, 20, 30, 60, 70]  # 2 x 2 a token
+
+
+def test_the_last_frame_fills_an_odd_number_up():
+    family = family_for(QWEN2_5, RELEASED)
+    odd = make_clip(3, 56, 56)
+    even = np.concatenate([odd, odd[-1:]])
+    of_odd, of_even = family.prepare(odd, [0, 1, 2]), family.prepare(even, [0, 1, 2, 3])
+    assert torch.equal(of_odd.pixel_values, of_even.pixel_values)
+    assert of_odd.grid == (2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [([0, 0.5, 1, 1.5], 1.0), ([3, 4, 5, 6], 2.0), ([0, 1, 1, 6], 4.0), ([5, 5, 5], 0), ([7], 0)],
+)
+def test_seconds_per_grid_come_from_the_timestamps(seconds, expected):
+    frames = make_clip(len(seconds), 56, 56)
+    assert family_for(QWEN2_5, RELEASED).prepare(frames, seconds).seconds_per_grid == expected
+
+
+def test_mirrored_and_read_only_frames_are_taken():
+    family, frames = family_for(QWEN2_5, RELEASED), make_clip(2, 50, 60)
+    mirrored = frames[:, :, ::-1]
+    mirrored.setflags(write=False)
+    inputs = family.prepare(mirrored, [0, 1])
+    assert torch.equal(inputs.pixel_values, family.prepare(mirrored.copy(), [0, 1]).pixel_values)
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds"),
+    [
+        (np.zeros((2, 56, 56, 3), np.float32), [0, 1]),
+        (np.zeros((2, 3, 56, 56), np.uint8), [0, 1]),
+        (np.zeros((56, 56, 3), np.uint8), [0]),
+        (np.zeros((2, 56, 56, 3), np.uint8), [0]),
+        (np.zeros((2, 56, 56, 3), np.uint8), [1, 0]),
+        (np.zeros((2, 56, 56, 3), np.uint8), [0, np.nan]),
+        (np.zeros((0, 56, 56, 3), np.uint8), []),
+    ],
+)
+def test_frames_of_another_kind_are_an_error(frames, seconds):
+    with pytest.raises(ValueError, match=r"expected uint8 \(F, H, W, 3\) at F seconds"):
+        family_for(QWEN2_5, RELEASED).prepare(frames, seconds)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (360, 640, (364, 644)),  # 12.86 and 22.86 units of 28 to 13 and 23
+        (336, 336, (336, 336)),
+        (40, 60, (56, 84)),  # too small: * sqrt(3136 / 2400) = 1.143, then up to whole units
+        (4000, 6000, (2912, 4368)),  # too large: / sqrt(24e6 / 12845056) = 1.367, then down
+        (14, 14, (56, 56)),
+    ],
+)
+def test_fit_by_hand(height, width, expected):
+    assert family_for(QWEN2_5, RELEASED).fit(2, height, width) == expected
+
+
+def test_fit_leaves_alone_what_it_has_fitted():
+    rng = random.Random(0)
+    fit = family_for(QWEN2_5, RESAVED).fit
+    for _ in range(500):
+        fitted = fit(2, rng.randint(20, 3000), rng.randint(20, 3000))
+        assert fit(2, *fitted) == fitted
+
+
+def test_a_frame_too_long_for_qwen_is_an_error():
+    with pytest.raises(ValueError, match="frames are 2 x 402; expected a ratio of at most 200"):
+        family_for(QWEN2_5, RELEASED).fit(2, 2, 402)
+
+
+def test_the_vision_tower_takes_the_features_and_gives_n_tokens_of_them():
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 8, "num_heads": 2,
+              "out_hidden_size": 32, "fullatt_block_indexes": [0]}  # fmt: skip
+    text = {"vocab_size": 8, "hidden_size": 32, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "bos_token_id": None,
+            "eos_token_id": None}  # fmt: skip
+    model = Qwen2_5_VLModel(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
+    family = family_for(QWEN2_5, RELEASED)
+    inputs = family.prepare(make_clip(5, 60, 100), [0, 1, 2, 3, 4])
+    (features,) = model.get_video_features(**family.feature_kwargs(inputs)).pooler_output
+    assert features.shape == (inputs.n_tokens, 32)
+
+
+# -------------------------------------------------------------------- the checkpoint's files
+
+
+def test_mean_comes_from_the_preprocessor_config():
+    # (x - 255 mean) / (255 std) of a black frame is -mean / std
+    settings = RELEASED | {"image_mean": [0.25, 0.5, 0.75], "image_std": [0.5, 0.5, 0.5]}
+    inputs = family_for(QWEN2_5, settings).prepare(np.zeros((2, 56, 56, 3), np.uint8), [0, 1])
+    channels = inputs.pixel_values.reshape(-1, 3, 2 * 14 * 14)
+    assert channels[0, :, 0].tolist() == [-0.5, -1.0, -1.5]
+
+
+@pytest.mark.parametrize("changed", [{"patch_size": 16}, {"temporal_patch_size": 4},
+                                     {"merge_size": 1}])  # fmt: skip
+def test_patch_sizes_come_from_the_preprocessor_config(changed):
+    sizes = {"patch_size": 14, "temporal_patch_size": 2, "merge_size": 2} | changed
+    side = 2 * sizes["patch_size"] * sizes["merge_size"]
+    family = family_for(QWEN2_5, RELEASED | changed | {"min_pixels": 1})
+    inputs = family.prepare(make_clip(4, side, side), [0, 1, 2, 3])
+    t, h = 4 // sizes["temporal_patch_size"], 2 * sizes["merge_size"]
+    assert inputs.grid == (t, h, h)
+    assert inputs.n_tokens == t * 4
+    values = 3 * sizes["temporal_patch_size"] * sizes["patch_size"] ** 2
+    assert inputs.pixel_values.shape == (t * h * h, values)
+
+
+@pytest.mark.parametrize("name", ["patch_size", "temporal_patch_size", "merge_size", "min_pixels",
+                                  "max_pixels", "image_mean", "image_std"])  # fmt: skip
+@pytest.mark.parametrize("absence", ["null", "no entry"])
+def test_a_missing_setting_is_an_error_that_names_it(name, absence):
+    settings = RELEASED | {name: None}
+    if absence == "no entry":
+        del settings[name]
+    with pytest.raises(ValueError, match=f"lack {name};"):
+        family_for(QWEN2_5, settings)
+
+
+@pytest.mark.parametrize("name", ["tokens_per_second", "video_token_id"])
+def test_a_setting_missing_from_the_model_config_is_an_error_that_names_it(name):
+    vision = {k: v for k, v in QWEN2_5["vision_config"].items() if k != name}
+    config = {k: v for k, v in QWEN2_5.items() if k != name} | {"vision_config": vision}
+    with pytest.raises(ValueError, match=f"lack {name};"):
+        family_for(config, RELEASED)
+
+
+def test_min_and_max_pixels_win_over_size():
+    both = RESAVED | {"min_pixels": 3136, "max_pixels": 12845056}
+    assert family_for(QWEN2_5, both).fit(2, 1080, 1920) == (1092, 1932)
+    assert family_for(QWEN2_5, RESAVED).fit(2, 1080, 1920) == (560, 1008)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"do_normalize": False}, {"do_rescale": False}, {"do_resize": False}, {"resample": 2},
+     {"cap_pixels_per_frame": True}],
+)  # fmt: skip
+def test_steps_that_are_not_done_are_refused(asked):
+    (name,) = asked
+    with pytest.raises(ValueError, match=f"preprocessor config: {name} is"):
+        family_for(QWEN2_5, RELEASED | asked)
+
+
+def test_an_unknown_model_type_lists_the_known():
+    with pytest.raises(ValueError, match="is 'llava'; expected one of qwen2_5_vl, qwen2_vl"):
+        family_for({"model_type": "llava"}, RELEASED)
+
+
+def test_settings_are_read_from_the_file_that_transformers_takes(tmp_path):
+    def write(name, content):
+        (tmp_path / name).write_text(json.dumps(content))
+
+    with pytest.raises(FileNotFoundError, match="no preprocessor_config.json"):
+        read_preprocessor(tmp_path)
+    write("preprocessor_config.json", {"is": "image"})
+    write("processor_config.json", {"processor_class": "Qwen2_5_VLProcessor"})
+    assert read_preprocessor(tmp_path) == {"is": "image"}
+    write("video_preprocessor_config.json", {"is": "video"})
+    assert read_preprocessor(tmp_path) == {"is": "video"}
+    write("processor_config.json", {"video_processor": {"is": "nested"}})
+    assert read_preprocessor(tmp_path) == {"is": "nested"}
+
+
+# ------------------------------------------------------------------------------ the prompt
+
+
+def test_the_placeholder_is_repeated_for_every_token():
+    expanded = family_for(QWEN2_5, RELEASED).expand("a <|video_pad|> b", video(3, 2, 2))
+    assert expanded == "a <|video_pad|><|video_pad|><|video_pad|> b"
+
+
+@pytest.mark.parametrize("text", ["no video", "<|video_pad|> and <|video_pad|>"])
+def test_any_other_number_of_placeholders_is_an_error(text):
+    with pytest.raises(ValueError, match=r"holds [02] <\|video_pad\|>; expected exactly one"):
+        family_for(QWEN2_5, RELEASED).expand(text, video(2, 2, 2))
