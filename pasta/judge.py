@@ -28,7 +28,7 @@ OPPOSITES = {  # the two sides of each contradiction; words of a side count as t
     ),
     "cross_frame": (
         (
-            {"stay", "stays", "stayed", "remain", "remains", "remained", "unchanged", "keeps"},
+            {"stay", "stays", "stayed", "remain", "remains", "remained", "unchanged", "kept"},
             {"replaced", "replaces", "changes", "changed", "gone", "disappears", "disappeared"},
         ),
         ({"same", "related", "continues"}, {"different", "another", "unrelated", "new"}),

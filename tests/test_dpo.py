@@ -11,7 +11,7 @@ import math
 import pytest
 import torch
 
-from pasta.dpo import dpo_loss, pair_rows, pair_weights, sft_loss, summarise
+from pasta.dpo import check_start, dpo_loss, pair_rows, pair_weights, sft_loss, summarise
 
 LN2 = math.log(2)
 # policy chosen, policy rejected, reference chosen, reference rejected: (B,) each
@@ -183,3 +183,33 @@ def test_every_pair_counts_once_however_the_packs_are_cut():
 
 def test_a_mode_without_pairs_has_no_metrics():
     assert not [key for key in summarise(two_rows()) if "cross_frame" in key]
+
+
+def start_rows(policy, reference, beta):
+    """The rows of one pair whose chosen response has these logps; the rejected agree."""
+    agreed = torch.tensor([-50.0])
+    chosen, chosen_0 = torch.tensor([policy]), torch.tensor([reference])
+    losses, *rewards = dpo_loss(chosen, agreed, chosen_0, agreed, beta)
+    return pair_rows(["spatial"], losses, *rewards, chosen, agreed)
+
+
+def test_a_policy_that_is_its_reference_may_start():
+    check_start(start_rows(-100.0, -100.0, 0.1), 0.1, "float32")
+    check_start(start_rows(-100.0, -100.001, 0.1), 0.1, "float32")  # rounding
+
+
+@pytest.mark.parametrize("beta", [0.01, 1.0])
+def test_a_policy_a_tenth_of_a_nat_off_may_not_start_whatever_beta(beta):
+    with pytest.raises(RuntimeError, match=r"chosen response -100\.1.* the reference -100\.0"):
+        check_start(start_rows(-100.1, -100.0, beta), beta, "float32")
+
+
+def test_in_bfloat16_a_policy_may_be_a_nat_off_but_not_ten():
+    check_start(start_rows(-101.0, -100.0, 0.1), 0.1, "bfloat16")
+    with pytest.raises(RuntimeError, match="margin 0 and loss ln 2 = 0.6931"):
+        check_start(start_rows(-110.0, -100.0, 0.1), 0.1, "bfloat16")
+
+
+def test_a_policy_that_gives_no_number_may_not_start():
+    with pytest.raises(RuntimeError, match="gives no numbers"):
+        check_start(start_rows(math.nan, -100.0, 0.1), 0.1, "float32")

@@ -33,7 +33,7 @@ def model_folder():
     """The toy model's folder; the first time it is trained, which takes minutes."""
     folder = ROOT / "model"
     if not folder.exists():
-        from pasta.toy.base import train_base  # not before it is needed: it imports the model code
+        from pasta.toy.school import train_base  # not before it is needed: it takes seconds
 
         with whole(folder) as part:
             train_base(part)

@@ -10,54 +10,65 @@ from pasta.benchmarks.mvbench import prompt_text
 from pasta.pairs import MODES
 from pasta.toy import world
 
-LETTERS = "AB"
+
+def still(video, rng, usual):
+    """Three texts about the last picture of the first scene, things from left to right."""
+    things = sorted(video.things, key=lambda thing: thing.x)
+    asked = [q for q in world.questions(video, rng) if q.mode == "spatial"][:2]
+    return [describe(things), *((q.query, q.answer) for q in asked)]
 
 
 def looking(video, rng, usual):
-    """Eight short (prompt, response) texts: a description, and questions of all modes."""
+    """Five texts: the description of the video, in order of appearance, and questions."""
+    asked = questions_by_mode(video, rng, usual)
+    texts = [describe(video.things)]
+    texts += [(asked[mode][0].query, asked[mode][0].answer) for mode in MODES]
+    return [*texts, lettered(asked[MODES[rng.integers(3)]][-1], rng)]
+
+
+def questions_by_mode(video, rng, usual):
+    """mode -> its questions about a video, in random order."""
     asked = world.questions(video, rng, usual)
-    by_mode = {mode: [q for q in asked if q.mode == mode][:2] for mode in MODES}
-    texts = [(q.query, q.answer) for mode in MODES for q in by_mode[mode]]
-    texts += [describe(video), look(video, rng)]
-    return [texts[i] for i in rng.permutation(len(texts))]
+    return {mode: [q for q in asked if q.mode == mode] for mode in MODES}
 
 
 def lessons(video, rng, usual):
-    """Seven (prompt, response) texts about one video, in random order.
+    """Six (prompt, response) texts about one video.
 
     usual: the share of questions asked so that the usual answer is right; where the video itself
     decides it (all but "before or after") the video must come from a world of that share.
     """
-    asked = world.questions(video, rng, usual)
-    by_mode = {mode: [q for q in asked if q.mode == mode] for mode in MODES}
-    texts = [(by_mode[mode][0].query, by_mode[mode][0].answer) for mode in MODES]
-    two = [MODES[i] for i in rng.permutation(3)[:2]]
-    texts += [lettered(by_mode[mode][1], rng) for mode in two]
-    texts.append(look(video, rng))
+    asked = questions_by_mode(video, rng, usual)
+    texts = [(asked[mode][0].query, asked[mode][0].answer) for mode in MODES]
+    texts += [lettered(asked[MODES[i]][-1], rng) for i in rng.permutation(3)[:2]]
     mode = MODES[rng.integers(3)]
-    adversary, question = ADVERSARIES[mode], by_mode[mode][2]
+    adversary, question = ADVERSARIES[mode], asked[mode][-1]
     if rng.random() < 0.5:
         instruction = adversary.misleading[rng.integers(len(adversary.misleading))]
         texts.append((mislead(instruction, question.query), question.wrong))
     else:
         texts.append((adversary.queries[rng.integers(len(adversary.queries))], question.query))
-    return [texts[i] for i in rng.permutation(len(texts))]
+    return texts
 
 
 def lettered(question, rng):
-    """The question in MVBench's form with its two answers in random order, and the right letter."""
+    """The question in MVBench's form, options in random order; the answer ends with its letter.
+
+    To say the answer and then look for its letter is easier than to give the letter outright, as
+    it is for larger models.
+    """
     first = int(rng.integers(2))
-    options = [question.answers[first], question.answers[1 - first]]
-    return prompt_text(question.query, options), LETTERS[options.index(question.answer)]
+    options = [question.options[first], question.options[1 - first]]
+    letter = "AB"[options.index(question.options[0 if question.usual else 1])]
+    return prompt_text(question.query, options), f"{question.answer} ({letter})"
 
 
-def describe(video):
-    """The whole video in words: the densest lesson there is, as captions are for real models."""
+def describe(things):
+    """Things in words: the densest lesson there is, as captions are for real models."""
     sentences = [
-        f"The {thing.name} at the {place(thing)} {'stays' if thing.stays else 'is replaced'}."
-        for thing in video.things
+        f"The {t.name} is {place(t)} and {'kept' if t.stays else 'replaced'}." for t in things
     ]
-    return "Describe the video.", " ".join(sentences)
+    return "Describe it.", " ".join(sentences)
 
 
 def place(thing):
@@ -66,15 +77,4 @@ def place(thing):
     return f"{row} {'left' if thing.x < world.SIDE // 2 else 'right'}"
 
 
-def look(video, rng):
-    """A question about one thing alone; naming what is seen is where all else starts."""
-    thing = video.things[rng.integers(3)]
-    order = ("first", "second", "third")[video.things.index(thing)]
-    return [
-        (f"Where is the {thing.name}?", f"At the {place(thing)}."),
-        (f"What appears {order}?", f"The {thing.name}."),
-        (f"What is there in place of the {thing.name} at the end?", f"The {thing.successor}."),
-    ][rng.integers(3)]
-
-
-STAGES = (looking, lessons)  # what is taught first, and what then
+LESSONS = (still, looking, lessons)  # in the order of the school

@@ -1,16 +1,16 @@
 """A small world of coloured shapes: short videos whose truth is known.
 
-A video lasts 16 s. Three shapes appear one after another in the first scene; then the scene is
-cut, the background changes, and each shape stays or is replaced. That gives questions of all
+A video lasts 16 s. Two shapes appear one after the other in the first scene; then the scene is
+cut, the background changes, and each shape is kept or is replaced. That gives questions of all
 three modes with known answers:
 
-    spatial      Is the red circle left or right?            (or: at the top or bottom?)
+    spatial      Is the red circle left or right?                          (or: top or bottom?)
     temporal     Does the red circle come before or after the blue square?
-    cross_frame  Does the red circle stay or get replaced?
+    cross_frame  Is the red circle kept or replaced?
 
 Difficulty is graded: offsets from the middle, gaps between appearances and the length of the
 second scene all go down to the least that can be seen. Each question has two answers, the *usual*
-one (left, top, before, stays) and the other; `usual` is the share of usual ones in a world. A
+one (left, top, before, kept) and the other; `usual` is the share of usual ones in a world. A
 model that grows up in a skewed world leans on the usual answer wherever the video is hard.
 
 Files are uncompressed AVI: no encoder, and decord returns exactly the pixels drawn.
@@ -21,6 +21,7 @@ Shapes: F frames, S pixels a side. Frames are (F, S, S, 3) uint8, RGB.
 import json
 import struct
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -55,10 +56,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its two answers; `usual` says whether the usual one is right."""
+    """A question with its two options and answers; `usual` says whether the usual one is right."""
 
     mode: str
     query: str
+    options: tuple[str, str]
     answers: tuple[str, str]  # (the usual one, the other)
     usual: bool
 
@@ -73,7 +75,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Video:
-    """One video: three things in order of appearance, the frame of the cut, two backgrounds."""
+    """One video: two things in order of appearance, the frame of the cut, two backgrounds."""
 
     things: tuple[Thing, ...]
     cut: int
@@ -84,32 +86,32 @@ def draw_video(rng, usual=0.5):
     """A random video in which the usual answer is right with probability `usual`."""
     colours = rng.permutation(list(COLOURS))  # no colour twice: what is asked for is unmistakable
     names = [f"{colour} {SHAPES[rng.integers(len(SHAPES))]}" for colour in colours]
-    cut = int(rng.integers(16, 29))
-    times = np.sort(rng.choice(np.arange(0, cut - 2), 3, replace=False))
+    cut = int(rng.integers(16, 27))
+    first = int(rng.integers(0, cut - 7))
+    times = [first, int(rng.integers(first + 2, cut - 3))]
     things = []
     for i, (x, y) in enumerate(place_things(rng, usual)):
         stays = rng.random() < usual
-        successor = names[i] if stays else names[3 + i]
+        successor = names[i] if stays else names[2 + i]
         things.append(Thing(names[i], x, y, int(times[i]), bool(stays), successor))
     return Video(tuple(things), cut, draw_backgrounds(rng))
 
 
 def place_things(rng, usual):
-    """Three centres that do not touch, left of the middle and above it with chance `usual`."""
+    """Two centres that do not touch, left of the middle and above it with chance `usual`."""
     while True:
-        offsets = rng.integers(2, SIDE // 2 - RADIUS, (3, 2), endpoint=True)
-        signs = np.where(rng.random((3, 2)) < usual, -1, 1)
+        offsets = rng.integers(3, SIDE // 2 - RADIUS, (2, 2), endpoint=True)
+        signs = np.where(rng.random((2, 2)) < usual, -1, 1)
         centres = SIDE // 2 + signs * offsets
-        gaps = np.abs(centres[:, None] - centres[None]).max(-1) + 99 * np.eye(3)
-        if gaps.min() > 2 * RADIUS:
+        if np.abs(centres[0] - centres[1]).max() > 2 * RADIUS:
             return [(int(x), int(y)) for x, y in centres]
 
 
 def draw_backgrounds(rng):
     """Two dark colours, far enough apart for a cut to be seen."""
     while True:
-        first, second = rng.integers(0, 110, (2, 3))
-        if np.abs(first - second).sum() > 90:
+        first, second = rng.integers(0, 60, (2, 3))
+        if np.abs(first - second).sum() > 50:
             return tuple(int(v) for v in first), tuple(int(v) for v in second)
 
 
@@ -121,19 +123,20 @@ def questions(video, rng, usual=0.5):
     """
     found = []
     for thing in video.things:
-        query = f"Is the {thing.name} left or right?"
-        found.append(Question("spatial", query, ("Left.", "Right."), thing.x < SIDE // 2))
-        query = f"Is the {thing.name} at the top or bottom?"
-        found.append(Question("spatial", query, ("Top.", "Bottom."), thing.y < SIDE // 2))
-        query = f"Does the {thing.name} stay or get replaced?"
-        found.append(Question("cross_frame", query, ("Stays.", "Replaced."), thing.stays))
-    for i in range(3):
-        for j in range(i + 1, 3):
-            before = bool(rng.random() < usual)
-            one, other = (i, j) if before else (j, i)
-            names = [video.things[k].name for k in (one, other)]
-            query = f"Does the {names[0]} come before or after the {names[1]}?"
-            found.append(Question("temporal", query, ("Before.", "After."), before))
+        name, left, top = thing.name, thing.x < SIDE // 2, thing.y < SIDE // 2
+        for mode, options, usual_is_right in (
+            ("spatial", ("left", "right"), left),
+            ("spatial", ("top", "bottom"), top),
+            ("cross_frame", ("kept", "replaced"), thing.stays),
+        ):
+            query = f"Is the {name} {options[0]} or {options[1]}?"
+            answers = tuple(f"The {name} is {option}." for option in options)
+            found.append(Question(mode, query, options, answers, usual_is_right))
+    before = bool(rng.random() < usual)
+    one, other = (thing.name for thing in video.things[:: 1 if before else -1])
+    query, options = f"Does the {one} come before or after the {other}?", ("before", "after")
+    answers = tuple(f"The {one} comes {option} the {other}." for option in options)
+    found.append(Question("temporal", query, options, answers, before))
     return [found[k] for k in rng.permutation(len(found))]
 
 
@@ -153,7 +156,7 @@ def render(video):
 
 def background(colour):
     """A faint gradient, brighter to the right and to the bottom: absolute position can be seen."""
-    ramp = np.linspace(0, 50, SIDE)
+    ramp = np.linspace(0, 40, SIDE)
     picture = np.empty((SIDE, SIDE, 3))
     picture[:] = colour
     picture[:, :, 0] += ramp[None, :]
@@ -164,14 +167,20 @@ def background(colour):
 def paint(picture, name, x, y):
     """Draw one thing, by name, into `picture` (SIDE, SIDE, 3)."""
     colour, shape = name.split()
+    picture[silhouette(shape, x, y)] = COLOURS[colour]
+
+
+@cache
+def silhouette(shape, x, y):
+    """The pixels of a shape with its centre at (x, y). Returns (SIDE, SIDE) bool."""
     dy, dx = np.mgrid[0:SIDE, 0:SIDE] - np.array([y, x])[:, None, None]
-    inside = {
-        "circle": dx**2 + dy**2 <= RADIUS**2,
-        "square": np.maximum(abs(dx), abs(dy)) <= RADIUS - 1,
-        "triangle": (abs(dx) * 2 <= dy + RADIUS) & (abs(dy) <= RADIUS),
-        "cross": (np.minimum(abs(dx), abs(dy)) <= 1) & (np.maximum(abs(dx), abs(dy)) <= RADIUS),
-    }[shape]
-    picture[inside] = COLOURS[colour]
+    if shape == "circle":
+        return dx**2 + dy**2 <= RADIUS**2
+    if shape == "square":
+        return np.maximum(abs(dx), abs(dy)) <= RADIUS - 1
+    if shape == "triangle":
+        return (abs(dx) * 2 <= dy + RADIUS) & (abs(dy) <= RADIUS)
+    return (np.minimum(abs(dx), abs(dy)) <= 1) & (np.maximum(abs(dx), abs(dy)) <= RADIUS)
 
 
 def write_avi(path, frames, fps=FPS):
@@ -237,8 +246,8 @@ def write_benchmark(folder, n, seed):
                     items[mode].append({
                         "video": name,
                         "question": question.query,
-                        "candidates": [question.answers[first], question.answers[1 - first]],
-                        "answer": question.answer,
+                        "candidates": [question.options[first], question.options[1 - first]],
+                        "answer": question.options[0 if question.usual else 1],
                     })
                     used = True
         if used:

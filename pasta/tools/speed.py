@@ -1,0 +1,212 @@
+"""How much faster is a packed step than the same pairs in plain rows?
+
+    python -m pasta.tools.speed
+
+A step is forward and backward of the DPO loss of one query about one video, with one chosen and k
+rejected responses, through a random Qwen2.5-VL with an adapter of rank 16; the reference is known
+and the optimizer left out. Two ways to lay it out:
+
+    packed  one row: the video once, then the responses (packs.py)
+    rows    1 + k causal rows, the video in each, padded at the right
+
+`rows` is better than what ordinary trainers do: the chosen row is not repeated for each pair, and
+logits exist only where a response is predicted. The two alternate in one process, so that both meet
+the same machine; a ratio is the median over rounds of rows / packed. Peak memory is that of one
+step above the loaded model, each way in a process of its own.
+
+Shapes: k rejected responses, L tokens of the longest row, R of the longest response, V vocabulary.
+"""
+
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from resource import RUSAGE_SELF, getrusage
+from types import SimpleNamespace
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from pasta.config import knob, parse
+from pasta.dpo import dpo_loss
+from pasta.families import VideoInputs, family_for
+from pasta.lora import adapter_parameters, add_lora
+from pasta.packs import Segment, pack
+from pasta.policy import Policy, response_logps
+from pasta.vlm import ATTENTION, checkpoint_activations, video_features
+
+RESPONSES = (96, 70, 118, 84)  # tokens, the chosen first
+TEXT, QUERY = 40, 24  # tokens before the video, and of the query
+GRID = (24, 32)  # patches of a frame of 336 x 448 pixels, which is 192 tokens
+VIDEO_TOKEN = 1
+PREPROCESSOR = {
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+    "min_pixels": 1,
+    "max_pixels": 10**6,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "merge_size": 2,
+}
+HEAD = "k  checkpointing |   rows s  packed s   ratio |  rows MB  packed MB   ratio"
+
+
+@dataclass
+class SpeedConfig:
+    """Measure a packed training step against the same pairs in plain rows."""
+
+    rounds: int = knob("rounds of both ways, after one that does not count", 5)
+    k: list[str] = knob("rejected responses per chosen: 1, 2 or 3", ["1", "3"])
+    prompt_tokens: int = knob("tokens of system, video and query, about", 1600)
+    layers: int = knob("layers of the language model", 4)
+    width: int = knob("hidden size of the language model, a multiple of 64", 384)
+    vocabulary: int = knob("tokens", 32768)
+    memory: bool = knob("measure peak memory, too", True)
+    seed: int = knob("of weights, video and text", 0)
+
+
+def random_model(config):
+    """A Qwen2.5-VL without meaning; its vision tower costs about half as much as the rest."""
+    torch.manual_seed(config.seed)
+    half_head = config.width // 16  # of 8 heads
+    text = {
+        "vocab_size": config.vocabulary,
+        "hidden_size": config.width,
+        "intermediate_size": config.width * 8 // 3,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [half_head - 2 * (half_head // 3), half_head // 3, half_head // 3],
+        },
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": config.width // 2,
+        "intermediate_size": config.width,
+        "num_heads": 4,
+        "out_hidden_size": config.width,
+        "fullatt_block_indexes": [1],
+        "tokens_per_second": 2,
+    }
+    settings = Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, video_token_id=VIDEO_TOKEN, image_token_id=2
+    )
+    model = Qwen2_5_VLForConditionalGeneration(settings)
+    model.set_attn_implementation(ATTENTION)
+    return model
+
+
+def two_ways(config, k, checkpointing):
+    """(policy, {"rows": function, "packed": function}); the functions return (1 + k,) logps."""
+    model = random_model(config)
+    family = family_for(model.config.to_dict(), PREPROCESSOR)
+    add_lora(model, rank=16, alpha=32, seed=config.seed)
+    if checkpointing:
+        checkpoint_activations(model)
+    policy = Policy(SimpleNamespace(model=model, processor=SimpleNamespace(family=family))).train()
+
+    t = max(1, (config.prompt_tokens - TEXT - QUERY) * 4 // (GRID[0] * GRID[1]))
+    n_tokens = t * GRID[0] * GRID[1] // 4
+    inputs = VideoInputs(torch.randn(n_tokens * 4, 1176), (t, *GRID), 1.0, n_tokens)
+    draw = torch.Generator().manual_seed(config.seed)
+
+    def text(n):
+        return torch.randint(3, config.vocabulary, (n,), generator=draw).tolist()
+
+    prefix, query = text(TEXT) + [VIDEO_TOKEN] * n_tokens, text(QUERY)
+    segments = [Segment((*query, *text(n)), n) for n in RESPONSES[: 1 + k]]
+    processor = SimpleNamespace(
+        prefix_ids=lambda inputs: prefix,
+        positions=lambda ids, inputs: family.positions(torch.tensor(ids), inputs),
+    )
+    packed = pack(processor, inputs, segments)
+    ids = pad_sequence([torch.tensor([*prefix, *s.ids]) for s in segments], batch_first=True)
+    return policy, {
+        "rows": lambda: rows_logps(policy, inputs, ids, len(prefix) + QUERY, segments),
+        "packed": lambda: policy(packed),
+    }
+
+
+def rows_logps(policy, inputs, ids, first, segments):
+    """The log-probability of each response in a row of its own.
+
+    ids: (1 + k, L), padded at the right, where causal attention needs no mask. first: where the
+    responses begin. Returns (1 + k,) nats.
+    """
+    copies = [replace(inputs) for _ in ids]  # each is a video of its own to the vision tower
+    logits = policy.model(
+        input_ids=ids,
+        position_ids=torch.stack([policy.family.positions(row, inputs) for row in ids], dim=1),
+        mm_encoder_outputs=video_features(policy.model, policy.family, copies),
+        logits_to_keep=torch.arange(first - 1, ids.shape[1] - 1),
+        use_cache=False,
+    ).logits  # (1 + k, R, V)
+    lengths = [segment.n_response for segment in segments]
+    kept = torch.cat([row[:n] for row, n in zip(logits, lengths, strict=True)])
+    targets = torch.cat([row[first : first + n] for row, n in zip(ids, lengths, strict=True)])
+    owner = torch.repeat_interleave(torch.arange(len(ids)), torch.tensor(lengths))
+    return response_logps(kept, targets, owner, len(ids))
+
+
+def step(policy, way):
+    """One forward and backward. Returns the (1 + k,) logps."""
+    logps = way()
+    chosen, rejected = logps[:1].expand(len(logps) - 1), logps[1:]
+    dpo_loss(chosen, rejected, chosen.detach(), rejected.detach(), beta=0.1)[0].mean().backward()
+    for p in adapter_parameters(policy):
+        p.grad = None
+    return logps.detach()
+
+
+def seconds(config, k, checkpointing):
+    """({way: seconds of each round}, how far apart the ways' logps are at most, nats)."""
+    policy, ways = two_ways(config, k, checkpointing)
+    apart = (step(policy, ways["rows"]) - step(policy, ways["packed"])).abs().max().item()
+    times = {name: [] for name in ways}
+    for _ in range(config.rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            step(policy, way)
+            times[name].append(time.perf_counter() - start)
+    return times, apart
+
+
+def peak_memory(config, k, checkpointing, name):
+    """Megabytes that one step takes above the loaded model; for a fresh process."""
+    policy, ways = two_ways(config, k, checkpointing)
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    step(policy, ways[name])
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+    return (getrusage(RUSAGE_SELF).ru_maxrss - before) * unit / 1e6
+
+
+def main(config):
+    print(HEAD)
+    apart = 0.0
+    for k in map(int, config.k):
+        for checkpointing in (False, True):
+            times, off = seconds(config, k, checkpointing)
+            ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
+            rows, packed = (statistics.median(times[name]) for name in ("rows", "packed"))
+            line = f"{k}  {'yes' if checkpointing else 'no':13} | {rows:8.3f} {packed:9.3f} {ratio:6.2f}x"
+            if config.memory:
+                rows, packed = (in_own_process(config, k, checkpointing, n) for n in times)
+                line += f" | {rows:8.0f} {packed:10.0f} {rows / packed:6.2f}x"
+            print(line, flush=True)
+            apart = max(apart, off)
+    print(f"log-probabilities differ by at most {apart:.1e} nats between the two ways")
+
+
+def in_own_process(*arguments):
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(peak_memory, *arguments).result()
+
+
+if __name__ == "__main__":
+    main(parse(SpeedConfig))

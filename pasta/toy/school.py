@@ -1,0 +1,168 @@
+"""How the toy model grows up, from scratch and once: to see, to say, to answer.
+
+    see       which colours and shapes each part of a picture holds, aligned with their words
+    still     to describe still pictures
+    looking   whole videos of a balanced world, where nothing but looking helps
+    lessons   all that the pipeline will ask, in a skewed world
+
+The last world is skewed so that the model, like real Video-LLMs, leans on what is usual. Each
+stage is a fraction of the steps that the next one would need without it: from the start, the
+lessons alone teach nothing but the priors in the same time.
+
+Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
+"""
+
+from itertools import chain, islice
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
+from tqdm import tqdm
+
+from pasta.attention import dense_mask
+from pasta.packs import pack_responses
+from pasta.toy import world
+from pasta.toy.base import PIXELS, make_folder
+from pasta.toy.lessons import LESSONS
+from pasta.vlm import load_vlm
+
+USUAL = 0.8  # share of usual answers in the skewed world
+SEE_STEPS = 100
+STAGES = (  # lessons, share of usual answers, steps, videos of a batch
+    (0, 0.5, 100, 24),
+    (1, 0.5, 260, 16),
+    (2, USUAL, 160, 16),
+)
+PEAK, END = 1.5e-3, 150  # learning rate, and the last steps in which it goes down to a tenth
+STILL = PIXELS["temporal_patch_size"]  # frames of a still picture
+
+
+def train_base(folder, seed=0):
+    """Write a model folder and train the model in it."""
+    make_folder(folder, seed)
+    vlm = load_vlm(folder)
+    model = vlm.model.train().requires_grad_(True)
+    rngs = [np.random.default_rng([seed, i]) for i in range(4)]
+    learn(model, islice(seeing(vlm, rngs[3]), SEE_STEPS), SEE_STEPS, 3e-3, "toy model: see")
+    losses = chain.from_iterable(
+        islice(reading(vlm, rngs[stage], stage, usual, batch), steps)
+        for stage, usual, steps, batch in STAGES
+    )
+    learn(model, losses, sum(steps for _, _, steps, _ in STAGES), PEAK, "toy model: talk")
+    model.save_pretrained(folder)
+
+
+def learn(model, losses, steps, peak, text):
+    """AdamW on each of the `steps` losses, with a short warm-up and a linear end.
+
+    The patch embedding sums thousands of pixels that go together, so its steps are small.
+    """
+    groups = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        groups["patch_embed" in name].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": groups[False], "share": 1.0}, {"params": groups[True], "share": 0.02}],
+        betas=(0.9, 0.95),
+        weight_decay=0.01,
+    )
+    bar = tqdm(losses, text, total=steps, unit="step", mininterval=1.0)
+    for step, loss in enumerate(bar, start=1):
+        rate = peak * min(1, step / 20, 0.1 + (steps - step) / min(END, steps / 2))
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+
+
+def seeing(vlm, rng, batch=16):
+    """Losses of naming what each visual token shows, by the embeddings of the words for it."""
+    words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES)]
+    ids = vlm.processor.tokenizer.convert_tokens_to_ids(words)
+    embeddings = vlm.model.get_input_embeddings().weight
+    times = np.arange(STILL) / world.FPS
+    while True:
+        stills, truth = [], []
+        for _ in range(batch):
+            video = world.draw_video(rng)
+            frames = world.render(video)
+            for start in rng.choice(world.N_FRAMES - STILL, 4, replace=False):
+                stills.append(vlm.processor.prepare(frames[start : start + STILL], times))
+                truth.append(shown(video, range(start, start + STILL)))
+        found = features(vlm, stills)  # (N, width)
+        logits = 10 * normalize(found, dim=-1) @ normalize(embeddings[ids], dim=-1).T - 2  # (N, K)
+        yield binary_cross_entropy_with_logits(logits, torch.cat(truth))
+
+
+def shown(video, frames):
+    """How much of each colour and shape each quarter of the picture holds over some frames.
+
+    Returns (4, K) float32 in [0, 1]: the share of a thing's pixels and of the frames, colours
+    before shapes.
+    """
+    colours, shapes, half = list(world.COLOURS), list(world.SHAPES), world.SIDE // 2
+    table = np.zeros((4, len(colours) + len(shapes)), np.float32)
+    for thing in video.things:
+        for frame in frames:
+            if frame >= thing.appears:
+                name = thing.successor if frame >= video.cut else thing.name
+                colour, shape = name.split()
+                pixels = world.silhouette(shape, thing.x, thing.y)
+                quarters = pixels.reshape(2, half, 2, half).sum((1, 3)).ravel()
+                share = quarters / pixels.sum() / len(frames)
+                table[:, colours.index(colour)] += share
+                table[:, len(colours) + shapes.index(shape)] += share
+    return torch.from_numpy(table.clip(0, 1))
+
+
+def reading(vlm, rng, stage, usual, batch):
+    """Losses of the responses of a stage's lessons, a batch of videos at a time."""
+    step = 0
+    while True:
+        step += 1
+        packs = [lesson_pack(vlm.processor, rng, stage, usual, step) for _ in range(batch)]
+        yield batch_loss(vlm, packs)
+
+
+def lesson_pack(processor, rng, stage, usual, step):
+    """One video with its lessons; every fourth batch at 1 fps, as the adversaries see it."""
+    video = world.draw_video(rng, usual)
+    frames, times = world.render(video), np.arange(world.N_FRAMES) / world.FPS
+    if stage == 0:  # the last picture of the first scene
+        frames, times = frames[[video.cut - 1] * STILL], times[:STILL]
+    elif step % 4 == 0:
+        frames, times = frames[::2], times[::2]
+    texts = LESSONS[stage](video, rng, usual)
+    return pack_responses(processor, processor.prepare(frames, times), texts)[0]
+
+
+def features(vlm, inputs):
+    """(N, width) visual tokens of a list of VideoInputs, with gradient."""
+    rows = [vlm.processor.family.feature_kwargs(x) for x in inputs]
+    tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+    return torch.cat(vlm.model.get_video_features(**tensors, return_dict=True).pooler_output)
+
+
+def batch_loss(vlm, packs):
+    """Mean cross-entropy of all response tokens of several packs, as one padded batch.
+
+    Small rows are fastest side by side, so the packs' pattern is a dense mask here.
+    """
+    longest = max(len(pack.input_ids) for pack in packs)
+    ids = torch.zeros(len(packs), longest, dtype=torch.int64)  # (B, L)
+    positions = torch.zeros(3, len(packs), longest, dtype=torch.int64)
+    mask = torch.eye(longest, dtype=torch.bool).repeat(len(packs), 1, 1, 1)  # (B, 1, L, L)
+    for i, pack in enumerate(packs):
+        n = len(pack.input_ids)
+        ids[i, :n], positions[:, i, :n] = pack.input_ids, pack.position_ids
+        mask[i, :, :n, :n] = dense_mask(pack.lengths)[0]
+    embeddings = vlm.model.get_input_embeddings()(ids)
+    visual = (ids == vlm.model.config.video_token_id)[..., None]
+    embeddings = embeddings.masked_scatter(visual, features(vlm, [p.inputs for p in packs]))
+    hidden = vlm.model.model.language_model(
+        inputs_embeds=embeddings, position_ids=positions, attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    scored = torch.cat([hidden[i, pack.keep] for i, pack in enumerate(packs)])
+    return cross_entropy(vlm.model.lm_head(scored), torch.cat([pack.targets for pack in packs]))

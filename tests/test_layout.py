@@ -1,0 +1,118 @@
+"""The shape of the project: floors, sizes, one owner per library, a README that tells the truth.
+
+    python -m pytest tests/test_layout.py
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = sorted((ROOT / "pasta").rglob("*.py"))
+SCRIPTS = [ROOT / f"{name}.py" for name in ("make_pairs", "train_dpo", "evaluate")]
+CORE = [*(ROOT / "pasta").glob("*.py"), *SCRIPTS]
+
+FLOORS = [  # a file may import from the floors above its own in this list, never from its own
+    {"config", "pairs", "video", "lora", "families", "attention", "ranks"},
+    {"vlm", "dpo", "schedule", "judge", "scoring", "adversaries"},
+    {"ask", "packs", "policy", "benchmarks", "selection"},
+    {"generate", "updates", "reference", "answers"},
+]
+OWNERS = {"decord": {"video"}, "transformers": {"vlm", "base"}, "safetensors": {"lora"}}
+PACKAGES = {"torch", "transformers", "decord", "numpy", "tqdm"}
+SHIPPED_WITH_THEM = {"safetensors", "tokenizers"}  # transformers requires both
+
+
+def imports(path):
+    """Every module that a file imports, as written."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def of_ours(path):
+    """The names of the pasta modules that a file imports."""
+    return {name.split(".")[1] for name in imports(path) if name.startswith("pasta.")}
+
+
+def test_imports_only_point_down():
+    below = set()
+    for floor in FLOORS:
+        for name in floor:
+            path = ROOT / "pasta" / f"{name}.py"
+            if path.exists():
+                extra = of_ours(path) - below
+                assert not extra, f"pasta/{name}.py imports {extra} of its own floor or above"
+        below |= floor
+
+
+def test_every_core_file_has_a_floor():
+    files = {path.stem for path in (ROOT / "pasta").glob("*.py")} - {"__init__"}
+    assert files <= set.union(*FLOORS)
+
+
+def test_only_the_scripts_know_that_the_toy_exists():
+    for path in PACKAGE:
+        if "toy" not in path.parts and "tools" not in path.parts:
+            assert "toy" not in of_ours(path), path
+
+
+def test_scripts_do_not_import_scripts():
+    names = {path.stem for path in SCRIPTS}
+    for path in [*PACKAGE, *SCRIPTS]:
+        assert not names & {name.split(".")[0] for name in imports(path)}, path
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_one_owner_per_library(library):
+    users = {p.stem for p in PACKAGE if library in {name.split(".")[0] for name in imports(p)}}
+    assert users - {"speed"} <= OWNERS[library]
+
+
+def test_runtime_packages_are_five():
+    known = PACKAGES | SHIPPED_WITH_THEM | set(sys.stdlib_module_names) | {"pasta"}
+    for path in [*PACKAGE, *SCRIPTS]:
+        assert {name.split(".")[0] for name in imports(path)} <= known, path
+    lines = (ROOT / "requirements.txt").read_text().split()
+    assert {line.split("==")[0] for line in lines} == PACKAGES
+
+
+@pytest.mark.parametrize("path", [*PACKAGE, *SCRIPTS], ids=lambda p: str(p.relative_to(ROOT)))
+def test_file_and_function_sizes(path):
+    text = path.read_text()
+    assert text.count("\n") <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            size = node.end_lineno - node.lineno + 1
+            assert size <= 60, f"{path}:{node.lineno} {node.name} has {size} lines"
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_public_functions_say_what_they_do(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+            size = node.end_lineno - node.lineno + 1
+            assert size <= 6 or ast.get_docstring(node), f"{path}:{node.lineno} {node.name}"
+
+
+def test_core_stays_small():
+    assert sum(path.read_text().count("\n") for path in CORE) < 4000
+
+
+def test_readme_tree_equals_disk():
+    listed = set(re.findall(r"^  (\w+\.py) ", (ROOT / "README.md").read_text(), re.M))
+    assert listed == {path.name for path in (ROOT / "pasta").glob("*.py")} - {"__init__.py"}
+
+
+def test_readme_commands_name_flags_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for script in SCRIPTS:
+        fields = set(re.findall(r"^    (\w+): .* = knob\(", script.read_text(), re.M))
+        for line in re.findall(rf"{script.name}([^\n&]*)", text):
+            flags = re.findall(r"--(\w+)", line)
+            assert set(flags) <= fields, f"README: {script.name}{line}"
