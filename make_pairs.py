@@ -33,7 +33,9 @@ from pasta.vlm import load_vlm
 class PairsConfig:
     """Make preference pairs from videos with a Video-LLM."""
 
-    model: str = knob("responder: model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy=toy.model_folder)
+    model: str = knob(
+        "responder: model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy=toy.model_folder
+    )
     asker: str | None = knob("writes the queries; None: the responder", None)
     judge: str = knob("`rules`, or a model folder or hub id", "rules")
     videos: Path = knob("folder of videos, searched recursively", toy=toy.videos_folder)
@@ -42,7 +44,9 @@ class PairsConfig:
     queries: int = knob("queries per video and mode", 1)
     candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal["prompt", "frames", "both"] = knob("what misleads the responder", "both")
-    select: Literal["none", "flip", "contrast"] = knob("which judged pairs stay", "flip", toy="contrast")
+    select: Literal["none", "flip", "contrast"] = knob(
+        "which judged pairs stay", "flip", toy="contrast"
+    )
     keep: float = knob("share of each mode that --select contrast keeps", 0.5)
     balance: bool = knob("even out which side of an opposite is chosen", True)
     n_frames: int = knob("frame budget; 0: the checkpoint's, or 32", 0)
@@ -75,11 +79,14 @@ def main(config):
     score = scorer(vlm)
     write_candidates(config, vlm, reader, score)
     write_pairs(config, vlm, set(videos), score)
-    with open(config.out / "skipped.jsonl", "w") as file:
-        for video, reason in reader.failed.items():
-            file.write(json.dumps({"video": video, "reason": reason}) + "\n")
-            print(f"skipped {video}: {reason}")
-    print(f"{len(videos)} videos, {len(reader.failed)} of them skipped; next: torchrun train_dpo.py")
+    write_rows(
+        config.out / "skipped.jsonl",
+        [{"video": video, "reason": reason} for video, reason in reader.failed.items()],
+    )
+    for video, reason in reader.failed.items():
+        print(f"skipped {video}: {reason}")
+    n, failed = len(videos), len(reader.failed)
+    print(f"{n} videos, {failed} of them skipped; next: torchrun train_dpo.py")
 
 
 def start_folder(config):
@@ -149,8 +156,10 @@ def write_pairs(config, vlm, videos, score):
     rows = [r for r in read_rows(config.out / "candidates.jsonl") if r["video"] in videos]
     judge = judge_by_rules
     if config.judge != "rules":
-        reader_of_text = load(config.judge, config)
-        judge = partial(judge_by_model, ask=lambda p: ask(reader_of_text, [Request(None, p)])[0].text)
+        text_model = load(config.judge, config)
+        judge = partial(
+            judge_by_model, ask=lambda prompt: ask(text_model, [Request(None, prompt)])[0].text
+        )
     rows = tqdm(rows, "judge", unit="query")
     pairs, dropped = make_pairs(
         rows, judge, config.select, config.keep, config.balance, config.seed

@@ -102,7 +102,8 @@ def largest_cut(frames):
 
 def fit_frames(other, shape):
     """`other` stretched to `shape` (F, H, W, 3) by nearest neighbour in time and space."""
-    index = [np.linspace(0, n - 1, m).round().astype(int) for n, m in zip(other.shape, shape)]
+    sizes = zip(other.shape[:3], shape[:3], strict=True)
+    index = [np.linspace(0, n - 1, m).round().astype(int) for n, m in sizes]
     return other[np.ix_(index[0], index[1], index[2])]
 
 

@@ -164,7 +164,7 @@ def audit(pairs, dropped, blind):
 
 def audit_table(report):
     """The audit as text."""
-    lines = [f"{'mode':<12} {'kept':>6} {'dropped':>8} {'words +/-':>10} {'blind':>6}  chosen sides"]
+    lines = [f"{'mode':<12} {'kept':>6} {'dropped':>8} {'words':>10} {'blind':>6}  chosen sides"]
     for mode, row in report.items():
         sides = ", ".join(f"{side} {n}" for side, n in row.get("chosen sides", {}).items())
         words = f"{row.get('words/chosen', 0):.1f}/{row.get('words/rejected', 0):.1f}"

@@ -11,7 +11,7 @@ import pytest
 
 from pasta.benchmarks import mvbench
 from pasta.pairs import MODES
-from pasta.toy import world
+from pasta.toy import files, world
 from pasta.toy.base import make_tokenizer
 from pasta.toy.lessons import LESSONS
 from pasta.video import read_frames
@@ -68,14 +68,14 @@ def test_usual_answers_are_as_common_as_asked_for():
 def test_files_hold_exactly_the_pixels_drawn(tmp_path):
     for size in (world.SIDE, 35):  # an odd width needs padded rows
         frames = np.random.default_rng(0).integers(0, 256, (6, 40, size, 3), np.uint8)
-        world.write_avi(tmp_path / "v.avi", frames)
+        files.write_avi(tmp_path / "v.avi", frames)
         read, times = read_frames(tmp_path / "v.avi", lambda ts: np.arange(len(ts)))
         assert (read == frames).all()
         assert times.tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
 
 
 def test_the_benchmark_is_balanced_and_reads_as_mvbench(tmp_path):
-    world.write_benchmark(tmp_path, 8, seed=2)
+    files.write_benchmark(tmp_path, 8, seed=2)
     items = mvbench.items(tmp_path)
     assert len(items) == 24 and all(item.video.is_file() for item in items)
     for mode in MODES:

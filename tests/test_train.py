@@ -21,7 +21,7 @@ import train_dpo
 from pasta.lora import adapter_off, adapter_parameters, add_lora, load_adapter
 from pasta.pairs import read_pairs
 from pasta.reference import cache_row
-from pasta.toy import world
+from pasta.toy import files, world
 from pasta.updates import by_video, plan
 from pasta.video import VideoError, read_frames, uniform
 from pasta.vlm import load_vlm, video_features
@@ -45,7 +45,7 @@ def one_thread():
 def videos(tmp_path_factory):
     """A folder of short videos."""
     folder = tmp_path_factory.mktemp("videos")
-    world.write_videos(folder, len(SIZES), seed=0)
+    files.write_videos(folder, len(SIZES), seed=0)
     return folder
 
 

@@ -13,7 +13,7 @@ import torch
 
 from pasta.pairs import Pair
 from pasta.schedule import learning_rate, log_line
-from pasta.toy.world import write_videos
+from pasta.toy.files import write_videos
 from pasta.updates import PackReader, by_video, plan, read_packs
 from pasta.video import read_frames, uniform
 

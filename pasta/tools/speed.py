@@ -62,14 +62,18 @@ class SpeedConfig:
     k: list[str] = knob("rejected responses per chosen: 1, 2 or 3", ["1", "3"])
     prompt_tokens: int = knob("tokens of system, video and query, about", 1600)
     layers: int = knob("layers of the language model", 4)
-    width: int = knob("hidden size of the language model, a multiple of 64", 384)
+    width: int = knob("hidden size of the language model, a multiple of 96", 384)
     vocabulary: int = knob("tokens", 32768)
     memory: bool = knob("measure peak memory, too", True)
     seed: int = knob("of weights, video and text", 0)
 
 
 def random_model(config):
-    """A Qwen2.5-VL without meaning; its vision tower costs about half as much as the rest."""
+    """A Qwen2.5-VL without meaning.
+
+    To see a video token costs 0.38 as much as to read it, the 7B's own ratio: 4 patches through 0.6
+    billion weights against one token through 6.5.
+    """
     torch.manual_seed(config.seed)
     half_head = config.width // 16  # of 8 heads
     text = {
@@ -79,6 +83,9 @@ def random_model(config):
         "num_hidden_layers": config.layers,
         "num_attention_heads": 8,
         "num_key_value_heads": 2,
+        "initializer_range": 0.05,  # 0.02 gives all tokens nearly the same logits
+        "bos_token_id": None,
+        "eos_token_id": None,
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 1e6,
@@ -87,8 +94,8 @@ def random_model(config):
     }
     vision = {
         "depth": 2,
-        "hidden_size": config.width // 2,
-        "intermediate_size": config.width,
+        "hidden_size": config.width // 3,
+        "intermediate_size": config.width * 2 // 3,
         "num_heads": 4,
         "out_hidden_size": config.width,
         "fullatt_block_indexes": [1],
@@ -193,14 +200,15 @@ def main(config):
         for checkpointing in (False, True):
             times, off = seconds(config, k, checkpointing)
             ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
-            rows, packed = (statistics.median(times[name]) for name in ("rows", "packed"))
-            line = f"{k}  {'yes' if checkpointing else 'no':13} | {rows:8.3f} {packed:9.3f} {ratio:6.2f}x"
+            rows, packed = map(statistics.median, times.values())
+            line = f"{k}  {'yes' if checkpointing else 'no':13} | "
+            line += f"{rows:8.3f} {packed:9.3f} {ratio:6.2f}x"
             if config.memory:
-                rows, packed = (in_own_process(config, k, checkpointing, n) for n in times)
+                rows, packed = (in_own_process(config, k, checkpointing, way) for way in times)
                 line += f" | {rows:8.0f} {packed:10.0f} {rows / packed:6.2f}x"
             print(line, flush=True)
             apart = max(apart, off)
-    print(f"log-probabilities differ by at most {apart:.1e} nats between the two ways")
+    print(f"the log-probabilities of the two ways differ by {apart:.0e} nats at most")
 
 
 def in_own_process(*arguments):

@@ -44,7 +44,7 @@ def videos_folder():
     """A folder of unlabelled videos of a balanced world, to make pairs from."""
     folder = ROOT / "videos"
     if not folder.exists():
-        from pasta.toy.world import write_videos
+        from pasta.toy.files import write_videos
 
         with whole(folder) as part:
             write_videos(part, N_VIDEOS, seed=1)
@@ -55,7 +55,7 @@ def benchmark_folder():
     """A benchmark of lettered questions in MVBench's layout, both answers equally often right."""
     folder = ROOT / "mvbench"
     if not folder.exists():
-        from pasta.toy.world import write_benchmark
+        from pasta.toy.files import write_benchmark
 
         with whole(folder) as part:
             write_benchmark(part, N_QUESTIONS, seed=2)

@@ -1,0 +1,90 @@
+"""The toy world as files: uncompressed AVI videos, and a benchmark in MVBench's layout.
+
+Uncompressed, so that no encoder is needed and decord returns exactly the pixels drawn.
+
+Shapes: F frames, H, W pixels.
+"""
+
+import json
+import struct
+
+import numpy as np
+
+from pasta.pairs import MODES
+from pasta.toy import world
+
+
+def write_avi(path, frames, fps=world.FPS):
+    """Write frames (F, H, W, 3) uint8 RGB as an uncompressed AVI, which decord reads exactly.
+
+    RIFF AVI 1.0 with one BGR24 stream: rows from the bottom up, each padded to four bytes, and an
+    index, without which a decoder cannot tell the length.
+    """
+    n, height, width, _ = frames.shape
+    rows = np.zeros((n, height, -(-width * 3 // 4) * 4), np.uint8)
+    rows[:, :, : width * 3] = frames[:, ::-1, :, ::-1].reshape(n, height, width * 3)
+    size = rows[0].size
+
+    def chunk(tag, data):
+        return tag + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+
+    main_header = struct.pack(
+        "<14I", int(1e6 / fps), int(size * fps), 0, 0x10, n, 0, 1, size, width, height, 0, 0, 0, 0
+    )
+    rate, scale = int(fps * 1000), 1000
+    stream = b"vidsDIB " + struct.pack(
+        "<IHHIIIIIIiI4h", 0, 0, 0, 0, scale, rate, 0, n, size, -1, 0, 0, 0, width, height
+    )
+    bitmap = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
+    streams = chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", bitmap))
+    header = chunk(b"LIST", b"hdrl" + chunk(b"avih", main_header) + streams)
+    movie = b"movi" + b"".join(chunk(b"00db", row.tobytes()) for row in rows)
+    index = b"".join(
+        b"00db" + struct.pack("<III", 0x10, 4 + i * (8 + size + size % 2), size) for i in range(n)
+    )
+    body = b"AVI " + header + chunk(b"LIST", movie) + chunk(b"idx1", index)
+    with open(path, "wb") as file:
+        file.write(chunk(b"RIFF", body))
+
+
+def write_videos(folder, n, seed):
+    """n videos of a balanced world as FOLDER/00000.avi and so on; nothing tells their truth."""
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
+        write_avi(folder / f"{i:05d}.avi", world.render(world.draw_video(rng)))
+
+
+def write_benchmark(folder, n, seed):
+    """n questions of each mode in MVBench's layout: json/MODE.json, test.json, video/shapes/.
+
+    Of each mode the usual answer is right in exactly half, and the right option is (A) in half of
+    either; two questions of a mode at most are about one video.
+    """
+    (folder / "json").mkdir()
+    (folder / "video/shapes").mkdir(parents=True)
+    items = {mode: [] for mode in MODES}
+    wanted = {(mode, usual): n // 2 for mode in MODES for usual in (True, False)}
+    i = 0
+    while any(wanted.values()):
+        rng = np.random.default_rng([seed, i])
+        video, name, used = world.draw_video(rng), f"{i:05d}.avi", False
+        asked = world.questions(video, rng)
+        for mode in MODES:
+            for question in [q for q in asked if q.mode == mode][:2]:
+                if wanted[mode, question.usual]:
+                    wanted[mode, question.usual] -= 1
+                    first = wanted[mode, question.usual] % 2
+                    items[mode].append({
+                        "video": name,
+                        "question": question.query,
+                        "candidates": [question.options[first], question.options[1 - first]],
+                        "answer": question.options[0 if question.usual else 1],
+                    })
+                    used = True
+        if used:
+            write_avi(folder / "video/shapes" / name, world.render(video))
+        i += 1
+    for mode, rows in items.items():
+        (folder / "json" / f"{mode}.json").write_text(json.dumps(rows, indent=1))
+    roots = {mode: "video/shapes" for mode in MODES}
+    (folder / "test.json").write_text(json.dumps({"root": roots, "meta": items}))
