@@ -3,13 +3,24 @@
 python -m pytest -q tests/test_speed.py
 """
 
+import sys
+
 import pytest
 import torch
 
 from pasta.config import parse
-from pasta.tools.speed import SpeedConfig, main, peak_memory, step, two_ways
+from pasta.tools.speed import SpeedConfig, in_own_process, main, step, two_ways
 
 TINY = "--rounds 1 --prompt_tokens 256 --layers 2 --width 96 --vocabulary 128 --no-memory".split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """To share such small products out costs more than it saves."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -25,11 +36,11 @@ def test_rows_and_pack_give_the_same_log_probabilities(config, checkpointing):
     assert (rows - packed).abs().max() < 1e-5 * rows.abs().max()
 
 
-def test_rows_of_another_video_do_not(config):
+def test_rows_under_another_vision_tower_do_not(config):
     policy, ways = two_ways(config, 1, False)
     before = ways["packed"]()
     torch.manual_seed(1)
-    policy.model.model.visual.merger.mlp[2].weight.data.normal_()  # what is seen
+    policy.model.model.visual.merger.mlp[2].weight.data.normal_()
     assert (before - ways["rows"]()).abs().max() > 1e-3 * before.abs().max()
 
 
@@ -39,6 +50,6 @@ def test_the_table_has_a_row_for_every_k_with_and_without_checkpointing(config, 
     assert table[1:5] == [["1", "no"], ["1", "yes"], ["3", "no"], ["3", "yes"]]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_step_takes_memory_above_the_model(config):
-    config.prompt_tokens, config.vocabulary = 1000, 20000
-    assert peak_memory(config, 3, False, "rows") >= 0
+    assert in_own_process(config, 1, False, "rows") > 0

@@ -23,7 +23,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from resource import RUSAGE_SELF, getrusage
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -64,7 +64,7 @@ class SpeedConfig:
     layers: int = knob("layers of the language model", 4)
     width: int = knob("hidden size of the language model, a multiple of 96", 384)
     vocabulary: int = knob("tokens", 32768)
-    memory: bool = knob("measure peak memory, too", True)
+    memory: bool = knob("measure peak memory, too; on Linux", sys.platform == "linux")
     seed: int = knob("of weights, video and text", 0)
 
 
@@ -185,12 +185,19 @@ def seconds(config, k, checkpointing):
 
 
 def peak_memory(config, k, checkpointing, name):
-    """Megabytes that one step takes above the loaded model; for a fresh process."""
+    """Megabytes that one step takes at most above the loaded model; for a fresh process."""
     policy, ways = two_ways(config, k, checkpointing)
-    before = getrusage(RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # what was held so far no longer counts
+    before = resident("VmRSS")
     step(policy, ways[name])
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
-    return (getrusage(RUSAGE_SELF).ru_maxrss - before) * unit / 1e6
+    return resident("VmHWM") - before
+
+
+def resident(which):
+    """Megabytes of memory that this process holds (VmRSS), or has held at most (VmHWM)."""
+    # Not getrusage: a child begins with its parent's maximum there.
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return int(status[which].split()[0]) * 1024 / 1e6  # the file says kB and means 1024 bytes
 
 
 def main(config):
