@@ -1,52 +1,50 @@
 """Make preference pairs from videos: queries, good and misled answers, judge, pairs.
 
     python make_pairs.py                                                  # the toy world
-    python make_pairs.py --model Qwen/Qwen2.5-VL-7B-Instruct --videos DIR --out out/pairs-7b
+    torchrun --nproc_per_node 8 make_pairs.py --model Qwen/Qwen2.5-VL-7B-Instruct --videos DIR
 
 Writes into --out queries.jsonl, candidates.jsonl, pairs.jsonl, dropped.jsonl, skipped.jsonl and
 audit.json. The first two grow row by row: a killed run goes on where it was.
 """
 
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import groupby, product
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
 import torch
 from tqdm import tqdm
 
-from pasta import toy
+from pasta import ranks, toy
 from pasta.ask import Request, ask
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
-from pasta.generate import Reader, Recipe, candidate_rows, query_rows, work_of
-from pasta.judge import judge_by_model, judge_by_rules
+from pasta.generate import Reader, candidate_rows, query_rows
+from pasta.judge import judge_by_rules, model_judge
 from pasta.packs import pack_responses
 from pasta.pairs import MODES, Appender, read_rows, write_rows
 from pasta.policy import Policy
-from pasta.selection import audit, audit_table, make_pairs
-from pasta.video import VideoError, list_videos
-from pasta.vlm import load_vlm
+from pasta.selection import audit, audit_table, make_pairs, query_key
+from pasta.video import list_videos
+from pasta.vlm import load_processor, load_vlm
 
 
 @dataclass
 class PairsConfig:
     """Make preference pairs from videos with a Video-LLM."""
 
-    model: str = knob(
-        "responder: model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy=toy.model_folder
-    )
-    asker: str | None = knob("writes the queries; None: the responder", None)
+    model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
+    asker: str | None = knob("model that writes the queries; None: the same", None)
     judge: str = knob("`rules`, or a model folder or hub id", "rules")
     videos: Path = knob("folder of videos, searched recursively", toy=toy.videos_folder)
     out: Path = knob("folder of the result", Path("out/pairs"))
-    limit: int = knob("videos at most; 0: all", 0)
+    limit: int = knob("only this many videos, the first ones; 0: all", 0)
     queries: int = knob("queries per video and mode", 1)
     candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal["prompt", "frames", "both"] = knob("what misleads the responder", "both")
-    select: Literal["none", "flip", "contrast"] = knob(
-        "which judged pairs stay", "flip", toy="contrast"
-    )
+    select: Literal["none", "flip", "contrast"] = knob("which pairs stay", "flip", toy="contrast")
     keep: float = knob("share of each mode that --select contrast keeps", 0.5)
     balance: bool = knob("even out which side of an opposite is chosen", True)
     n_frames: int = knob("frame budget; 0: the checkpoint's, or 32", 0)
@@ -60,33 +58,34 @@ class PairsConfig:
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
+RECIPE = ("model", "asker", "adversary", "candidates", "temperature", "max_pixels", "seed")
 # What may change between two runs into one folder: nothing that is in its costly rows.
 FREE = ("judge", "limit", "select", "keep", "balance", "batch_videos", "batch_size", "device")
 
 
 def main(config):
-    seed_all(config.seed)
-    videos = [str(path.absolute()) for path in list_videos(config.videos)][: config.limit or None]
+    found = list_videos(config.videos) if config.videos.is_dir() else []
+    videos = [str(path.absolute()) for path in found][: config.limit or None]
     if not videos:
         raise SystemExit(f"no videos in {config.videos}; --videos takes a folder of them")
-    start_folder(config)
-    vlm = load(config.asker or config.model, config)
-    reader = Reader(videos, vlm.processor, config.n_frames or vlm.processor.n_frames)
-    write_queries(config, vlm, reader)
-    if config.asker not in (None, config.model):
-        vlm = load(config.model, config)
-        reader = Reader(videos, vlm.processor, config.n_frames or vlm.processor.n_frames)
-    score = scorer(vlm)
-    write_candidates(config, vlm, reader, score)
-    write_pairs(config, vlm, set(videos), score)
-    write_rows(
-        config.out / "skipped.jsonl",
-        [{"video": video, "reason": reason} for video, reason in reader.failed.items()],
-    )
-    for video, reason in reader.failed.items():
-        print(f"skipped {video}: {reason}")
-    n, failed = len(videos), len(reader.failed)
-    print(f"{n} videos, {failed} of them skipped; next: torchrun train_dpo.py")
+    if config.select == "flip" and config.adversary == "prompt":
+        raise SystemExit("--select flip needs answers on broken videos: --adversary frames or both")
+    load = partial(one_model, {}, config, ranks.start(config.device))
+    seed_all(config.seed)
+    if ranks.rank() == 0:
+        start_folder(config)
+    failed = {}  # path -> reason
+    write_queries(config, load, videos, failed)
+    write_candidates(config, load, videos, failed)
+    failed = sorted(set(ranks.gather(list(failed.items()))))
+    if ranks.rank() == 0:
+        write_pairs(config, load, set(videos))
+        skipped = [{"video": video, "reason": reason} for video, reason in failed]
+        write_rows(config.out / "skipped.jsonl", skipped)
+        for row in skipped:
+            print(f"skipped {row['video']}: {row['reason']}")
+        print(f"{len(videos)} videos, {len(skipped)} of them skipped; next: torchrun train_dpo.py")
+    ranks.stop()
 
 
 def start_folder(config):
@@ -100,109 +99,97 @@ def start_folder(config):
     write_config(config.out, config)
 
 
-def load(name, config):
-    return load_vlm(name, config.dtype, config.device, config.max_pixels)
+def one_model(held, config, device, name):
+    """The VLM `name`. The one held before is let go of first: memory need not hold two."""
+    if name not in held:
+        held.clear()
+        held[name] = load_vlm(name, config.dtype, device, config.max_pixels)
+    return held[name]
 
 
-def write_queries(config, vlm, reader):
+def write_queries(config, load, videos, failed):
     """Stage 1: queries.jsonl."""
-    path = config.out / "queries.jsonl"
-    done = {row["video"] for row in read_rows(path)} if path.exists() else set()
-    todo = [video for video in reader.videos if video not in done]
-    with Appender(path) as out, tqdm(desc="queries", total=len(todo), unit="video") as bar:
-        for chunk in chunks(todo, config.batch_videos):
-            inputs = {}
-            for video in chunk:
-                with suppress(VideoError):  # it is in reader.failed, and named at the end
-                    inputs[video] = vlm.processor.prepare(*reader.frames(video, "uniform"))
-            ask_here = partial(ask_all, vlm, config)
-            for row in query_rows(inputs, ask_here, config.queries, config.seed):
-                out.write(row)
-            bar.update(len(chunk))
+    path, asker = config.out / "queries.jsonl", config.asker or config.model
+    done = set(map(itemgetter("video", "mode", "n"), rows_of(path)))
+    wanted = product(ranks.share(videos), MODES, range(config.queries))
+    todo = [key for key in wanted if key not in done]
+    reader = Reader(videos, load_processor(asker, config.max_pixels), config.n_frames, failed)
+    answer = partial(ask_all, load, asker, config)
+    make = partial(query_rows, reader=reader, ask=answer, asker=asker, seed=config.seed)
+    append(path, todo, config.batch_videos, make)
 
 
-def write_candidates(config, vlm, reader, score):
+def write_candidates(config, load, videos, failed):
     """Stage 2: candidates.jsonl."""
-    recipe = Recipe(
-        responder=config.model,
-        asker=config.asker or config.model,
-        adversary=config.adversary,
-        n_candidates=config.candidates,
-        n_frames=config.n_frames or vlm.processor.n_frames,
-        temperature=config.temperature,
-        contrast=config.select == "contrast",
-        seed=config.seed,
-    )
-    path = config.out / "candidates.jsonl"
-    done = {key(row) for row in read_rows(path)} if path.exists() else set()
-    wanted = set(reader.videos)
-    queries = [
-        row for row in read_rows(config.out / "queries.jsonl")
-        if row["video"] in wanted and key(row) not in done
-    ]  # fmt: skip
-    with Appender(path) as out, tqdm(desc="candidates", total=len(queries), unit="query") as bar:
-        for chunk in chunks(queries, config.batch_videos * len(MODES) * config.queries):
-            works = []
-            for row in chunk:
-                with suppress(VideoError):  # it is in reader.failed, and named at the end
-                    works.append(work_of(row, reader, recipe))
-            for row in candidate_rows(works, partial(ask_all, vlm, config), score, recipe):
-                out.write(row)
-            bar.update(len(chunk))
+    path, mine = config.out / "candidates.jsonl", set(ranks.share(videos))
+    done = set(map(query_key, rows_of(path)))
+    wanted = dict.fromkeys(map(query_key, rows_of(config.out / "queries.jsonl")))  # each query once
+    todo = [key for key in wanted if key[0] in mine and key not in done]
+    processor = load_processor(config.model, config.max_pixels)
+    reader = Reader(videos, processor, config.n_frames, failed)
+    recipe = {name: getattr(config, name) for name in RECIPE}
+    recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
+    answer, logps = partial(ask_all, load, config.model, config), partial(score, load, config.model)
+    make = partial(candidate_rows, reader=reader, ask=answer, score=logps, recipe=recipe)
+    append(path, todo, config.batch_videos, make)
 
 
-def write_pairs(config, vlm, videos, score):
+def write_pairs(config, load, videos):
     """Stage 3: pairs.jsonl, dropped.jsonl and the audit."""
-    rows = [r for r in read_rows(config.out / "candidates.jsonl") if r["video"] in videos]
-    judge = judge_by_rules
-    if config.judge != "rules":
-        text_model = load(config.judge, config)
-        judge = partial(
-            judge_by_model, ask=lambda prompt: ask(text_model, [Request(None, prompt)])[0].text
-        )
-    rows = tqdm(rows, "judge", unit="query")
-    pairs, dropped = make_pairs(
-        rows, judge, config.select, config.keep, config.balance, config.seed
-    )
-    blind = []
-    for pair in tqdm(pairs, "audit: blind", unit="pair"):
-        chosen, rejected = score(None, [(pair["query"], pair[k]) for k in ("chosen", "rejected")])
-        blind.append(chosen > rejected)
-    for name, out_rows in (("pairs", pairs), ("dropped", dropped)):
-        write_rows(config.out / f"{name}.jsonl", out_rows)
-    report = audit(pairs, dropped, blind)
+    rows = [row for row in rows_of(config.out / "candidates.jsonl") if row["video"] in videos]
+    choices = (config.select, config.keep, config.balance, config.seed)
+    with judge_of(config, load) as judge:
+        pairs, dropped = make_pairs(tqdm(rows, "judge", unit="query"), judge, *choices)
+    write_rows(config.out / "pairs.jsonl", pairs)
+    write_rows(config.out / "dropped.jsonl", dropped)
+    report = audit(pairs, dropped)
     write_json(config.out / "audit.json", report)
     print(audit_table(report))
     print(f"wrote {len(pairs)} pairs to {config.out / 'pairs.jsonl'}")
 
 
-def ask_all(vlm, config, requests, temperature):
-    """Answer any number of requests, batch by batch."""
+def judge_of(config, load):
+    """The judge as a function, in a context that closes the file of a model's replies."""
+    if config.judge == "rules":
+        return nullcontext(judge_by_rules)
+
+    def reply(prompt):
+        return ask_all(load, config.judge, config, [Request(None, prompt)], 0.0)[0].text
+
+    return model_judge(reply, config.out / "replies.jsonl", config.judge)
+
+
+def append(path, keys, n, make):
+    """Append to `path` the rows that `make` makes of keys (video, ...), n videos at a time."""
+    groups = [(video, list(group)) for video, group in groupby(keys, itemgetter(0))]
+    chunks = [groups[start : start + n] for start in range(0, len(groups), n)]
+    with Appender(ranks.named(path)) as out:
+        for chunk in tqdm(chunks, path.stem, unit=f"{n} videos", disable=ranks.rank() > 0):
+            for row in make(chunk):
+                out.write(row)
+
+
+def rows_of(path):
+    """The rows of a file, and of those that other processes wrote beside it."""
+    files = [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]
+    return [row for file in files if file.exists() for row in read_rows(file)]
+
+
+def ask_all(load, name, config, requests, temperature):
+    """Answer any number of requests, batch by batch; the model is loaded if there is one."""
     answers = []
-    for batch in chunks(requests, config.batch_size):
-        answers += ask(vlm, batch, config.max_new_tokens, temperature)
+    for start in range(0, len(requests), config.batch_size):
+        batch = requests[start : start + config.batch_size]
+        answers += ask(load(name), batch, config.max_new_tokens, temperature)
     return answers
 
 
-def scorer(vlm):
-    """(VideoInputs, [(query, response)]) -> list of logps, nats."""
-    policy = Policy(vlm)
-
-    @torch.inference_mode()
-    def score(inputs, texts):
-        pack, where = pack_responses(vlm.processor, inputs, texts)
-        return policy(pack)[where].tolist()
-
-    return score
-
-
-def chunks(items, n):
-    """Lists of n items, the last one shorter."""
-    return [items[i : i + n] for i in range(0, len(items), n)]
-
-
-def key(row):
-    return row["video"], row["mode"], row["query"]
+@torch.inference_mode()
+def score(load, name, inputs, texts):
+    """The logps, in nats, of (query, response) texts about a video, or about none."""
+    vlm = load(name)
+    pack, where = pack_responses(vlm.processor, inputs, texts)
+    return Policy(vlm)(pack)[where].tolist()
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size):
 
 
 def answer_row(item, seconds, response, predicted, **extra):
+    """One row of answers.jsonl; `correct` is what the benchmark's own parser makes of it."""
     return {
         "id": item.id,
         "task": item.task,

@@ -6,50 +6,50 @@
                  instruction before the query (`prompt`) or by a broken video (`frames`)
 
 Asking and scoring come in as functions, so that each stage can be followed, and tested, without a
-model. A request's randomness is a hash of what it is, so that a row is the same in
-whatever batch, order or run it is made.
+model. A request's randomness is a hash of what it is, so that a row is the same in whatever batch,
+order or run it is made.
 
 Shapes: K adversarial responses of a query. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
+from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from pasta.adversaries import ADVERSARIES, DENSE_FPS, PROMPT_VERSION, SPARSE_FPS, mislead
 from pasta.ask import Request
-from pasta.pairs import MODES
 from pasta.video import VideoError, at_fps, read_frames, uniform
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How candidates are made; it is written into every row."""
-
-    responder: str
-    asker: str
-    adversary: str  # "prompt", "frames", or "both": frames and prompt in turn
-    n_candidates: int  # K
-    n_frames: int  # frame budget of every sampling
-    temperature: float  # of adversarial responses; preferred ones are greedy
-    contrast: bool  # whether each answer is also scored on the clean and on the broken video
-    seed: int
+KINDS = {"prompt": ["prompt"], "frames": ["frames"], "both": ["frames", "prompt"]}  # in turn
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that a candidate needs of its video, before anything is asked.
+    """One query with all that it needs of its video, before it is asked.
 
-    clean: VideoInputs, densely sampled. broken: list of VideoInputs, the clean frames corrupted.
-    misled: list of (how it misleads, Request), K of them.
+    row:    {video, mode, query}
+    clean:  VideoInputs, densely sampled
+    misled: K of (how it misleads, Request)
+    views:  name -> list of what the responses are scored on: "blind" is [None], no video; with
+            twins also "clean", and "broken", which are two corruptions of the clean frames
     """
 
     row: dict
     clean: object
-    broken: list
     misled: list
+    views: dict
+
+
+def seed_of(*parts):
+    """A 63-bit seed from texts and numbers."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def samplers(n_frames):
@@ -62,123 +62,153 @@ def samplers(n_frames):
     }
 
 
-def seed_of(*parts):
-    """A 63-bit seed from texts and numbers."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 class Reader:
-    """Reads videos in the samplings of adversaries.py, and remembers those that cannot be read.
+    """Decodes each video once for all samplings, and remembers those that cannot be read.
 
-    videos: all paths of the run; `other` takes the next one of them.
+    videos: all paths of the run; `other` takes the next one of them
+    n_frames: frame budget; 0 is the checkpoint's own
     failed: path -> reason, filled here
     """
 
-    def __init__(self, videos, processor, n_frames):
-        self.videos, self.processor, self.failed = videos, processor, {}
-        self.samplers = samplers(n_frames)
-        self.place = {video: i for i, video in enumerate(videos)}
-        self.frames = lru_cache(maxsize=16)(self.read)  # one video is read for several queries
+    def __init__(self, videos, processor, n_frames, failed):
+        self.videos, self.processor, self.failed = videos, processor, failed
+        self.n_frames = n_frames or processor.n_frames
+        self.samplers = samplers(self.n_frames)
+        self.frames = lru_cache(maxsize=2)(self.read)  # the video at work and its `other`
 
-    def read(self, video, sampling):
-        """(frames, timestamps). Raises VideoError, the second time without trying."""
+    def read(self, video):
+        """Sampling -> (frames, timestamps). Raises VideoError, the second time without trying."""
         if video in self.failed:
             raise VideoError(video, self.failed[video])
+        chosen, together = {}, None
+
+        def sample(timestamps):
+            nonlocal together
+            chosen.update({name: choose(timestamps) for name, choose in self.samplers.items()})
+            together = np.unique(np.concatenate(list(chosen.values())))
+            return together
+
         try:
-            sample, fit = self.samplers[sampling], self.processor.family.fit
-            return read_frames(video, sample, fit)
-        except VideoError as error:
-            self.failed[video] = error.reason
-            raise
+            frames, timestamps = read_frames(video, sample, self.processor.family.fit)
+        except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
+            self.failed[video] = getattr(error, "reason", str(error))
+            raise VideoError(video, self.failed[video]) from error
+        places = {name: np.searchsorted(together, indices) for name, indices in chosen.items()}
+        return {name: (frames[place], timestamps[place]) for name, place in places.items()}
 
     def other(self, video):
         """The sparse frames of the next video that can be read; its own if there is none."""
-        here = self.place[video]
-        for name in (*self.videos[here + 1 :], *self.videos[: here + 1]):
-            if name not in self.failed:
-                try:
-                    return self.frames(name, "sparse")[0]
-                except VideoError:
-                    continue  # remembered in `failed`, and met again in its own turn
-        raise VideoError(video, "no video of the run can be read")
+        after = self.videos.index(video) + 1
+        for name in self.videos[after:] + self.videos[:after]:
+            with suppress(VideoError):
+                return self.frames(name)["sparse"][0]
 
 
-def query_rows(inputs, ask, per_mode, seed):
-    """The queries of some videos: rows {video, mode, query} of queries.jsonl.
+def query_rows(asked, reader, ask, asker, seed):
+    """The asker's queries: a row {video, mode, n, query, asker} of queries.jsonl for each.
 
-    inputs: path -> VideoInputs; ask: (requests, temperature) -> list of Answer
-    Returns at most len(MODES) * per_mode rows a video: no query twice in a mode.
-    """
-    asked = [(video, mode, i) for video in inputs for mode in MODES for i in range(per_mode)]
-    requests = []
-    for video, mode, i in asked:
-        instructions = ADVERSARIES[mode].queries
-        seed_here = seed_of(seed, video, mode, "query", i)
-        text = instructions[(seed_here + i) % len(instructions)]
-        requests.append(Request(inputs[video], text, seed_here))
-    rows = [
-        {"video": video, "mode": mode, "query": answer.text}
-        for (video, mode, _), answer in zip(asked, ask(requests, temperature=1.0), strict=True)
-    ]
-    return list({tuple(row.values()): row for row in rows}.values())
-
-
-def work_of(row, reader, recipe):
-    """Read and break the video of one query. Raises VideoError."""
-    video, mode, query = row["video"], row["mode"], row["query"]
-    adversary, prepare = ADVERSARIES[mode], reader.processor.prepare
-    rng = np.random.default_rng(seed_of(recipe.seed, video, mode, query, "corrupt"))
-    frames, timestamps = reader.frames(video, adversary.sampling)
-    sparse, sparse_times = reader.frames(video, "sparse")
-    sparse_inputs = prepare(sparse, sparse_times)
-    corruptions = list(adversary.corruptions.items())
-
-    def broken(which, frames, timestamps):
-        name, corrupt = corruptions[which % len(corruptions)]
-        damaged = corrupt(frames, rng, reader.other(video))
-        return name, prepare(np.ascontiguousarray(damaged), timestamps)
-
-    misled = []
-    kinds = {"both": ("frames", "prompt")}.get(recipe.adversary, (recipe.adversary,))
-    for k in range(recipe.n_candidates):
-        kind, turn = kinds[k % len(kinds)], k // len(kinds)
-        seed = seed_of(recipe.seed, video, mode, query, kind, k)
-        if kind == "frames":
-            name, inputs = broken(turn, sparse, sparse_times)
-            how, request = {"corruption": name}, Request(inputs, query, seed)
-        else:
-            text = adversary.misleading[turn % len(adversary.misleading)]
-            how = {"instruction": text}
-            request = Request(sparse_inputs, mislead(text, query), seed)
-        misled.append(({"kind": kind} | how, request))
-    twins = [broken(i, frames, timestamps)[1] for i in range(2)] if recipe.contrast else []
-    return Work(row, prepare(frames, timestamps), twins, misled)
-
-
-def candidate_rows(works, ask, score, recipe):
-    """Answer the queries of some works: rows of candidates.jsonl.
-
+    asked: list of (video, [(video, mode, n)]), the n-th query of a mode about it
     ask:   (requests, temperature) -> list of Answer
-    score: (VideoInputs, [(query, response)]) -> list of logps, nats
-    Returns the works' rows with preferred, adversarial and recipe; with recipe.contrast also
-    logps: [{response, clean, broken}], `broken` the mean over the broken videos.
+    A video that cannot be read gets no row and is in `reader.failed`.
     """
+    keys, requests = [], []
+    for video, here in asked:
+        with suppress(VideoError):
+            inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
+            keys += here
+            requests += [query_request(inputs, seed, *key) for key in here]
+    answers = ask(requests, temperature=1.0)
+    return [
+        {"video": video, "mode": mode, "n": n, "query": answer.text, "asker": asker}
+        for (video, mode, n), answer in zip(keys, answers, strict=True)
+    ]
+
+
+def query_request(inputs, seed, video, mode, n):
+    """The Request for a query: a mode's instructions in turn, the first one by chance."""
+    instructions, name = ADVERSARIES[mode].queries, Path(video).name
+    text = instructions[(seed_of(seed, name, mode) + n) % len(instructions)]
+    return Request(inputs, text, seed_of(seed, name, mode, n))
+
+
+def works_of(video, queries, reader, recipe):
+    """A Work for each of a video's queries, (video, mode, query). Raises VideoError.
+
+    Equal frames are prepared once, and a batch computes the features of one VideoInputs once.
+    """
+    frames, name, ready = reader.frames(video), Path(video).name, {}
+
+    def prepared(sampling, corrupt=None):
+        pictures, timestamps = frames[sampling]
+        key = (timestamps.tobytes(), corrupt)
+        if key not in ready:
+            if corrupt:
+                rng = np.random.default_rng(seed_of(recipe["seed"], name, corrupt.__name__))
+                pictures = corrupt(pictures, rng, reader.other(video))
+            ready[key] = reader.processor.prepare(pictures, timestamps)
+        return ready[key]
+
+    works = []
+    for _, mode, query in queries:
+        adversary, parts = ADVERSARIES[mode], (recipe["seed"], name, mode, query)
+        clean, views = prepared(adversary.sampling), {"blind": [None]}
+        if recipe["twins"]:
+            corruptions = list(adversary.corruptions.values())[:2]
+            broken = [prepared(adversary.sampling, corrupt) for corrupt in corruptions]
+            views |= {"clean": [clean], "broken": broken}
+        row = {"video": video, "mode": mode, "query": query}
+        works.append(Work(row, clean, misled(adversary, query, prepared, recipe, parts), views))
+    return works
+
+
+def misled(adversary, query, prepared, recipe, parts):
+    """K of (how it misleads, Request), the recipe's kinds in turn.
+
+    prepared: (sampling, corruption) -> VideoInputs. parts: what the seeds are made of.
+    """
+    kinds, corruptions = KINDS[recipe["adversary"]], list(adversary.corruptions.items())
+    found = []
+    for k in range(recipe["candidates"]):
+        kind, turn, seed = kinds[k % len(kinds)], k // len(kinds), seed_of(*parts, k)
+        if kind == "frames":
+            name, corrupt = corruptions[turn % len(corruptions)]
+            how, request = {"corruption": name}, Request(prepared("sparse", corrupt), query, seed)
+        else:
+            start = seed_of(*parts)  # so that no instruction is used more than the others
+            text = adversary.misleading[(start + turn) % len(adversary.misleading)]
+            how = {"instruction": text}
+            request = Request(prepared("sparse"), mislead(text, query), seed)
+        found.append(({"kind": kind} | how, request))
+    return found
+
+
+def candidate_rows(asked, reader, ask, score, recipe):
+    """Answer queries: a row of candidates.jsonl for each.
+
+    asked: list of (video, [(video, mode, query)])
+    ask:   (requests, temperature) -> list of Answer
+    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats
+    recipe: written into every row; here count candidates (K), adversary (one of KINDS), temperature
+            (preferred responses are greedy), seed, and whether twins are wanted, see Work
+    Returns {video, mode, query, preferred, adversarial, logps, recipe}. A video that cannot be read
+    gets no row and is in `reader.failed`.
+    """
+    works = []
+    for video, queries in asked:
+        with suppress(VideoError):
+            works += works_of(video, queries, reader, recipe)
     preferred = ask([Request(work.clean, work.row["query"]) for work in works], temperature=0.0)
     requests = [request for work in works for _, request in work.misled]
-    wrong = ask(requests, temperature=recipe.temperature)
+    wrong = iter(ask(requests, temperature=recipe["temperature"]))
     rows = []
-    for i, (work, good) in enumerate(zip(works, preferred, strict=True)):
-        bad = wrong[i * recipe.n_candidates : (i + 1) * recipe.n_candidates]
-        row = work.row | {
-            "preferred": said(good),
-            "adversarial": [
-                how | said(answer) for (how, _), answer in zip(work.misled, bad, strict=True)
-            ],
-            "recipe": asdict(recipe) | {"prompt_version": PROMPT_VERSION},
-        }
-        rows.append(row | {"logps": contrast(row, work, score)} if recipe.contrast else row)
-    return rows
+    for work, good in zip(works, preferred, strict=True):
+        bad = [how | said(next(wrong)) for how, _ in work.misled]
+        rows.append(work.row | {"preferred": said(good), "adversarial": bad})
+    about = {"recipe": recipe | {"prompt_version": PROMPT_VERSION}}
+    return [
+        row | {"logps": logps} | about
+        for row, logps in zip(rows, scores(works, rows, score), strict=True)
+    ]
 
 
 def said(answer):
@@ -186,21 +216,30 @@ def said(answer):
     return {"response": answer.text, "finished": answer.finished}
 
 
-def contrast(row, work, score):
-    """How much each distinct answer owes to the video: [{response, clean, broken}], nats.
+def scores(works, rows, score):
+    """What each response owes to the video: for every row a list of {response, VIEW: logp}, nats.
 
-    `clean` is the answer's log-probability with the video as it is, `broken` the mean of it over
-    the corrupted twins. An answer that falls far was read off the video; one that does not would
-    have been given anyway.
+    The views are those of its Work; a logp is the mean over a view. A response that falls far from
+    clean to broken was read off the video; one that does not would have been given anyway.
+    Fewer than two responses make no pair and are not scored. All said about one video is, at once.
     """
-    answers = [row["preferred"], *row["adversarial"]]
-    responses = list(dict.fromkeys(a["response"] for a in answers if a["response"]))
-    texts = [(row["query"], response) for response in responses]
-    if not texts:
-        return []
-    clean = score(work.clean, texts)
-    broken = np.mean([score(inputs, texts) for inputs in work.broken], axis=0).tolist()
+    texts, groups = [], {}
+    for work, row in zip(works, rows, strict=True):
+        answers = [row["preferred"], *row["adversarial"]]
+        here = dict.fromkeys((row["query"], a["response"]) for a in answers if a["response"])
+        texts.append(here if len(here) > 1 else {})
+        for inputs in chain(*work.views.values()):
+            groups.setdefault(id(inputs), (inputs, {}))[1].update(texts[-1])
+    logps = {
+        key: dict(zip(group, score(inputs, list(group)), strict=True))
+        for key, (inputs, group) in groups.items()
+        if group
+    }
+
+    def mean(view, text):  # rounded: the last digits depend on what else was scored
+        return round(fmean(logps[id(inputs)][text] for inputs in view), 4)
+
     return [
-        {"response": response, "clean": c, "broken": b}
-        for response, c, b in zip(responses, clean, broken, strict=True)
+        [{"response": text[1]} | {k: mean(v, text) for k, v in work.views.items()} for text in here]
+        for work, here in zip(works, texts, strict=True)
     ]

@@ -16,10 +16,10 @@ from pasta.policy import Policy, response_logps
 from pasta.vlm import checkpoint_activations, video_features
 
 TEXTS = [
-    ("Is the red circle left or right?", "Left."),
-    ("Is the red circle left or right?", "Right."),
-    ("Does the red circle stay or get replaced?", "The blue square at the top left stays."),
-    ("Where is the red circle?", "At the top left."),
+    ("Is the red circle left or right?", "The red circle is left."),
+    ("Is the red circle left or right?", "The red circle is right."),
+    ("Is the blue square kept or replaced?", "The blue square is kept."),
+    ("Describe it.", "The red circle is top left and kept. The blue cross is bottom right."),
 ]
 
 

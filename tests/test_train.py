@@ -282,6 +282,6 @@ def test_two_processes_train_as_one(tmp_path, tiny_folder, pairs, videos):
     assert "16 log-probs computed" in said[1] and "16 log-probs computed" in said[2]
     one, two = (numbers(read(tmp_path / f"run{n}/metrics.jsonl")) for n in (1, 2))
     for row, other in zip(one, two, strict=True):
-        assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-7)
     one, two = (load_file(tmp_path / f"run{n}/adapter/adapter_model.safetensors") for n in (1, 2))
-    assert max((one[k] - two[k]).norm() / one[k].norm() for k in one) < 1e-5
+    assert max((one[k] - two[k]).norm() / one[k].norm() for k in one) < 1e-6

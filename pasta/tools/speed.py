@@ -196,12 +196,13 @@ def peak_memory(config, k, checkpointing, name):
 def resident(which):
     """Megabytes of memory that this process holds (VmRSS), or has held at most (VmHWM)."""
     # Not getrusage: a child begins with its parent's maximum there.
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(status[which].split()[0]) * 1024 / 1e6  # the file says kB and means 1024 bytes
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kilobytes = dict(line.split(":", 1) for line in lines)[which].split()[0]
+    return int(kilobytes) * 1024 / 1e6  # the file says kB and means 1024 bytes
 
 
 def main(config):
-    print(HEAD)
+    print(HEAD if config.memory else HEAD.rpartition(" |")[0])
     apart = 0.0
     for k in map(int, config.k):
         for checkpointing in (False, True):

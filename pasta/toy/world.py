@@ -93,9 +93,9 @@ def draw_video(rng, usual=0.5):
 
 def place_things(rng, usual):
     """Two centres that do not touch, left of the middle and above it with chance `usual`."""
-    while True:
+    signs = np.where(rng.random((2, 2)) < usual, -1, 1)
+    while True:  # sides stay as they were drawn, or `usual` would not hold
         offsets = rng.integers(3, SIDE // 2 - RADIUS, (2, 2), endpoint=True)
-        signs = np.where(rng.random((2, 2)) < usual, -1, 1)
         centres = SIDE // 2 + signs * offsets
         if np.abs(centres[0] - centres[1]).max() > 2 * RADIUS:
             return [(int(x), int(y)) for x, y in centres]
