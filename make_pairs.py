@@ -163,10 +163,12 @@ def append(path, keys, n, make):
     """Append to `path` the rows that `make` makes of keys (video, ...), n videos at a time."""
     groups = [(video, list(group)) for video, group in groupby(keys, itemgetter(0))]
     chunks = [groups[start : start + n] for start in range(0, len(groups), n)]
-    with Appender(ranks.named(path)) as out:
-        for chunk in tqdm(chunks, path.stem, unit=f"{n} videos", disable=ranks.rank() > 0):
+    bar = tqdm(desc=path.stem, total=len(groups), unit="video", disable=ranks.rank() > 0)
+    with Appender(ranks.named(path)) as out, bar:
+        for chunk in chunks:
             for row in make(chunk):
                 out.write(row)
+            bar.update(len(chunk))
 
 
 def rows_of(path):

@@ -90,11 +90,12 @@ def stance(text, opposite):
 def turned_round(one, two):
     """Whether two stances swap what they speak of, as "A before B" and "B after A".
 
-    They do when more of the words before the one's side stand after the other's than before it.
+    They do when words change places both ways; those that stand in both places tell nothing.
     """
     (_, before, after), (_, before_too, after_too) = one, two
-    crossed = len(before & after_too) + len(after & before_too)
-    return crossed > len(before & before_too) + len(after & after_too)
+    there = (before - after) & (after_too - before_too)
+    back = (after - before) & (before_too - after_too)
+    return bool(there and back)
 
 
 def sides(mode, chosen, rejected):

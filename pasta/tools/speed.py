@@ -4,26 +4,29 @@
 
 A step is forward and backward of the DPO loss of one query about one video, with one chosen and k
 rejected responses, through a random Qwen2.5-VL with an adapter of rank 16; the reference is known
-and the optimizer left out. Two ways to lay it out:
+and the optimizer left out. Three ways to lay it out:
 
     packed  one row: the video once, then the responses (packs.py)
-    rows    1 + k causal rows, the video in each, padded at the right
+    rows    1 + k rows, the video in each, padded at the right, with a padding mask
+    bare    the same rows without the mask, which padding at the right does not need
 
-`rows` is better than what ordinary trainers do: the chosen row is not repeated for each pair, and
-logits exist only where a response is predicted. The two alternate in one process, so that both meet
-the same machine; a ratio is the median over rounds of rows / packed. Peak memory is that of one
-step above the loaded model, each way in a process of its own.
+Both kinds of rows are better than what ordinary trainers do: the chosen row is not repeated for
+each pair, logits exist only where a response is predicted, and the vision tower runs without
+gradients. The ways alternate in one process, so that all meet the same machine. A ratio says how
+many times as much as `packed` a way takes: of seconds it is the median over rounds. Memory is the
+peak of one step above the loaded model, in a process of its own.
 
 Shapes: k rejected responses, L tokens of the longest row, R of the longest response, V vocabulary.
 """
 
-import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 
 import torch
@@ -51,14 +54,14 @@ PREPROCESSOR = {
     "temporal_patch_size": 2,
     "merge_size": 2,
 }
-HEAD = "k  checkpointing |   rows s  packed s   ratio |  rows MB  packed MB   ratio"
+WAYS = ("packed", "rows", "bare")
 
 
 @dataclass
 class SpeedConfig:
     """Measure a packed training step against the same pairs in plain rows."""
 
-    rounds: int = knob("rounds of both ways, after one that does not count", 5)
+    rounds: int = knob("rounds of all ways, after one that does not count", 3)
     k: list[str] = knob("rejected responses per chosen: 1, 2 or 3", ["1", "3"])
     prompt_tokens: int = knob("tokens of system, video and query, about", 1600)
     layers: int = knob("layers of the language model", 4)
@@ -109,8 +112,8 @@ def random_model(config):
     return model
 
 
-def two_ways(config, k, checkpointing):
-    """(policy, {"rows": function, "packed": function}); the functions return (1 + k,) logps."""
+def ways_of(config, k, checkpointing):
+    """(policy, {way: function of no arguments that returns (1 + k,) logps}) for all of WAYS."""
     model = random_model(config)
     family = family_for(model.config.to_dict(), PREPROCESSOR)
     add_lora(model, rank=16, alpha=32, seed=config.seed)
@@ -133,28 +136,30 @@ def two_ways(config, k, checkpointing):
         positions=lambda ids, inputs: family.positions(torch.tensor(ids), inputs),
     )
     packed = pack(processor, inputs, segments)
-    ids = pad_sequence([torch.tensor([*prefix, *s.ids]) for s in segments], batch_first=True)
-    return policy, {
-        "rows": lambda: rows_logps(policy, inputs, ids, len(prefix) + QUERY, segments),
-        "packed": lambda: policy(packed),
-    }
+    rows = [torch.tensor([*prefix, *segment.ids]) for segment in segments]
+    ids = pad_sequence(rows, batch_first=True)  # (1 + k, L)
+    columns = torch.arange(ids.shape[1])
+    real = columns < torch.tensor([[len(row)] for row in rows])  # (1 + k, L)
+    mask = real[:, None, None] & (columns <= columns[:, None])  # (1 + k, 1, L, L)
+    plain = partial(rows_logps, policy, inputs, ids, len(prefix) + QUERY, RESPONSES[: 1 + k])
+    return policy, {"packed": partial(policy, packed), "rows": partial(plain, mask), "bare": plain}
 
 
-def rows_logps(policy, inputs, ids, first, segments):
+def rows_logps(policy, inputs, ids, first, lengths, mask=None):
     """The log-probability of each response in a row of its own.
 
-    ids: (1 + k, L), padded at the right, where causal attention needs no mask. first: where the
-    responses begin. Returns (1 + k,) nats.
+    ids: (1 + k, L), padded at the right. first: where the responses begin, of `lengths` tokens.
+    mask: (1 + k, 1, L, L) bool; None is causal. Returns (1 + k,) nats.
     """
     copies = [replace(inputs) for _ in ids]  # each is a video of its own to the vision tower
     logits = policy.model(
         input_ids=ids,
         position_ids=torch.stack([policy.family.positions(row, inputs) for row in ids], dim=1),
+        attention_mask=mask,
         mm_encoder_outputs=video_features(policy.model, policy.family, copies),
         logits_to_keep=torch.arange(first - 1, ids.shape[1] - 1),
         use_cache=False,
     ).logits  # (1 + k, R, V)
-    lengths = [segment.n_response for segment in segments]
     kept = torch.cat([row[:n] for row, n in zip(logits, lengths, strict=True)])
     targets = torch.cat([row[first : first + n] for row, n in zip(ids, lengths, strict=True)])
     owner = torch.repeat_interleave(torch.arange(len(ids)), torch.tensor(lengths))
@@ -173,20 +178,20 @@ def step(policy, way):
 
 def seconds(config, k, checkpointing):
     """({way: seconds of each round}, how far apart the ways' logps are at most, nats)."""
-    policy, ways = two_ways(config, k, checkpointing)
-    apart = (step(policy, ways["rows"]) - step(policy, ways["packed"])).abs().max().item()
+    policy, ways = ways_of(config, k, checkpointing)
+    logps = torch.stack([step(policy, way) for way in ways.values()])
     times = {name: [] for name in ways}
     for _ in range(config.rounds):
         for name, way in ways.items():
             start = time.perf_counter()
             step(policy, way)
             times[name].append(time.perf_counter() - start)
-    return times, apart
+    return times, (logps - logps[0]).abs().max().item()
 
 
 def peak_memory(config, k, checkpointing, name):
     """Megabytes that one step takes at most above the loaded model; for a fresh process."""
-    policy, ways = two_ways(config, k, checkpointing)
+    policy, ways = ways_of(config, k, checkpointing)
     Path("/proc/self/clear_refs").write_text("5")  # what was held so far no longer counts
     before = resident("VmRSS")
     step(policy, ways[name])
@@ -202,21 +207,22 @@ def resident(which):
 
 
 def main(config):
-    print(HEAD if config.memory else HEAD.rpartition(" |")[0])
+    print("k  checkpointing  way      seconds   ratio" + "       MB   ratio" * config.memory)
     apart = 0.0
     for k in map(int, config.k):
         for checkpointing in (False, True):
             times, off = seconds(config, k, checkpointing)
-            ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
-            rows, packed = map(statistics.median, times.values())
-            line = f"{k}  {'yes' if checkpointing else 'no':13} | "
-            line += f"{rows:8.3f} {packed:9.3f} {ratio:6.2f}x"
-            if config.memory:
-                rows, packed = (in_own_process(config, k, checkpointing, way) for way in times)
-                line += f" | {rows:8.0f} {packed:10.0f} {rows / packed:6.2f}x"
-            print(line, flush=True)
             apart = max(apart, off)
-    print(f"the log-probabilities of the two ways differ by {apart:.0e} nats at most")
+            memory = {}
+            for way in WAYS:
+                ratio = median(a / b for a, b in zip(times[way], times["packed"], strict=True))
+                line = f"{k}  {'yes' if checkpointing else 'no':13}  {way:6}  "
+                line += f"{median(times[way]):8.3f} {ratio:6.2f}x"
+                if config.memory:
+                    memory[way] = in_own_process(config, k, checkpointing, way)
+                    line += f" {memory[way]:8.0f} {memory[way] / memory['packed']:6.2f}x"
+                print(line, flush=True)
+    print(f"the log-probabilities of the ways differ by {apart:.0e} nats at most")
 
 
 def in_own_process(*arguments):

@@ -1,0 +1,175 @@
+"""The three adversaries: what they hold, and what each corruption does to tiny videos, by hand.
+
+    python -m pytest tests/test_adversaries.py
+"""
+
+import numpy as np
+import pytest
+
+from pasta.adversaries import (
+    ADVERSARIES,
+    fit_frames,
+    freeze,
+    largest_cut,
+    mirror,
+    mislead,
+    repeat_scene,
+    reverse,
+    rotate,
+    shuffle,
+    shuffle_tiles,
+    splice,
+    swap_halves,
+    swap_scenes,
+)
+from pasta.generate import samplers
+from pasta.pairs import MODES
+
+CORRUPTIONS = {
+    f"{mode}-{name}": corrupt
+    for mode in MODES
+    for name, corrupt in ADVERSARIES[mode].corruptions.items()
+}
+SHAPES = [(1, 4, 6), (2, 5, 7), (3, 2, 2), (8, 6, 4), (9, 7, 5)]  # frames, height, width
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def noise(shape, seed=0):
+    return rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def grey(*values):
+    """One frame of 2 x 2 equal pixels for each value."""
+    return np.stack([np.full((2, 2, 3), value, np.uint8) for value in values])
+
+
+def values(frames):
+    """What `grey` was made of."""
+    assert (frames == frames[:, :1, :1, :1]).all()
+    return frames[:, 0, 0, 0].tolist()
+
+
+def picture(*rows):
+    """One frame whose three channels are the same."""
+    return np.repeat(np.array(rows, np.uint8)[None, :, :, None], 3, axis=3)
+
+
+def test_every_mode_has_an_adversary_with_all_that_it_needs():
+    assert tuple(ADVERSARIES) == MODES
+    for adversary in ADVERSARIES.values():
+        assert len(set(adversary.queries)) >= 1
+        assert len(set(adversary.misleading)) >= 3
+        assert len(adversary.corruptions) >= 2
+        assert adversary.sampling in samplers(32)
+
+
+def test_the_aligned_query_ends_the_misleading_prompt():
+    assert mislead("Left is right.", "Where is it?") == "Left is right.\nWhere is it?"
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_corruptions_keep_shape_and_type_and_leave_their_input_alone(name, shape):
+    frames, other = noise(shape), noise((5, 3, 8), seed=1)
+    before, other_before = frames.copy(), other.copy()
+    broken = CORRUPTIONS[name](frames, rng(), other)
+    assert broken.shape == frames.shape and broken.dtype == np.uint8
+    assert (frames == before).all() and (other == other_before).all()
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_is_the_same_for_the_same_seed(name):
+    frames, other = noise((8, 4, 4)), noise((8, 4, 4), seed=1)
+    once, again = (CORRUPTIONS[name](frames, rng(3), other) for _ in range(2))
+    assert (once == again).all()
+
+
+@pytest.mark.parametrize("corrupt", [mirror, rotate, reverse])
+def test_twice_is_the_identity(corrupt):
+    frames = noise((5, 5, 7))
+    assert not (corrupt(frames, rng(), None) == frames).all()
+    assert (corrupt(corrupt(frames, rng(), None), rng(), None) == frames).all()
+
+
+def test_mirror_and_rotate_by_hand():
+    frames = picture([1, 2, 3], [4, 5, 6])
+    assert (mirror(frames, rng(), None) == picture([3, 2, 1], [6, 5, 4])).all()
+    assert (rotate(frames, rng(), None) == picture([6, 5, 4], [3, 2, 1])).all()
+
+
+def test_swap_halves_draws_both_directions():
+    frames = picture([1, 2], [3, 4])
+    found = {tuple(swap_halves(frames, rng(i), None)[0, ..., 0].flatten()) for i in range(30)}
+    assert found == {(2, 1, 4, 3), (3, 4, 1, 2)}
+
+
+def test_no_tile_keeps_its_place_and_an_odd_edge_does():
+    frames = picture([1, 2, 9], [3, 4, 9], [9, 9, 9])
+    for i in range(9):
+        broken = shuffle_tiles(frames, rng(i), None)[0, ..., 0]
+        assert (broken[2] == 9).all() and (broken[:, 2] == 9).all()
+        assert sorted(broken[:2, :2].flatten()) == [1, 2, 3, 4]
+        assert (broken[:2, :2] != frames[0, :2, :2, 0]).all()
+
+
+def test_tiles_go_the_same_way_in_all_frames():
+    frame = picture([1, 2], [3, 4])
+    broken = shuffle_tiles(np.concatenate([frame] * 3), rng(), None)
+    assert (broken == broken[:1]).all()
+
+
+def test_shuffle_moves_whole_quarters_and_never_none():
+    for i in range(40):
+        broken = values(shuffle(grey(*range(8)), rng(i), None))
+        assert broken != list(range(8)) and sorted(broken) == list(range(8))
+        assert all(b == a + 1 for a, b in zip(broken[::2], broken[1::2], strict=True))
+
+
+def test_reverse_and_freeze_by_hand():
+    assert values(reverse(grey(1, 2, 3), rng(), None)) == [3, 2, 1]
+    frozen = [values(freeze(grey(1, 2, 3), rng(i), None)) for i in range(30)]
+    assert all(len(set(video)) == 1 for video in frozen)
+    assert {video[0] for video in frozen} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("frames", "cut"),
+    [
+        (grey(10, 12, 90, 91), 2),
+        (grey(10, 200, 10), 1),  # the first of equals
+        (grey(250, 249, 5), 2),  # uint8 would wrap around
+        (grey(7, 7, 7), 1),
+        (grey(0, 9), 1),
+        (grey(5), 1),
+    ],
+)
+def test_largest_cut_by_hand(frames, cut):
+    assert largest_cut(frames) == cut
+
+
+def test_fit_frames_by_hand():
+    other = picture([1, 2, 3], [4, 5, 6])
+    assert (fit_frames(other, (2, 2, 2, 3)) == np.concatenate([picture([1, 3], [4, 6])] * 2)).all()
+    assert fit_frames(other, (0, 2, 2, 3)).shape == (0, 2, 2, 3)
+
+
+def test_splice_keeps_the_first_scene_and_goes_on_with_strangers():
+    frames, other = grey(10, 11, 12, 90, 91), grey(200, 150, 151)
+    assert values(splice(frames, rng(), other)) == [10, 11, 12, 150, 151]
+
+
+def test_repeat_scene_shows_the_first_scene_again():
+    assert values(repeat_scene(grey(10, 11, 12, 90, 91), rng(), None)) == [10, 11, 12, 10, 12]
+
+
+def test_swap_scenes_shows_the_second_scene_first():
+    assert values(swap_scenes(grey(10, 11, 12, 90, 91), rng(), None)) == [90, 91, 10, 11, 12]
+
+
+def test_scene_corruptions_turn_kept_into_replaced_and_back():
+    kept, replaced = grey(10, 10, 60, 60), grey(10, 10, 160, 160)
+    assert values(splice(kept, rng(), replaced))[2:] == [160, 160]
+    assert values(repeat_scene(replaced, rng(), kept))[2:] == [10, 10]

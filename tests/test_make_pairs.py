@@ -1,0 +1,227 @@
+"""make_pairs.py on a few tiny videos and a random model: resuming, bad videos, judge, processes.
+
+A random model says nothing sensible, so where pairs are to come out a script answers in its place.
+
+    python -m pytest tests/test_make_pairs.py
+"""
+
+import json
+import re
+from functools import partial
+from itertools import count
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import make_pairs
+from pasta.ask import Answer
+from pasta.pairs import MODES, read_pairs, read_rows
+from pasta.toy.files import write_videos
+
+FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")
+N_VIDEOS = 2  # and a broken one
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder, N_VIDEOS, seed=0)
+    (folder / "00000b.avi").write_bytes(b"no video")
+    return folder
+
+
+def run_in(folder, **settings):
+    """Run the script in this process. Returns its folder."""
+    defaults = {"select": "contrast", "max_new_tokens": 4, "max_pixels": 0}
+    defaults |= {"dtype": "float32", "device": "cpu", "out": folder}
+    make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, tiny_folder, videos):
+    """Run the script on the videos with the tiny model, in a folder of the test."""
+    return partial(run_in, tmp_path / "out", model=str(tiny_folder), videos=videos)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_folder, videos):
+    """What a run that nobody stops writes."""
+    folder = tmp_path_factory.mktemp("whole")
+    return contents(run_in(folder, model=str(tiny_folder), videos=videos))
+
+
+def contents(folder):
+    return {name: (folder / name).read_text() for name in FILES}
+
+
+def say(request):
+    """A sensible answer: a question, or left or right as the seed has it."""
+    if request.prompt.startswith("Write"):
+        return f"Is number {request.seed % 100000} left or right?"
+    if request.prompt.startswith("A question about a video"):
+        return "yes"
+    return "It is left." if request.seed % 2 else "It is right."
+
+
+@pytest.fixture
+def sensible(monkeypatch):
+    """Let `say` answer in the model's place. Returns the list of all that is asked."""
+    asked = []
+
+    def ask(vlm, requests, max_new_tokens, temperature):
+        asked.extend(requests)
+        return [Answer(say(request), (), 0.0, True) for request in requests]
+
+    monkeypatch.setattr(make_pairs, "ask", ask)
+    return asked
+
+
+def kill_after(monkeypatch, n):
+    """Let the n-th batch end the run like ctrl-C."""
+    calls, ask = count(1), make_pairs.ask
+
+    def killed(*args):
+        if next(calls) == n:
+            raise KeyboardInterrupt
+        return ask(*args)
+
+    monkeypatch.setattr(make_pairs, "ask", killed)
+
+
+def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
+    out = run()
+    queries, candidates = (read_rows(out / name) for name in FILES[:2])
+    assert len(queries) == len(candidates) == N_VIDEOS * len(MODES)
+    assert {len(row["adversarial"]) for row in candidates} == {3}
+    [skipped] = read_rows(out / "skipped.jsonl")
+    assert skipped["video"] == str(videos / "00000b.avi") and skipped["reason"]
+    said = capsys.readouterr().out
+    assert f"skipped {skipped['video']}: {skipped['reason']}\n" in said
+    assert said.strip().splitlines()[-1].startswith("3 videos, 1 of them skipped")
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 6])  # each video has a batch of queries, two of answers
+def test_a_run_killed_anywhere_goes_on_to_the_same_files(run, whole, monkeypatch, n):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        kill_after(patch, n)
+        run()
+    assert contents(run()) == whole
+
+
+@pytest.mark.parametrize("name", FILES[:2])
+def test_a_torn_row_is_made_again_and_no_other(run, whole, tmp_path, name):
+    run()
+    first, second = whole[name].splitlines(keepends=True)[:2]  # of the same video
+    (tmp_path / "out" / name).write_text(first + second[:30])
+    with pytest.warns(UserWarning, match="cut short"):
+        assert contents(run()) == whole
+
+
+def test_a_second_run_loads_no_model_and_changes_nothing(run, whole, monkeypatch):
+    run()
+    monkeypatch.setattr(make_pairs, "load_vlm", None)
+    assert contents(run()) == whole
+
+
+def test_batches_change_nothing(run, whole):
+    assert contents(run(batch_videos=3, batch_size=5)) == whole
+
+
+def test_other_settings_need_another_folder(run):
+    run(limit=1)
+    with pytest.raises(SystemExit, match="begun with --temperature 0.7, now 0.5; choose another"):
+        run(temperature=0.5)
+
+
+def test_what_is_in_no_costly_row_may_change(run):
+    run(limit=1)
+    run(limit=1, select="none", keep=0.9, balance=False, batch_size=2, batch_videos=4)
+    run()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"select": "flip", "adversary": "prompt"}, "--select flip needs"),
+        ({"videos": "nowhere"}, "no videos in .*nowhere; --videos takes"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(run, tmp_path, settings, said):
+    if "videos" in settings:
+        settings = {"videos": tmp_path / settings["videos"]}
+    with pytest.raises(SystemExit, match=said):
+        run(**settings)
+
+
+@pytest.mark.parametrize("adversary", ["prompt", "frames", "both"])
+def test_sensible_answers_become_pairs_that_can_be_read(run, sensible, adversary, capsys):
+    out = run(adversary=adversary, select="none", balance=False)
+    pairs, dropped = read_pairs(out / "pairs.jsonl"), read_rows(out / "dropped.jsonl")
+    assert pairs and len(pairs) + len(dropped) == N_VIDEOS * len(MODES) * 3
+    assert all(row["reason"] for row in dropped)
+    assert {pair.video for pair in pairs} <= {r["video"] for r in read_rows(out / "queries.jsonl")}
+    report = json.loads((out / "audit.json").read_text())
+    kept = {mode: sum(pair.mode == mode for pair in pairs) for mode in MODES}
+    assert {mode: row["kept"] for mode, row in report.items()} == kept
+    said = capsys.readouterr().out
+    assert re.search(rf"spatial +{kept['spatial']} ", said)
+    assert f"wrote {len(pairs)} pairs" in said
+
+
+def test_an_equal_query_is_answered_once(run, sensible, monkeypatch):
+    monkeypatch.setattr(make_pairs, "ask", lambda vlm, requests, *_: [
+        Answer("Is it left?", (), 0.0, True) for _ in requests
+    ])  # fmt: skip
+    out = run(queries=2)
+    assert len(read_rows(out / "queries.jsonl")) == N_VIDEOS * len(MODES) * 2
+    assert len(read_rows(out / "candidates.jsonl")) == N_VIDEOS * len(MODES)
+
+
+def test_a_model_as_judge_is_asked_nothing_twice(run, sensible, tiny_folder):
+    judging = {"judge": str(tiny_folder), "select": "none", "balance": False}
+    out = run(**judging)
+    prompts = [r.prompt for r in sensible if r.prompt.startswith("A question about a video")]
+    assert prompts and len(prompts) == len(set(prompts)) == len(read_rows(out / "replies.jsonl"))
+    pairs = (out / "pairs.jsonl").read_text()
+    sensible.clear()
+    run(**judging)
+    assert not sensible and (out / "pairs.jsonl").read_text() == pairs
+
+
+def test_one_model_is_held_at_a_time(monkeypatch):
+    held, seen = {}, []
+
+    def load_vlm(name, *_):
+        seen.append((name, list(held)))
+        return name.upper()
+
+    monkeypatch.setattr(make_pairs, "load_vlm", load_vlm)
+    config = SimpleNamespace(dtype="float32", max_pixels=0)
+    names = [make_pairs.one_model(held, config, "cpu", name) for name in ("a", "a", "b", "a")]
+    assert names == ["A", "A", "B", "A"]
+    assert seen == [("a", []), ("b", []), ("a", [])]
+
+
+def test_processes_share_the_videos(run, whole, monkeypatch):
+    """Two processes one after the other, which is all that the files can see of them."""
+    for rank in (1, 0):
+        with monkeypatch.context() as patch:
+            for name, value in {"rank": lambda r=rank: r, "size": lambda: 2}.items():
+                patch.setattr(make_pairs.ranks, name, value)
+            patch.setattr(make_pairs.ranks, "gather", lambda rows: rows)
+            out = run()
+    for name in FILES[:4]:
+        both = [*out.glob(f"{name.removesuffix('.jsonl')}*")]
+        assert len(both) == (2 if name in FILES[:2] else 1)
+        lines = [line for path in both for line in path.read_text().splitlines()]
+        assert sorted(lines) == sorted(whole[name].splitlines())

@@ -1,0 +1,252 @@
+"""Candidates to pairs, by hand: who is chosen, what is dropped and why, and the audit.
+
+    python -m pytest tests/test_selection.py
+"""
+
+import numpy as np
+import pytest
+
+from pasta.judge import judge_by_rules
+from pasta.pairs import read_pairs, write_rows
+from pasta.selection import audit, audit_table, drop_excess, drop_weakest, make_pairs
+
+
+def candidate(preferred, *adversarial, video="/v.avi", mode="spatial", query="Where?", logps=()):
+    """A row of candidates.jsonl. adversarial: (kind, response); logps: {response: (clean, broken)}.
+
+    Without video a response's logp is minus its number of letters.
+    """
+    said = dict.fromkeys([preferred, *(response for _, response in adversarial)])
+    return {
+        "video": video,
+        "mode": mode,
+        "query": query,
+        "preferred": {"response": preferred, "finished": True},
+        "adversarial": [
+            {"kind": kind, "response": response, "finished": True} for kind, response in adversarial
+        ],
+        "logps": [
+            {"response": text, "blind": -float(len(text))}
+            | (dict(zip(("clean", "broken"), logps[text], strict=True)) if logps else {})
+            for text in said
+        ],
+        "recipe": {"candidates": len(adversarial), "twins": bool(logps)},
+    }
+
+
+LEFT, RIGHT, RED = "It is left.", "It is right.", "It is red."
+
+
+def made(*candidates, balance=False, **options):
+    return make_pairs(candidates, judge_by_rules, balance=balance, **options)
+
+
+def reasons(dropped):
+    return [row["reason"] for row in dropped]
+
+
+def test_a_pair_holds_what_was_said_and_how(tmp_path):
+    [pair], _ = made(candidate(LEFT, ("prompt", RIGHT)))
+    said = {"video": "/v.avi", "mode": "spatial", "query": "Where?"}
+    assert pair == pair | said | {"chosen": LEFT, "rejected": RIGHT, "sides": ("left", "right")}
+    assert pair["recipe"] == {"candidates": 1, "twins": False, "kind": "prompt"}
+    assert pair["blind"] == len(RIGHT) - len(LEFT)
+    write_rows(tmp_path / "pairs.jsonl", [pair])
+    [read] = read_pairs(tmp_path / "pairs.jsonl")
+    assert (read.id, read.video, read.chosen) == (pair["id"], "/v.avi", LEFT)
+
+
+def test_kept_and_dropped_together_are_all_that_came_in():
+    rows = [
+        candidate(LEFT, ("frames", RIGHT), ("prompt", RED), ("frames", RIGHT)),
+        candidate(LEFT, ("frames", LEFT), ("prompt", ""), query="Why"),
+        candidate("", ("frames", LEFT), video="/w.avi"),
+    ]
+    for select in ("none", "flip"):
+        pairs, dropped = made(*rows, select=select, balance=True)
+        assert len(pairs) + len(dropped) == 3 + 2 + 1
+        assert all(reasons(dropped)) and not any("reason" in pair for pair in pairs)
+
+
+def test_a_response_said_twice_is_kept_once():
+    pairs, dropped = made(candidate(LEFT, ("frames", RIGHT), ("prompt", RIGHT)))
+    assert len(pairs) == 1 and reasons(dropped) == ["duplicate"]
+
+
+def test_a_response_once_cut_off_may_be_kept_later():
+    row = candidate(LEFT, ("frames", RIGHT), ("prompt", RIGHT))
+    row["adversarial"][0]["finished"] = False
+    pairs, dropped = made(row)
+    assert len(pairs) == 1 and reasons(dropped) == ["adversarial cut off"]
+
+
+# ---------------------------------------------------------------- flip
+
+
+def test_flip_keeps_a_query_whose_answer_on_a_broken_video_contradicts():
+    flipped = candidate(LEFT, ("frames", RIGHT), ("prompt", "To the right."))
+    survived = candidate(LEFT, ("frames", LEFT), ("prompt", RIGHT), video="/w.avi")
+    pairs, dropped = made(flipped, survived, select="flip")
+    assert [pair["video"] for pair in pairs] == ["/v.avi"] * 2
+    assert reasons(dropped) == ["same as preferred", "answer survives the broken video"]
+
+
+def test_flip_counts_a_broken_answer_that_a_misled_one_said_before():
+    row = candidate(LEFT, ("prompt", RIGHT), ("frames", RIGHT))
+    pairs, dropped = made(row, select="flip")
+    assert len(pairs) == 1 and reasons(dropped) == ["duplicate"]
+
+
+def test_flip_in_one_mode_says_nothing_about_the_other():
+    spatial = candidate(LEFT, ("frames", RIGHT))
+    temporal = candidate("Before.", ("prompt", "After."), mode="temporal")
+    pairs, dropped = made(spatial, temporal, select="flip")
+    assert [pair["mode"] for pair in pairs] == ["spatial"]
+    assert reasons(dropped) == ["answer survives the broken video"]
+
+
+# ---------------------------------------------------------------- contrast
+
+
+def test_contrast_chooses_what_falls_most_and_rejects_what_falls_least():
+    logps = {LEFT: (-1.0, -2.0), RIGHT: (-3.0, -7.5), "Left or right.": (-2.0, -1.0)}
+    row = candidate(LEFT, ("frames", RIGHT), ("prompt", "Left or right."), logps=logps)
+    [pair], [] = made(row, select="contrast")
+    assert (pair["chosen"], pair["rejected"]) == (RIGHT, "Left or right.")  # falls 4.5 and -1
+    assert pair["recipe"]["contrast"] == 5.5 and pair["recipe"]["kind"] == "contrast"
+
+
+def test_contrast_judges_the_pair_that_it_chose():
+    logps = {LEFT: (-1.0, -1.5), RIGHT: (-3.0, -3.6), RED: (-2.0, -9.0)}
+    _, [row] = made(candidate(LEFT, ("a", RIGHT), ("b", RED), logps=logps), select="contrast")
+    assert (row["chosen"], row["rejected"]) == (RED, LEFT)
+    assert row["reason"] == "no contradiction about where things are"
+
+
+def test_contrast_leaves_unsound_answers_out():
+    logps = {LEFT: (-1.0, -2.0), RIGHT: (-1.0, -9.0)}
+    row = candidate(LEFT, ("frames", RIGHT), logps=logps)
+    row["adversarial"][0]["finished"] = False
+    _, dropped = made(row, candidate(LEFT, ("frames", LEFT), logps=logps), select="contrast")
+    assert reasons(dropped) == ["fewer than two sound answers"] * 2
+
+
+def test_contrast_needs_scores_on_broken_videos():
+    with pytest.raises(ValueError, match="not scored on broken videos; choose another"):
+        made(candidate(LEFT, ("frames", RIGHT)), select="contrast")
+
+
+def contrasts(mode, *numbers):
+    """Rows that are still pairs, with these contrasts."""
+    return [{"mode": mode, "reason": "", "recipe": {"contrast": n}} for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [(0.5, [3.0, 5.0]), (0.6, [3.0, 2.0, 5.0]), (1.0, None), (0.01, [5.0])]
+)
+def test_the_strongest_share_of_each_mode_is_kept_rounded_up(keep, kept):
+    rows = contrasts("spatial", 3.0, 1.0, 2.0, 5.0)
+    other = contrasts("temporal", 0.1)
+    dropped = contrasts("spatial", 9.0)
+    dropped[0]["reason"] = "same as preferred"
+    drop_weakest([*rows, *other, *dropped], keep)
+    left = [row["recipe"]["contrast"] for row in rows if not row["reason"]]
+    assert left == (kept or [3.0, 1.0, 2.0, 5.0])
+    assert {row["reason"] for row in rows} <= {"", "weak contrast"}
+    assert not other[0]["reason"] and dropped[0]["reason"] == "same as preferred"
+
+
+# ---------------------------------------------------------------- balance
+
+
+def sided(mode, chosen, rejected, n, contrast=None):
+    recipe = {} if contrast is None else {"contrast": contrast}
+    sides = (chosen, rejected) if chosen else None
+    return [{"mode": mode, "reason": "", "sides": sides, "recipe": dict(recipe)} for _ in range(n)]
+
+
+def test_each_side_of_an_opposite_is_chosen_equally_often():
+    groups = [
+        sided("spatial", "left", "right", 5),
+        sided("spatial", "right", "left", 2),
+        sided("spatial", "top", "bottom", 3),
+        sided("spatial", "bottom", "top", 3),
+        sided("temporal", "left", "right", 1),  # alone in its mode
+        sided("temporal", None, None, 4),
+    ]
+    drop_excess([row for group in groups for row in group], np.random.default_rng(0))
+    left = [sum(not row["reason"] for row in group) for group in groups]
+    assert left == [2, 2, 3, 3, 0, 4]
+    assert {row["reason"] for group in groups for row in group} == {"", "balance"}
+
+
+def test_the_weakest_contrasts_go_first():
+    common = [sided("spatial", "left", "right", 1, c)[0] for c in (1.0, 4.0, 2.0, 3.0)]
+    rare = [sided("spatial", "right", "left", 1, c)[0] for c in (0.5, 0.1)]
+    drop_excess([*common, *rare], np.random.default_rng(0))
+    assert [row["reason"] for row in common] == ["balance", "", "balance", ""]
+    assert [row["reason"] for row in rare] == ["", ""]
+
+
+def test_what_was_dropped_before_does_not_count_in_the_balance():
+    rows = [*sided("spatial", "left", "right", 2), *sided("spatial", "right", "left", 2)]
+    rows[0]["reason"] = rows[1]["reason"] = "duplicate"
+    drop_excess(rows, np.random.default_rng(0))
+    assert [row["reason"] for row in rows] == ["duplicate", "duplicate", "balance", "balance"]
+
+
+# ---------------------------------------------------------------- audit
+
+
+def pair(mode, chosen, rejected, blind, sides=None):
+    texts = {"chosen": chosen, "rejected": rejected}
+    return {"mode": mode, "blind": blind, "sides": sides} | texts
+
+
+PAIRS = [
+    pair("spatial", "a b c", "a", 0.5, ("left", "right")),
+    pair("spatial", "a", "a b", -0.5, ("left", "right")),
+    pair("spatial", "a b", "a b c", 0.0),  # a tie is not preferred
+    pair("temporal", "a", "b", 2.0, ("no", "yes")),
+]
+DROPPED = [
+    {"mode": "spatial", "reason": "duplicate"},
+    {"mode": "cross_frame", "reason": "adversarial empty"},
+    {"mode": "spatial", "reason": "balance"},
+    {"mode": "spatial", "reason": "duplicate"},
+]
+
+
+def test_audit_by_hand():
+    report = audit(PAIRS, DROPPED)
+    assert report == {
+        "spatial": {
+            "kept": 3,
+            "dropped": {"duplicate": 2, "balance": 1},
+            "words/chosen": 2.0,
+            "words/rejected": 2.0,
+            "chosen sides": {"left": 2},
+            "blind accuracy": pytest.approx(1 / 3),
+        },
+        "temporal": {
+            "kept": 1,
+            "dropped": {},
+            "words/chosen": 1.0,
+            "words/rejected": 1.0,
+            "chosen sides": {"no": 1},
+            "blind accuracy": 1.0,
+        },
+        "cross_frame": {"kept": 0, "dropped": {"adversarial empty": 1}},
+    }
+
+
+def test_the_table_shows_the_audit():
+    assert audit_table(audit(PAIRS, DROPPED)).splitlines() == [
+        "mode           kept  dropped  words +/-  blind  chosen sides",
+        "spatial           3        3    2.0/2.0   0.33  left 2",
+        "temporal          1        0    1.0/1.0   1.00  no 1",
+        "cross_frame       0        1          -      -",
+        "  spatial: 2 dropped: duplicate",
+        "  spatial: 1 dropped: balance",
+        "  cross_frame: 1 dropped: adversarial empty",
+    ]
