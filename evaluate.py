@@ -23,7 +23,7 @@ from pasta.config import knob, parse, write_config, write_json
 from pasta.lora import load_adapter
 from pasta.pairs import Appender
 from pasta.scoring import comparison, counts, summary, table
-from pasta.vlm import LAYOUT, digest_files, load_processor, load_vlm, weights_digest
+from pasta.vlm import digest_files, load_processor, load_vlm, model_setting
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
 
@@ -125,10 +125,7 @@ def main(config):
     if absent:
         print(f"without these tasks, whose questions or videos are not there: {', '.join(absent)}")
     processor = load_processor(config.model, config.max_pixels)
-    settings = {
-        "weights": weights_digest(config.model),
-        "processor": processor.digest,
-        "layout": LAYOUT,
+    settings = model_setting(config.model, processor) | {
         "dtype": config.dtype,
         "n_frames": config.n_frames or processor.n_frames,
         "scoring": config.scoring,

@@ -4,7 +4,8 @@
     torchrun --nproc_per_node 8 make_pairs.py --model Qwen/Qwen2.5-VL-7B-Instruct --videos DIR
 
 Writes into --out queries.jsonl, candidates.jsonl, pairs.jsonl, dropped.jsonl, skipped.jsonl and
-audit.json. The first two grow row by row: a killed run goes on where it was.
+audit.json. The first two grow row by row, and so do a judge's replies.jsonl: a killed run goes on
+where it was. Of several processes each has its own, such as candidates.rank1.jsonl.
 """
 
 from contextlib import nullcontext

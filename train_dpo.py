@@ -30,7 +30,7 @@ from pasta.reference import ReferenceCache, reference_logps
 from pasta.schedule import learning_rate, log_line
 from pasta.updates import by_video, plan, read_packs
 from pasta.video import read_frames, uniform
-from pasta.vlm import checkpoint_activations, load_vlm, scoring_setting
+from pasta.vlm import checkpoint_activations, load_vlm, model_setting
 
 
 @dataclass
@@ -90,8 +90,9 @@ def main(config):
         workers=config.workers,
         skipped=ranks.named(config.out / "skipped.jsonl"),
     )
-    own = {"n_frames": n_frames, "dtype": config.dtype, "versions": package_versions()}
-    cache = ReferenceCache(config.pairs.with_name("reference.jsonl"), scoring_setting(vlm) | own)
+    setting = {"n_frames": n_frames, "dtype": config.dtype, "device": vlm.model.device.type}
+    setting |= model_setting(config.model, vlm.processor) | {"versions": package_versions()}
+    cache = ReferenceCache(config.pairs.with_name("reference.jsonl"), setting)
     with adapter_off(vlm.model), torch.no_grad():
         reference = reference_logps(cache, groups, packs_of, policy)
     train(config, policy, [g for g in groups if g.video in reference], reference, packs_of)

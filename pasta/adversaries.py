@@ -32,7 +32,8 @@ class Adversary:
     sampling:    "dense" (32 fps), "native" (every frame) or "uniform", within the frame budget
     misleading:  instructions put before the query; the answer should then be wrong in this mode
     corruptions: name -> function(frames, rng, other) -> frames of the same shape; `other` is
-                 another video's frames, (F', H', W', 3)
+                 another video's frames, (F', H', W', 3). Used in turn; between them, the first
+                 two can turn either answer into the other
     """
 
     queries: tuple[str, ...]

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, DynamicCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import cached_file
@@ -206,15 +205,9 @@ def checkpoint_activations(model):
     model.disable_input_require_grads()
 
 
-def scoring_setting(vlm):
-    """What a log-probability under this model depends on, besides frames, text and types."""
-    return {
-        "weights": weights_digest(vlm.name),
-        "processor": vlm.processor.digest,
-        "layout": LAYOUT,
-        "device": vlm.model.device.type,
-        "versions": [torch.__version__, transformers.__version__],
-    }
+def model_setting(name, processor):
+    """What answers and log-probabilities owe to the checkpoint `name`, for the keys of caches."""
+    return {"weights": weights_digest(name), "processor": processor.digest, "layout": LAYOUT}
 
 
 def weights_digest(name):

@@ -71,7 +71,7 @@ def world(monkeypatch, tmp_path):
         monkeypatch.setattr(evaluate, name, getattr(fake, name))
     monkeypatch.setattr(scoring, "DRAWS", 50)  # the intervals have tests of their own
     monkeypatch.setattr(evaluate, "load_processor", fake.processor)
-    monkeypatch.setattr(evaluate, "weights_digest", lambda name: f"weights of {name}")
+    monkeypatch.setattr(evaluate, "model_setting", lambda name, p: {"setting": [name, p.digest]})
     for name in ("read_frames", "ask"):
         monkeypatch.setattr(answers, name, getattr(fake, name))
     for task, letters in TRUTH.items():

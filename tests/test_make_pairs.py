@@ -12,7 +12,6 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 import make_pairs
 from pasta.ask import Answer
@@ -21,14 +20,6 @@ from pasta.toy.files import write_videos
 
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")
 N_VIDEOS = 2  # and a broken one
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

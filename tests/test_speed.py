@@ -15,15 +15,6 @@ from pasta.tools.speed import WAYS, SpeedConfig, in_own_process, main, step, way
 TINY = "--rounds 1 --prompt_tokens 256 --layers 2 --width 96 --vocabulary 128 --no-memory".split()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """To share such small products out costs more than it saves."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def config():
     return parse(SpeedConfig, TINY)

@@ -32,15 +32,6 @@ FLAGS = {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16, "batc
 LN2 = math.log(2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As under torchrun: to share such small products out costs more than it saves."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """A folder of short videos."""
@@ -56,7 +47,7 @@ def pairs(tmp_path, videos):
     for v, n in enumerate(SIZES):
         for q in world.questions(world.draw_video(rng), rng)[:n]:
             row = {"video": f"{v:05d}.avi", "mode": q.mode, "query": q.query, "chosen": q.answer}
-            rejected = q.wrong if len(rows) % 2 else "The blue square at the top left stays."
+            rejected = q.wrong if len(rows) % 2 else "The blue square is top left and kept."
             rows.append(row | {"rejected": rejected})
     (tmp_path / "pairs").mkdir()
     write(tmp_path / "pairs/pairs.jsonl", rows)

@@ -132,7 +132,7 @@ def start_smooth(weight):
     """Let the patch embedding begin with blocks of 7 x 7 equal pixels.
 
     A random weight for every pixel drowns a patch's colours in noise that no short training wears
-    off. weight: (out, 3, frames, PATCH, PATCH), changed in place.
+    off. weight: (out, 3, frames, 14, 14), changed in place.
     """
     blocks = 0.3 * torch.randn(*weight.shape[:3], 2, 2)
     with torch.no_grad():

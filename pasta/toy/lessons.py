@@ -54,8 +54,7 @@ def lessons(video, rng, usual):
 def lettered(question, rng):
     """The question in MVBench's form, options in random order; the answer ends with its letter.
 
-    To say the answer and then look for its letter is easier than to give the letter outright, as
-    it is for larger models.
+    The answer comes first so that lettered questions need no other looking than open ones.
     """
     first = int(rng.integers(2))
     options = [question.options[first], question.options[1 - first]]

@@ -5,9 +5,8 @@
     looking   whole videos of a balanced world, where nothing but looking helps
     lessons   all that the pipeline will ask, in a skewed world
 
-The last world is skewed so that the model, like real Video-LLMs, leans on what is usual. Each
-stage is a fraction of the steps that the next one would need without it: from the start, the
-lessons alone teach nothing but the priors in the same time.
+The last world is skewed so that the model, like real Video-LLMs, leans on what is usual. It could
+not come first: a model that cannot see yet learns nothing from it but what is usual.
 
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """

@@ -21,7 +21,7 @@ from functools import cache
 
 import numpy as np
 
-SIDE = 56  # pixels; decord 0.6.0 cannot read RGB video 16, 32 or 48 pixels wide
+SIDE = 56  # pixels
 FPS = 2.0  # frames per second of the files
 N_FRAMES = 32  # 16 s
 SHAPES = ("circle", "square", "triangle", "cross")
