@@ -18,7 +18,7 @@ from transformers import (
 
 from pasta.adversaries import ADVERSARIES
 from pasta.toy import world
-from pasta.toy.lessons import LESSONS
+from pasta.toy.lessons import lessons, looking
 
 WIDTH = 128
 PIXELS = {  # preprocessor_config.json, with Qwen2.5-VL's keys
@@ -44,28 +44,30 @@ SPECIAL = (
     "<|image_pad|>",
     "<|unknown|>",
 )
-CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>{{ message['role'] }}
+# Turns have no roles: fewer tokens, faster lessons.
+CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>\
 {% if message['content'] is string %}{{ message['content'] }}{% else %}\
 {% for part in message['content'] %}{% if part['type'] == 'video' %}\
 <|vision_start|><|video_pad|><|vision_end|>{% elif part['type'] == 'text' %}{{ part['text'] }}\
-{% endif %}{% endfor %}{% endif %}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
+{% endif %}{% endfor %}{% endif %}<|im_end|>\
+{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"""
 
 
 def make_tokenizer():
     """A word-level tokenizer, a word with the blank before it, over all that is ever said here.
 
-    Decoding gives back the very text that was encoded, as long as its words are known.
+    Decoding gives back the very text that was encoded, as long as its words are known. "(A)" is one
+    word, next to its option's: then which letter belongs to which option is learnt at once.
     """
-    split = pre_tokenizers.Split(Regex(r" ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
-    texts = ["user\n", "assistant", *"ABCDE"]
+    split = pre_tokenizers.Split(Regex(r" ?\([A-E]\)| ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
+    texts = [*"ABCDE", *(f"{blank}({letter})" for letter in "ABCDE" for blank in ("", " "))]
     for adversary in ADVERSARIES.values():
         texts += [*adversary.queries, *adversary.misleading]
     rng = np.random.default_rng(0)
     for _ in range(400):
         video = world.draw_video(rng)
-        texts += [t for teach in LESSONS for lesson in teach(video, rng, 0.5) for t in lesson]
+        taught = [*looking(video, rng, 0.5), *lessons(video, rng, 0.5)]
+        texts += [text for lesson in taught for text in lesson]
     words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))

@@ -11,32 +11,29 @@ from pasta.pairs import MODES
 from pasta.toy import world
 
 
-def still(video, rng, usual):
-    """Three texts about the last picture of the first scene, things from left to right."""
-    things = sorted(video.things, key=lambda thing: thing.x)
-    asked = [q for q in world.questions(video, rng) if q.mode == "spatial"][:2]
-    return [describe(things), *((q.query, q.answer) for q in asked)]
-
-
 def looking(video, rng, usual):
-    """Five texts: the description of the video, in order of appearance, and questions."""
+    """Eight or nine texts for learning to see: much to say, all of it in the video.
+
+    Describing in order of time, and saying when something is seen, teach what order is; questions
+    with two answers alone hardly tell a model that cannot see yet what it is to look at.
+    """
     asked = questions_by_mode(video, rng, usual)
-    texts = [describe(video.things)]
-    texts += [(asked[mode][0].query, asked[mode][0].answer) for mode in MODES]
-    return [*texts, lettered(asked[MODES[rng.integers(3)]][-1], rng)]
-
-
-def questions_by_mode(video, rng, usual):
-    """mode -> its questions about a video, in random order."""
-    asked = world.questions(video, rng, usual)
-    return {mode: [q for q in asked if q.mode == mode] for mode in MODES}
+    texts = [describe(video)]
+    texts += [when(video, name) for name in dict.fromkeys((video.sign.name, video.successor))]
+    texts += [(q.query, q.answer) for q in (asked["spatial"][0], asked["cross_frame"][0])]
+    for i, option in enumerate(("first", "last")):
+        q = world.ask("temporal", video.guests[i].name, ("first", "last"), option == "first")
+        texts.append((q.query, q.answer))
+    others = asked["spatial"][1:] + asked["temporal"]
+    lettered_too = (asked["cross_frame"][0], others[rng.integers(len(others))])
+    return [*texts, *(lettered(q, rng) for q in lettered_too)]
 
 
 def lessons(video, rng, usual):
-    """Six (prompt, response) texts about one video.
+    """Six texts, of the kinds that the pipeline will ask for.
 
     usual: the share of questions asked so that the usual answer is right; where the video itself
-    decides it (all but "before or after") the video must come from a world of that share.
+    decides it (all but "first or last") the video must come from a world of that share.
     """
     asked = questions_by_mode(video, rng, usual)
     texts = [(asked[mode][0].query, asked[mode][0].answer) for mode in MODES]
@@ -51,6 +48,12 @@ def lessons(video, rng, usual):
     return texts
 
 
+def questions_by_mode(video, rng, usual):
+    """mode -> its questions about a video, in random order."""
+    asked = world.questions(video, rng, usual)
+    return {mode: [q for q in asked if q.mode == mode] for mode in MODES}
+
+
 def lettered(question, rng):
     """The question in MVBench's form, options in random order; the answer ends with its letter.
 
@@ -59,21 +62,28 @@ def lettered(question, rng):
     first = int(rng.integers(2))
     options = [question.options[first], question.options[1 - first]]
     letter = "AB"[options.index(question.options[0 if question.usual else 1])]
-    return prompt_text(question.query, options), f"{question.answer} ({letter})"
+    return prompt_text(question.query, options), f"{question.answer[:-1]} ({letter})."
 
 
-def describe(things):
-    """Things in words: the densest lesson there is, as captions are for real models."""
-    sentences = [
-        f"The {t.name} is {place(t)} and {'kept' if t.stays else 'replaced'}." for t in things
-    ]
-    return "Describe it.", " ".join(sentences)
+def describe(video):
+    """The whole video in words: the densest lesson there is, as captions are for real models."""
+    first, last = video.guests
+    return "Describe it.", (
+        f"The {first.name} comes first, {place(first)}. The {last.name} comes last, {place(last)}. "
+        f"The {video.sign.name} is {'kept' if video.kept else 'replaced'}, {place(video.sign)}."
+    )
+
+
+def when(video, name):
+    """When a sign is seen: first (before the cut), last (from it on) or always."""
+    if video.kept:
+        time = "always"
+    else:
+        time = "first" if name == video.sign.name else "last"
+    return f"When is the {name} seen?", f"The {name} is seen {time}."
 
 
 def place(thing):
     """Where a thing is, in words."""
     row = "top" if thing.y < world.SIDE // 2 else "bottom"
     return f"{row} {'left' if thing.x < world.SIDE // 2 else 'right'}"
-
-
-LESSONS = (still, looking, lessons)  # in the order of the school

@@ -1,16 +1,18 @@
 """How the toy model grows up, from scratch and once: to see, to say, to answer.
 
     see       which colours and shapes each part of a picture holds, aligned with their words
-    still     to describe still pictures
+    glimpses  to talk about videos of two pictures, one of each guest, with the cut between them
     looking   whole videos of a balanced world, where nothing but looking helps
     lessons   all that the pipeline will ask, in a skewed world
 
-The last world is skewed so that the model, like real Video-LLMs, leans on what is usual. It could
-not come first: a model that cannot see yet learns nothing from it but what is usual.
+Two pictures hold all that a whole video does, and order is learnt from them in a fraction of the
+time. The last world is skewed so that the model, like real Video-LLMs, leans on what is usual. It
+could not come first: a model that cannot see yet learns nothing from it but what is usual.
 
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """
 
+from dataclasses import replace
 from itertools import chain, islice
 
 import numpy as np
@@ -22,16 +24,17 @@ from pasta.attention import dense_mask
 from pasta.packs import pack_responses
 from pasta.toy import world
 from pasta.toy.base import PIXELS, make_folder
-from pasta.toy.lessons import LESSONS
+from pasta.toy.lessons import lessons, looking
 from pasta.vlm import load_vlm
 
 USUAL = 0.8  # share of usual answers in the skewed world
 SEE_STEPS = 100
-STAGES = (  # lessons, share of usual answers, steps, videos of a batch
-    (0, 0.5, 100, 24),
-    (1, 0.5, 260, 16),
-    (2, USUAL, 160, 16),
+STAGES = (  # texts, share of usual answers, share of glimpses, steps
+    (looking, 0.5, 1.0, 400),
+    (looking, 0.5, 0.25, 160),
+    (lessons, USUAL, 0.0, 120),
 )
+BATCH = 16  # videos
 PEAK, END = 1.5e-3, 150  # learning rate, and the last steps in which it goes down to a tenth
 STILL = PIXELS["temporal_patch_size"]  # frames of a still picture
 
@@ -41,13 +44,12 @@ def train_base(folder, seed=0):
     make_folder(folder, seed)
     vlm = load_vlm(folder)
     model = vlm.model.train().requires_grad_(True)
-    rngs = [np.random.default_rng([seed, i]) for i in range(4)]
-    learn(model, islice(seeing(vlm, rngs[3]), SEE_STEPS), SEE_STEPS, 3e-3, "toy model: see")
+    rng = np.random.default_rng(seed)
+    learn(model, islice(seeing(vlm, rng), SEE_STEPS), SEE_STEPS, 3e-3, "toy model: see")
     losses = chain.from_iterable(
-        islice(reading(vlm, rngs[stage], stage, usual, batch), steps)
-        for stage, usual, steps, batch in STAGES
+        islice(talking(vlm, rng, *stage), steps) for *stage, steps in STAGES
     )
-    learn(model, losses, sum(steps for _, _, steps, _ in STAGES), PEAK, "toy model: talk")
+    learn(model, losses, sum(stage[-1] for stage in STAGES), PEAK, "toy model: talk")
     model.save_pretrained(folder)
 
 
@@ -76,7 +78,7 @@ def learn(model, losses, steps, peak, text):
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
 
 
-def seeing(vlm, rng, batch=16):
+def seeing(vlm, rng):
     """Losses of naming what each visual token shows, by the embeddings of the words for it."""
     words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES)]
     ids = vlm.processor.tokenizer.convert_tokens_to_ids(words)
@@ -84,7 +86,7 @@ def seeing(vlm, rng, batch=16):
     times = np.arange(STILL) / world.FPS
     while True:
         stills, truth = [], []
-        for _ in range(batch):
+        for _ in range(BATCH):
             video = world.draw_video(rng)
             frames = world.render(video)
             for start in rng.choice(world.N_FRAMES - STILL, 4, replace=False):
@@ -105,9 +107,9 @@ def shown(video, frames):
     table = np.zeros((4, len(colours) + len(shapes)), np.float32)
     for thing in video.things:
         for frame in frames:
-            if frame >= thing.appears:
-                name = thing.successor if frame >= video.cut else thing.name
-                colour, shape = name.split()
+            if thing.start <= frame < thing.end:
+                late = thing is video.sign and frame >= video.cut
+                colour, shape = (video.successor if late else thing.name).split()
                 pixels = world.silhouette(shape, thing.x, thing.y)
                 quarters = pixels.reshape(2, half, 2, half).sum((1, 3)).ravel()
                 share = quarters / pixels.sum() / len(frames)
@@ -116,25 +118,27 @@ def shown(video, frames):
     return torch.from_numpy(table.clip(0, 1))
 
 
-def reading(vlm, rng, stage, usual, batch):
-    """Losses of the responses of a stage's lessons, a batch of videos at a time."""
-    step = 0
+def talking(vlm, rng, teach, usual, glimpses):
+    """Losses of the responses that `teach` gives, a batch of videos at a time."""
     while True:
-        step += 1
-        packs = [lesson_pack(vlm.processor, rng, stage, usual, step) for _ in range(batch)]
-        yield batch_loss(vlm, packs)
+        yield batch_loss(
+            vlm,
+            [
+                lesson_pack(vlm.processor, rng, teach, usual, rng.random() < glimpses)
+                for _ in range(BATCH)
+            ],
+        )
 
 
-def lesson_pack(processor, rng, stage, usual, step):
-    """One video with its lessons; every fourth batch at 1 fps, as the adversaries see it."""
+def lesson_pack(processor, rng, teach, usual, glimpse):
+    """One video, or a glimpse of it, with the texts that `teach` has about it."""
     video = world.draw_video(rng, usual)
-    frames, times = world.render(video), np.arange(world.N_FRAMES) / world.FPS
-    if stage == 0:  # the last picture of the first scene
-        frames, times = frames[[video.cut - 1] * STILL], times[:STILL]
-    elif step % 4 == 0:
-        frames, times = frames[::2], times[::2]
-    texts = LESSONS[stage](video, rng, usual)
-    return pack_responses(processor, processor.prepare(frames, times), texts)[0]
+    seen = np.arange(world.N_FRAMES)
+    if glimpse:  # a cut between the two pictures, so that both scenes are in it
+        video = replace(video, cut=video.guests[1].start)
+        seen = np.repeat([guest.start for guest in video.guests], STILL)
+    inputs = processor.prepare(world.render(video)[seen], np.arange(len(seen)) / world.FPS)
+    return pack_responses(processor, inputs, teach(video, rng, usual))[0]
 
 
 def features(vlm, inputs):

@@ -1,17 +1,20 @@
 """A small world of coloured shapes: short videos whose truth is known.
 
-A video lasts 16 s. Two shapes appear one after the other in the first scene; then the scene is
-cut, the background changes, and each shape is kept or is replaced. That gives questions of all
-three modes with known answers:
+A video lasts 16 s. A sign stands in it throughout, and two guests come and go, one after the other.
+At some moment the scene is cut: the background changes, and the sign is kept or is replaced by
+another one. That gives questions of all three modes with known answers:
 
-    spatial      Is the red circle left or right?                          (or: top or bottom?)
-    temporal     Does the red circle come before or after the blue square?
-    cross_frame  Is the red circle kept or replaced?
+    spatial      Is the red circle left or right?               (or: top or bottom?)
+    temporal     Does the red circle come first or last?        (of the two guests)
+    cross_frame  Is the blue cross kept or replaced?            (of the sign)
 
-Difficulty is graded: offsets from the middle, gaps between appearances and the length of the
-second scene all go down to the least that can be seen. Each question has two answers, the *usual*
-one (left, top, before, kept) and the other; `usual` is the share of usual ones in a world. A
-model that grows up in a skewed world leans on the usual answer wherever the video is hard.
+Difficulty is graded: offsets from the middle, the guests' stays and the gap between them, and the
+length of the second scene all go down to the least that can be seen. Each question has two answers,
+the *usual* one (left, top, first, kept) and the other; `usual` is the share of usual ones in a
+world. A model that grows up in a skewed world leans on the usual answer wherever the video is hard.
+
+Mirrored, turned round or reversed, a video is a fair one of this world again, whose truth is the
+opposite in that one mode.
 
 Shapes: F frames, S pixels a side. Frames are (F, S, S, 3) uint8, RGB.
 """
@@ -22,9 +25,10 @@ from functools import cache
 import numpy as np
 
 SIDE = 56  # pixels
-FPS = 2.0  # frames per second of the files
-N_FRAMES = 32  # 16 s
-SHAPES = ("circle", "square", "triangle", "cross")
+FPS = 1.0  # frames per second of the files
+N_FRAMES = 16
+GUESTS, SIGNS = ("circle", "square"), ("triangle", "cross")
+SHAPES = (*GUESTS, *SIGNS)
 COLOURS = {
     "red": (230, 40, 40),
     "green": (40, 200, 60),
@@ -38,14 +42,13 @@ RADIUS = 7  # pixels
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape of a video: `x`, `y` its centre in pixels, `appears` the frame it appears in."""
+    """One shape of a video: `x`, `y` its centre in pixels, on screen in frames start..end-1."""
 
     name: str
     x: int
     y: int
-    appears: int
-    stays: bool
-    successor: str  # what stands in its place in the second scene
+    start: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -69,35 +72,50 @@ class Question:
 
 @dataclass(frozen=True)
 class Video:
-    """One video: two things in order of appearance, the frame of the cut, two backgrounds."""
+    """One video: the two guests in order, the sign, its name from the cut on, two backgrounds."""
 
-    things: tuple[Thing, ...]
-    cut: int
+    guests: tuple[Thing, Thing]
+    sign: Thing
+    successor: str  # the sign's own name if it is kept
+    cut: int  # the first frame of the second scene
     backgrounds: tuple[tuple[int, int, int], tuple[int, int, int]]
+
+    @property
+    def things(self):
+        return (*self.guests, self.sign)
+
+    @property
+    def kept(self):
+        return self.successor == self.sign.name
 
 
 def draw_video(rng, usual=0.5):
-    """A random video in which the usual answer is right with probability `usual`."""
+    """A random video; left, top and kept are right with probability `usual`."""
     colours = rng.permutation(list(COLOURS))  # no colour twice: what is asked for is unmistakable
-    names = [f"{colour} {SHAPES[rng.integers(len(SHAPES))]}" for colour in colours]
-    cut = int(rng.integers(16, 27))
-    first = int(rng.integers(0, cut - 7))
-    times = [first, int(rng.integers(first + 2, cut - 3))]
-    things = []
-    for i, (x, y) in enumerate(place_things(rng, usual)):
-        stays = rng.random() < usual
-        successor = names[i] if stays else names[2 + i]
-        things.append(Thing(names[i], x, y, int(times[i]), bool(stays), successor))
-    return Video(tuple(things), cut, draw_backgrounds(rng))
+    shapes = [*rng.choice(GUESTS, 2), *rng.choice(SIGNS, 2)]
+    names = [f"{colour} {shape}" for colour, shape in zip(colours[:4], shapes, strict=True)]
+    stays = rng.integers(2, 5, 2, endpoint=True)  # frames
+    gap = rng.integers(0, 3, endpoint=True)
+    first = rng.integers(0, N_FRAMES - stays.sum() - gap, endpoint=True)
+    starts = [first, first + stays[0] + gap]
+    spans = [*zip(starts, starts + stays, strict=True), (0, N_FRAMES)]
+    places = place_things(rng, usual)
+    *guests, sign = [Thing(names[i], *places[i], *map(int, spans[i])) for i in range(3)]
+    successor = names[2] if rng.random() < usual else names[3]
+    cut = int(rng.integers(N_FRAMES // 2, N_FRAMES - 2))
+    return Video(tuple(guests), sign, successor, cut, draw_backgrounds(rng))
 
 
 def place_things(rng, usual):
-    """Two centres that do not touch, left of the middle and above it with chance `usual`."""
-    signs = np.where(rng.random((2, 2)) < usual, -1, 1)
+    """Three centres, each left of the middle and above it with chance `usual`.
+
+    Nothing touches the last, the sign's; the guests never meet.
+    """
+    signs = np.where(rng.random((3, 2)) < usual, -1, 1)
     while True:  # sides stay as they were drawn, or `usual` would not hold
-        offsets = rng.integers(3, SIDE // 2 - RADIUS, (2, 2), endpoint=True)
+        offsets = rng.integers(3, SIDE // 2 - RADIUS, (3, 2), endpoint=True)
         centres = SIDE // 2 + signs * offsets
-        if np.abs(centres[0] - centres[1]).max() > 2 * RADIUS:
+        if np.abs(centres[:2] - centres[2]).max(axis=1).min() > 2 * RADIUS:
             return [(int(x), int(y)) for x, y in centres]
 
 
@@ -110,58 +128,48 @@ def draw_backgrounds(rng):
 
 
 def questions(video, rng, usual=0.5):
-    """All the questions that a video answers, in random order.
+    """All the questions that a video answers, one of them temporal, in random order.
 
-    Which of two things a temporal question names first is drawn so that "before" is right with
-    probability `usual`.
+    Which guest the temporal question is about is drawn so that "first" is right with probability
+    `usual`.
     """
-    found = []
-    for thing in video.things:
-        name, left, top = thing.name, thing.x < SIDE // 2, thing.y < SIDE // 2
-        for mode, options, usual_is_right in (
-            ("spatial", ("left", "right"), left),
-            ("spatial", ("top", "bottom"), top),
-            ("cross_frame", ("kept", "replaced"), thing.stays),
-        ):
-            query = f"Is the {name} {options[0]} or {options[1]}?"
-            answers = tuple(f"The {name} is {option}." for option in options)
-            found.append(Question(mode, query, options, answers, usual_is_right))
-    before = bool(rng.random() < usual)
-    one, other = (thing.name for thing in video.things[:: 1 if before else -1])
-    query, options = f"Does the {one} come before or after the {other}?", ("before", "after")
-    answers = tuple(f"The {one} comes {option} the {other}." for option in options)
-    found.append(Question("temporal", query, options, answers, before))
-    return [found[k] for k in rng.permutation(len(found))]
+    first = bool(rng.random() < usual)
+    asked = [
+        question
+        for thing in video.things
+        for question in (
+            ask("spatial", thing.name, ("left", "right"), thing.x < SIDE // 2),
+            ask("spatial", thing.name, ("top", "bottom"), thing.y < SIDE // 2),
+        )
+    ]
+    asked.append(ask("temporal", video.guests[0 if first else 1].name, ("first", "last"), first))
+    asked.append(ask("cross_frame", video.sign.name, ("kept", "replaced"), video.kept))
+    return [asked[i] for i in rng.permutation(len(asked))]
+
+
+def ask(mode, name, options, usual):
+    """The Question which of two options, the usual one first, is true of a thing."""
+    comes = mode == "temporal"
+    query = f"{'Does' if comes else 'Is'} the {name}{' come' * comes} {' or '.join(options)}?"
+    answers = tuple(f"The {name} {'comes' if comes else 'is'} {option}." for option in options)
+    return Question(mode, query, options, answers, usual)
 
 
 def render(video):
     """The frames of a video. Returns (N_FRAMES, SIDE, SIDE, 3) uint8."""
     frames = np.empty((N_FRAMES, SIDE, SIDE, 3), np.uint8)
-    starts = sorted({0, video.cut, *(t.appears for t in video.things)})
-    for start, end in zip(starts, [*starts[1:], N_FRAMES], strict=True):
-        second = start >= video.cut
-        picture = background(video.backgrounds[second])
-        for thing in video.things:
-            if start >= thing.appears:
-                paint(picture, thing.successor if second else thing.name, thing.x, thing.y)
-        frames[start:end] = picture  # nothing moves between two events
+    frames[: video.cut], frames[video.cut :] = video.backgrounds
+    for guest in video.guests:
+        paint(frames[guest.start : guest.end], guest.name, guest)
+    paint(frames[: video.cut], video.sign.name, video.sign)
+    paint(frames[video.cut :], video.successor, video.sign)
     return frames
 
 
-def background(colour):
-    """A faint gradient, brighter to the right and to the bottom: absolute position can be seen."""
-    ramp = np.linspace(0, 40, SIDE)
-    picture = np.empty((SIDE, SIDE, 3))
-    picture[:] = colour
-    picture[:, :, 0] += ramp[None, :]
-    picture[:, :, 1] += ramp[:, None]
-    return picture.astype(np.uint8)
-
-
-def paint(picture, name, x, y):
-    """Draw one thing, by name, into `picture` (SIDE, SIDE, 3)."""
+def paint(frames, name, thing):
+    """Draw `name` where `thing` is, into every one of `frames` (F, SIDE, SIDE, 3)."""
     colour, shape = name.split()
-    picture[silhouette(shape, x, y)] = COLOURS[colour]
+    frames[:, silhouette(shape, thing.x, thing.y)] = COLOURS[colour]
 
 
 @cache
