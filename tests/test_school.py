@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from pasta.ask import Request, ask
-from pasta.toy import school
+from pasta.toy import school, world
 from pasta.toy.base import make_folder
+from pasta.toy.lessons import lessons, looking
 from pasta.toy.world import COLOURS, SHAPES, Thing, Video
 from pasta.vlm import load_vlm
 
 
 def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(school, "SEE_STEPS", 1)
-    monkeypatch.setattr(school, "STAGES", tuple((i, 0.5, 1, 2) for i in range(3)))
+    monkeypatch.setattr(school, "BATCH", 2)
+    monkeypatch.setattr(school, "STAGES", ((looking, 0.5, 1.0, 1), (lessons, 0.8, 0.0, 1)))
     make_folder(tmp_path / "untrained")
     school.train_base(tmp_path / "trained")
     before, after = (load_vlm(tmp_path / name) for name in ("untrained", "trained"))
@@ -31,8 +33,8 @@ def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkey
 
 
 def test_what_a_quarter_shows_by_hand():
-    thing = Thing("red circle", 14, 14, appears=2, stays=True, successor="red circle")
-    video = Video((thing,), cut=16, backgrounds=((0, 0, 0), (50, 50, 50)))
+    sign = Thing("red circle", 14, 14, start=2, end=16)
+    video = Video((), sign, "red circle", cut=16, backgrounds=((0, 0, 0), (50, 50, 50)))
     table = school.shown(video, range(0, 4)).numpy()  # it is there in two of the four frames
     assert table.shape == (4, len(COLOURS) + len(SHAPES))
     red, circle = list(COLOURS).index("red"), len(COLOURS) + SHAPES.index("circle")
@@ -41,9 +43,29 @@ def test_what_a_quarter_shows_by_hand():
     assert table == pytest.approx(expected)
 
 
+def test_a_glimpse_shows_both_guests_and_both_scenes(tiny, monkeypatch):
+    rendered = []
+    real = world.render
+    monkeypatch.setattr(
+        world, "render", lambda video: rendered.append((video, real(video))) or rendered[-1][1]
+    )
+    prepared = []
+    prepare = tiny.processor.prepare
+    monkeypatch.setattr(
+        tiny.processor, "prepare", lambda f, t: prepared.append(f) or prepare(f, t)
+    )
+    school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.5, True)
+    (video, _), frames = rendered[0], prepared[0]
+    assert len(frames) == 2 * school.STILL
+    for picture, guest in ((frames[0], video.guests[0]), (frames[-1], video.guests[1])):
+        assert tuple(picture[guest.y, guest.x]) == COLOURS[guest.name.split()[0]]
+    for picture, name in ((frames[0], video.sign.name), (frames[-1], video.successor)):
+        assert tuple(picture[video.sign.y, video.sign.x]) == COLOURS[name.split()[0]]
+
+
 def test_one_batch_learnt_by_heart(tiny):
     model = tiny.model.train().requires_grad_(True)
-    packs = [school.lesson_pack(tiny.processor, np.random.default_rng(0), 0, 0.5, 1)]
+    packs = [school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.5, True)]
 
     def losses():
         for _ in range(60):

@@ -13,7 +13,7 @@ from pasta.benchmarks import mvbench
 from pasta.pairs import MODES
 from pasta.toy import files, world
 from pasta.toy.base import make_tokenizer
-from pasta.toy.lessons import LESSONS
+from pasta.toy.lessons import lessons, looking
 from pasta.video import read_frames
 
 VIDEOS = [world.draw_video(np.random.default_rng(i)) for i in range(40)]
@@ -26,32 +26,43 @@ def centre(frame, thing):
 def test_a_thing_is_where_and_when_its_truth_says():
     for video in VIDEOS:
         frames = world.render(video)
-        for thing in video.things:
-            colour = world.COLOURS[thing.name.split()[0]]
-            assert centre(frames[thing.appears], thing) == colour
-            assert thing.appears == 0 or centre(frames[thing.appears - 1], thing) != colour
-            after = world.COLOURS[thing.successor.split()[0]]
-            assert centre(frames[video.cut], thing) == after
-            assert (after == colour) == thing.stays
+        for guest in video.guests:
+            colour = world.COLOURS[guest.name.split()[0]]
+            shown = [centre(frame, guest) == colour for frame in frames]
+            assert shown == [guest.start <= t < guest.end for t in range(world.N_FRAMES)]
+        before, after = (
+            world.COLOURS[name.split()[0]] for name in (video.sign.name, video.successor)
+        )
+        shown = [centre(frame, video.sign) for frame in frames]
+        assert shown == [before] * video.cut + [after] * (world.N_FRAMES - video.cut)
+        assert (before == after) == video.kept
 
 
 def test_answers_follow_the_truth():
     for video in VIDEOS:
         things = {thing.name: thing for thing in video.things}
         for question in world.questions(video, np.random.default_rng(0)):
-            words = question.query.rstrip("?").split()
-            thing = things[" ".join(words[2:4]) if words[0] == "Does" else " ".join(words[2:4])]
+            thing = things[" ".join(question.query.split()[2:4])]
             said = question.options[0 if question.usual else 1]
-            truth = {
-                "left": thing.x < 28, "right": thing.x >= 28, "top": thing.y < 28,
-                "bottom": thing.y >= 28, "kept": thing.stays, "replaced": not thing.stays,
-            }  # fmt: skip
-            if question.mode == "temporal":
-                other = things[" ".join(words[-2:])]
-                truth = {"before": thing.appears < other.appears}
-                truth["after"] = not truth["before"]
-            assert truth[said]
+            assert {
+                "left": thing.x < 28, "right": thing.x >= 28,
+                "first": thing.end <= video.guests[1].start,
+                "last": thing.start >= video.guests[0].end,
+                "kept": video.kept, "replaced": not video.kept,
+            }[said]  # fmt: skip
             assert said in question.answer and said not in question.wrong
+
+
+def test_what_the_adversaries_break_turns_the_truth_round():
+    for video in VIDEOS:
+        first, last = (world.COLOURS[guest.name.split()[0]] for guest in video.guests)
+        whole = world.render(video)
+        mirrored, reversed_ = whole[:, :, ::-1], whole[::-1]
+        for guest, colour in zip(video.guests, (first, last), strict=True):
+            columns = np.where((mirrored[guest.start] == colour).all(-1))[1]
+            assert (columns.mean() < 28) == (guest.x >= 28)
+        seen = [np.where((reversed_ == c).all(-1).any((1, 2)))[0] for c in (first, last)]
+        assert seen[1].max() < seen[0].min()
 
 
 def test_usual_answers_are_as_common_as_asked_for():
@@ -71,7 +82,7 @@ def test_files_hold_exactly_the_pixels_drawn(tmp_path):
         files.write_avi(tmp_path / "v.avi", frames)
         read, times = read_frames(tmp_path / "v.avi", lambda ts: np.arange(len(ts)))
         assert (read == frames).all()
-        assert times.tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
+        assert times.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_benchmark_is_balanced_and_reads_as_mvbench(tmp_path):
@@ -80,7 +91,7 @@ def test_the_benchmark_is_balanced_and_reads_as_mvbench(tmp_path):
     assert len(items) == 24 and all(item.video.is_file() for item in items)
     for mode in MODES:
         rows = json.loads((tmp_path / "json" / f"{mode}.json").read_text())
-        usual = [row["answer"] in ("left", "top", "before", "kept") for row in rows]
+        usual = [row["answer"] in ("left", "first", "kept") for row in rows]
         first = [row["answer"] == row["candidates"][0] for row in rows]
         assert sum(usual) == sum(first) == 4
 
@@ -89,7 +100,7 @@ def test_every_lesson_is_in_the_tokenizers_words_and_comes_back():
     tokenizer = make_tokenizer()
     rng = np.random.default_rng(7)
     for _ in range(100):
-        for teach in LESSONS:
+        for teach in (looking, lessons):
             for text in (t for lesson in teach(world.draw_video(rng), rng, 0.5) for t in lesson):
                 ids = tokenizer(text, add_special_tokens=False)["input_ids"]
                 assert tokenizer.unk_token_id not in ids

@@ -104,7 +104,7 @@ def plain_run(model, pairs, videos, max_grad_norm):
     for step, update in enumerate(updates):
         losses = {}
         for pair in [pair for i in update for pair in groups[i].pairs]:
-            frames = read_frames(pair.video, lambda times: uniform(times, 32))
+            frames = read_frames(pair.video, lambda times: uniform(times, world.N_FRAMES))
             inputs = vlm.processor.prepare(*frames)
             texts = [(pair.query, pair.chosen), (pair.query, pair.rejected)]
             with adapter_off(vlm.model), torch.no_grad():
@@ -176,7 +176,7 @@ def test_the_run_folder_has_an_adapter_that_loads(run, tiny, tmp_path):
         "metrics.jsonl",
         "adapter",
     }
-    assert json.loads((tmp_path / "run/config.json").read_text())["frames_used"] == 32
+    assert json.loads((tmp_path / "run/config.json").read_text())["frames_used"] == world.N_FRAMES
     load_adapter(tiny.model, tmp_path / "run/adapter")
     assert all(p.abs().max() > 0 for p in adapter_parameters(tiny.model))
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path("data/toy")
-N_VIDEOS = 1200
+N_VIDEOS = 800
 N_QUESTIONS = 300  # of each mode, on the benchmark
 
 

@@ -95,12 +95,12 @@ def make_config(tokenizer):
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 4096,
-            # A base so small that the width axis turns on a grid of 2 x 2, and half of the axes
-            # for time, so that its slowest one tells the beginning of a video from its end.
+            # A small base and few frequencies for height, or the width axis, which has the
+            # slowest ones, does not tell the left of a grid of 2 x 2 from its right.
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 30.0,
-                "mrope_section": [8, 4, 4],
+                "mrope_section": [6, 4, 6],
             },
             "initializer_range": 0.06,  # 0.02 does not learn to copy names in time
             "eos_token_id": ids["<|im_end|>"],

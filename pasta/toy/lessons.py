@@ -12,7 +12,7 @@ from pasta.toy import world
 
 
 def looking(video, rng, usual):
-    """Eight or nine texts for learning to see: much to say, all of it in the video.
+    """Nine or ten texts for learning to see: much to say, all of it in the video.
 
     Describing in order of time, and saying when something is seen, teach what order is; questions
     with two answers alone hardly tell a model that cannot see yet what it is to look at.
@@ -20,13 +20,12 @@ def looking(video, rng, usual):
     asked = questions_by_mode(video, rng, usual)
     texts = [describe(video)]
     texts += [when(video, name) for name in dict.fromkeys((video.sign.name, video.successor))]
-    texts += [(q.query, q.answer) for q in (asked["spatial"][0], asked["cross_frame"][0])]
+    texts += [(q.query, q.answer) for q in (*asked["spatial"][:2], asked["cross_frame"][0])]
     for i, option in enumerate(("first", "last")):
         q = world.ask("temporal", video.guests[i].name, ("first", "last"), option == "first")
         texts.append((q.query, q.answer))
-    others = asked["spatial"][1:] + asked["temporal"]
-    lettered_too = (asked["cross_frame"][0], others[rng.integers(len(others))])
-    return [*texts, *(lettered(q, rng) for q in lettered_too)]
+    other = asked[MODES[rng.integers(2)]][-1]
+    return [*texts, lettered(asked["cross_frame"][0], rng), lettered(other, rng)]
 
 
 def lessons(video, rng, usual):
@@ -69,9 +68,14 @@ def describe(video):
     """The whole video in words: the densest lesson there is, as captions are for real models."""
     first, last = video.guests
     return "Describe it.", (
-        f"The {first.name} comes first, {place(first)}. The {last.name} comes last, {place(last)}. "
-        f"The {video.sign.name} is {'kept' if video.kept else 'replaced'}, {place(video.sign)}."
+        f"The {first.name} comes first, {side(first)}. The {last.name} comes last, {side(last)}. "
+        f"The {video.sign.name} is {'kept' if video.kept else 'replaced'}, {side(video.sign)}."
     )
+
+
+def side(thing):
+    """Where a thing is, in a word."""
+    return "left" if thing.x < world.SIDE // 2 else "right"
 
 
 def when(video, name):
@@ -81,9 +85,3 @@ def when(video, name):
     else:
         time = "first" if name == video.sign.name else "last"
     return f"When is the {name} seen?", f"The {name} is seen {time}."
-
-
-def place(thing):
-    """Where a thing is, in words."""
-    row = "top" if thing.y < world.SIDE // 2 else "bottom"
-    return f"{row} {'left' if thing.x < world.SIDE // 2 else 'right'}"

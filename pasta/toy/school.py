@@ -27,12 +27,12 @@ from pasta.toy.base import PIXELS, make_folder
 from pasta.toy.lessons import lessons, looking
 from pasta.vlm import load_vlm
 
-USUAL = 0.8  # share of usual answers in the skewed world
+USUAL = 0.9  # share of usual answers in the skewed world
 SEE_STEPS = 100
 STAGES = (  # texts, share of usual answers, share of glimpses, steps
-    (looking, 0.5, 1.0, 400),
+    (looking, 0.5, 1.0, 350),
     (looking, 0.5, 0.25, 160),
-    (lessons, USUAL, 0.0, 120),
+    (lessons, USUAL, 0.0, 130),
 )
 BATCH = 16  # videos
 PEAK, END = 1.5e-3, 150  # learning rate, and the last steps in which it goes down to a tenth

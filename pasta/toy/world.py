@@ -4,13 +4,13 @@ A video lasts 16 s. A sign stands in it throughout, and two guests come and go, 
 At some moment the scene is cut: the background changes, and the sign is kept or is replaced by
 another one. That gives questions of all three modes with known answers:
 
-    spatial      Is the red circle left or right?               (or: top or bottom?)
+    spatial      Is the red circle left or right?
     temporal     Does the red circle come first or last?        (of the two guests)
     cross_frame  Is the blue cross kept or replaced?            (of the sign)
 
 Difficulty is graded: offsets from the middle, the guests' stays and the gap between them, and the
 length of the second scene all go down to the least that can be seen. Each question has two answers,
-the *usual* one (left, top, first, kept) and the other; `usual` is the share of usual ones in a
+the *usual* one (left, first, kept) and the other; `usual` is the share of usual ones in a
 world. A model that grows up in a skewed world leans on the usual answer wherever the video is hard.
 
 Mirrored, turned round or reversed, a video is a fair one of this world again, whose truth is the
@@ -90,7 +90,7 @@ class Video:
 
 
 def draw_video(rng, usual=0.5):
-    """A random video; left, top and kept are right with probability `usual`."""
+    """A random video; left and kept are right with probability `usual`."""
     colours = rng.permutation(list(COLOURS))  # no colour twice: what is asked for is unmistakable
     shapes = [*rng.choice(GUESTS, 2), *rng.choice(SIGNS, 2)]
     names = [f"{colour} {shape}" for colour, shape in zip(colours[:4], shapes, strict=True)]
@@ -107,11 +107,11 @@ def draw_video(rng, usual=0.5):
 
 
 def place_things(rng, usual):
-    """Three centres, each left of the middle and above it with chance `usual`.
+    """Three centres, each left of the middle with chance `usual`, and above it with 1/2.
 
     Nothing touches the last, the sign's; the guests never meet.
     """
-    signs = np.where(rng.random((3, 2)) < usual, -1, 1)
+    signs = np.where(rng.random((3, 2)) < (usual, 0.5), -1, 1)
     while True:  # sides stay as they were drawn, or `usual` would not hold
         offsets = rng.integers(3, SIDE // 2 - RADIUS, (3, 2), endpoint=True)
         centres = SIDE // 2 + signs * offsets
@@ -134,14 +134,7 @@ def questions(video, rng, usual=0.5):
     `usual`.
     """
     first = bool(rng.random() < usual)
-    asked = [
-        question
-        for thing in video.things
-        for question in (
-            ask("spatial", thing.name, ("left", "right"), thing.x < SIDE // 2),
-            ask("spatial", thing.name, ("top", "bottom"), thing.y < SIDE // 2),
-        )
-    ]
+    asked = [ask("spatial", t.name, ("left", "right"), t.x < SIDE // 2) for t in video.things]
     asked.append(ask("temporal", video.guests[0 if first else 1].name, ("first", "last"), first))
     asked.append(ask("cross_frame", video.sign.name, ("kept", "replaced"), video.kept))
     return [asked[i] for i in rng.permutation(len(asked))]

@@ -1,0 +1,73 @@
+"""README's first result: its own command, run end to end, prints what README shows.
+
+The world is drawn and the model trained anew, so another processor rounds its way to another model:
+the figures are compared within what such models differ by, the gain must be there in each.
+    python -m pytest tests/test_readme.py
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHOWN = re.search(r"<!-- what the first command prints.*?```\n(.*?)```", README, re.S)[1]
+
+
+def commands():
+    """The three scripts of the README's first command."""
+    line = next(line for line in README.splitlines() if line.startswith("python3 -m venv"))
+    return [part.strip() for part in line.split("&&") if ".py" in part]
+
+
+def numbers(table):
+    """First word of each line -> its numbers."""
+    rows = (line.split(maxsplit=1) for line in table.strip().splitlines() if " " in line)
+    return {name: [float(x) for x in re.findall(r"[-+]?\d+\.\d+", rest)] for name, rest in rows}
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """A folder in which the README's scripts were run, and the table that the last one printed."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "pasta", folder / "pasta")
+    for name in ("make_pairs.py", "train_dpo.py", "evaluate.py"):
+        shutil.copy(ROOT / name, folder / name)
+    here = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for command in commands():
+        done = subprocess.run(
+            command, shell=True, cwd=folder, env=here, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr[-3000:]}"
+    return folder, done.stdout[done.stdout.index("percent") :]
+
+
+@pytest.mark.slow
+def test_the_adapter_beats_the_base_by_more_than_the_paired_interval(first_run):
+    mean, low, high = numbers(first_run[1])["mean"][-3:]
+    assert 0 < low < mean < high
+    assert json.loads((first_run[0] / "out/eval/mvbench/scores.json").read_text())
+
+
+@pytest.mark.slow
+def test_readme_shows_what_the_first_command_prints(first_run):
+    def words(table):
+        return [re.findall(r"[A-Za-z_]+", line) for line in table.strip().splitlines()]
+
+    printed = first_run[1]
+    assert words(SHOWN) == words(printed)[: len(words(SHOWN))]
+    shown, found = numbers(SHOWN), numbers(printed)
+    assert shown["mean"][0] == pytest.approx(found["mean"][0], abs=10)
+    assert shown["mean"][-3] == pytest.approx(found["mean"][-3], abs=5)
+
+
+@pytest.mark.slow
+def test_the_first_loss_is_ln_2(first_run):
+    rows = (first_run[0] / "out/dpo/metrics.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["loss"] == pytest.approx(0.693147, abs=1e-4)
