@@ -49,7 +49,7 @@ class TrainConfig:
     mode_weights: list[float] = knob(f"weights of the losses of {', '.join(MODES)}", [1.0] * 3)
     epochs: int = knob("passes over the pairs", 1)
     batch_pairs: int = knob("pairs per update, over all processes", 16)
-    lr: float = knob("peak learning rate of AdamW (5e-6: TEMPLE's for the 7B)", 5e-6, toy=1e-3)
+    lr: float = knob("peak learning rate of AdamW (5e-6: TEMPLE's for the 7B)", 5e-6, toy=5e-4)
     warmup: float = knob("share of updates in which the rate rises; then a cosine", 0.05)
     max_grad_norm: float = knob("gradients are clipped to this norm", 1.0)
     lora_rank: int = knob("rank of the adapter on the language model's linears", 32, toy=16)
