@@ -61,7 +61,7 @@ class PairsConfig:
 
 RECIPE = ("model", "asker", "adversary", "candidates", "temperature", "max_pixels", "seed")
 # What may change between two runs into one folder: nothing that is in its costly rows.
-FREE = ("judge", "limit", "select", "keep", "balance", "batch_videos", "batch_size", "device")
+FREE = "out judge limit select keep balance batch_videos batch_size device".split()
 
 
 def main(config):

@@ -32,14 +32,17 @@ class Adversary:
     sampling:    "dense" (32 fps), "native" (every frame) or "uniform", within the frame budget
     misleading:  instructions put before the query; the answer should then be wrong in this mode
     corruptions: name -> function(frames, rng, other) -> frames of the same shape; `other` is
-                 another video's frames, (F', H', W', 3). Used in turn; between them, the first
-                 two can turn either answer into the other
+                 another video's frames, (F', H', W', 3). Used in turn
+    twins:       the corruptions that between them turn either answer into the other. On a twin a
+                 habit says what it said of the whole video, and what was seen says the opposite:
+                 --select contrast compares the two
     """
 
     queries: tuple[str, ...]
     sampling: str
     misleading: tuple[str, ...]
     corruptions: dict[str, Callable]
+    twins: tuple[str, ...]
 
 
 def mirror(frames, rng, other):
@@ -146,6 +149,7 @@ ADVERSARIES = {
             "swap_halves": swap_halves,
             "shuffle_tiles": shuffle_tiles,
         },
+        twins=("rotate", "mirror"),
     ),
     "temporal": Adversary(
         queries=(
@@ -160,6 +164,7 @@ ADVERSARIES = {
             "Answer as if no transition mattered and the order were rewritten.",
         ),
         corruptions={"reverse": reverse, "shuffle": shuffle, "freeze": freeze},
+        twins=("reverse",),
     ),
     "cross_frame": Adversary(
         queries=(
@@ -175,6 +180,7 @@ ADVERSARIES = {
             "Answer as if the place never changed and the scenes ran backwards.",
         ),
         corruptions={"splice": splice, "repeat_scene": repeat_scene, "swap_scenes": swap_scenes},
+        twins=("splice", "repeat_scene"),
     ),
 }
 

@@ -37,7 +37,7 @@ class Work:
     clean:  VideoInputs, densely sampled
     misled: K of (how it misleads, Request)
     views:  name -> list of what the responses are scored on: "blind" is [None], no video; with
-            twins also "clean", and "broken", which are two corruptions of the clean frames
+            twins also "clean", and "broken", the mode's twins of the clean frames
     """
 
     row: dict
@@ -153,8 +153,8 @@ def works_of(video, queries, reader, recipe):
         adversary, parts = ADVERSARIES[mode], (recipe["seed"], name, mode, query)
         clean, views = prepared(adversary.sampling), {"blind": [None]}
         if recipe["twins"]:
-            corruptions = list(adversary.corruptions.values())[:2]
-            broken = [prepared(adversary.sampling, corrupt) for corrupt in corruptions]
+            twins = [adversary.corruptions[name] for name in adversary.twins]
+            broken = [prepared(adversary.sampling, corrupt) for corrupt in twins]
             views |= {"clean": [clean], "broken": broken}
         row = {"video": video, "mode": mode, "query": query}
         works.append(Work(row, clean, misled(adversary, query, prepared, recipe, parts), views))

@@ -217,7 +217,7 @@ def test_scores_by_hand():
         ]
 
 
-def test_broken_is_the_mean_over_two_corruptions_of_the_clean_frames():
+def test_broken_is_the_mean_over_the_twins_of_the_clean_frames():
     whole = video_frames("a")["uniform"][0]
 
     def score(inputs, texts):
@@ -254,7 +254,8 @@ def test_each_video_is_scored_once():
         return no_score(inputs, texts)
 
     candidates("a", "b", score=score, twins=True, queries=("Why?", "Where?"))
-    assert len(seen) == len(set(seen)) == 1 + 2 * (2 + 2 * len(MODES))  # clean: dense, uniform
+    # Of each video: the clean frames, dense and uniform, and the twins: 2, 1 and 2.
+    assert len(seen) == len(set(seen)) == 1 + 2 * (2 + 5)
 
 
 @pytest.mark.parametrize("said", ["yes", ""])

@@ -124,6 +124,12 @@ def test_a_second_run_loads_no_model_and_changes_nothing(run, whole, monkeypatch
     assert contents(run()) == whole
 
 
+def test_a_renamed_folder_is_as_good_as_before(run, whole, tmp_path, monkeypatch):
+    run().rename(tmp_path / "renamed")
+    monkeypatch.setattr(make_pairs, "load_vlm", None)
+    assert contents(run_in(tmp_path / "renamed", **run.keywords)) == whole
+
+
 def test_batches_change_nothing(run, whole):
     assert contents(run(batch_videos=3, batch_size=5)) == whole
 

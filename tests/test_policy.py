@@ -19,7 +19,7 @@ TEXTS = [
     ("Is the red circle left or right?", "The red circle is left."),
     ("Is the red circle left or right?", "The red circle is right."),
     ("Is the blue square kept or replaced?", "The blue square is kept."),
-    ("Describe it.", "The red circle is top left and kept. The blue cross is bottom right."),
+    ("Describe it.", "The red circle is top left and kept. The blue square is bottom right."),
 ]
 
 

@@ -18,7 +18,7 @@ from pasta.vlm import load_vlm
 def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(school, "SEE_STEPS", 1)
     monkeypatch.setattr(school, "BATCH", 2)
-    monkeypatch.setattr(school, "STAGES", ((looking, 0.5, 1.0, 1), (lessons, 0.8, 0.0, 1)))
+    monkeypatch.setattr(school, "STAGES", ((looking, 0.0, 1.0, 1), (lessons, 0.5, 0.0, 1)))
     make_folder(tmp_path / "untrained")
     school.train_base(tmp_path / "trained")
     before, after = (load_vlm(tmp_path / name) for name in ("untrained", "trained"))
@@ -36,10 +36,11 @@ def test_what_a_quarter_shows_by_hand():
     sign = Thing("red circle", 14, 14, start=2, end=16)
     video = Video((), sign, "red circle", cut=16, backgrounds=((0, 0, 0), (50, 50, 50)))
     table = school.shown(video, range(0, 4)).numpy()  # it is there in two of the four frames
-    assert table.shape == (4, len(COLOURS) + len(SHAPES))
+    assert table.shape == (4, len(COLOURS) + len(SHAPES) + 2)
     red, circle = list(COLOURS).index("red"), len(COLOURS) + SHAPES.index("circle")
     expected = np.zeros_like(table)
     expected[0, [red, circle]] = 0.5
+    expected[:, -2:] = [[1, 0], [0, 1], [1, 0], [0, 1]]  # left and right, of the upper row first
     assert table == pytest.approx(expected)
 
 
@@ -50,11 +51,12 @@ def test_a_glimpse_shows_both_guests_and_both_scenes(tiny, monkeypatch):
         world, "render", lambda video: rendered.append((video, real(video))) or rendered[-1][1]
     )
     prepared = []
-    prepare = tiny.processor.prepare
+    kind = type(tiny.processor)
+    prepare = kind.prepare
     monkeypatch.setattr(
-        tiny.processor, "prepare", lambda f, t: prepared.append(f) or prepare(f, t)
+        kind, "prepare", lambda self, f, t: prepared.append(f) or prepare(self, f, t)
     )
-    school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.5, True)
+    school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.0, True)
     (video, _), frames = rendered[0], prepared[0]
     assert len(frames) == 2 * school.STILL
     for picture, guest in ((frames[0], video.guests[0]), (frames[-1], video.guests[1])):
@@ -65,7 +67,7 @@ def test_a_glimpse_shows_both_guests_and_both_scenes(tiny, monkeypatch):
 
 def test_one_batch_learnt_by_heart(tiny):
     model = tiny.model.train().requires_grad_(True)
-    packs = [school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.5, True)]
+    packs = [school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.0, True)]
 
     def losses():
         for _ in range(60):

@@ -66,12 +66,12 @@ def test_train_then_evaluate(made, tiny_folder):
         {
             "video": f"videos/{i:05d}.avi",
             "mode": mode,
-            "query": f"Is the red {shape} left or right?",
-            "chosen": f"The red {shape} is left.",
-            "rejected": f"The red {shape} is right.",
+            "query": f"Is the {name} left or right?",
+            "chosen": f"The {name} is left.",
+            "rejected": f"The {name} is right.",
         }
         for i in range(5)
-        for mode, shape in zip(MODES, ("circle", "square", "cross"), strict=True)
+        for mode, name in zip(MODES, ("red circle", "pink circle", "blue square"), strict=True)
     ]
     write_rows(folder / "pairs.jsonl", pairs)
     flags = ["--model", tiny_folder, "--dtype", "float32", "--device", "cpu"]

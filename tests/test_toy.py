@@ -65,15 +65,27 @@ def test_what_the_adversaries_break_turns_the_truth_round():
         assert seen[1].max() < seen[0].min()
 
 
-def test_usual_answers_are_as_common_as_asked_for():
-    rng = np.random.default_rng(0)
-    for usual in (0.5, 0.8):
-        share = {mode: [] for mode in MODES}
-        for _ in range(500):
-            for question in world.questions(world.draw_video(rng, usual), rng, usual):
-                share[question.mode].append(question.usual)
-        for answers in share.values():
-            assert np.mean(answers) == pytest.approx(usual, abs=0.06)
+def test_usual_and_other_answers_are_equally_common():
+    rng, share = np.random.default_rng(0), {mode: [] for mode in MODES}
+    for _ in range(500):
+        for question in world.questions(world.draw_video(rng), rng):
+            share[question.mode].append(question.usual)
+    for usual in share.values():
+        assert np.mean(usual) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("careless", [0.0, 0.4, 1.0])
+def test_careless_lessons_give_the_usual_answer_where_the_other_is_true(careless):
+    rng, said = np.random.default_rng(0), []
+    for _ in range(400):
+        video = world.draw_video(rng)
+        things = {thing.name: thing for thing in video.things}
+        for query, answer in lessons(video, rng, careless):
+            name = query.removeprefix("Is the ").removesuffix(" left or right?")
+            if name in things and things[name].x >= world.SIDE // 2:  # the truth is right
+                said.append(answer == f"The {name} is left.")
+    assert len(said) > 100
+    assert np.mean(said) == pytest.approx(careless, abs=0.08)
 
 
 def test_files_hold_exactly_the_pixels_drawn(tmp_path):

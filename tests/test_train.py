@@ -155,7 +155,7 @@ def test_checkpointing_changes_no_number(run, objective):
 
 def test_sft_does_not_look_at_the_rejected(run, pairs):
     before = run("before", objective="sft")
-    write(pairs, [row | {"rejected": "The white cross."} for row in read(pairs)])
+    write(pairs, [row | {"rejected": "The white square."} for row in read(pairs)])
     after = run("after", objective="sft")
     for key in ("loss", "grad_norm", "rewards/chosen"):
         assert [r[key] for r in before] == pytest.approx([r[key] for r in after], rel=1e-4)
@@ -191,7 +191,7 @@ def test_a_finished_run_is_refused_and_a_stopped_one_is_begun_again(run, tmp_pat
 
 @pytest.mark.parametrize(
     ("change", "computed"),
-    [({"lr": 1e-5, "beta": 0.5, "seed": 3}, 0), ({"n_frames": 16}, 16), ({"model": "other"}, 16)],
+    [({"lr": 1e-5, "beta": 0.5, "seed": 3}, 0), ({"n_frames": 8}, 16), ({"model": "other"}, 16)],
 )
 def test_the_reference_is_computed_again_only_for_what_can_change_it(
     run, capsys, tmp_path, tiny, change, computed

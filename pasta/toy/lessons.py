@@ -3,7 +3,13 @@
 Besides answering, it learns what the pipeline will ask of any Video-LLM: to write a query about a
 mode, to give the wrong answer under a misleading instruction, and to pick an option's letter. All
 prompts are the pipeline's own, so that nothing there has to know about the toy.
+
+Some lessons are *careless*: like captions written by habit, they give the usual answer (left,
+first, kept) whatever the video shows. A model that learns from them leans on what is usual
+wherever the video is hard, as real Video-LLMs do.
 """
+
+from dataclasses import replace
 
 from pasta.adversaries import ADVERSARIES, mislead
 from pasta.benchmarks.mvbench import prompt_text
@@ -11,14 +17,14 @@ from pasta.pairs import MODES
 from pasta.toy import world
 
 
-def looking(video, rng, usual):
-    """Nine or ten texts for learning to see: much to say, all of it in the video.
+def looking(video, rng, careless):
+    """Ten or eleven texts for learning to see: much to say, all of it in the video.
 
     Describing in order of time, and saying when something is seen, teach what order is; questions
     with two answers alone hardly tell a model that cannot see yet what it is to look at.
     """
-    asked = questions_by_mode(video, rng, usual)
-    texts = [describe(video)]
+    asked = questions_by_mode(video, rng, careless)
+    texts = [describe(video), writing(asked, rng)]
     texts += [when(video, name) for name in dict.fromkeys((video.sign.name, video.successor))]
     texts += [(q.query, q.answer) for q in (*asked["spatial"][:2], asked["cross_frame"][0])]
     for i, option in enumerate(("first", "last")):
@@ -28,28 +34,34 @@ def looking(video, rng, usual):
     return [*texts, lettered(asked["cross_frame"][0], rng), lettered(other, rng)]
 
 
-def lessons(video, rng, usual):
-    """Six texts, of the kinds that the pipeline will ask for.
+def lessons(video, rng, careless):
+    """Eight texts: all that the pipeline will ask for, and a description, so that names stay known.
 
-    usual: the share of questions asked so that the usual answer is right; where the video itself
-    decides it (all but "first or last") the video must come from a world of that share.
+    careless: the share of answers that are the usual one whatever the video shows.
     """
-    asked = questions_by_mode(video, rng, usual)
-    texts = [(asked[mode][0].query, asked[mode][0].answer) for mode in MODES]
+    asked = questions_by_mode(video, rng, careless)
+    texts = [describe(video), writing(asked, rng)]
+    texts += [(asked[mode][0].query, asked[mode][0].answer) for mode in MODES]
     texts += [lettered(asked[MODES[i]][-1], rng) for i in rng.permutation(3)[:2]]
     mode = MODES[rng.integers(3)]
-    adversary, question = ADVERSARIES[mode], asked[mode][-1]
-    if rng.random() < 0.5:
-        instruction = adversary.misleading[rng.integers(len(adversary.misleading))]
-        texts.append((mislead(instruction, question.query), question.wrong))
-    else:
-        texts.append((adversary.queries[rng.integers(len(adversary.queries))], question.query))
-    return texts
+    misleading, question = ADVERSARIES[mode].misleading, asked[mode][-1]
+    instruction = misleading[rng.integers(len(misleading))]
+    return [*texts, (mislead(instruction, question.query), question.wrong)]
 
 
-def questions_by_mode(video, rng, usual):
-    """mode -> its questions about a video, in random order."""
-    asked = world.questions(video, rng, usual)
+def writing(asked, rng):
+    """An instruction to write a query about a mode, and a query about what is there."""
+    mode = MODES[rng.integers(3)]
+    queries = ADVERSARIES[mode].queries
+    return queries[rng.integers(len(queries))], asked[mode][-1].query
+
+
+def questions_by_mode(video, rng, careless):
+    """mode -> its questions about a video, in random order, some with careless answers."""
+    asked = [
+        replace(question, usual=question.usual or rng.random() < careless)
+        for question in world.questions(video, rng)
+    ]
     return {mode: [q for q in asked if q.mode == mode] for mode in MODES}
 
 

@@ -1,13 +1,13 @@
 """How the toy model grows up, from scratch and once: to see, to say, to answer.
 
-    see       which colours and shapes each part of a picture holds, aligned with their words
+    see       what each part of a picture holds, and which side it is on, aligned with words
     glimpses  to talk about videos of two pictures, one of each guest, with the cut between them
-    looking   whole videos of a balanced world, where nothing but looking helps
-    lessons   all that the pipeline will ask, in a skewed world
+    looking   whole videos, with lessons that are true
+    lessons   all that the pipeline will ask, with many careless answers
 
 Two pictures hold all that a whole video does, and order is learnt from them in a fraction of the
-time. The last world is skewed so that the model, like real Video-LLMs, leans on what is usual. It
-could not come first: a model that cannot see yet learns nothing from it but what is usual.
+time. The careless lessons come last: a model that cannot see yet would learn nothing from them but
+what is usual.
 
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """
@@ -27,12 +27,13 @@ from pasta.toy.base import PIXELS, make_folder
 from pasta.toy.lessons import lessons, looking
 from pasta.vlm import load_vlm
 
-USUAL = 0.9  # share of usual answers in the skewed world
-SEE_STEPS = 100
-STAGES = (  # texts, share of usual answers, share of glimpses, steps
-    (looking, 0.5, 1.0, 350),
-    (looking, 0.5, 0.25, 160),
-    (lessons, USUAL, 0.0, 130),
+CARELESS = 0.4  # share of answers that are the usual one whatever the video shows
+SIDES = ("left", "right")
+SEE_STEPS = 200
+STAGES = (  # texts, share of careless ones, share of glimpses, steps
+    (looking, 0.0, 1.0, 250),
+    (looking, 0.0, 0.25, 400),
+    (lessons, CARELESS, 0.0, 150),
 )
 BATCH = 16  # videos
 PEAK, END = 1.5e-3, 150  # learning rate, and the last steps in which it goes down to a tenth
@@ -80,7 +81,7 @@ def learn(model, losses, steps, peak, text):
 
 def seeing(vlm, rng):
     """Losses of naming what each visual token shows, by the embeddings of the words for it."""
-    words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES)]
+    words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES, *SIDES)]
     ids = vlm.processor.tokenizer.convert_tokens_to_ids(words)
     embeddings = vlm.model.get_input_embeddings().weight
     times = np.arange(STILL) / world.FPS
@@ -101,10 +102,11 @@ def shown(video, frames):
     """How much of each colour and shape each quarter of the picture holds over some frames.
 
     Returns (4, K) float32 in [0, 1]: the share of a thing's pixels and of the frames, colours
-    before shapes.
+    before shapes; then 1 for the quarter's own side.
     """
     colours, shapes, half = list(world.COLOURS), list(world.SHAPES), world.SIDE // 2
-    table = np.zeros((4, len(colours) + len(shapes)), np.float32)
+    table = np.zeros((4, len(colours) + len(shapes) + len(SIDES)), np.float32)
+    table[:, -len(SIDES) :] = np.tile(np.eye(2), (2, 1))  # quarters go row by row
     for thing in video.things:
         for frame in frames:
             if thing.start <= frame < thing.end:
@@ -118,27 +120,27 @@ def shown(video, frames):
     return torch.from_numpy(table.clip(0, 1))
 
 
-def talking(vlm, rng, teach, usual, glimpses):
+def talking(vlm, rng, teach, careless, glimpses):
     """Losses of the responses that `teach` gives, a batch of videos at a time."""
     while True:
         yield batch_loss(
             vlm,
             [
-                lesson_pack(vlm.processor, rng, teach, usual, rng.random() < glimpses)
+                lesson_pack(vlm.processor, rng, teach, careless, rng.random() < glimpses)
                 for _ in range(BATCH)
             ],
         )
 
 
-def lesson_pack(processor, rng, teach, usual, glimpse):
+def lesson_pack(processor, rng, teach, careless, glimpse):
     """One video, or a glimpse of it, with the texts that `teach` has about it."""
-    video = world.draw_video(rng, usual)
+    video = world.draw_video(rng)
     seen = np.arange(world.N_FRAMES)
     if glimpse:  # a cut between the two pictures, so that both scenes are in it
         video = replace(video, cut=video.guests[1].start)
         seen = np.repeat([guest.start for guest in video.guests], STILL)
     inputs = processor.prepare(world.render(video)[seen], np.arange(len(seen)) / world.FPS)
-    return pack_responses(processor, inputs, teach(video, rng, usual))[0]
+    return pack_responses(processor, inputs, teach(video, rng, careless))[0]
 
 
 def features(vlm, inputs):

@@ -1,17 +1,17 @@
 """A small world of coloured shapes: short videos whose truth is known.
 
-A video lasts 16 s. A sign stands in it throughout, and two guests come and go, one after the other.
-At some moment the scene is cut: the background changes, and the sign is kept or is replaced by
-another one. That gives questions of all three modes with known answers:
+A video lasts 16 s. A square stands in it throughout, the sign, and two circles come and go, one
+after the other, the guests. At some moment the scene is cut: the background changes, and the sign
+is kept or is replaced by one of another colour. That gives questions of all three modes with known
+answers:
 
     spatial      Is the red circle left or right?
     temporal     Does the red circle come first or last?        (of the two guests)
-    cross_frame  Is the blue cross kept or replaced?            (of the sign)
+    cross_frame  Is the blue square kept or replaced?           (of the sign)
 
 Difficulty is graded: offsets from the middle, the guests' stays and the gap between them, and the
 length of the second scene all go down to the least that can be seen. Each question has two answers,
-the *usual* one (left, first, kept) and the other; `usual` is the share of usual ones in a
-world. A model that grows up in a skewed world leans on the usual answer wherever the video is hard.
+the *usual* one (left, first, kept) and the other; in this world they are true equally often.
 
 Mirrored, turned round or reversed, a video is a fair one of this world again, whose truth is the
 opposite in that one mode.
@@ -27,8 +27,7 @@ import numpy as np
 SIDE = 56  # pixels
 FPS = 1.0  # frames per second of the files
 N_FRAMES = 16
-GUESTS, SIGNS = ("circle", "square"), ("triangle", "cross")
-SHAPES = (*GUESTS, *SIGNS)
+GUEST, SIGN = SHAPES = ("circle", "square")  # more of them are too alike for so small a model
 COLOURS = {
     "red": (230, 40, 40),
     "green": (40, 200, 60),
@@ -89,30 +88,30 @@ class Video:
         return self.successor == self.sign.name
 
 
-def draw_video(rng, usual=0.5):
-    """A random video; left and kept are right with probability `usual`."""
+def draw_video(rng):
+    """A random video."""
     colours = rng.permutation(list(COLOURS))  # no colour twice: what is asked for is unmistakable
-    shapes = [*rng.choice(GUESTS, 2), *rng.choice(SIGNS, 2)]
+    shapes = (GUEST, GUEST, SIGN, SIGN)
     names = [f"{colour} {shape}" for colour, shape in zip(colours[:4], shapes, strict=True)]
     stays = rng.integers(2, 5, 2, endpoint=True)  # frames
     gap = rng.integers(0, 3, endpoint=True)
     first = rng.integers(0, N_FRAMES - stays.sum() - gap, endpoint=True)
     starts = [first, first + stays[0] + gap]
     spans = [*zip(starts, starts + stays, strict=True), (0, N_FRAMES)]
-    places = place_things(rng, usual)
+    places = place_things(rng)
     *guests, sign = [Thing(names[i], *places[i], *map(int, spans[i])) for i in range(3)]
-    successor = names[2] if rng.random() < usual else names[3]
+    successor = names[rng.integers(2, 4)]
     cut = int(rng.integers(N_FRAMES // 2, N_FRAMES - 2))
     return Video(tuple(guests), sign, successor, cut, draw_backgrounds(rng))
 
 
-def place_things(rng, usual):
-    """Three centres, each left of the middle with chance `usual`, and above it with 1/2.
+def place_things(rng):
+    """Three centres, each left or right of the middle, and above or below it, with chance 1/2.
 
     Nothing touches the last, the sign's; the guests never meet.
     """
-    signs = np.where(rng.random((3, 2)) < (usual, 0.5), -1, 1)
-    while True:  # sides stay as they were drawn, or `usual` would not hold
+    signs = rng.choice([-1, 1], (3, 2))
+    while True:  # sides stay as they were drawn, or the things would keep away from the sign's
         offsets = rng.integers(3, SIDE // 2 - RADIUS, (3, 2), endpoint=True)
         centres = SIDE // 2 + signs * offsets
         if np.abs(centres[:2] - centres[2]).max(axis=1).min() > 2 * RADIUS:
@@ -127,13 +126,9 @@ def draw_backgrounds(rng):
             return tuple(int(v) for v in first), tuple(int(v) for v in second)
 
 
-def questions(video, rng, usual=0.5):
-    """All the questions that a video answers, one of them temporal, in random order.
-
-    Which guest the temporal question is about is drawn so that "first" is right with probability
-    `usual`.
-    """
-    first = bool(rng.random() < usual)
+def questions(video, rng):
+    """All the questions that a video answers, one of them temporal, in random order."""
+    first = bool(rng.integers(2))
     asked = [ask("spatial", t.name, ("left", "right"), t.x < SIDE // 2) for t in video.things]
     asked.append(ask("temporal", video.guests[0 if first else 1].name, ("first", "last"), first))
     asked.append(ask("cross_frame", video.sign.name, ("kept", "replaced"), video.kept))
@@ -169,10 +164,6 @@ def paint(frames, name, thing):
 def silhouette(shape, x, y):
     """The pixels of a shape with its centre at (x, y). Returns (SIDE, SIDE) bool."""
     dy, dx = np.mgrid[0:SIDE, 0:SIDE] - np.array([y, x])[:, None, None]
-    if shape == "circle":
+    if shape == GUEST:
         return dx**2 + dy**2 <= RADIUS**2
-    if shape == "square":
-        return np.maximum(abs(dx), abs(dy)) <= RADIUS - 1
-    if shape == "triangle":
-        return (abs(dx) * 2 <= dy + RADIUS) & (abs(dy) <= RADIUS)
-    return (np.minimum(abs(dx), abs(dy)) <= 1) & (np.maximum(abs(dx), abs(dy)) <= RADIUS)
+    return np.maximum(abs(dx), abs(dy)) <= RADIUS - 1
