@@ -8,6 +8,7 @@ goes on where it was stopped. OUT/BENCH/scores.json holds the numbers of the tab
 """
 
 import json
+import os
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -69,16 +70,16 @@ def find_adapters(config):
     A name is the end of the path, as long as it takes to tell the adapters from each other.
     """
     folders = list(dict.fromkeys(Path(a).resolve() for a in config.adapter))
-    settings = ADAPTER / "adapter_config.json"
-    if not folders and settings.is_file():
-        base = json.loads(settings.read_text())["base_model_name_or_path"]
-        if Path(base).resolve() == Path(config.model).resolve():
-            folders = [ADAPTER.resolve()]
+    if not folders and (ADAPTER / "adapter_config.json").is_file():
+        if other := other_base(ADAPTER, config.model):
+            print(f"{ADAPTER} is left out: {other}")
         else:
-            print(f"{ADAPTER} is left out: it was trained on {base}, this is {config.model}")
+            folders = [ADAPTER.resolve()]
     for folder in folders:  # now, and not after hours of answers of the base model
         if not (folder / "adapter_config.json").is_file():
             raise FileNotFoundError(f"{folder} has no adapter_config.json; expected an adapter")
+        if config.adapter and (other := other_base(folder, config.model)):
+            print(f"{folder} is loaded all the same: {other}")
     of_run = [f.name == "adapter" and f.parent not in folders for f in folders]
     parts = [(f.parent if r else f).parts for f, r in zip(folders, of_run, strict=True)]
     depth = 1
@@ -86,6 +87,14 @@ def find_adapters(config):
         depth += 1
     names = ["+" + "-".join(p[-depth:]) for p in parts]
     return {Path(config.model).name: None} | dict(zip(names, folders, strict=True))
+
+
+def other_base(folder, model):
+    """That an adapter was trained on another model, in words; "" if it was not."""
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    base = settings.get("base_model_name_or_path") or "a model it does not name"
+    same = Path(base).resolve() == Path(model).resolve()
+    return "" if same else f"it was trained on {base}, this is {model}"
 
 
 def answers(config, bench, questions, adapter, path, settings):
@@ -117,6 +126,8 @@ def answers(config, bench, questions, adapter, path, settings):
 
 
 def main(config):
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise SystemExit("evaluate.py is one process; start it with python, not with torchrun")
     bench = benchmark(config.bench)
     data = find_data(config, bench)
     by_task = groupby(bench.items(data), key=lambda item: item.task)

@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from pasta import ranks, toy
+from pasta.adversaries import PROMPT_VERSION
 from pasta.ask import Request, ask
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
 from pasta.generate import Reader, candidate_rows, query_rows
@@ -29,7 +30,7 @@ from pasta.pairs import MODES, Appender, read_rows, write_rows
 from pasta.policy import Policy
 from pasta.selection import audit, audit_table, make_pairs, query_key
 from pasta.video import list_videos
-from pasta.vlm import load_processor, load_vlm
+from pasta.vlm import load_processor, load_vlm, weights_digest
 
 
 @dataclass
@@ -38,7 +39,7 @@ class PairsConfig:
 
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
     asker: str | None = knob("model that writes the queries; None: the same", None)
-    judge: str = knob("`rules`, or a model folder or hub id", "rules")
+    judge: str = knob("`rules`, or a Video-LLM's folder or hub id, asked in text alone", "rules")
     videos: Path = knob("folder of videos, searched recursively", toy=toy.videos_folder)
     out: Path = knob("folder of the result", Path("out/pairs"))
     limit: int = knob("only this many videos, the first ones; 0: all", 0)
@@ -46,9 +47,10 @@ class PairsConfig:
     candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal["prompt", "frames", "both"] = knob("what misleads the responder", "both")
     select: Literal["none", "flip", "contrast"] = knob("which pairs stay", "flip", toy="contrast")
-    keep: float = knob("share of each mode that --select contrast keeps", 0.5)
+    keep: float = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
     balance: bool = knob("even out which side of an opposite is chosen", True)
     n_frames: int = knob("frame budget; 0: the checkpoint's, or 32", 0)
+    sparse_frames: int = knob("frame budget of adversarial responses, at 1 fps", 8, toy=16)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
     temperature: float = knob("of adversarial responses; preferred ones are greedy", 0.7)
     max_new_tokens: int = knob("tokens per query or response at most", 128, toy=24)
@@ -59,7 +61,7 @@ class PairsConfig:
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
-RECIPE = ("model", "asker", "adversary", "candidates", "temperature", "max_pixels", "seed")
+RECIPE = "model asker adversary candidates temperature sparse_frames max_pixels seed".split()
 # What may change between two runs into one folder: nothing that is in its costly rows.
 FREE = "out judge limit select keep balance batch_videos batch_size device".split()
 
@@ -71,6 +73,8 @@ def main(config):
         raise SystemExit(f"no videos in {config.videos}; --videos takes a folder of them")
     if config.select == "flip" and config.adversary == "prompt":
         raise SystemExit("--select flip needs answers on broken videos: --adversary frames or both")
+    if config.judge != "rules":
+        load_processor(config.judge)  # what cannot be loaded fails now, and not after hours
     load = partial(one_model, {}, config, ranks.start(config.device))
     seed_all(config.seed)
     if ranks.rank() == 0:
@@ -90,14 +94,16 @@ def main(config):
 
 
 def start_folder(config):
-    """Write config.json; refuse a folder whose rows were made with other settings."""
-    ours = {k: str(v) for k, v in asdict(config).items() if k not in FREE}
+    """Write config.json; refuse a folder whose rows were made with other settings or weights."""
+    weights = {name: weights_digest(name) for name in {config.model, config.asker or config.model}}
+    made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
+    ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
     if (config.out / "config.json").exists():
         before = read_config(config.out)
         if changed := [k for k in ours if str(before.get(k)) != ours[k]]:
             told = ", ".join(f"--{k} {before.get(k)}, now {ours[k]}" for k in changed)
             raise SystemExit(f"{config.out} was begun with {told}; choose another --out")
-    write_config(config.out, config)
+    write_config(config.out, config, **made_by)
 
 
 def one_model(held, config, device, name):
@@ -127,7 +133,7 @@ def write_candidates(config, load, videos, failed):
     wanted = dict.fromkeys(map(query_key, rows_of(config.out / "queries.jsonl")))  # each query once
     todo = [key for key in wanted if key[0] in mine and key not in done]
     processor = load_processor(config.model, config.max_pixels)
-    reader = Reader(videos, processor, config.n_frames, failed)
+    reader = Reader(videos, processor, config.n_frames, failed, config.sparse_frames)
     recipe = {name: getattr(config, name) for name in RECIPE}
     recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
     answer, logps = partial(ask_all, load, config.model, config), partial(score, load, config.model)

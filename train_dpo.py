@@ -40,6 +40,7 @@ class TrainConfig:
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
     pairs: Path = knob("pairs.jsonl, of make_pairs.py or anybody's", Path("out/pairs/pairs.jsonl"))
     videos: Path | None = knob("folder of relative video paths; None: that of the pairs", None)
+    mode: Literal[MODES] | None = knob("mode of pairs that name none, as anybody else's", None)
     out: Path = knob("run folder; one with a finished run is refused", Path("out/dpo"))
     n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
@@ -68,7 +69,7 @@ def main(config):
         raise SystemExit(f"there is no {config.pairs}; `python make_pairs.py` makes it")
     if len(config.mode_weights) != len(MODES):
         raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {', '.join(MODES)}")
-    groups = by_video(read_pairs(config.pairs, videos=config.videos))
+    groups = by_video(read_pairs(config.pairs, config.mode, config.videos))
     device = ranks.start(config.device)
     seed_all(config.seed)
     vlm = load_vlm(config.model, config.dtype, device, config.max_pixels)

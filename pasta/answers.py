@@ -92,8 +92,8 @@ def video_inputs(item, processor, n_frames):
         return processor.prepare(
             *read_frames(item.video, sample, fit, item.start, item.end, folder_fps=item.folder_fps)
         )
-    except VideoError as error:
-        return error
+    except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
+        return VideoError(item.video, getattr(error, "reason", str(error)))
 
 
 def loaded_ahead(load, batches):

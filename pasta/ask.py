@@ -4,6 +4,9 @@ The loop is our own because the positions are: decoding goes on from the largest
 prompt, as training does. A request that is sampled has a seed of its own, so its answer does not
 depend on what else is in the batch.
 
+Rows are padded at the right. A causal prompt never looks there, so it is read without a mask, and
+the flash kernel can take it on a GPU: a mask of a long video's prompt would be gigabytes.
+
 Shapes: B rows of a batch, T tokens of the longest prompt, C cached tokens, V vocabulary.
 """
 
@@ -41,21 +44,24 @@ def ask(vlm, requests, max_new_tokens=128, temperature=0.0):
     temperature: 0 is greedy; above, tokens are drawn from softmax(logits / temperature).
     `Answer.logps` is under the untempered model, so it equals the answer's score as a response.
     """
-    ids, positions, visible, features = left_padded(vlm, requests)
+    prompts, ids, positions, features = right_padded(vlm, requests)
     draws = [torch.Generator().manual_seed(request.seed) for request in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     cache = vlm.new_cache()
-    for _ in range(max_new_tokens):
-        logits = vlm.model(
-            input_ids=ids,
-            position_ids=positions,
-            attention_mask=visible,
-            mm_encoder_outputs=features,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]  # (B, V)
-        token_logps = logits.float().log_softmax(-1).cpu()
+    token_logps = first_logps(vlm, prompts, ids, positions, features, cache)
+    lengths = torch.tensor([[len(prompt)] for prompt in prompts], device=ids.device)  # (B, 1)
+    real = torch.arange(ids.shape[1], device=ids.device) < lengths  # (B, T)
+    for n in range(max_new_tokens):
+        if n:
+            visible = real[:, None, None]  # (B, 1, 1, C): the prompts' padding stays in the cache
+            logits = vlm.model(
+                input_ids=ids,
+                position_ids=positions,
+                attention_mask=None if real.all() else visible,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]  # (B, V)
+            token_logps = logits.float().log_softmax(-1).cpu()
         tokens = choose(token_logps, temperature, draws)
         for i, token in enumerate(tokens):
             if not found[i] or found[i][-1] not in end:
@@ -65,8 +71,7 @@ def ask(vlm, requests, max_new_tokens=128, temperature=0.0):
             break
         ids = torch.tensor(tokens, device=ids.device)[:, None]  # (B, 1)
         positions = positions.amax(dim=(0, 2))[None, :, None].expand(3, -1, 1) + 1  # (3, B, 1)
-        visible = pad(visible[:, :, -1:], (0, 1), value=True)  # (B, 1, 1, C)
-        features = None
+        real = pad(real, (0, 1), value=True)  # (B, C)
     return [answer(vlm, row, sum_, end) for row, sum_ in zip(found, logps, strict=True)]
 
 
@@ -95,16 +100,7 @@ def letter_logps(vlm, requests, letters):
     letters: for each request a list of texts of one token each, such as ["A", "B"].
     Returns a list of lists of floats, nats. Raises ValueError for a text of several tokens.
     """
-    ids, positions, mask, features = left_padded(vlm, requests)
-    logits = vlm.model(
-        input_ids=ids,
-        position_ids=positions,
-        attention_mask=mask,
-        mm_encoder_outputs=features,
-        use_cache=False,
-        logits_to_keep=1,
-    ).logits[:, -1]  # (B, V)
-    token_logps = logits.float().log_softmax(-1).cpu()
+    token_logps = first_logps(vlm, *right_padded(vlm, requests))
     found = []
     for row, texts in zip(token_logps, letters, strict=True):
         tokens = [vlm.processor.ids(text) for text in texts]
@@ -114,27 +110,42 @@ def letter_logps(vlm, requests, letters):
     return found
 
 
-def left_padded(vlm, requests):
-    """Prompts as rows that all end in the last column.
+def right_padded(vlm, requests):
+    """Prompts as rows that all begin in the first column.
 
-    Returns ids (B, T), positions (3, B, T), mask (B, 1, T, T) bool with True for "may see", and
-    the video features of all rows (None if no request has a video).
+    Returns the B lists of token ids, the same as ids (B, T), their positions (3, B, T), and the
+    video features of all rows (None if no request has a video). Padding has position 0.
     """
     prompts = [prompt_ids(vlm.processor, request) for request in requests]
-    longest, rows = max(len(ids) for ids in prompts), len(prompts)
-    filler = vlm.processor.tokenizer.pad_token_id or 0
-    ids = torch.full((rows, longest), filler)
-    positions = torch.zeros((3, rows, longest), dtype=torch.int64)
-    mask = torch.eye(longest, dtype=torch.bool).repeat(rows, 1, 1, 1)  # a pad sees itself: no nan
+    longest = max(map(len, prompts))
+    ids = torch.full((len(prompts), longest), vlm.processor.tokenizer.pad_token_id or 0)
+    positions = torch.zeros((3, *ids.shape), dtype=torch.int64)
     for i, (request, row) in enumerate(zip(requests, prompts, strict=True)):
-        start = longest - len(row)
-        ids[i, start:] = torch.tensor(row)
-        positions[:, i, start:] = vlm.processor.positions(row, request.inputs)
-        mask[i, 0, start:, start:] = torch.ones(len(row), len(row), dtype=torch.bool).tril()
+        ids[i, : len(row)] = torch.tensor(row)
+        positions[:, i, : len(row)] = vlm.processor.positions(row, request.inputs)
     inputs = [request.inputs for request in requests if request.inputs is not None]
-    device = vlm.model.device
     features = video_features(vlm.model, vlm.processor.family, inputs)
-    return ids.to(device), positions.to(device), mask.to(device), features
+    return prompts, ids.to(vlm.model.device), positions.to(vlm.model.device), features
+
+
+def first_logps(vlm, prompts, ids, positions, features, cache=None):
+    """Log-probabilities of the first token of each answer, (B, V) float32 nats, on the CPU.
+
+    cache: takes the keys and values of the prompts, if given. The other arguments are as
+    right_padded returns them.
+    """
+    rows = torch.arange(len(prompts), device=ids.device)
+    last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)  # (B,)
+    logits = vlm.model(
+        input_ids=ids,
+        position_ids=positions,
+        attention_mask=None,  # causal
+        mm_encoder_outputs=features,
+        past_key_values=cache,
+        use_cache=cache is not None,
+        logits_to_keep=last,
+    ).logits[rows, rows]  # of (B, B, V), each row's own
+    return logits.float().log_softmax(-1).cpu()
 
 
 def prompt_ids(processor, request):

@@ -52,13 +52,17 @@ def seed_of(*parts):
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def samplers(n_frames):
-    """Name -> function(timestamps) -> indices, for the samplings that adversaries.py names."""
+def samplers(n_frames, sparse_frames):
+    """Name -> function(timestamps) -> indices, for the samplings that adversaries.py names.
+
+    n_frames: frame budget. sparse_frames: that of the sparse sampling, or 1 fps would be as dense
+    as the others in a video as long in seconds as their budget is in frames.
+    """
     return {
         "dense": partial(at_fps, fps=DENSE_FPS, max_frames=n_frames),
         "native": partial(uniform, n=n_frames),  # every frame, thinned evenly to the budget
         "uniform": partial(uniform, n=n_frames),
-        "sparse": partial(at_fps, fps=SPARSE_FPS, max_frames=n_frames),
+        "sparse": partial(at_fps, fps=SPARSE_FPS, max_frames=sparse_frames),
     }
 
 
@@ -68,12 +72,13 @@ class Reader:
     videos: all paths of the run; `other` takes the next one of them
     n_frames: frame budget; 0 is the checkpoint's own
     failed: path -> reason, filled here
+    sparse_frames: budget of adversarial responses; 0 is n_frames
     """
 
-    def __init__(self, videos, processor, n_frames, failed):
+    def __init__(self, videos, processor, n_frames, failed, sparse_frames=0):
         self.videos, self.processor, self.failed = videos, processor, failed
         self.n_frames = n_frames or processor.n_frames
-        self.samplers = samplers(self.n_frames)
+        self.samplers = samplers(self.n_frames, sparse_frames or self.n_frames)
         self.frames = lru_cache(maxsize=2)(self.read)  # the video at work and its `other`
 
     def read(self, video):
@@ -168,14 +173,14 @@ def misled(adversary, query, prepared, recipe, parts):
     """
     kinds, corruptions = KINDS[recipe["adversary"]], list(adversary.corruptions.items())
     found = []
+    start = seed_of(*parts)  # so that no corruption and no instruction is used more than others
     for k in range(recipe["candidates"]):
-        kind, turn, seed = kinds[k % len(kinds)], k // len(kinds), seed_of(*parts, k)
+        kind, turn, seed = kinds[k % len(kinds)], start + k // len(kinds), seed_of(*parts, k)
         if kind == "frames":
             name, corrupt = corruptions[turn % len(corruptions)]
             how, request = {"corruption": name}, Request(prepared("sparse", corrupt), query, seed)
         else:
-            start = seed_of(*parts)  # so that no instruction is used more than the others
-            text = adversary.misleading[(start + turn) % len(adversary.misleading)]
+            text = adversary.misleading[turn % len(adversary.misleading)]
             how = {"instruction": text}
             request = Request(prepared("sparse"), mislead(text, query), seed)
         found.append(({"kind": kind} | how, request))

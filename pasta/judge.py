@@ -40,7 +40,10 @@ OPPOSITES = {  # the words of two sides that contradict each other; a side is ca
 }
 DENIALS = {"not", "no", "never", "none", "nothing", "cannot"}
 REFUSALS = re.compile(r"\bi(?: am|'m) (?:sorry|unable)|\bi (?:cannot|can not|can't)|\bas an ai\b")
-LEAKS = re.compile(r"\b(?:as if|pretend|as you (?:asked|instructed)|instructions?|hypothetical)\b")
+LEAKS = re.compile(
+    r"\b(?:as if|pretend|as (?:you )?(?:asked|instructed)|your instructions?|the instruction"
+    r"|hypothetical)\b"
+)
 TOPIC = {
     "spatial": "where things are",
     "temporal": "the order of events",

@@ -71,9 +71,9 @@ class PackReader(Dataset):
         group = self.groups[index]
         try:
             inputs = self.processor.prepare(*self.read(group.video))
-        except (VideoError, ValueError) as error:  # ValueError: frames that the model cannot take
+            return group, *pack_responses(self.processor, inputs, group.texts())
+        except (VideoError, ValueError) as error:  # ValueError: what the model cannot take
             return group, None, error.args[-1]
-        return group, *pack_responses(self.processor, inputs, group.texts())
 
 
 def read_packs(groups, processor, read, workers, skipped):

@@ -147,7 +147,7 @@ def load_processor(name, max_pixels=0):
         preprocessor |= {"max_pixels": min(max_pixels, own or max_pixels)}
     tokenizer = AutoTokenizer.from_pretrained(folder)
     legacy = folder / "chat_template.json"
-    if tokenizer.chat_template is None and legacy.is_file():  # AutoTokenizer does not read it
+    if legacy.is_file():  # AutoTokenizer does not read it, and has one for texts alone (Qwen2.5-VL)
         tokenizer.chat_template = json.loads(legacy.read_text())["chat_template"]
     if tokenizer.chat_template is None:
         raise ValueError(f"{name} has no chat template; expected one in tokenizer_config.json, "

@@ -322,6 +322,18 @@ def test_an_adapter_of_another_model_is_left_out_aloud(world, tmp_path, capsys):
     assert "out/dpo/adapter is left out: it was trained on other/model" in capsys.readouterr().out
 
 
+def test_a_given_adapter_of_another_model_is_loaded_aloud(world, tmp_path, capsys):
+    folder = write_adapter(tmp_path / "elsewhere", base="other/model")
+    assert len(find_adapters(config(tmp_path, adapter=[folder]))) == 2
+    assert "loaded all the same: it was trained on other/model" in capsys.readouterr().out
+
+
+def test_torchrun_is_refused(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="one process"):
+        main(config(tmp_path))
+
+
 def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
     with pytest.raises(FileNotFoundError, match="no adapter_config.json"):
         main(config(tmp_path, adapter=["runs/typo"]))

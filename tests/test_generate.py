@@ -167,12 +167,23 @@ def test_frames_adversary_asks_the_query_itself_about_a_broken_video():
     requests, whole = iter(ask.misled()), video_frames("a")["sparse"][0]
     for row in rows:
         corruptions = ADVERSARIES[row["mode"]].corruptions
-        for bad, name in zip(row["adversarial"], corruptions, strict=False):
-            request = next(requests)
+        for bad in row["adversarial"]:
+            request, name = next(requests), bad["corruption"]
             rng = np.random.default_rng(seed_of(0, "a", name))
             broken = corruptions[name](whole, rng, video_frames("other")["sparse"][0])
-            assert bad["corruption"] == name and request.prompt == "Why?"
+            assert request.prompt == "Why?"
             assert (request.inputs.frames == broken).all()
+
+
+def test_corruptions_come_in_turn_and_none_is_left_out():
+    queries = tuple(f"Why {i}?" for i in range(20))
+    used = {mode: set() for mode in MODES}
+    for row in candidates("a", adversary="frames", candidates=2, queries=queries):
+        names = list(ADVERSARIES[row["mode"]].corruptions)
+        first, second = (names.index(bad["corruption"]) for bad in row["adversarial"])
+        assert second == (first + 1) % len(names)
+        used[row["mode"]].add(names[first])
+    assert used == {mode: set(ADVERSARIES[mode].corruptions) for mode in MODES}
 
 
 def test_equal_frames_are_prepared_once():
@@ -295,7 +306,7 @@ def test_one_decoding_gives_what_each_sampling_alone_gives(files, monkeypatch):
     monkeypatch.setattr(generate, "read_frames", counted)
     found = Reader(files, processor(), 8, {}).frames(files[0])
     assert opened == files[:1]
-    for name, sample in samplers(8).items():
+    for name, sample in samplers(8, 8).items():
         frames, timestamps = read_frames(files[0], sample)
         assert (found[name][0] == frames).all() and (found[name][1] == timestamps).all()
 
@@ -329,7 +340,7 @@ def test_a_size_that_the_model_refuses_is_a_bad_video(files):
 def test_other_is_the_next_video_that_can_be_read(files):
     reader = Reader(files, processor(), 8, {})
     good = [file for file in files if not file.endswith("b.avi")]
-    sparse = {file: read_frames(file, samplers(8)["sparse"])[0] for file in good}
+    sparse = {file: read_frames(file, samplers(8, 8)["sparse"])[0] for file in good}
     assert (reader.other(files[0]) == sparse[files[2]]).all()
     assert (reader.other(files[2]) == sparse[files[3]]).all()
     assert (reader.other(files[3]) == sparse[files[0]]).all()  # around the end
@@ -345,6 +356,7 @@ def test_seeds_tell_texts_apart():
 
 def test_samplings_by_hand():
     timestamps = np.arange(40) / 2.0
-    found = {name: choose(timestamps).tolist() for name, choose in samplers(4).items()}
+    found = {name: choose(timestamps).tolist() for name, choose in samplers(4, 4).items()}
     assert found["dense"] == found["native"] == found["uniform"] == [0, 13, 26, 39]
-    assert samplers(32)["sparse"](timestamps).tolist() == list(range(0, 40, 2))
+    assert samplers(32, 32)["sparse"](timestamps).tolist() == list(range(0, 40, 2))
+    assert samplers(32, 4)["sparse"](timestamps).tolist() == [0, 12, 26, 38]  # of those

@@ -98,6 +98,7 @@ def test_a_sentence_turned_round_says_the_same(mode, chosen, rejected, contradic
         ("It is left, as if mirrored.", True, "speaks of the instruction"),
         ("Following the instruction, it is left.", True, "speaks of the instruction"),
         ("Your instructions say left.", True, "speaks of the instruction"),
+        ("She reads the instructions on the cup.", True, ""),
         ("where is the cup", True, "repeats the query"),
     ],
 )

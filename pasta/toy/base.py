@@ -95,12 +95,12 @@ def make_config(tokenizer):
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 4096,
-            # A small base and most frequencies for the width, which gets the slowest ones, or left
-            # and right, which are one step apart on a grid of 2 x 2, look the same.
+            # A small base, or the width axis, which gets the slowest frequencies, is blind on a
+            # grid of 2 x 2; few frequencies for the height, which is never asked about.
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 4.0,
-                "mrope_section": [4, 2, 10],
+                "rope_theta": 10.0,
+                "mrope_section": [8, 2, 6],
             },
             "initializer_range": 0.06,  # 0.02 does not learn to copy names in time
             "eos_token_id": ids["<|im_end|>"],

@@ -1,6 +1,6 @@
 """A small world of coloured shapes: short videos whose truth is known.
 
-A video lasts 16 s. A square stands in it throughout, the sign, and two circles come and go, one
+A video lasts 10 s. A square stands in it throughout, the sign, and two circles come and go, one
 after the other, the guests. At some moment the scene is cut: the background changes, and the sign
 is kept or is replaced by one of another colour. That gives questions of all three modes with known
 answers:
@@ -25,7 +25,7 @@ from functools import cache
 import numpy as np
 
 SIDE = 56  # pixels
-FPS = 1.0  # frames per second of the files
+FPS = 1.6  # frames per second of the files
 N_FRAMES = 16
 GUEST, SIGN = SHAPES = ("circle", "square")  # more of them are too alike for so small a model
 COLOURS = {
