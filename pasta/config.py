@@ -9,6 +9,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
 from dataclasses import MISSING, asdict, field, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -91,6 +92,8 @@ def parse(cls, argv=None):
     for f in fields(cls):
         if f.name not in values and not toy_world and f.metadata["default"] is MISSING:
             parser.error(f"--{f.name} is required when --model is given: {f.metadata['help']}")
+    if toy_world and "model" in kinds:
+        print("no --model: in the toy world, with its defaults", file=sys.stderr)
     for f in fields(cls):
         if f.name not in values:
             use_toy = f.metadata["toy"] is not MISSING and toy_world

@@ -64,7 +64,7 @@ def test_every_mode_has_an_adversary_with_all_that_it_needs():
         assert len(set(adversary.misleading)) >= 3
         assert len(adversary.corruptions) >= 2
         assert adversary.twins and set(adversary.twins) <= set(adversary.corruptions)
-        assert adversary.sampling in samplers(32)
+        assert adversary.sampling in samplers(32, 8)
 
 
 def test_the_aligned_query_ends_the_misleading_prompt():

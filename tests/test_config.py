@@ -98,6 +98,13 @@ def test_with_model_the_defaults_win():
     assert (config.model, config.pairs, config.steps) == ("m", Path("pairs.jsonl"), 100)
 
 
+def test_a_script_without_model_says_that_it_is_in_the_toy_world(capsys):
+    parse(Config, [])
+    assert "toy world" in capsys.readouterr().err
+    parse(Config, ["--model", "m"])
+    assert capsys.readouterr().err == ""
+
+
 def test_a_given_flag_beats_default_and_toy():
     assert parse(Config, ["--steps", "5"]).steps == 5
     assert parse(Config, ["--model", "m", "--steps", "5"]).steps == 5

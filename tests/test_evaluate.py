@@ -27,7 +27,7 @@ class FakeWorld:
 
     def __init__(self):
         self.says, self.asked, self.loaded, self.read, self.broken = {}, [], [], [], set()
-        self.dies_after = None
+        self.dies_after, self.too_wide = None, set()
 
     def load_vlm(self, name, dtype, device, max_pixels):
         self.loaded.append(name)
@@ -48,6 +48,8 @@ class FakeWorld:
     def read_frames(self, path, sample, fit, start, end, folder_fps):
         if path.name in self.broken:
             raise VideoError(path, "damaged or cut short")
+        if path.name in self.too_wide:
+            raise ValueError("frames are 10 x 9000")
         self.read.append((path.name, start, end, folder_fps))
         times = np.arange(100.0)
         return np.zeros((len(sample(times)), 2, 2, 3), np.uint8), times
@@ -234,6 +236,15 @@ def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_
     assert numbers["counts"]["video not decoded: wrong"] == 1
     printed = capsys.readouterr().out
     assert "spatial/2 counts as wrong" in printed and "video not decoded: wrong" in printed
+
+
+def test_frames_that_the_model_cannot_take_stop_nothing(world, tmp_path):
+    all_right(world, None)
+    world.too_wide = {"2.mp4"}
+    main(config(tmp_path))
+    (row,) = [row for row in saved() if "error" in row]
+    assert row["id"] == "spatial/2" and row["error"].endswith("2.mp4: frames are 10 x 9000")
+    assert len(world.asked) == 4
 
 
 def test_a_video_that_failed_is_tried_again(world, tmp_path):

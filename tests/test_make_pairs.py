@@ -7,11 +7,13 @@ A random model says nothing sensible, so where pairs are to come out a script an
 
 import json
 import re
+import shutil
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import make_pairs
 from pasta.ask import Answer
@@ -138,6 +140,21 @@ def test_other_settings_need_another_folder(run):
     run(limit=1)
     with pytest.raises(SystemExit, match="begun with --temperature 0.7, now 0.5; choose another"):
         run(temperature=0.5)
+
+
+def test_other_weights_under_the_same_name_need_another_folder(run, tiny_folder, tmp_path):
+    model = shutil.copytree(tiny_folder, tmp_path / "model")
+    run(limit=1, model=str(model))
+    weights = load_file(model / "model.safetensors")
+    save_file({k: 2 * w for k, w in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SystemExit, match="begun with --weights"):
+        run(limit=1, model=str(model))
+
+
+def test_a_judge_that_cannot_be_loaded_is_refused_at_once(run, monkeypatch):
+    monkeypatch.setattr(make_pairs, "load_vlm", None)
+    with pytest.raises(FileNotFoundError, match="no model folder"):
+        run(judge="/no/judge")
 
 
 def test_what_is_in_no_costly_row_may_change(run):

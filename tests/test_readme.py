@@ -20,10 +20,10 @@ README = (ROOT / "README.md").read_text()
 SHOWN = re.search(r"<!-- what the first command prints.*?```\n(.*?)```", README, re.S)[1]
 
 
-def commands():
-    """The three scripts of the README's first command."""
+def first_command():
+    """The README's first command; outside of CI, which may load packages, its scripts alone."""
     line = next(line for line in README.splitlines() if line.startswith("python3 -m venv"))
-    return [part.strip() for part in line.split("&&") if ".py" in part]
+    return line if os.environ.get("CI") else line[line.index("python make_pairs.py") :]
 
 
 def numbers(table):
@@ -37,15 +37,20 @@ def first_run(tmp_path_factory):
     """A folder in which the README's scripts were run, and the table that the last one printed."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "pasta", folder / "pasta")
-    for name in ("make_pairs.py", "train_dpo.py", "evaluate.py"):
+    for name in ("make_pairs.py", "train_dpo.py", "evaluate.py", "requirements.txt"):
         shutil.copy(ROOT / name, folder / name)
     here = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for command in commands():
-        done = subprocess.run(
-            command, shell=True, cwd=folder, env=here, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr[-3000:]}"
-    return folder, done.stdout[done.stdout.index("percent") :]
+    done = subprocess.run(
+        first_command(), shell=True, cwd=folder, env=here, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
+    return folder, done.stdout[done.stdout.rindex("percent [95 %") :]
+
+
+def test_the_row_without_flags_is_the_first_result():
+    row = next(line for line in README.splitlines() if line.startswith("| no flag: "))
+    mean, *gain = (float(x) for x in re.findall(r"[-+]?\d+\.\d+", row.split("|", 3)[3]))
+    assert (mean, *gain) == (numbers(SHOWN)["mean"][3], *numbers(SHOWN)["mean"][-3:])
 
 
 @pytest.mark.slow
@@ -64,10 +69,12 @@ def test_readme_shows_what_the_first_command_prints(first_run):
     assert words(SHOWN) == words(printed)[: len(words(SHOWN))]
     shown, found = numbers(SHOWN), numbers(printed)
     assert shown["mean"][0] == pytest.approx(found["mean"][0], abs=10)
-    assert shown["mean"][-3] == pytest.approx(found["mean"][-3], abs=5)
+    assert shown["mean"][-3] == pytest.approx(found["mean"][-3], abs=8)
 
 
 @pytest.mark.slow
-def test_the_first_loss_is_ln_2(first_run):
+def test_the_first_loss_is_ln_2_and_the_last_is_lower(first_run):
     rows = (first_run[0] / "out/dpo/metrics.jsonl").read_text().splitlines()
-    assert json.loads(rows[0])["loss"] == pytest.approx(0.693147, abs=1e-4)
+    first, *_, last = (json.loads(row)["loss"] for row in rows)
+    assert first == pytest.approx(0.693147, abs=1e-4)
+    assert last < first - 0.1

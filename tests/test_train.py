@@ -140,7 +140,7 @@ def test_the_first_loss_is_ln2_with_margins_of_zero(run):
 
 
 def test_a_handful_of_pairs_is_learned(run):
-    last = run(epochs=10, batch_pairs=8, lr=5e-3)[-1]
+    last = run(epochs=30, batch_pairs=8, lr=5e-3)[-1]
     assert last["loss"] < LN2 / 2  # a wrong pair alone loses ln 2 or more
     assert last["rewards/accuracies"] == 1.0
 
@@ -244,6 +244,14 @@ def test_videos_that_fail_later_are_left_out_of_their_updates(run, tmp_path, mon
     lost = sum(len(row["pairs"]) for row in skipped)
     assert len(skipped) == 2
     assert sum(row["pairs"] for row in metrics) == sum(SIZES) - lost
+
+
+def test_pairs_of_other_tools_train_under_a_given_mode(run, pairs):
+    rows = [{k: v for k, v in row.items() if k != "mode"} for row in read(pairs)]
+    write(pairs, rows)
+    with pytest.raises(ValueError, match="mode is None"):
+        run()
+    assert "loss/temporal" in run(mode="temporal")[0]
 
 
 def test_mode_weights_must_be_three(run):

@@ -6,6 +6,7 @@ python -m pytest -q tests/test_updates.py
 import json
 import math
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -110,6 +111,13 @@ def test_frames_that_the_model_cannot_take_are_skipped_with_the_reason(reader, t
         None
     ]
     assert "10 x 9000" in json.loads(skipped.read_text())["reason"]
+
+
+def test_a_query_that_the_prompt_cannot_hold_is_skipped_with_the_reason(videos, reader, tmp_path):
+    bad = replace(pair(videos[0], 0), query="What is <|video_pad|>?")
+    items = read_packs(by_video([bad]), workers=0, skipped=tmp_path / "s.jsonl", **reader)
+    assert [pack for _, pack, _ in items] == [None]
+    assert "video tokens" in json.loads((tmp_path / "s.jsonl").read_text())["reason"]
 
 
 def test_nothing_is_written_when_nothing_is_skipped(videos, reader, tmp_path):

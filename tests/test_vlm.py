@@ -1,0 +1,101 @@
+"""Loading a checkpoint: its chat template, its bounds, its files, from a folder and from the hub.
+
+Oracles: templates and files written here, the hub's own cache layout.
+    python -m pytest tests/test_vlm.py
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pasta.vlm import load_processor, load_vlm, weights_digest
+
+# What Qwen2.5-VL has in chat_template.json, as far as one user turn goes, and with its tokenizer.
+FOR_VIDEOS = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}"
+    "{% if part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% else %}{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+)
+FOR_TEXTS = "{% for m in messages %}{{ '<|im_start|>' + m.content }}{% endfor %}"
+
+
+@pytest.fixture
+def folder(tiny_folder, tmp_path):
+    """A checkpoint that may be changed."""
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def set_template(folder, text):
+    """Give the tokenizer another template; None takes its own away."""
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"chat_template": text} if text else settings))
+
+
+def change(path, **settings):
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+@pytest.mark.parametrize("of_tokenizer", [None, FOR_TEXTS])
+def test_the_template_for_videos_wins_over_the_tokenizers(folder, of_tokenizer):
+    set_template(folder, of_tokenizer)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": FOR_VIDEOS}))
+    head, tail = load_processor(folder).split("Why?", True)
+    assert head == "<|im_start|>user\n<|vision_start|><|video_pad|>"
+    assert tail == "<|vision_end|>Why?<|im_end|>\n"
+
+
+def test_a_checkpoint_without_a_template_is_refused(folder):
+    set_template(folder, None)
+    with pytest.raises(ValueError, match="no chat template"):
+        load_processor(folder)
+
+
+def test_max_pixels_can_only_lower_the_checkpoints_bound(folder):
+    change(folder / "preprocessor_config.json", max_pixels=4 * 56 * 56)
+    for bound, side in ((0, 112), (56 * 56, 56), (10**9, 112)):
+        assert load_processor(folder, bound).family.fit(16, 500, 500) == (side, side)
+
+
+def test_sliding_windows_are_refused(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8}
+    config["text_config"] |= {"use_sliding_window": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="sliding-window attention"):
+        load_vlm(folder)
+
+
+def test_the_digest_follows_the_weights_and_not_the_folder(folder, tiny_folder):
+    assert weights_digest(folder) == weights_digest(tiny_folder)
+    with open(folder / "model.safetensors", "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last[0] ^ 1]))
+    assert weights_digest(folder) != weights_digest(tiny_folder)
+
+
+def test_what_is_neither_folder_nor_hub_id_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model folder"):
+        load_processor(tmp_path / "typo")
+
+
+def test_a_hub_id_is_found_in_the_hubs_cache(tiny_folder, tmp_path):
+    snapshot = tmp_path / "models--some--model/snapshots/0123"
+    shutil.copytree(tiny_folder, snapshot)
+    (tmp_path / "models--some--model/refs").mkdir()
+    (tmp_path / "models--some--model/refs/main").write_text("0123")
+    code = "from pasta.vlm import load_vlm; print(len(load_vlm('some/model').end_ids()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "1", done.stderr[-2000:]
