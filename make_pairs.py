@@ -95,7 +95,8 @@ def main(config):
 
 def start_folder(config):
     """Write config.json; refuse a folder whose rows were made with other settings or weights."""
-    weights = {name: weights_digest(name) for name in {config.model, config.asker or config.model}}
+    models = dict.fromkeys((config.model, config.asker or config.model))
+    weights = {name: weights_digest(name) for name in models}
     made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
     if (config.out / "config.json").exists():

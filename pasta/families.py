@@ -177,7 +177,8 @@ def qwen_prepare(settings, frames, timestamps):
         pixel value      = (x - 255 mean) / (255 std)
         seconds_per_grid = tp * (last timestamp - first) / (F - 1)
 
-    The second is tp / (sampled frames per second), and 0 for frames at one instant.
+    The second is tp times the true seconds between frames, and 0 for frames at one instant;
+    qwen-vl-utils counts F intervals in the whole video, and so about 1/F less.
     frames: (F, H, W, 3) uint8 array. timestamps: (F,) seconds, not decreasing.
     Raises ValueError for anything else.
     """

@@ -66,7 +66,7 @@ class LoRALinear(nn.Module):
 
 
 def adapted(model):
-    """(name, layer) of every layer that has an adapter, in the model's order."""
+    """List of (name, LoRALinear) of every layer that has an adapter, in the model's order."""
     return [(name, m) for name, m in model.named_modules() if isinstance(m, LoRALinear)]
 
 

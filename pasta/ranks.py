@@ -63,7 +63,10 @@ def gather(rows):
 
 
 def sum_gradients(parameters):
-    """Add up the gradients of all processes, in place, as one flat tensor."""
+    """Add up the gradients of all processes, in place, as one flat tensor.
+
+    parameters: list of the same tensors in every process; one without gradient counts as 0.
+    """
     if size() == 1:
         return
     for p in parameters:

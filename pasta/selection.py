@@ -54,6 +54,8 @@ def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, seed=0)
 def proposal(candidate, chosen, rejected, verdict, **recipe):
     """A row that is a pair if its `reason` is empty, and a dropped one if not.
 
+    candidate: a row of candidates.jsonl. chosen, rejected: texts. verdict: the judge's on them.
+    recipe: what is added to the candidate's own.
     blind: log pi(chosen) - log pi(rejected) without the video, nats; None if they were not scored.
     """
     said = {name: candidate[name] for name in ("video", "mode", "query")}

@@ -53,16 +53,19 @@ class Processor:
         return self.family.prepare(frames, timestamps)
 
     def prefix_ids(self, inputs):
-        """The prompt up to the video's last token; without video, up to where the query starts."""
+        """The prompt up to the video's last token; without video, up to where the query starts.
+
+        inputs: VideoInputs or None. Returns a list of P ids.
+        """
         head = self.split("", inputs is not None)[0]
         return self.ids(head if inputs is None else self.family.expand(head, inputs))
 
     def query_ids(self, query, with_video=True):
-        """The prompt between the prefix and the response."""
+        """The prompt between the prefix and the response. Returns a list of ids."""
         return self.ids(self.split(query, with_video)[1])
 
     def response_ids(self, response):
-        """A response and the end token that closes it."""
+        """A response and the end token that closes it. Returns a list of ids; all are scored."""
         return [*self.ids(response), self.tokenizer.eos_token_id]
 
     def positions(self, ids, inputs):

@@ -8,6 +8,8 @@ A random model says nothing sensible, so where pairs are to come out a script an
 import json
 import re
 import shutil
+import subprocess
+import sys
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
@@ -226,16 +228,16 @@ def test_one_model_is_held_at_a_time(monkeypatch):
     assert seen == [("a", []), ("b", []), ("a", [])]
 
 
-def test_processes_share_the_videos(run, whole, monkeypatch):
-    """Two processes one after the other, which is all that the files can see of them."""
-    for rank in (1, 0):
-        with monkeypatch.context() as patch:
-            for name, value in {"rank": lambda r=rank: r, "size": lambda: 2}.items():
-                patch.setattr(make_pairs.ranks, name, value)
-            patch.setattr(make_pairs.ranks, "gather", lambda rows: rows)
-            out = run()
-    for name in FILES[:4]:
-        both = [*out.glob(f"{name.removesuffix('.jsonl')}*")]
+def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, videos):
+    flags = {"model": tiny_folder, "videos": videos, "out": tmp_path / "out", "device": "cpu"}
+    flags |= {"select": "contrast", "max_new_tokens": 4, "max_pixels": 0, "dtype": "float32"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [make_pairs.__file__, *(str(x) for k, v in flags.items() for x in (f"--{k}", v))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("3 videos, 1 of them skipped") == 1
+    for name in FILES:
+        both = [*(tmp_path / "out").glob(f"{name.removesuffix('.jsonl')}*")]
         assert len(both) == (2 if name in FILES[:2] else 1)
         lines = [line for path in both for line in path.read_text().splitlines()]
         assert sorted(lines) == sorted(whole[name].splitlines())

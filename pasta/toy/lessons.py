@@ -18,7 +18,7 @@ from pasta.toy import world
 
 
 def looking(video, rng, careless):
-    """Ten or eleven texts for learning to see: much to say, all of it in the video.
+    """Ten or eleven (prompt, response) for learning to see: much to say, all in the video.
 
     Describing in order of time, and saying when something is seen, teach what order is; questions
     with two answers alone hardly tell a model that cannot see yet what it is to look at.
@@ -35,7 +35,7 @@ def looking(video, rng, careless):
 
 
 def lessons(video, rng, careless):
-    """Eight texts: all that the pipeline will ask for, and a description, so that names stay known.
+    """Eight (prompt, response): all that the pipeline will ask for, and what keeps names known.
 
     careless: the share of answers that are the usual one whatever the video shows.
     """
