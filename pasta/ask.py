@@ -51,13 +51,13 @@ def ask(vlm, requests, max_new_tokens=128, temperature=0.0):
     token_logps = first_logps(vlm, prompts, ids, positions, features, cache)
     lengths = torch.tensor([[len(prompt)] for prompt in prompts], device=ids.device)  # (B, 1)
     real = torch.arange(ids.shape[1], device=ids.device) < lengths  # (B, T)
+    padded = not real.all()  # the padding stays in the cache, and must not be seen from there
     for n in range(max_new_tokens):
         if n:
-            visible = real[:, None, None]  # (B, 1, 1, C): the prompts' padding stays in the cache
             logits = vlm.model(
                 input_ids=ids,
                 position_ids=positions,
-                attention_mask=None if real.all() else visible,
+                attention_mask=real[:, None, None] if padded else None,  # (B, 1, 1, C)
                 past_key_values=cache,
                 use_cache=True,
             ).logits[:, -1]  # (B, V)

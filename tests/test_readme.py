@@ -11,9 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from make_pairs import PairsConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -51,6 +54,8 @@ def test_the_row_without_flags_is_the_first_result():
     row = next(line for line in README.splitlines() if line.startswith("| no flag: "))
     mean, *gain = (float(x) for x in re.findall(r"[-+]?\d+\.\d+", row.split("|", 3)[3]))
     assert (mean, *gain) == (numbers(SHOWN)["mean"][3], *numbers(SHOWN)["mean"][-3:])
+    toy = {field.name: field.metadata["toy"] for field in fields(PairsConfig)}
+    assert f"`--select {toy['select']} --keep {toy['keep']}`" in row
 
 
 @pytest.mark.slow

@@ -1,9 +1,8 @@
 """A small world of coloured shapes: short videos whose truth is known.
 
-A video lasts 10 s. A square stands in it throughout, the sign, and two circles come and go, one
-after the other, the guests. At some moment the scene is cut: the background changes, and the sign
-is kept or is replaced by one of another colour. That gives questions of all three modes with known
-answers:
+A square stands in a video throughout, the sign, and two circles come and go, one after the other,
+the guests. At some moment the scene is cut: the background changes, and the sign is kept or is
+replaced by one of another colour. That gives questions of all three modes with known answers:
 
     spatial      Is the red circle left or right?
     temporal     Does the red circle come first or last?        (of the two guests)
