@@ -8,6 +8,7 @@ Shapes: L tokens of a prompt, F frames, H, W pixels.
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ CONFIG_FILES = (  # what decides token ids and pixels
     "vocab.json",
     "merges.txt",
 )
+TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json")  # of older checkpoints
 LAYOUT = 1  # raise it when prompts, positions or packs change
 INDEX = "model.safetensors.index.json"
 
@@ -196,6 +198,25 @@ def local_folder(name):
         cached_file(str(name), shard)
     cached_file(str(name), "generation_config.json", _raise_exceptions_for_missing_entries=False)
     return config.parent
+
+
+def save_model(folder, model, source, state_dict=None):
+    """Write `model` as an ordinary model folder; all files but the weights are those of `source`.
+
+    source: the checkpoint, folder or hub id, that `model` was loaded from.
+    state_dict: name -> tensor in place of the model's own, as of a sharded model's gathered ones.
+    Raises FileExistsError when `folder` exists; a folder that is there is whole.
+    """
+    folder, source = Path(folder), local_folder(source)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; remove it, or choose another folder")
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    model.save_pretrained(part, state_dict=state_dict)
+    for name in (*CONFIG_FILES, "generation_config.json", *TOKENIZER_FILES):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, part / name)
+    part.rename(folder)
 
 
 def checkpoint_activations(model):
