@@ -33,8 +33,9 @@ CONFIG_FILES = (  # what decides token ids and pixels
     "tokenizer_config.json",
     "vocab.json",
     "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
 )
-TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json")  # of older checkpoints
 LAYOUT = 1  # raise it when prompts, positions or packs change
 INDEX = "model.safetensors.index.json"
 
@@ -204,7 +205,7 @@ def save_model(folder, model, source, state_dict=None):
     """Write `model` as an ordinary model folder; all files but the weights are those of `source`.
 
     source: the checkpoint, folder or hub id, that `model` was loaded from.
-    state_dict: name -> tensor in place of the model's own, as of a sharded model's gathered ones.
+    state_dict: name -> tensor in place of the model's own; for a sharded model.
     Raises FileExistsError when `folder` exists; a folder that is there is whole.
     """
     folder, source = Path(folder), local_folder(source)
@@ -213,7 +214,7 @@ def save_model(folder, model, source, state_dict=None):
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     model.save_pretrained(part, state_dict=state_dict)
-    for name in (*CONFIG_FILES, "generation_config.json", *TOKENIZER_FILES):
+    for name in (*CONFIG_FILES, "generation_config.json"):
         if (source / name).is_file():
             shutil.copyfile(source / name, part / name)
     part.rename(folder)
