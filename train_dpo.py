@@ -4,33 +4,33 @@
     torchrun --nproc_per_node 8 train_dpo.py --model Qwen/Qwen2.5-VL-7B-Instruct \\
         --pairs out/pairs/pairs.jsonl --out out/dpo-7b
 
-Writes config.json, metrics.jsonl and adapter/ (in PEFT's format) into --out; videos that cannot be
-read are named in skipped.jsonl. The reference's log-probabilities are computed once and kept next
-to the pairs.
+Writes config.json, metrics.jsonl, checkpoints/ and adapter/ (in PEFT's format; model/ with
+--lora_rank 0) into --out; videos that cannot be read are named in skipped.jsonl. The reference's
+log-probabilities are computed once and kept next to the pairs.
 """
 
 import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.nn.utils import clip_grad_norm_
 
 from pasta import ranks, toy
+from pasta.checkpoint import Checkpoints, open_run, save_trained
 from pasta.config import knob, package_versions, parse, seed_all, write_config
-from pasta.dpo import check_start, dpo_loss, pair_rows, pair_weights, sft_loss, summarise
-from pasta.lora import adapter_off, adapter_parameters, add_lora, save_adapter
-from pasta.pairs import MODES, Appender, read_pairs
-from pasta.policy import Policy
+from pasta.dpo import check_start, pack_loss, summarise
+from pasta.lora import adapter_off
+from pasta.pairs import MODES, read_pairs
+from pasta.policy import load_policy
 from pasta.reference import ReferenceCache, reference_logps
-from pasta.schedule import learning_rate, log_line
-from pasta.updates import by_video, plan, read_packs
+from pasta.schedule import Log, clip_and_step, learning_rate
+from pasta.updates import PackLoader, Skipped, by_video, fingerprint, hold_out, plan
 from pasta.video import read_frames, uniform
-from pasta.vlm import checkpoint_activations, load_vlm, model_setting
+from pasta.vlm import model_setting
 
 
 @dataclass
@@ -42,129 +42,127 @@ class TrainConfig:
     videos: Path | None = knob("folder of relative video paths; None: that of the pairs", None)
     mode: Literal[MODES] | None = knob("mode of pairs that name none, as anybody else's", None)
     out: Path = knob("run folder; one with a finished run is refused", Path("out/dpo"))
+    resume: bool = knob("go on from the newest checkpoint in --out, if there is one", False)
     n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
-    objective: Literal["dpo", "sft"] = knob("sft: the chosen responses alone (paper, T. 1)", "dpo")
+    max_length: int = knob("tokens of a pack; the pairs of a video are split over several", 16384)
+    max_skipped: int = knob("videos that may be unreadable before the run stops", 100)
+    holdout: float = knob("share of the videos whose pairs are not trained on, but scored", 0.0)
+    eval_every: int = knob("updates between two scorings of the held-out pairs", 50)
+    objective: Literal["dpo", "ipo", "sft"] = knob("sft: the chosen alone (paper, T. 1)", "dpo")
     beta: float = knob("DPO temperature, dimensionless; larger stays nearer the reference", 0.1)
-    label_smoothing: float = knob("probability that a pair is the wrong way round", 0.0)
+    label_smoothing: float = knob("dpo: probability that a pair is the wrong way round", 0.0)
+    sft_weight: float = knob("dpo, ipo: weight of an added sft loss (RPO)", 0.0)
     mode_weights: list[float] = knob(f"weights of the losses of {', '.join(MODES)}", [1.0] * 3)
     epochs: int = knob("passes over the pairs", 1)
     batch_pairs: int = knob("pairs per update, over all processes", 16)
     lr: float = knob("peak learning rate of AdamW (5e-6: TEMPLE's for the 7B)", 5e-6, toy=5e-4)
     warmup: float = knob("share of updates in which the rate rises; then a cosine", 0.05)
     max_grad_norm: float = knob("gradients are clipped to this norm", 1.0)
-    lora_rank: int = knob("rank of the adapter on the language model's linears", 32, toy=16)
-    lora_alpha: int = knob("the adapter's output is scaled by lora_alpha / lora_rank", 64, toy=32)
-    dtype: Literal["float32", "bfloat16"] = knob("of the base model", "bfloat16", toy="float32")
+    lora_rank: int = knob("of the adapter on the language model's linears; 0: tune all", 32, toy=16)
+    lora_alpha: int = knob("the adapter's output is scaled by alpha / rank", 64, toy=32)
+    shard: bool = knob("slice weights and moments over the processes (FSDP2)", False)
+    dtype: Literal["float32", "bfloat16"] = knob("of the forward pass", "bfloat16", toy="float32")
     checkpointing: bool = knob("recompute activations in backward: less memory", True, toy=False)
+    save_every: int = knob("updates between two checkpoints", 50)
+    keep_checkpoints: int = knob("how many, the newest", 2)
     workers: int = knob("processes that decode ahead of the model", 2)
     seed: int = knob("of the adapter and of the order of the pairs", 0)
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main(config):
-    if (config.out / "adapter").exists():
-        raise SystemExit(f"{config.out} holds a finished run; choose another --out, or remove it")
-    if not config.pairs.is_file():
-        raise SystemExit(f"there is no {config.pairs}; `python make_pairs.py` makes it")
-    if len(config.mode_weights) != len(MODES):
-        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {', '.join(MODES)}")
+    result = config.out / ("adapter" if config.lora_rank else "model")
+    open_run(config, result)
     groups = by_video(read_pairs(config.pairs, config.mode, config.videos))
     device = ranks.start(config.device)
     seed_all(config.seed)
-    vlm = load_vlm(config.model, config.dtype, device, config.max_pixels)
-    add_lora(vlm.model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
-    if config.checkpointing:
-        checkpoint_activations(vlm.model)
-    policy = Policy(vlm, amp=config.dtype == "bfloat16")
+    vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames
     if ranks.rank() == 0:
-        for old in (config.out / "metrics.jsonl", *config.out.glob("skipped*.jsonl")):
-            old.unlink(missing_ok=True)  # of a run that was stopped
         write_config(config.out, config, frames_used=n_frames, processes=ranks.size())
 
     sample, fit = partial(uniform, n=n_frames), vlm.processor.family.fit
-    packs_of = partial(
-        read_packs,
-        processor=vlm.processor,
-        read=partial(read_frames, sample=sample, fit=fit),
-        workers=config.workers,
-        skipped=ranks.named(config.out / "skipped.jsonl"),
-    )
+    read = partial(read_frames, sample=sample, fit=fit)
+    skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped)
+    loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)
     setting = {"n_frames": n_frames, "dtype": config.dtype, "device": vlm.model.device.type}
+    setting |= {"weights_dtype": str(vlm.model.dtype), "shard": config.shard}
     setting |= model_setting(config.model, vlm.processor) | {"versions": package_versions()}
     cache = ReferenceCache(config.pairs.with_name("reference.jsonl"), setting)
     with adapter_off(vlm.model), torch.no_grad():
-        reference = reference_logps(cache, groups, packs_of, policy)
-    train(config, policy, [g for g in groups if g.video in reference], reference, packs_of)
-    if ranks.rank() == 0:
-        save_adapter(config.out / "adapter", vlm.model, config.model)
-        print(f"wrote {config.out / 'adapter'}; next: python evaluate.py")
+        reference, costs = reference_logps(cache, groups, loader, policy)
+    skipped.check()
+    groups = [group for group in groups if group.video in costs]
+    if train(config, policy, groups, reference, costs, loader, result):
+        save_trained(result, policy, config.model, config.dtype)
+        if ranks.rank() == 0:
+            print(f"wrote {result}; next: python evaluate.py --{result.name} {result}")
     ranks.stop()
 
 
-def train(config, policy, groups, reference, packs_of):
+def train(config, policy, groups, reference, costs, loader, result):
     """fetch -> score -> loss -> backward -> clip and step -> log, once an update.
 
-    groups: list of VideoPairs. reference: video -> (2n,) logps. packs_of: as in reference_logps.
+    groups: list of VideoPairs. reference, costs: of reference_logps. result: the folder to write;
+    the best held-out weights go into RESULT-best. Returns whether the run came to its end.
     """
+    groups, held_out = hold_out(groups, config.holdout, config.seed)
     updates = plan(groups, config.epochs, config.batch_pairs, config.seed)
-    shares = [ranks.share(update) for update in updates]
-    packs = packs_of([groups[i] for share in shares for i in share])
-    parameters = adapter_parameters(policy)
-    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=0.0)
+    shares = [ranks.deal(update, [costs[groups[i].video] for i in update]) for update in updates]
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
+    checkpoints = Checkpoints(config, fingerprint(groups, updates, held_out))
+    done = checkpoints.load(policy, optimizer) if config.resume else 0
+    log = Log(config.out / "metrics.jsonl", done, len(updates))
+    packs = loader.packs([groups[i] for share in shares[done:] for i in share])
     policy.train()
-    for step, share in enumerate(shares, start=1):
-        start = time.perf_counter()
-        batch = [item for item in islice(packs, len(share)) if item[1] is not None]
-        waited = time.perf_counter() - start
-        counts = Counter(ranks.gather([pair.mode for group, *_ in batch for pair in group.pairs]))
-        rows = []
-        for group, pack, where in batch:
-            logps, lengths = policy(pack)[where], pack.owner.bincount()[where]  # (2n,) each
-            loss, pair_metrics = pack_loss(config, group, logps, lengths, reference, counts)
-            loss.backward()
-            rows += pair_metrics
-        rows = ranks.gather(rows)
-        if not rows:
-            continue  # no video of this update could be read
-        if not optimizer.state:  # nothing is trained yet
-            check_start(rows, config.beta, config.dtype)
-        ranks.sum_gradients(parameters)
-        grad_norm = clip_grad_norm_(parameters, config.max_grad_norm, error_if_nonfinite=True)
-        lr = learning_rate(step, len(shares), config.lr, config.warmup)
-        optimizer.param_groups[0]["lr"] = lr
-        optimizer.step()
-        optimizer.zero_grad()
-        if ranks.rank() == 0:
+    with ranks.sigterm() as told:
+        for step, share in enumerate(shares[done:], start=done + 1):
+            start = time.perf_counter()
+            batch = list(chain.from_iterable(islice(packs, len(share))))
+            waited = time.perf_counter() - start
+            counts = Counter(ranks.gather([mode for item in batch for mode in item.modes()]))
+            rows = []
+            for item in ranks.fill(batch, loader.idle):
+                logps = policy(item.pack)[item.where]  # (2n,) nats, chosen before rejected
+                loss, more = pack_loss(config, item, logps, reference, counts)
+                (loss * ranks.size()).backward()  # DDP and FSDP2 divide by it
+                rows += more
+            rows = ranks.gather(rows)
+            loader.skipped.check()
+            if not rows:
+                continue  # no video of this update could be read
+            if not optimizer.state:  # nothing is trained yet
+                check_start(rows, config.beta, config.dtype)
+            lr = learning_rate(step, len(updates), config.lr, config.warmup)
+            grad_norm = clip_and_step(optimizer, lr, config.max_grad_norm)
             metrics = {"step": step, "pairs": len(rows), **summarise(rows), "lr": lr}
-            metrics |= {"grad_norm": grad_norm.item(), "seconds": time.perf_counter() - start}
+            metrics |= {"grad_norm": grad_norm, "seconds": time.perf_counter() - start}
             metrics["seconds_waiting"] = waited  # for videos to be decoded
-            print(log_line(metrics, len(shares)), flush=True)
-            with Appender(config.out / "metrics.jsonl") as file:
-                file.write(metrics)
+            if held_out and (step % config.eval_every == 0 or step == len(updates)):
+                metrics |= held_out_metrics(config, policy, held_out, reference, loader)
+                if log.is_best(metrics["eval/loss"]):
+                    save_trained(f"{result}-best", policy, config.model, config.dtype)
+            log.write(metrics)
+            stopped = any(ranks.gather([told.is_set()]))
+            if stopped or step % config.save_every == 0:
+                checkpoints.save(step, policy, optimizer)
+            if stopped:
+                print(f"stopped by SIGTERM after update {step}; --resume goes on", flush=True)
+                return False
+    return True
 
 
-def pack_loss(config, group, logps, lengths, reference, counts):
-    """The share of one video's pairs in the loss of the update, and the metrics of each pair.
-
-        L = sum_mode w_mode mean(losses of that mode) / sum_mode w_mode       (arXiv 2504.14096)
-
-    logps, lengths: (2n,) nats and tokens, of n chosen, then n rejected responses; `reference` holds
-    such logps for every video. counts: mode -> pairs of the whole update.
-    """
-    chosen, rejected = logps.chunk(2)  # (n,) each
-    reference_chosen, reference_rejected = reference[group.video].to(logps.device).chunk(2)
-    losses, chosen_rewards, rejected_rewards = dpo_loss(
-        chosen, rejected, reference_chosen, reference_rejected, config.beta, config.label_smoothing
-    )
-    if config.objective == "sft":
-        losses = sft_loss(chosen, lengths.chunk(2)[0].to(logps.device))
-    modes = [pair.mode for pair in group.pairs]
-    mode_weights = dict(zip(MODES, config.mode_weights, strict=True))
-    weights = pair_weights(modes, counts, mode_weights).to(logps.device)  # (n,)
-    rows = pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen, rejected)
-    return (weights * losses).sum(), rows
+@torch.no_grad()
+def held_out_metrics(config, policy, groups, reference, loader):
+    """What `summarise` makes of the held-out pairs, each name with eval/ before it."""
+    counts, rows = Counter(MODES), []  # one of each: no loss is summed here
+    policy.eval()
+    for item in loader.rounds(groups):
+        rows += pack_loss(config, item, policy(item.pack)[item.where], reference, counts)[1]
+    policy.train()
+    return {f"eval/{name}": mean for name, mean in summarise(ranks.gather(rows)).items()}
 
 
 if __name__ == "__main__":

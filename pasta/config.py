@@ -8,9 +8,11 @@ not given either, so that a script called without arguments works in the embedde
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
+from contextlib import contextmanager
 from dataclasses import MISSING, asdict, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from inspect import getdoc
@@ -142,6 +144,40 @@ def write_json(path, data):
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
+
+
+@contextmanager
+def whole_folder(folder):
+    """A new folder to fill, which then takes the place of `folder`: on disk first, then renamed.
+
+        with whole_folder("run/adapter") as part:
+            (part / "weights").write_bytes(...)
+
+    At every moment `folder` is absent, the old one or the new one, whole. After an error inside
+    the block it is untouched.
+    """
+    folder = Path(folder)
+    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
+    for path in (*part.iterdir(), part):
+        sync(path)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(folder, old)
+    os.rename(part, folder)
+    sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path):
+    """Wait until a file, or the list of a folder's files, is on the disk and not in a buffer."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders, and has no such buffer of theirs
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    os.fsync(handle)
+    os.close(handle)
 
 
 def write_config(folder, config, **extra):

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from pasta.pairs import MODES
+
 BY_MODE = ("loss", "rewards/margins", "rewards/accuracies")  # also reported for each mode
 
 
@@ -64,6 +66,62 @@ def sft_loss(policy_chosen_logps, chosen_lengths) -> Tensor:
     Returns (B,) nats per token, >= 0. A mean over each response: long ones do not weigh more.
     """
     return -policy_chosen_logps / chosen_lengths
+
+
+def ipo_loss(chosen_logratios, rejected_logratios, beta) -> Tensor:
+    """Identity preference optimization: the margin is drawn to a value, not to infinity.
+
+        loss = (h - 1 / (2 beta))^2,   h = chosen logratio - rejected logratio
+                                                                      (arXiv 2310.12036, eq. 17)
+
+    the logratios: (B,) nats per token, log pi - log pi_ref divided by the tokens of the response,
+    as IPO's authors told TRL's; Mitchell's code takes sums here, with another scale of beta.
+    beta: > 0, nats per token (the paper's tau).
+    Returns (B,) nats squared, >= 0; not ln 2 but 1 / (2 beta)^2 for an untrained policy.
+    """
+    return (chosen_logratios - rejected_logratios - 1 / (2 * beta)) ** 2
+
+
+def pair_losses(config, logps, reference, lengths) -> tuple[Tensor, Tensor, Tensor]:
+    """The objective's loss of each pair, and DPO's two rewards, whatever the objective is.
+
+    config: objective, beta, label_smoothing, sft_weight. An sft_weight w above 0 adds to a
+        preference loss w times the chosen response's sft_loss (RPO, arXiv 2404.19733, eq. 1).
+    logps, reference: (2B,) nats, of B chosen, then B rejected. lengths: (2B,) tokens.
+    Returns losses, chosen_rewards, rejected_rewards, each (B,), as dpo_loss does.
+    """
+    n = len(logps) // 2
+    losses, chosen_rewards, rejected_rewards = dpo_loss(
+        logps[:n], logps[n:], reference[:n], reference[n:], config.beta, config.label_smoothing
+    )
+    likelihoods = sft_loss(logps[:n], lengths[:n])
+    if config.objective == "ipo":
+        logratios = (logps - reference) / lengths
+        losses = ipo_loss(logratios[:n], logratios[n:], config.beta)
+    if config.objective == "sft":
+        losses = likelihoods
+    elif config.sft_weight:
+        losses = losses + config.sft_weight * likelihoods
+    return losses, chosen_rewards, rejected_rewards
+
+
+def pack_loss(config, item, logps, reference, counts):
+    """The share of one pack's pairs in the loss of the update, and the metrics of each pair.
+
+        L = sum_mode w_mode mean(losses of that mode) / sum_mode w_mode       (arXiv 2504.14096)
+
+    config: as in pair_losses, and mode_weights in the order of MODES.
+    item: an updates.PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
+    reference: (video, query, response) -> nats. counts: mode -> pairs of the whole update.
+    Returns (scalar, list of B dicts); without pairs a 0 whose gradient is 0.
+    """
+    group, modes = item.group, item.modes()
+    known = torch.tensor([reference[group.video, *text] for text in group.texts()])
+    lengths = item.pack.response_lengths[item.where]
+    losses, *rewards = pair_losses(config, logps, known.to(logps), lengths.to(logps.device))
+    weights = pair_weights(modes, counts, dict(zip(MODES, config.mode_weights, strict=True)))
+    rows = pair_rows(modes, losses, *rewards, *logps.chunk(2))
+    return (weights.to(logps.device) * losses).sum(), rows
 
 
 def pair_weights(modes, counts, mode_weights) -> Tensor:

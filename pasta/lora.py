@@ -13,9 +13,7 @@ Shapes: R adapter rank; A is (R, in), B is (out, R).
 
 import json
 import math
-import os
 import re
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import linear
+
+from pasta import ranks
+from pasta.config import whole_folder
 
 # The language model's layers in the names of transformers 5 (model.language_model.layers.0. ...)
 # and of earlier versions (model.layers.0. ...). A vision tower's blocks have gate_proj or q_proj
@@ -155,6 +156,7 @@ def peft_config(model, base_model):
 def save_adapter(folder, model, base_model):
     """Write the adapter as PEFT's two files; `folder` appears, or is replaced, whole.
 
+    Every process calls it and the first one writes.
     base_model: name or folder of the model below the adapter, for whoever loads it.
     Raises ValueError without an adapter, FileExistsError when `folder` holds anything else.
     """
@@ -164,20 +166,15 @@ def save_adapter(folder, model, base_model):
     if folder.exists() and not {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}:
         raise FileExistsError(f"{folder} holds other files; expected a new folder or an adapter's")
     tensors = {
-        f"base_model.model.{name}.{matrix}.weight": getattr(layer, matrix).detach().cpu()
+        f"base_model.model.{name}.{matrix}.weight": ranks.whole(getattr(layer, matrix)).cpu()
         for name, layer in adapted(model)
         for matrix in ("lora_A", "lora_B")
     }
-    part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    (part / CONFIG).write_text(json.dumps(peft_config(model, base_model), indent=2) + "\n")
-    save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        os.rename(folder, old)
-    os.rename(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    if ranks.rank():
+        return  # it has helped to gather sharded tensors; the first process writes
+    with whole_folder(folder) as part:
+        (part / CONFIG).write_text(json.dumps(peft_config(model, base_model), indent=2) + "\n")
+        save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
 
 
 def read_peft_config(folder):

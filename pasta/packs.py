@@ -49,6 +49,11 @@ class Pack:
     def n_segments(self):
         return len(self.lengths) - 1
 
+    @property
+    def response_lengths(self):
+        """(S,) int64, the scored tokens of each segment."""
+        return self.owner.bincount(minlength=self.n_segments)
+
 
 def segment_of(processor, query, response, with_video=True):
     """The segment of one query and one response, the end token included in what is scored."""

@@ -10,7 +10,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pasta.vlm import video_features
+from pasta import ranks
+from pasta.lora import add_lora
+from pasta.vlm import checkpoint_activations, load_vlm, video_features
+
+
+def load_policy(config, device):
+    """(VLM, Policy) to train: an adapter or all weights, whole or sharded over the processes.
+
+    config: model, max_pixels, dtype, lora_rank, lora_alpha, seed, checkpointing, shard.
+    The Policy may be wrapped in DDP. Raises SystemExit for what cannot be sharded.
+    """
+    if config.shard and not ranks.started():
+        raise SystemExit("--shard slices over the processes of torchrun: start with torchrun")
+    # What AdamW adds to a weight is lost in bfloat16: all that is trained is kept in float32.
+    kept = config.dtype if config.lora_rank else "float32"
+    vlm = load_vlm(config.model, kept, "cpu" if config.shard else device, config.max_pixels)
+    if config.lora_rank:
+        add_lora(vlm.model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
+    else:
+        tune_all(vlm.model)
+    if config.checkpointing:
+        checkpoint_activations(vlm.model)
+    half = config.dtype == "bfloat16"
+    return vlm, ranks.parallel(Policy(vlm, half), shard_units(vlm.model), config.shard, half)
 
 
 class Policy(nn.Module):
@@ -44,6 +67,21 @@ class Policy(nn.Module):
                 use_cache=False,
             ).logits[0]  # (R, V)
         return response_logps(logits, pack.targets.to(device), pack.owner, pack.n_segments)
+
+
+def tune_all(model):
+    """Train all weights of a model but its vision tower's, for `Policy` runs that without gradient.
+
+    The frozen start is the reference; only its log-probabilities are kept, never a second model.
+    """
+    for part in (model.get_decoder(), model.get_output_embeddings()):
+        part.requires_grad_(True)
+
+
+def shard_units(model):
+    """The layers of both towers, a list of modules: what is gathered together when sharded."""
+    kinds = model._no_split_modules  # transformers' own list of classes
+    return [module for module in model.modules() if type(module).__name__ in kinds]
 
 
 def response_logps(logits, targets, owner, n_segments):

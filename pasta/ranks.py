@@ -1,16 +1,23 @@
-"""The processes that torchrun starts: who am I, and two ways to agree.
+"""The processes that torchrun starts: who am I, how work is dealt, how the policy is shared.
 
-Data parallel by hand: every process has the whole model, takes its share of an update's packs, and
-the gradients are summed. A sum and not DDP's mean, because each pair's loss is already divided by
-the counts of the whole update; so one process or several give the same gradient, whatever the
-packs' sizes, and a process with no pack in an update simply adds nothing.
+Every process takes its part of an update's packs. DDP gives each of them the whole model, FSDP2 a
+slice of it; both average gradients over processes and both meet at every backward. So a process
+with fewer packs than another makes up the number with a filler of weight 0, and each loss, which is
+already a share of the whole update's, is multiplied by size(): one process or several then give the
+same gradient, whatever the packs' sizes.
 """
 
 import os
+import signal
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event
 
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 # Not the usual minutes: processes meet after each one's share of the reference, however slow.
 PATIENCE = timedelta(hours=12)
@@ -29,23 +36,45 @@ def start(device):
 
 def stop():
     """Leave the group of processes, if there is one."""
-    if dist.is_initialized():
+    if started():
         dist.destroy_process_group()
+
+
+def started():
+    """Whether torchrun started this process, alone or with others."""
+    return dist.is_initialized()
 
 
 def rank():
     """The number of this process, 0 when there is only one."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if started() else 0
 
 
 def size():
     """How many processes there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if started() else 1
 
 
 def share(items):
     """Every size()-th item, beginning with this process's number."""
     return items[rank() :: size()]
+
+
+def deal(items, costs):
+    """This process's part of `items`, dealt by cost like cards: there and back, the dearest first.
+
+    costs: number of each item. The parts differ by one item at most; items of one round cost about
+    the same, so that nobody waits long where processes meet, and the sums are near each other.
+    """
+    order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
+    rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]
+    seats = (rank(), 2 * size() - 1 - rank())
+    return [items[both[seat]] for both in rounds for seat in seats if seat < len(both)]
+
+
+def fill(items, filler):
+    """`items` with as many `filler` behind them as the process with the most items has more."""
+    return items + [filler] * (max(gather([len(items)])) - len(items))
 
 
 def named(path):
@@ -62,16 +91,55 @@ def gather(rows):
     return [row for part in parts for row in part]
 
 
-def sum_gradients(parameters):
-    """Add up the gradients of all processes, in place, as one flat tensor.
+def parallel(policy, units, shard, half):
+    """The policy as all processes train it together; alone and whole, as it is.
 
-    parameters: list of the same tensors in every process; one without gradient counts as 0.
+    units: modules whose weights are gathered one unit at a time, in their order.
+    shard: give every process a slice of all weights (FSDP2) in place of a copy (DDP).
+    half: gather, and compute with, bfloat16 copies of sharded weights; gradients stay float32.
     """
+    if shard:
+        device = "cuda" if torch.cuda.is_available() and dist.get_backend() == "nccl" else "cpu"
+        mesh = dist.init_device_mesh(device, (size(),))
+        kind = torch.bfloat16 if half else None
+        mixed = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32)
+        for unit in (*units, policy):
+            # The outermost unit would stay gathered; after a forward without gradients, as the
+            # reference's, its weights would then get none in the next backward.
+            fully_shard(unit, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
+        return policy
     if size() == 1:
-        return
-    for p in parameters:
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    flat = torch.cat([p.grad.flatten() for p in parameters])
-    dist.all_reduce(flat)
-    for p, grad in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad.copy_(grad.view_as(p))
+        return policy
+    # All processes load the same weights and nothing changes a buffer: nothing to send at first.
+    return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
+
+
+def whole(tensor):
+    """A tensor without its graph, all slices of it; every process must call."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor):
+    """This process's slice of a tensor, without its graph; of an ordinary one, all of it."""
+    tensor = tensor.detach()
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@contextmanager
+def sigterm():
+    """Within this context SIGTERM does not end the process; it sets the Event that is yielded."""
+    told = Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def ignore_sigterm(_worker):
+    """For processes that decode: torchrun and schedulers send SIGTERM to them, too.
+
+    They end with the one that they decode for, which first saves what it has.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

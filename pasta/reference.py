@@ -3,7 +3,8 @@
 The reference never changes, so its log-probability of a response is a constant of (model, video,
 query, response) and of how they are turned into numbers. Each is one row of a .jsonl file,
 
-    {"key": sha256 of all that can change it, "logps": float32 nats, "check": crc32 of both}
+    {"key": sha256 of all that can change it, "logps": float32 nats,
+     "tokens": [of the prompt up to the video's end, of query and response], "check": crc32}
 
 appended as soon as it is known, so a killed run goes on where it was. A key holds the bytes of the
 video and of the weights, not their names or dates: a moved file still hits, a changed one misses.
@@ -15,13 +16,20 @@ import json
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import torch
 from tqdm import tqdm
 
 from pasta import ranks
 from pasta.pairs import Appender, numbered_rows
 from pasta.video import VideoError, file_digest
+
+
+class Known(NamedTuple):
+    """What a row holds: a log-probability, in nats, and how long a pack with it would be."""
+
+    logps: float
+    tokens: list[int]  # of the prompt up to the video's end, of query and response
 
 
 @dataclass(frozen=True)
@@ -41,26 +49,26 @@ class ReferenceCache:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def keys(self, group):
-        """The key of each text of a VideoPairs; [] when its video cannot be read."""
+        """(query, response) -> key of a VideoPairs; {} when its video cannot be read."""
         try:
             digest = file_digest(group.video)
         except VideoError:
-            return []  # packs_of meets the same error, and names it
-        return [self.key(digest, *text) for text in group.texts()]
+            return {}  # the loader meets the same error, and names it
+        return {text: self.key(digest, *text) for text in group.texts()}
 
     def read(self):
-        """key -> log-probability, nats. Raises ValueError for a row that is not as written."""
+        """key -> Known. Raises ValueError for a row that is not as written."""
         known = {}
         others = self.path.parent.glob(f"{self.path.stem}.rank*{self.path.suffix}")
         for path in [self.path, *sorted(others)]:
             for number, row in numbered_rows(path) if path.is_file() else ():
-                key, logps = row.get("key"), row.get("logps")
-                if row.get("check") != check(key, logps):
+                key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
+                if row.get("check") != check(key, value):
                     raise ValueError(
                         f"{path}:{number}: damaged: its check is {row.get('check')!r}, expected "
-                        f"{check(key, logps)}; delete this line, and what it held is computed again"
+                        f"{check(key, value)}; delete this line, and what it held is computed again"
                     )
-                known[key] = logps
+                known[key] = value
         return known
 
     def appender(self):
@@ -75,45 +83,43 @@ class ReferenceCache:
             ) from error
 
 
-def cache_row(key, logps):
-    """One row of the file; `logps` is a float32 and survives the text exactly."""
-    return {"key": key, "logps": logps, "check": check(key, logps)}
+def cache_row(key, value):
+    """One row of the file; `value` is a Known, whose float32 survives the text exactly."""
+    return {"key": key, **value._asdict(), "check": check(key, value)}
 
 
-def check(key, logps):
-    """crc32 over a row's key and number: a flipped digit is found, not trained on."""
-    return zlib.crc32(f"{key} {logps!r}".encode())
+def check(key, value):
+    """crc32 over a row's key and numbers: a flipped digit is found, not trained on."""
+    return zlib.crc32(f"{key} {value.logps!r} {value.tokens!r}".encode())
 
 
-def reference_logps(cache, groups, packs_of, score):
+def reference_logps(cache, groups, loader, score):
     """The reference's log-probability of every response, from the cache where it is there.
 
     groups:   list of VideoPairs; each process computes its share of what is missing
-    packs_of: list of VideoPairs -> iterator of (VideoPairs, Pack or None, segment of each text)
+    loader:   an updates.PackLoader, or what has its `rounds`
     score:    Pack -> (S,) logps, nats, of the reference
-    Returns video -> (2n,) float32, nats, in the order of VideoPairs.texts(); a video that cannot
-    be read has no entry. Each row is on disk as soon as it is known.
+    Returns ({(video, query, response): nats}, {video: tokens of all its texts in one pack}); a
+    video that cannot be read is in neither. Each row is on disk as soon as it is known.
     Raises ValueError when no video can be read, and for a damaged cache.
     """
-    quiet = True if ranks.rank() else None  # None: a bar where there is a terminal
     known = cache.read()
-    mine = tqdm(ranks.share(groups), "hashing videos", disable=quiet)
+    mine = tqdm(ranks.share(groups), "hashing videos", disable=True if ranks.rank() else None)
     # Also a barrier: no process writes before all have read, so all see the same as missing.
     keys = dict(ranks.gather([(group.video, cache.keys(group)) for group in mine]))
-    found = len(known.keys() & {key for of in keys.values() for key in of})
-    missing = ranks.share([g for g in groups if not is_known(keys[g.video], known)])
+    found = len(known.keys() & {key for of in keys.values() for key in of.values()})
+    missing = [g for g in groups if not is_known(keys[g.video], known)]
     computed = {}
     if missing:
-        packs = tqdm(packs_of(missing), "reference", len(missing), disable=quiet, unit="video")
         with cache.appender() as out:
-            for group, pack, where in packs:
-                if pack is None:
-                    continue  # named and counted by packs_of
+            for group, pack, where in loader.rounds(missing, "reference"):
                 logps = score(pack)[where].tolist()
-                for key, value in dict(zip(keys[group.video], logps, strict=True)).items():
+                for text, value, segment in zip(group.texts(), logps, where, strict=True):
+                    key = keys[group.video][text]
                     if key not in known:
-                        known[key] = computed[key] = value
-                        out.write(cache_row(key, value))
+                        tokens = [pack.lengths[0], pack.lengths[1 + segment]]
+                        known[key] = computed[key] = Known(value, tokens)
+                        out.write(cache_row(key, known[key]))
     computed = dict(ranks.gather(list(computed.items())))
     known |= computed
     readable = [g for g in groups if is_known(keys[g.video], known)]
@@ -128,9 +134,15 @@ def reference_logps(cache, groups, packs_of, score):
             "no video of the pairs can be read; the reasons are above. "
             "--videos is the folder that relative paths begin in"
         )
-    return {g.video: torch.tensor([known[key] for key in keys[g.video]]) for g in readable}
+    logps, tokens = {}, {}
+    for video in (group.video for group in readable):
+        texts = {text: known[key] for text, key in keys[video].items()}
+        logps |= {(video, *text): value.logps for text, value in texts.items()}
+        prefix = next(iter(texts.values())).tokens[0]
+        tokens[video] = prefix + sum(value.tokens[1] for value in texts.values())
+    return logps, tokens
 
 
 def is_known(keys, known):
-    """Whether a video has keys, and a log-probability for each of them."""
-    return bool(keys) and all(key in known for key in keys)
+    """Whether a video has keys, and all of them are known."""
+    return bool(keys) and all(key in known for key in keys.values())

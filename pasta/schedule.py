@@ -1,8 +1,11 @@
-"""The learning rate over a run, and the line that a training step prints."""
+"""The learning rate over a run, the optimizer's step, and what is written of it."""
 
 import math
 
-from pasta.pairs import MODES
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from pasta import ranks
+from pasta.pairs import MODES, Appender, read_rows, write_rows
 
 
 def learning_rate(step, n_steps, peak, warmup):
@@ -17,16 +20,65 @@ def learning_rate(step, n_steps, peak, warmup):
     return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm + 1)))
 
 
+def clip_and_step(optimizer, lr, max_norm):
+    """Clip the gradients to a norm of `max_norm` over all weights and take a step at rate `lr`.
+
+    Returns the norm before clipping, a float. Raises RuntimeError when it is not finite.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = ranks.whole(get_total_norm([p.grad for p in parameters]))
+    if not norm.isfinite():
+        raise RuntimeError(f"the norm of the gradients is {norm}; expected a number")
+    clip_grads_with_norm_(parameters, max_norm, norm)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm.item()
+
+
+class Log:
+    """An aligned line and a row of metrics.jsonl for every update; the first process writes.
+
+    done: updates of a run that goes on; rows after it were of updates that are made again.
+    """
+
+    def __init__(self, path, done, n_steps):
+        self.path, self.n_steps, rows = path, n_steps, []
+        if path.is_file():
+            rows = [row for row in read_rows(path) if row["step"] <= done]
+            if ranks.rank() == 0:
+                write_rows(path, rows)
+        self.best = min((row["eval/loss"] for row in rows if "eval/loss" in row), default=math.inf)
+
+    def is_best(self, loss):
+        """Whether a held-out loss is lower than all before it."""
+        before, self.best = self.best, min(loss, self.best)
+        return loss < before
+
+    def write(self, metrics):
+        """Print and keep the metrics of one update, a flat dict of numbers."""
+        if ranks.rank():
+            return
+        print(log_line(metrics, self.n_steps), flush=True)
+        with Appender(self.path) as file:
+            file.write(metrics)
+
+
 def log_line(metrics, n_steps):
     """One aligned line of the numbers that are also a row of metrics.jsonl."""
     modes = " ".join(
         f"{mode} {metrics[f'loss/{mode}']:.3f}" if f"loss/{mode}" in metrics else f"{mode}     -"
         for mode in MODES
     )
+    held_out = ""
+    if "eval/loss" in metrics:
+        held_out = f"  held out: loss {metrics['eval/loss']:.4f}"
+        held_out += f" acc {metrics['eval/rewards/accuracies']:.2f}"
     minutes = (n_steps - metrics["step"]) * metrics["seconds"] / 60
     return (
         f"step {metrics['step']:>5}/{n_steps}  loss {metrics['loss']:.4f}  "
         f"margin {metrics['rewards/margins']:+7.3f}  acc {metrics['rewards/accuracies']:.2f} | "
         f"{modes} | lr {metrics['lr']:.1e}  {metrics['pairs'] / metrics['seconds']:5.1f} pairs/s  "
-        f"wait {metrics['seconds_waiting']:.1f}s  eta {minutes:.0f}m"
+        f"wait {metrics['seconds_waiting']:.1f}s  eta {minutes:.0f}m{held_out}"
     )

@@ -5,20 +5,29 @@ pairs is one Pack, so it is decoded once. The plan depends on the seed alone and
 of processes: the same updates are dealt to one process or to several.
 """
 
+import hashlib
+import json
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pasta.packs import pack_responses
-from pasta.pairs import Appender
+from pasta import ranks
+from pasta.packs import Pack, pack_responses
+from pasta.pairs import Appender, read_rows
 from pasta.video import VideoError
+
+
+class TooLong(ValueError):
+    """A single pair has more tokens than a pack may have."""
 
 
 @dataclass(frozen=True)
 class VideoPairs:
-    """All the pairs of one video."""
+    """All the pairs of one video, or those that one pack of it holds."""
 
     video: str
     pairs: tuple
@@ -29,12 +38,37 @@ class VideoPairs:
         return chosen + [(pair.query, pair.rejected) for pair in self.pairs]
 
 
+class PackedPairs(NamedTuple):
+    """A pack, whose pairs it holds, and the segment of each of their texts."""
+
+    group: VideoPairs
+    pack: Pack
+    where: list[int]
+
+    def modes(self):
+        """The mode of every pair."""
+        return [pair.mode for pair in self.group.pairs]
+
+
 def by_video(pairs):
     """Group pairs by video, in order of first appearance. Returns a list of VideoPairs."""
     groups = {}
     for pair in pairs:
         groups.setdefault(pair.video, []).append(pair)
     return [VideoPairs(video, tuple(group)) for video, group in groups.items()]
+
+
+def hold_out(groups, share, seed):
+    """(groups to train on, groups held out): by video, so that none is on both sides.
+
+    share: of the groups, 0..1; above 0 at least one is held out, and never all.
+    """
+    n = min(max(1, round(share * len(groups))), len(groups) - 1) if share else 0
+    held_out = set(np.random.default_rng(seed).permutation(len(groups))[:n].tolist())
+    return (
+        [group for i, group in enumerate(groups) if i not in held_out],
+        [group for i, group in enumerate(groups) if i in held_out],
+    )
 
 
 def plan(groups, epochs, batch_pairs, seed):
@@ -57,40 +91,130 @@ def plan(groups, epochs, batch_pairs, seed):
     return updates
 
 
+def fingerprint(groups, updates, held_out):
+    """sha256 hex of the pairs of every update and of those held out: the data of a whole run."""
+    ids = [[[pair.id for pair in groups[i].pairs] for i in update] for update in updates]
+    ids.append([pair.id for group in held_out for pair in group.pairs])
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
+def split_packs(processor, inputs, group, max_length):
+    """The packs of one video: one, or several when its pairs make more than `max_length` tokens.
+
+    Nothing is ever cut: a pair stays whole, in one pack with the video.
+    Returns a list of PackedPairs.
+    Raises TooLong when a pair does not fit even alone.
+    """
+    n_prefix = len(processor.prefix_ids(inputs))
+    parts, lengths = [], {}
+    for pair in group.pairs:
+        texts = {(pair.query, pair.chosen), (pair.query, pair.rejected)}
+        size = {t: len(processor.query_ids(t[0]) + processor.response_ids(t[1])) for t in texts}
+        if n_prefix + sum(size.values()) > max_length:
+            raise TooLong(
+                f"pair {pair.id} of {group.video} is {n_prefix + sum(size.values())} tokens long, "
+                f"{n_prefix} of them the video's; --max_length is {max_length}, and nothing is "
+                "cut: raise it, or lower --n_frames or --max_pixels"
+            )
+        if not parts or n_prefix + sum((lengths | size).values()) > max_length:
+            parts.append([])
+            lengths = {}
+        parts[-1].append(pair)
+        lengths |= size
+    groups = [VideoPairs(group.video, tuple(part)) for part in parts]
+    return [PackedPairs(g, *pack_responses(processor, inputs, g.texts())) for g in groups]
+
+
 class PackReader(Dataset):
     """VideoPairs read and packed. The video is opened where it is read: in a worker process."""
 
-    def __init__(self, groups, processor, read):
+    def __init__(self, groups, processor, read, max_length):
         self.groups, self.processor, self.read = groups, processor, read
+        self.max_length = max_length
 
     def __len__(self):
         return len(self.groups)
 
     def __getitem__(self, index):
-        """(VideoPairs, Pack, segment of each text), or (VideoPairs, None, what is wrong)."""
+        """(VideoPairs, packs as of split_packs), or (VideoPairs, the error): for the caller."""
         group = self.groups[index]
         try:
             inputs = self.processor.prepare(*self.read(group.video))
-            return group, *pack_responses(self.processor, inputs, group.texts())
+            return group, split_packs(self.processor, inputs, group, self.max_length)
         except (VideoError, ValueError) as error:  # ValueError: what the model cannot take
-            return group, None, error.args[-1]
+            return group, error
 
 
-def read_packs(groups, processor, read, workers, skipped):
-    """Read and pack videos ahead of the caller, in order.
+class Skipped:
+    """The videos that could not be read: named on screen, kept in a file, and at most `limit`.
 
-    groups:  list of VideoPairs; one may be there several times
+    path: of a .jsonl file, with one more for each process; those of a run that goes on count.
+    """
+
+    def __init__(self, path, limit):
+        self.path, self.limit, self.reasons = ranks.named(path), limit, {}
+        for file in sorted(path.parent.glob(f"{path.stem}*{path.suffix}")):
+            self.reasons |= {row["video"]: row["reason"] for row in read_rows(file)}
+
+    def add(self, group, reason):
+        """Name a video and its pairs, once."""
+        if group.video in self.reasons:
+            return
+        self.reasons[group.video] = reason
+        ids = [pair.id for pair in group.pairs]
+        with Appender(self.path) as out:  # opened here, for most runs skip nothing
+            out.write({"video": group.video, "pairs": ids, "reason": reason})
+        tqdm.write(f"skipped {len(ids)} pairs of {group.video}: {reason}")
+
+    def check(self):
+        """Stop, with the list, when all processes have skipped more than `limit`; all must call."""
+        reasons = dict(ranks.gather(list(self.reasons.items())))
+        if len(reasons) > self.limit:
+            listed = "\n".join(f"  {video}: {reason}" for video, reason in reasons.items())
+            raise SystemExit(
+                f"{len(reasons)} videos cannot be read, and --max_skipped is {self.limit}:\n"
+                f"{listed}\n--videos is the folder that relative paths begin in"
+            )
+
+
+class PackLoader:
+    """Reads and packs videos ahead of whoever uses the packs.
+
     read:    path -> (frames, timestamps); raises VideoError
     workers: processes that decode; 0 decodes in this one
-    skipped: path of a .jsonl file, which gets a row for each video that cannot be read
-    Yields (VideoPairs, Pack, segment of each of VideoPairs.texts()); for a video that cannot be
-    read, after it is named on screen and in the file, (VideoPairs, None, None).
+    skipped: a Skipped, which is told of every video that cannot be read
+    idle:    PackedPairs of no pairs and a video as small as can be, with which a process keeps step
+             while others have more to do
     """
-    reader = PackReader(groups, processor, read)
-    for group, pack, where in DataLoader(reader, batch_size=None, num_workers=workers):
-        if pack is None:
-            ids, reason, where = [pair.id for pair in group.pairs], where, None
-            with Appender(skipped) as out:  # opened here, for most runs skip nothing
-                out.write({"video": group.video, "pairs": ids, "reason": reason})
-            tqdm.write(f"skipped {len(ids)} pairs of {group.video}: {reason}")
-        yield group, pack, where
+
+    def __init__(self, processor, read, max_length, workers, skipped):
+        self.settings, self.workers, self.skipped = (processor, read, max_length), workers, skipped
+        inputs = processor.prepare(np.zeros((2, 56, 56, 3), np.uint8), np.array([0.0, 0.5]))
+        pack, _ = pack_responses(processor, inputs, [("", "")])
+        self.idle = PackedPairs(VideoPairs("", ()), pack, [])
+
+    def packs(self, groups):
+        """For each VideoPairs of a list, in order, its packs as of split_packs; [] when skipped.
+
+        Raises TooLong as split_packs does.
+        """
+        reader = PackReader(groups, *self.settings)
+        for group, packs in DataLoader(
+            reader, batch_size=None, num_workers=self.workers, worker_init_fn=ranks.ignore_sigterm
+        ):
+            if isinstance(packs, TooLong):
+                raise packs
+            if isinstance(packs, Exception):
+                self.skipped.add(group, packs.args[-1])
+                packs = []
+            yield packs
+
+    def rounds(self, groups, name=None):
+        """The packs of this process's share of `groups`, as many as every other process gets.
+
+        name: of a progress bar. Yields PackedPairs, one by one.
+        """
+        packs = self.packs(ranks.share(groups))
+        quiet = True if ranks.rank() or not name else None  # None: a bar where there is a terminal
+        for _ in tqdm(range(math.ceil(len(groups) / ranks.size())), name, disable=quiet):
+            yield from ranks.fill(next(packs, []), self.idle)

@@ -18,24 +18,16 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import cached_file
 
 from pasta.attention import shared_prefix_attention
+from pasta.config import whole_folder
 from pasta.families import Family, family_for, read_preprocessor
 
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number of their own
 ATTENTION = {"text_config": "shared_prefix", "vision_config": "sdpa"}
-CONFIG_FILES = (  # what decides token ids and pixels
-    "config.json",
-    "video_preprocessor_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-)
+CONFIG_FILES = """
+    config.json video_preprocessor_config.json preprocessor_config.json processor_config.json
+    chat_template.jinja chat_template.json tokenizer.json tokenizer_config.json vocab.json
+    merges.txt added_tokens.json special_tokens_map.json
+""".split()  # what decides token ids and pixels
 LAYOUT = 1  # raise it when prompts, positions or packs change
 INDEX = "model.safetensors.index.json"
 
@@ -205,19 +197,15 @@ def save_model(folder, model, source, state_dict=None):
     """Write `model` as an ordinary model folder; all files but the weights are those of `source`.
 
     source: the checkpoint, folder or hub id, that `model` was loaded from.
-    state_dict: name -> tensor in place of the model's own; for a sharded model.
-    Raises FileExistsError when `folder` exists; a folder that is there is whole.
+    state_dict: name -> tensor in place of the model's own, as of a sharded model's gathered ones.
+    A folder of that name is replaced, whole.
     """
-    folder, source = Path(folder), local_folder(source)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists; remove it, or choose another folder")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    model.save_pretrained(part, state_dict=state_dict)
-    for name in (*CONFIG_FILES, "generation_config.json"):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, part / name)
-    part.rename(folder)
+    source = local_folder(source)
+    with whole_folder(folder) as part:
+        model.save_pretrained(part, state_dict=state_dict)
+        for name in (*CONFIG_FILES, "generation_config.json"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, part / name)
 
 
 def checkpoint_activations(model):

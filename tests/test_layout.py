@@ -16,12 +16,16 @@ SCRIPTS = [ROOT / f"{name}.py" for name in ("make_pairs", "train_dpo", "evaluate
 CORE = [*(ROOT / "pasta").glob("*.py"), *SCRIPTS]
 
 FLOORS = [  # a file may import from the floors above its own in this list, never from its own
-    {"config", "pairs", "video", "lora", "families", "attention", "ranks"},
-    {"vlm", "dpo", "schedule", "judge", "scoring", "adversaries"},
-    {"ask", "packs", "policy", "benchmarks", "selection"},
+    {"config", "pairs", "video", "families", "attention", "ranks"},
+    {"vlm", "lora", "dpo", "schedule", "judge", "scoring", "adversaries"},
+    {"ask", "packs", "policy", "checkpoint", "benchmarks", "selection"},
     {"generate", "updates", "reference", "answers"},
 ]
-OWNERS = {"decord": {"video"}, "transformers": {"vlm", "base"}, "safetensors": {"lora"}}
+OWNERS = {
+    "decord": {"video"},
+    "transformers": {"vlm", "base"},
+    "safetensors": {"lora", "checkpoint"},
+}
 PACKAGES = {"torch", "transformers", "decord", "numpy", "tqdm"}
 SHIPPED_WITH_THEM = {"safetensors", "tokenizers"}  # transformers requires both
 

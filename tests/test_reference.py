@@ -14,23 +14,27 @@ import torch
 
 from pasta.pairs import Pair
 from pasta.reference import ReferenceCache, reference_logps
-from pasta.updates import by_video
+from pasta.updates import PackedPairs, by_video
 
 SETTING = {"weights": "w", "n_frames": 8}
 
 
 class Scorer:
-    """Stands in for the model; counts the responses it scores, and may die at one of them."""
+    """Stands in for loader and model; counts the responses it scores, and may die at one of them.
+
+    A prompt has 100 tokens up to the video's end, a response has its letters and one for the query.
+    """
 
     def __init__(self, dies_at=None):
         self.n, self.dies_at = 0, dies_at
 
-    def packs_of(self, groups):
+    def rounds(self, groups, name):
         for group in groups:
-            readable = os.path.getsize(group.video) > 0 if os.path.exists(group.video) else False
-            texts = list(dict.fromkeys(group.texts()))
-            pack = SimpleNamespace(texts=texts) if readable else None
-            yield group, pack, [texts.index(text) for text in group.texts()]
+            if os.path.exists(group.video):
+                texts = list(dict.fromkeys(group.texts()))
+                lengths = (100, *(1 + len(response) for _, response in texts))
+                pack = SimpleNamespace(texts=texts, lengths=lengths)
+                yield PackedPairs(group, pack, [texts.index(text) for text in group.texts()])
 
     def __call__(self, pack):
         if any(response == self.dies_at for _, response in pack.texts):
@@ -40,10 +44,10 @@ class Scorer:
 
 
 def run(folder, pairs, setting=SETTING, dies_at=None):
-    """(video -> logps, how many responses were scored)."""
+    """((video, query, response) -> logps, how many responses were scored)."""
     scorer = Scorer(dies_at)
     cache = ReferenceCache(folder / "reference.jsonl", setting)
-    return reference_logps(cache, by_video(pairs), scorer.packs_of, scorer), scorer.n
+    return reference_logps(cache, by_video(pairs), scorer, scorer)[0], scorer.n
 
 
 def pair(video, chosen, rejected, query="Which?"):
@@ -59,11 +63,21 @@ def pairs(tmp_path):
     return [pair(a, "left", "right"), pair(a, "left", "nowhere"), pair(b, "first", "second")]
 
 
-def test_chosen_come_first_and_equal_texts_are_scored_once(tmp_path, pairs):
+def test_every_text_has_its_own_number_and_equal_ones_are_scored_once(tmp_path, pairs):
     logps, scored = run(tmp_path, pairs)
-    expected = torch.tensor([-2.0, -2, -2, -2]) - torch.tensor([4.0, 4, 5, 7])
-    assert logps[pairs[0].video].tolist() == expected.tolist()
+    a, b = pairs[0].video, pairs[2].video
+    said = [(a, "left"), (a, "right"), (a, "nowhere"), (b, "first"), (b, "second")]
+    assert logps == {(video, "Which?", r): -2.0 - len(r) for video, r in said}
     assert scored == 5
+
+
+def test_tokens_are_the_prompts_once_and_each_texts_own(tmp_path, pairs):
+    scorer = Scorer()
+    for known in (False, True):
+        cache = ReferenceCache(tmp_path / "reference.jsonl", SETTING)
+        _, tokens = reference_logps(cache, by_video(pairs), scorer, scorer)
+        assert tokens[pairs[0].video] == 100 + 5 + 6 + 8, known
+        assert tokens[pairs[2].video] == 100 + 6 + 7, known
 
 
 def test_a_second_run_scores_nothing_and_reads_the_same_bits(tmp_path, pairs):
@@ -72,7 +86,7 @@ def test_a_second_run_scores_nothing_and_reads_the_same_bits(tmp_path, pairs):
     first, _ = run(tmp_path, pairs)
     second, scored = run(tmp_path, pairs)
     assert scored == 0
-    assert all(torch.equal(first[video], second[video]) for video in first)
+    assert first == second
 
 
 def test_another_setting_scores_everything_again(tmp_path, pairs):
@@ -102,7 +116,7 @@ def test_a_killed_run_goes_on_at_the_first_missing_row(tmp_path, pairs):
         run(tmp_path, pairs, dies_at="second")
     logps, scored = run(tmp_path, pairs)
     assert scored == 2
-    assert len(logps) == 2
+    assert len(logps) == 5
 
 
 @pytest.mark.filterwarnings("ignore:.*cut short")
@@ -143,7 +157,7 @@ def test_rows_of_other_processes_are_found(tmp_path, pairs):
 
 def test_a_video_that_cannot_be_read_has_no_entry(tmp_path, pairs, capsys):
     logps, _ = run(tmp_path, [*pairs, pair(tmp_path / "gone.mp4", "x", "y")])
-    assert set(logps) == {pair.video for pair in pairs}
+    assert {video for video, *_ in logps} == {pair.video for pair in pairs}
     assert "1 pairs left out, 1 of 3 videos" in capsys.readouterr().out
 
 
@@ -161,5 +175,5 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, pairs):
 def test_a_row_holds_the_key_the_number_and_a_check(tmp_path, pairs):
     run(tmp_path, pairs)
     row = json.loads((tmp_path / "reference.jsonl").read_text().splitlines()[0])
-    assert list(row) == ["key", "logps", "check"]
-    assert (len(row["key"]), row["logps"]) == (64, -6.0)
+    assert list(row) == ["key", "logps", "tokens", "check"]
+    assert (len(row["key"]), row["logps"], row["tokens"]) == (64, -6.0, [100, 5])

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import train_dpo
 from pasta.lora import adapter_off, adapter_parameters, add_lora, load_adapter
 from pasta.pairs import read_pairs
-from pasta.reference import cache_row
+from pasta.reference import Known, cache_row
 from pasta.toy import files, world
 from pasta.updates import by_video, plan
 from pasta.video import VideoError, read_frames, uniform
@@ -212,7 +212,9 @@ def test_the_reference_is_computed_again_only_for_what_can_change_it(
 def test_a_reference_of_another_model_stops_the_run(run, pairs):
     run("first")
     cache = pairs.with_name("reference.jsonl")
-    write(cache, [cache_row(row["key"], row["logps"] - 0.5) for row in read(cache)])
+    write(cache, [
+        cache_row(row["key"], Known(row["logps"] - 0.5, row["tokens"])) for row in read(cache)
+    ])
     with pytest.raises(RuntimeError, match="before any training"):
         run("second")
 

@@ -3,19 +3,30 @@
 python -m pytest -q tests/test_updates.py
 """
 
-import json
 import math
 import pickle
+import re
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
-from pasta.pairs import Pair
+from pasta.lora import adapter_parameters, add_lora
+from pasta.pairs import Pair, read_rows
+from pasta.policy import Policy
 from pasta.schedule import learning_rate, log_line
 from pasta.toy.files import write_videos
-from pasta.updates import PackReader, by_video, plan, read_packs
+from pasta.updates import (
+    PackLoader,
+    PackReader,
+    Skipped,
+    TooLong,
+    by_video,
+    fingerprint,
+    hold_out,
+    plan,
+)
 from pasta.video import read_frames, uniform
 
 
@@ -36,11 +47,17 @@ def videos(tmp_path):
 
 
 @pytest.fixture
-def reader(tiny):
-    """What read_packs needs besides the groups."""
+def load(tiny, tmp_path):
+    """Groups to the list of what PackLoader gives for each."""
     fit = tiny.processor.family.fit
-    read = partial(read_frames, sample=partial(uniform, n=8), fit=fit)
-    return {"processor": tiny.processor, "read": read}
+
+    def load(groups, workers=0, max_length=4096, limit=9, **changes):
+        read = partial(read_frames, sample=partial(uniform, n=8), fit=fit)
+        read = changes.get("read", read)
+        skipped = Skipped(tmp_path / "skipped.jsonl", limit)
+        return list(PackLoader(tiny.processor, read, max_length, workers, skipped).packs(groups))
+
+    return load
 
 
 def test_pairs_of_a_video_stay_together_in_order_of_appearance():
@@ -78,58 +95,157 @@ def test_the_plan_depends_on_the_seed_alone():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_packs_come_in_order_and_a_bad_video_is_named_once(
-    videos, reader, workers, tmp_path, capsys
-):
-    groups, skipped = by_video([pair(video, 0) for video in videos]), tmp_path / "skipped.jsonl"
-    items = list(read_packs(groups, workers=workers, skipped=skipped, **reader))
-    assert [group.video for group, *_ in items] == [str(video) for video in videos]
-    assert [pack is None for _, pack, _ in items] == [False, True, False]
-    (row,) = map(json.loads, skipped.read_text().splitlines())
+def test_packs_come_in_order_and_a_bad_video_is_named_once(videos, load, workers, tmp_path, capsys):
+    groups = by_video([pair(video, 0) for video in videos])
+    parts = load([*groups, groups[1]], workers)
+    assert [[item.group.video for item in packs] for packs in parts] == [
+        [str(videos[0])],
+        [],
+        [str(videos[2])],
+        [],
+    ]
+    (row,) = read_rows(tmp_path / "skipped.jsonl")
     assert (row["video"], row["pairs"]) == (str(videos[1]), [f"{videos[1]}-0"])
     assert row["reason"].startswith("not a video")
     assert f"skipped 1 pairs of {videos[1]}: not a video" in capsys.readouterr().out
 
 
-def test_workers_change_no_number(videos, reader, tmp_path):
-    groups, skipped = by_video([pair(videos[0], 0)]), tmp_path / "skipped.jsonl"
-    (_, here, _), (_, there, _) = (
-        next(iter(read_packs(groups, workers=workers, skipped=skipped, **reader)))
-        for workers in (0, 1)
-    )
+def test_workers_change_no_number(videos, load):
+    groups = by_video([pair(videos[0], 0)])
+    (((_, here, _),),), (((_, there, _),),) = (load(groups, workers) for workers in (0, 1))
     assert torch.equal(here.input_ids, there.input_ids)
     assert torch.equal(here.inputs.pixel_values, there.inputs.pixel_values)
 
 
-def test_frames_that_the_model_cannot_take_are_skipped_with_the_reason(reader, tmp_path):
+def test_frames_that_the_model_cannot_take_are_skipped_with_the_reason(load, tmp_path):
     def too_wide(video):
         raise ValueError("frames are 10 x 9000; expected a ratio of at most 200")
 
-    groups, skipped = groups_of(1), tmp_path / "skipped.jsonl"
-    reader |= {"read": too_wide}
-    assert [pack for _, pack, _ in read_packs(groups, workers=0, skipped=skipped, **reader)] == [
-        None
-    ]
-    assert "10 x 9000" in json.loads(skipped.read_text())["reason"]
+    assert load(groups_of(1), read=too_wide) == [[]]
+    assert "10 x 9000" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
 
 
-def test_a_query_that_the_prompt_cannot_hold_is_skipped_with_the_reason(videos, reader, tmp_path):
+def test_a_query_that_the_prompt_cannot_hold_is_skipped_with_the_reason(videos, load, tmp_path):
     bad = replace(pair(videos[0], 0), query="What is <|video_pad|>?")
-    items = read_packs(by_video([bad]), workers=0, skipped=tmp_path / "s.jsonl", **reader)
-    assert [pack for _, pack, _ in items] == [None]
-    assert "video tokens" in json.loads((tmp_path / "s.jsonl").read_text())["reason"]
+    assert load(by_video([bad])) == [[]]
+    assert "video tokens" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
 
 
-def test_nothing_is_written_when_nothing_is_skipped(videos, reader, tmp_path):
-    groups, skipped = by_video([pair(videos[0], 0)]), tmp_path / "skipped.jsonl"
-    list(read_packs(groups, workers=0, skipped=skipped, **reader))
-    assert not skipped.exists()
+def test_nothing_is_written_when_nothing_is_skipped(videos, load, tmp_path):
+    load(by_video([pair(videos[0], 0)]))
+    assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_the_reader_can_be_sent_to_a_worker_that_is_not_forked(videos, reader):
+def test_the_reader_can_be_sent_to_a_worker_that_is_not_forked(videos, tiny):
     groups = by_video([pair(videos[0], 0)])
-    copy = pickle.loads(pickle.dumps(PackReader(groups, **reader)))
-    assert torch.equal(copy[0][1].input_ids, PackReader(groups, **reader)[0][1].input_ids)
+    read = partial(read_frames, sample=partial(uniform, n=8), fit=tiny.processor.family.fit)
+    reader = PackReader(groups, tiny.processor, read, 4096)
+    copy = pickle.loads(pickle.dumps(reader))
+    assert torch.equal(copy[0][1][0].pack.input_ids, reader[0][1][0].pack.input_ids)
+
+
+def different(video, n):
+    """n pairs about one video, whose six texts or so are all different."""
+    words = ("top", "bottom", "kept", "replaced")
+    return [
+        replace(pair(video, i), query=f"Left or right {words[i]} ?", rejected=f"Right {words[i]}.")
+        for i in range(n)
+    ]
+
+
+def test_pairs_that_make_too_long_a_pack_are_split_and_none_is_cut(videos, load):
+    (group,) = by_video(different(videos[0], 4))
+    ((whole,),) = load([group])
+    prefix, *segments = whole.pack.lengths
+    assert len(segments) == 8
+    limit = prefix + sum(segments[i] for i in (0, 1, 4, 5))  # two chosen and their two rejected
+    (parts,) = load([group], max_length=limit)
+    assert [len(item.pack.lengths) for item in parts] == [5, 5]
+    assert [p for item in parts for p in item.group.pairs] == list(group.pairs)
+    assert all(item.pack.lengths[0] == prefix for item in parts)
+    assert torch.equal(parts[0].pack.inputs.pixel_values, whole.pack.inputs.pixel_values)
+
+
+def test_split_packs_have_the_log_probabilities_of_the_whole(videos, load, tiny):
+    (group,) = by_video(different(videos[0], 4))
+    ((whole,),), (parts,) = load([group]), load([group], max_length=whole_length(load, group) - 1)
+    policy = Policy(tiny)
+    with torch.no_grad():
+        expected = dict(zip(group.texts(), policy(whole.pack)[whole.where].tolist(), strict=True))
+        assert len(parts) == 2
+        for item in parts:
+            got = policy(item.pack)[item.where].tolist()
+            assert got == pytest.approx([expected[text] for text in item.group.texts()], abs=1e-4)
+
+
+def whole_length(load, group):
+    ((item,),) = load([group])
+    return len(item.pack.input_ids)
+
+
+def test_a_shared_chosen_response_counts_once_against_the_length(videos, load):
+    pairs = [pair(videos[0], 0), replace(pair(videos[0], 1), rejected="Nowhere.")]
+    (group,) = by_video(pairs)
+    (parts,) = load([group], max_length=whole_length(load, group))
+    assert len(parts) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pair_that_fits_into_no_pack_is_named_with_the_flag(videos, load, workers):
+    (group,) = by_video([pair(videos[0], 7)])
+    n = whole_length(load, group)
+    name = re.escape(group.pairs[0].id)
+    with pytest.raises(TooLong, match=f"pair {name} of .* is {n} tokens.*--max_length is {n - 1},"):
+        load([group], workers, max_length=n - 1)
+
+
+def test_more_skipped_videos_than_allowed_stop_the_run_with_the_list(tmp_path):
+    skipped = Skipped(tmp_path / "skipped.jsonl", 1)
+    first, second = groups_of(1, 1)
+    skipped.add(first, "no frames")
+    skipped.check()
+    skipped.add(second, "cut short")
+    with pytest.raises(SystemExit, match="(?s)2 videos.*max_skipped is 1.*0.avi: no.*1.avi: cut"):
+        skipped.check()
+
+
+def test_a_run_that_goes_on_remembers_what_was_skipped(tmp_path, capsys):
+    (group,) = groups_of(1)
+    Skipped(tmp_path / "skipped.jsonl", 0).add(group, "no frames")
+    again = Skipped(tmp_path / "skipped.jsonl", 0)
+    again.add(group, "no frames")
+    assert len(read_rows(tmp_path / "skipped.jsonl")) == 1
+    with pytest.raises(SystemExit, match="no frames"):
+        again.check()
+
+
+def test_held_out_videos_are_on_one_side_alone_and_none_is_lost():
+    groups = groups_of(*[1] * 10)
+    train, held_out = hold_out(groups, 0.3, seed=0)
+    assert (len(train), len(held_out)) == (7, 3)
+    assert sorted(g.video for g in train + held_out) == [f"{i}.avi" for i in range(10)]
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.0, 0), (0.01, 1), (0.99, 3), (1.0, 3)])
+def test_at_least_one_video_is_held_out_and_one_is_left(share, n):
+    assert len(hold_out(groups_of(1, 1, 1, 1), share, seed=0)[1]) == n
+
+
+def test_the_fingerprint_is_that_of_the_pairs_in_their_order():
+    groups = groups_of(1, 2)
+    same = fingerprint(groups, [[0, 1]], [])
+    assert same == fingerprint(groups_of(1, 2), [[0, 1]], [])
+    others = [(groups, [[1, 0]], []), (groups, [[0], [1]], []), (groups_of(2, 1), [[0, 1]], [])]
+    assert same not in [fingerprint(*other) for other in [*others, (groups, [[0]], groups[1:])]]
+
+
+def test_idle_packs_have_no_pairs_and_no_gradient(tiny):
+    loader = PackLoader(tiny.processor, None, 4096, 0, None)
+    add_lora(tiny.model, rank=2, alpha=4)
+    logps = Policy(tiny)(loader.idle.pack)[loader.idle.where]
+    assert logps.shape == (0,) and loader.idle.modes() == []
+    logps.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in adapter_parameters(tiny.model))
 
 
 def test_the_rate_rises_then_follows_a_cosine():
