@@ -94,10 +94,12 @@ def main(config):
         reference, costs = reference_logps(cache, groups, loader, policy)
     skipped.check()
     groups = [group for group in groups if group.video in costs]
+    said = "stopped by SIGTERM; the same command with --resume goes on"
     if train(config, policy, groups, reference, costs, loader, result):
         save_trained(result, policy, config.model, config.dtype)
-        if ranks.rank() == 0:
-            print(f"wrote {result}; next: python evaluate.py --{result.name} {result}")
+        said = f"wrote {result}; next: python evaluate.py --{result.name} {result}"
+    if ranks.rank() == 0:
+        print(said)
     ranks.stop()
 
 
@@ -149,7 +151,6 @@ def train(config, policy, groups, reference, costs, loader, result):
             if stopped or step % config.save_every == 0:
                 checkpoints.save(step, policy, optimizer)
             if stopped:
-                print(f"stopped by SIGTERM after update {step}; --resume goes on", flush=True)
                 return False
     return True
 

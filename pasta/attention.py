@@ -30,6 +30,8 @@ def shared_prefix_attention(
     Returns ((B, L, N, D), None): the second place is for attention weights, which never exist.
     Raises ValueError when the lengths do not add up.
     """
+    # Under autocast the rotation leaves both in float32; the masked pieces would refuse that.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     share = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     if segments is None:
         causal = attention_mask is None and query.shape[2] > 1

@@ -1,12 +1,21 @@
-"""Tiny objects that the tests share: a real Qwen2.5-VL with random weights, and its videos."""
+"""Tiny objects that the tests share: a real Qwen2.5-VL with random weights, videos, pairs, runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pasta.toy import world
+from pasta.pairs import write_rows
+from pasta.toy import files, world
 from pasta.toy.base import make_folder
 from pasta.vlm import load_vlm
+
+ROOT = Path(__file__).parent.parent
+PAIRS_OF_VIDEO = (3, 1, 2, 1, 1)  # in toy_pairs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,3 +44,63 @@ def tiny_inputs(tiny):
     times = np.arange(world.N_FRAMES) / world.FPS
     videos = [world.draw_video(np.random.default_rng(i)) for i in range(2)]
     return [tiny.processor.prepare(world.render(video), times) for video in videos]
+
+
+@pytest.fixture(scope="session")
+def toy_videos(tmp_path_factory):
+    """A folder of short videos."""
+    folder = tmp_path_factory.mktemp("videos")
+    files.write_videos(folder, len(PAIRS_OF_VIDEO), seed=0)
+    return folder
+
+
+@pytest.fixture
+def toy_pairs(tmp_path):
+    """A fresh pairs.jsonl about toy_videos, so that no test finds another's reference."""
+    rng, rows = np.random.default_rng(0), []
+    for v, n in enumerate(PAIRS_OF_VIDEO):
+        for q in world.questions(world.draw_video(rng), rng)[:n]:
+            row = {"video": f"{v:05d}.avi", "mode": q.mode, "query": q.query, "chosen": q.answer}
+            rejected = q.wrong if len(rows) % 2 else "The blue square is top left and kept."
+            rows.append(row | {"rejected": rejected})
+    write_rows(tmp_path / "pairs/pairs.jsonl", rows)
+    return tmp_path / "pairs/pairs.jsonl"
+
+
+@pytest.fixture
+def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
+    """Start train_dpo.py under torchrun with n processes, or plainly with n = 0. Returns a Popen.
+
+    The run folder is tmp_path / out; processes of one test share the reference.
+    """
+
+    def start(n, out, *switches, **flags):
+        settings = {"model": tiny_folder, "pairs": toy_pairs, "videos": toy_videos, "device": "cpu"}
+        settings |= {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16}
+        settings |= {"batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
+        command = [sys.executable]
+        if n:
+            command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+        command += [str(ROOT / "train_dpo.py"), *switches]
+        command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
+        return subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def finish(process):
+    """What a process of `torchrun` printed; it must end well."""
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-5000:]
+    return said
+
+
+def numbers(rows):
+    """Rows of metrics.jsonl without the times."""
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]

@@ -1,4 +1,4 @@
-"""train_dpo.py against a plain training loop, other process counts, and known values.
+"""train_dpo.py against a plain training loop, and against known values.
 
 The plain loop has a row for each response, no cache and no packs. The model is the untrained toy.
 
@@ -7,77 +7,36 @@ The plain loop has a row for each response, no cache and no packs. The model is 
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from conftest import PAIRS_OF_VIDEO, numbers
 
 import train_dpo
 from pasta.lora import adapter_off, adapter_parameters, add_lora, load_adapter
-from pasta.pairs import read_pairs
+from pasta.pairs import read_pairs, read_rows, write_rows
 from pasta.reference import Known, cache_row
-from pasta.toy import files, world
-from pasta.updates import by_video, plan
+from pasta.toy import world
+from pasta.updates import by_video, hold_out, plan
 from pasta.video import VideoError, read_frames, uniform
 from pasta.vlm import load_vlm, video_features
 
-SCRIPT = Path(train_dpo.__file__)
-SIZES = (3, 1, 2, 1, 1)  # pairs of each video
 FLAGS = {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16, "batch_pairs": 3}
 LN2 = math.log(2)
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory):
-    """A folder of short videos."""
-    folder = tmp_path_factory.mktemp("videos")
-    files.write_videos(folder, len(SIZES), seed=0)
-    return folder
-
-
 @pytest.fixture
-def pairs(tmp_path, videos):
-    """A fresh pairs.jsonl, so that no test finds another's reference."""
-    rng, rows = np.random.default_rng(0), []
-    for v, n in enumerate(SIZES):
-        for q in world.questions(world.draw_video(rng), rng)[:n]:
-            row = {"video": f"{v:05d}.avi", "mode": q.mode, "query": q.query, "chosen": q.answer}
-            rejected = q.wrong if len(rows) % 2 else "The blue square is top left and kept."
-            rows.append(row | {"rejected": rejected})
-    (tmp_path / "pairs").mkdir()
-    write(tmp_path / "pairs/pairs.jsonl", rows)
-    return tmp_path / "pairs/pairs.jsonl"
-
-
-@pytest.fixture
-def run(tmp_path, tiny_folder, videos, pairs):
+def run(tmp_path, tiny_folder, toy_videos, toy_pairs):
     """Train in this process, in a new folder. Returns the rows of metrics.jsonl."""
 
     def run(out="run", **changes):
-        settings = FLAGS | {"model": str(tiny_folder), "pairs": pairs, "videos": videos}
+        settings = FLAGS | {"model": str(tiny_folder), "pairs": toy_pairs, "videos": toy_videos}
         settings |= {"out": tmp_path / out, "device": "cpu", "checkpointing": False, "workers": 0}
         train_dpo.main(train_dpo.TrainConfig(**settings | changes))
-        return read(tmp_path / out / "metrics.jsonl")
+        return read_rows(tmp_path / out / "metrics.jsonl")
 
     return run
-
-
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
-def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def numbers(metrics):
-    """All but the times."""
-    return [{k: v for k, v in row.items() if "seconds" not in k} for row in metrics]
 
 
 def plain_logps(vlm, inputs, query, response):
@@ -93,16 +52,16 @@ def plain_logps(vlm, inputs, query, response):
     return logits.log_softmax(-1)[range(len(tail)), tail].sum()
 
 
-def plain_run(model, pairs, videos, max_grad_norm):
-    """(mean loss, gradient norm) of each update of one epoch, written as plainly as can be."""
+def plain_run(model, pairs, videos, epochs, max_grad_norm):
+    """The metrics of every update, written as plainly as can be."""
     vlm = load_vlm(model)
     add_lora(vlm.model, rank=8, alpha=16, seed=0)
     parameters = adapter_parameters(vlm.model)
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=0.0)
     groups = by_video(read_pairs(pairs, videos=videos))
-    updates, results = plan(groups, 1, 3, 0), []
+    updates, metrics = plan(groups, epochs, 3, 0), []
     for step, update in enumerate(updates):
-        losses = {}
+        losses, margins = {}, {}
         for pair in [pair for i in update for pair in groups[i].pairs]:
             frames = read_frames(pair.video, lambda times: uniform(times, world.N_FRAMES))
             inputs = vlm.processor.prepare(*frames)
@@ -112,6 +71,7 @@ def plain_run(model, pairs, videos, max_grad_norm):
             chosen, rejected = (plain_logps(vlm, inputs, *text) for text in texts)
             margin = 0.1 * ((chosen - chosen_0) - (rejected - rejected_0))
             losses.setdefault(pair.mode, []).append(torch.log1p(torch.exp(-margin)))
+            margins.setdefault(pair.mode, []).append(margin.item())
         torch.stack([sum(of) / len(of) for of in losses.values()]).mean().backward()
         norm = math.sqrt(sum(p.grad.square().sum().item() for p in parameters))
         for p in parameters:
@@ -120,17 +80,27 @@ def plain_run(model, pairs, videos, max_grad_norm):
             group["lr"] = 1e-3 * (1 + math.cos(math.pi * step / len(updates))) / 2
         optimizer.step()
         optimizer.zero_grad()
-        losses = [loss.item() for of in losses.values() for loss in of]
-        results.append((sum(losses) / len(losses), norm))
-    return results
+        row = {"grad_norm": norm, "loss": mean([x.item() for of in losses.values() for x in of])}
+        for mode in losses:
+            row[f"loss/{mode}"] = mean([loss.item() for loss in losses[mode]])
+            row[f"rewards/margins/{mode}"] = mean(margins[mode])
+            row[f"rewards/accuracies/{mode}"] = mean([float(m > 1e-6) for m in margins[mode]])
+        metrics.append(row)
+    return metrics
 
 
-def test_one_epoch_equals_a_plain_training_loop(run, tiny_folder, pairs, videos):
-    plain = plain_run(tiny_folder, pairs, videos, max_grad_norm=0.5)
-    assert len(plain) > 2 and max(norm for _, norm in plain) > 0.5  # some step is clipped
-    metrics = run(max_grad_norm=0.5)
-    assert [row["loss"] for row in metrics] == pytest.approx([p[0] for p in plain], rel=1e-4)
-    assert [row["grad_norm"] for row in metrics] == pytest.approx([p[1] for p in plain], rel=1e-4)
+def mean(values):
+    return sum(values) / len(values)
+
+
+def test_thirty_updates_equal_a_plain_training_loop(run, tiny_folder, toy_pairs, toy_videos):
+    plain = plain_run(tiny_folder, toy_pairs, toy_videos, epochs=12, max_grad_norm=2.0)
+    norms = [row["grad_norm"] for row in plain]
+    assert len(plain) >= 30 and min(norms) < 2.0 < max(norms)  # some steps are clipped
+    metrics = run(epochs=12, max_grad_norm=2.0, warmup=0.0)
+    for row, expected in zip(metrics, plain, strict=True):
+        got = {key: row[key] for key in expected}
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-4), row["step"]
 
 
 def test_the_first_loss_is_ln2_with_margins_of_zero(run):
@@ -153,40 +123,128 @@ def test_checkpointing_changes_no_number(run, objective):
         assert one == pytest.approx(other, rel=1e-5, abs=1e-7)
 
 
-def test_sft_does_not_look_at_the_rejected(run, pairs):
+def test_sft_does_not_look_at_the_rejected(run, toy_pairs):
     before = run("before", objective="sft")
-    write(pairs, [row | {"rejected": "The white square."} for row in read(pairs)])
+    write_rows(toy_pairs, [row | {"rejected": "The white square."} for row in read_rows(toy_pairs)])
     after = run("after", objective="sft")
     for key in ("loss", "grad_norm", "rewards/chosen"):
         assert [r[key] for r in before] == pytest.approx([r[key] for r in after], rel=1e-4)
 
 
-def test_bfloat16_starts_at_ln2_with_a_reference_from_other_packs(run, pairs):
-    rows = read(pairs)
-    write(pairs, rows[::2])
+def test_bfloat16_starts_at_ln2_with_a_reference_from_other_packs(run, toy_pairs):
+    rows = read_rows(toy_pairs)
+    write_rows(toy_pairs, rows[::2])
     run("first", dtype="bfloat16")
-    write(pairs, rows)
+    write_rows(toy_pairs, rows)
     assert run("second", dtype="bfloat16")[0]["loss"] == pytest.approx(LN2, abs=0.01)
 
 
 def test_the_run_folder_has_an_adapter_that_loads(run, tiny, tmp_path):
-    run()
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "config.json",
-        "metrics.jsonl",
-        "adapter",
-    }
+    run(save_every=2)
+    names = {"config.json", "metrics.jsonl", "checkpoints", "adapter"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == names
     assert json.loads((tmp_path / "run/config.json").read_text())["frames_used"] == world.N_FRAMES
     load_adapter(tiny.model, tmp_path / "run/adapter")
     assert all(p.abs().max() > 0 for p in adapter_parameters(tiny.model))
 
 
-def test_a_finished_run_is_refused_and_a_stopped_one_is_begun_again(run, tmp_path):
-    (tmp_path / "run").mkdir()
-    write(tmp_path / "run/metrics.jsonl", [{"step": 1}] * 9)
-    assert len(run()) < 9
+def test_a_finished_run_is_refused(run):
+    run()
     with pytest.raises(SystemExit, match="holds a finished run"):
         run()
+    with pytest.raises(SystemExit, match="holds a finished run"):
+        run(resume=True)
+
+
+def test_a_stopped_run_is_not_begun_again_unasked(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    write_rows(tmp_path / "run/metrics.jsonl", [{"step": step} for step in range(1, 10)])
+    with pytest.raises(SystemExit, match="stopped after 9 updates; --resume goes on"):
+        run()
+    assert [row["step"] for row in run(resume=True)] == [1, 2, 3]  # there is no checkpoint
+
+
+def test_full_tuning_changes_the_language_model_alone_and_writes_a_model(run, tiny, tmp_path):
+    metrics = run(lora_rank=0, epochs=20, batch_pairs=8)
+    assert metrics[0]["loss"] == pytest.approx(LN2)
+    assert metrics[-1]["loss"] < LN2 / 2
+    tuned = dict(load_vlm(tmp_path / "run/model").model.named_parameters())
+    changed = {name for name, p in tiny.model.named_parameters() if not torch.equal(p, tuned[name])}
+    assert changed == {name for name in tuned if ".visual." not in name}
+
+
+def test_full_tuning_in_bfloat16_keeps_its_weights_in_float32(run, tmp_path):
+    # An update of 1e-6 would be lost in bfloat16, and every loss stay that of the first update.
+    metrics = run(lora_rank=0, dtype="bfloat16", lr=1e-6, epochs=10, batch_pairs=8)
+    assert metrics[0]["loss"] == pytest.approx(LN2, abs=0.01)
+    assert metrics[-1]["rewards/margins"] > metrics[0]["rewards/margins"]
+    weights = load_vlm(tmp_path / "run/model", "bfloat16").model
+    assert weights.dtype == torch.bfloat16
+
+
+def test_held_out_pairs_are_scored_and_the_best_and_the_last_adapter_kept(
+    run, tiny_folder, toy_pairs, toy_videos, tmp_path
+):
+    metrics = run(holdout=0.4, eval_every=2, epochs=4, lr=5e-3)
+    scored = {row["step"]: row["eval/loss"] for row in metrics if "eval/loss" in row}
+    steps = [row["step"] for row in metrics]
+    assert list(scored) == [step for step in steps if step % 2 == 0 or step == steps[-1]]
+    groups = by_video(read_pairs(toy_pairs, videos=toy_videos))
+    _, held_out = hold_out(groups, 0.4, seed=0)
+    best = min(scored, key=scored.get)
+    expected = {"adapter": steps[-1], "adapter-best": best}
+    for name, step in expected.items():
+        loss = held_out_loss(tiny_folder, tmp_path / "run" / name, held_out)
+        assert scored[step] == pytest.approx(loss, abs=1e-4), name
+
+
+def held_out_loss(model, adapter, groups):
+    """The mean DPO loss of pairs under an adapter, by plain rows."""
+    policy, reference, losses = load_vlm(model), load_vlm(model), []
+    load_adapter(policy.model, adapter)
+    for pair in [pair for group in groups for pair in group.pairs]:
+        frames = read_frames(pair.video, lambda times: uniform(times, world.N_FRAMES))
+        inputs = policy.processor.prepare(*frames)
+        with torch.no_grad():
+            chosen, rejected = (
+                plain_logps(policy, inputs, pair.query, response)
+                - plain_logps(reference, inputs, pair.query, response)
+                for response in (pair.chosen, pair.rejected)
+            )
+        losses.append(math.log1p(math.exp(-0.1 * (chosen - rejected).item())))
+    return mean(losses)
+
+
+def test_held_out_videos_are_not_trained_on(run):
+    metrics = run(holdout=0.4, epochs=2)
+    assert sum(row["pairs"] for row in metrics) < 2 * sum(PAIRS_OF_VIDEO)
+
+
+def test_ipo_starts_at_the_square_of_its_goal(run):
+    metrics = run(objective="ipo", beta=0.5, epochs=20, batch_pairs=8)
+    assert metrics[0]["loss"] == pytest.approx(1 / (2 * 0.5) ** 2, rel=1e-4)
+    assert metrics[-1]["loss"] < 0.5
+
+
+def test_an_sft_term_adds_to_the_loss_and_raises_the_chosen(run):
+    plain, added = run("plain", epochs=10), run("added", epochs=10, sft_weight=1.0)
+    likelihoods = run("sft", objective="sft")
+    expected = LN2 + likelihoods[0]["loss"]
+    assert added[0]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert added[-1]["logps/chosen"] > plain[-1]["logps/chosen"]
+
+
+def test_packs_split_at_max_length_train_the_same(run):
+    whole, split = run("whole"), run("split", max_length=140)
+    for row, other in zip(numbers(whole), numbers(split), strict=True):
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_more_bad_videos_than_max_skipped_stop_the_run_with_their_names(run, toy_pairs):
+    rows = read_rows(toy_pairs)
+    write_rows(toy_pairs, [{**rows[0], "id": "a", "video": "gone.avi"}, *rows])
+    with pytest.raises(SystemExit, match="(?s)1 videos cannot be read.*0.*gone.avi"):
+        run(max_skipped=0)
 
 
 @pytest.mark.parametrize(
@@ -209,23 +267,27 @@ def test_the_reference_is_computed_again_only_for_what_can_change_it(
     assert f"{computed} log-probs computed, {16 - computed} found" in capsys.readouterr().out
 
 
-def test_a_reference_of_another_model_stops_the_run(run, pairs):
+def test_a_reference_of_another_model_stops_the_run(run, toy_pairs):
     run("first")
-    cache = pairs.with_name("reference.jsonl")
-    write(cache, [
-        cache_row(row["key"], Known(row["logps"] - 0.5, row["tokens"])) for row in read(cache)
-    ])
+    cache = toy_pairs.with_name("reference.jsonl")
+    write_rows(
+        cache,
+        [
+            cache_row(row["key"], Known(row["logps"] - 0.5, row["tokens"]))
+            for row in read_rows(cache)
+        ],
+    )
     with pytest.raises(RuntimeError, match="before any training"):
         run("second")
 
 
-def test_pairs_of_a_bad_video_are_named_and_left_out(run, pairs, tmp_path, capsys):
-    rows = read(pairs)
+def test_pairs_of_a_bad_video_are_named_and_left_out(run, toy_pairs, tmp_path, capsys):
+    rows = read_rows(toy_pairs)
     bad = [{**rows[0], "id": "a", "video": "gone.avi"}, {**rows[1], "id": "b", "video": "gone.avi"}]
-    write(pairs, bad + rows)
+    write_rows(toy_pairs, bad + rows)
     metrics = run()
-    assert sum(row["pairs"] for row in metrics) == sum(SIZES)
-    (skipped,) = read(tmp_path / "run/skipped.jsonl")
+    assert sum(row["pairs"] for row in metrics) == sum(PAIRS_OF_VIDEO)
+    (skipped,) = read_rows(tmp_path / "run/skipped.jsonl")
     assert skipped["video"].endswith("gone.avi") and skipped["pairs"] == ["a", "b"]
     assert "2 pairs left out, 1 of 6 videos" in capsys.readouterr().out
 
@@ -242,15 +304,15 @@ def test_videos_that_fail_later_are_left_out_of_their_updates(run, tmp_path, mon
 
     monkeypatch.setattr(train_dpo, "read_frames", failing)
     metrics = run("second")
-    skipped = read(tmp_path / "second/skipped.jsonl")
+    skipped = read_rows(tmp_path / "second/skipped.jsonl")
     lost = sum(len(row["pairs"]) for row in skipped)
     assert len(skipped) == 2
-    assert sum(row["pairs"] for row in metrics) == sum(SIZES) - lost
+    assert sum(row["pairs"] for row in metrics) == sum(PAIRS_OF_VIDEO) - lost
 
 
-def test_pairs_of_other_tools_train_under_a_given_mode(run, pairs):
-    rows = [{k: v for k, v in row.items() if k != "mode"} for row in read(pairs)]
-    write(pairs, rows)
+def test_pairs_of_other_tools_train_under_a_given_mode(run, toy_pairs):
+    rows = [{k: v for k, v in row.items() if k != "mode"} for row in read_rows(toy_pairs)]
+    write_rows(toy_pairs, rows)
     with pytest.raises(ValueError, match="mode is None"):
         run()
     assert "loss/temporal" in run(mode="temporal")[0]
@@ -259,30 +321,3 @@ def test_pairs_of_other_tools_train_under_a_given_mode(run, pairs):
 def test_mode_weights_must_be_three(run):
     with pytest.raises(SystemExit, match="--mode_weights takes 3 numbers"):
         run(mode_weights=[1.0, 2.0])
-
-
-def test_two_processes_train_as_one(tmp_path, tiny_folder, pairs, videos):
-    groups = by_video(read_pairs(pairs))
-    sizes = [len(update) for update in plan(groups, 2, 3, seed=0)]
-    assert 1 in sizes and 3 in sizes  # one process has no pack; one has more than the other
-    started = {}
-    for n in (1, 2):
-        own = tmp_path / f"pairs{n}" / "pairs.jsonl"  # and so a reference of its own
-        own.parent.mkdir()
-        own.write_text(pairs.read_text())
-        flags = FLAGS | {"model": tiny_folder, "pairs": own, "videos": videos, "epochs": 2}
-        flags |= {"out": tmp_path / f"run{n}", "device": "cpu", "workers": 1}
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node", str(n), SCRIPT, "--checkpointing"]
-        command += [str(x) for name, value in flags.items() for x in (f"--{name}", value)]
-        started[n] = subprocess.Popen(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
-        )
-    said = {n: process.communicate(timeout=300)[0] for n, process in started.items()}
-    assert [process.returncode for process in started.values()] == [0, 0]
-    assert "16 log-probs computed" in said[1] and "16 log-probs computed" in said[2]
-    one, two = (numbers(read(tmp_path / f"run{n}/metrics.jsonl")) for n in (1, 2))
-    for row, other in zip(one, two, strict=True):
-        assert row == pytest.approx(other, rel=1e-5, abs=1e-7)
-    one, two = (load_file(tmp_path / f"run{n}/adapter/adapter_model.safetensors") for n in (1, 2))
-    assert max((one[k] - two[k]).norm() / one[k].norm() for k in one) < 1e-6

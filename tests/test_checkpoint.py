@@ -1,0 +1,266 @@
+"""Checkpoints are whole or absent, and a run that goes on from one is the run that never stopped.
+
+The oracle is the unbroken run, bit for bit.
+
+    python -m pytest -q tests/test_checkpoint.py
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import finish, numbers
+from torch import nn
+
+from pasta import checkpoint
+from pasta.checkpoint import Checkpoints, training_state
+from pasta.config import whole_folder
+from pasta.pairs import read_rows
+from pasta.vlm import digest_files
+from train_dpo import TrainConfig
+
+
+def trainee(seed=0):
+    """A policy with a frozen part, and its optimizer."""
+    torch.manual_seed(seed)
+    policy = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    policy[0].requires_grad_(False)
+    return policy, torch.optim.AdamW(policy[1].parameters(), lr=0.1)
+
+
+def update(policy, optimizer):
+    """One step on noise; returns the loss."""
+    loss = policy(torch.randn(4, 3)).square().mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def checkpoints(out, keep=2, plan="p", **changes):
+    config = TrainConfig(model="m", out=out, keep_checkpoints=keep, **{"lr": 1e-4} | changes)
+    return Checkpoints(config, plan)
+
+
+def test_what_follows_a_checkpoint_is_the_same_bit_for_bit(tmp_path):
+    policy, optimizer = trainee()
+    update(policy, optimizer)
+    checkpoints(tmp_path).save(1, policy, optimizer)
+    expected = [update(policy, optimizer) for _ in range(5)]
+    frozen = policy[0]  # is not in it
+    policy, optimizer = trainee(seed=1)
+    policy[0] = frozen
+    assert checkpoints(tmp_path).load(policy, optimizer) == 1
+    assert [update(policy, optimizer) for _ in range(5)] == expected
+
+
+def test_frozen_weights_are_not_written(tmp_path):
+    tensors, sharded = training_state(*trainee())
+    assert {name for name in tensors if name.startswith("weight/")} == {
+        "weight/1.weight",
+        "weight/1.bias",
+    }
+    assert not sharded
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (1, 2, 3):
+        checkpoints(tmp_path).save(step, *trainee())
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["step-000002", "step-000003"]
+
+
+def test_there_may_be_none(tmp_path):
+    assert checkpoints(tmp_path).load(*trainee()) == 0
+
+
+def test_a_half_written_checkpoint_is_not_looked_at(tmp_path, monkeypatch):
+    policy, optimizer = trainee()
+    checkpoints(tmp_path).save(1, policy, optimizer)
+    monkeypatch.setattr(
+        checkpoint.os, "rename", lambda *_: (_ for _ in ()).throw(OSError("killed"))
+    )
+    with pytest.raises(OSError, match="killed"):
+        checkpoints(tmp_path).save(2, policy, optimizer)
+    monkeypatch.undo()
+    assert checkpoints(tmp_path).load(policy, optimizer) == 1
+    checkpoints(tmp_path).save(2, policy, optimizer)  # and its remains are no obstacle
+    assert checkpoints(tmp_path).load(policy, optimizer) == 2
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("rank0.safetensors", cut, "bytes; expected"),
+        ("rank0.safetensors", flip, "sha256 differs"),
+        ("rank0.safetensors", Path.unlink, "No such file"),
+        ("state.json", cut, "damaged"),
+        ("state.json", lambda path: path.write_text("{}"), "damaged"),
+        ("state.json", Path.unlink, "No such file"),
+    ],
+)
+def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(
+    tmp_path, capsys, name, damage, said
+):
+    policy, optimizer = trainee()
+    for step in (1, 2):
+        checkpoints(tmp_path).save(step, policy, optimizer)
+    damage(tmp_path / "checkpoints/step-000002" / name)
+    assert checkpoints(tmp_path).load(policy, optimizer) == 1
+    printed = capsys.readouterr().out
+    assert "step-000002 is damaged" in printed and said in printed
+    assert "going back to the one before" in printed
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path):
+    checkpoints(tmp_path).save(1, *trainee())
+    with pytest.raises(SystemExit, match=r"lr was 0.0001 and is 0.1"):
+        checkpoints(tmp_path, lr=0.1).load(*trainee())
+    with pytest.raises(SystemExit, match=r"plan was 'p' and is 'q'"):
+        checkpoints(tmp_path, plan="q").load(*trainee())
+
+
+def test_where_and_how_fast_it_runs_may_differ(tmp_path):
+    checkpoints(tmp_path).save(1, *trainee())
+    assert checkpoints(tmp_path, workers=7, save_every=3, keep=5).load(*trainee()) == 1
+
+
+def test_slices_are_refused_at_another_number_of_processes(tmp_path, monkeypatch):
+    policy, optimizer = trainee()
+    checkpoints(tmp_path).save(1, policy, optimizer)
+    monkeypatch.setattr(checkpoint, "training_state", lambda *args: ({}, True))
+    folder = tmp_path / "checkpoints/step-000001"
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "rank1.safetensors").touch()
+    state["files"]["rank1.safetensors"] = [0, digest_files([folder / "rank1.safetensors"])]
+    (folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(SystemExit, match="slices of 2 processes.*--nproc_per_node 2"):
+        checkpoints(tmp_path).load(policy, optimizer)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    with whole_folder(tmp_path / "x") as part:
+        (part / "old").touch()
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "x") as part:
+        (part / "half").touch()
+        raise RuntimeError
+    assert os.listdir(tmp_path / "x") == ["old"]
+    with whole_folder(tmp_path / "x") as part:
+        (part / "new").touch()
+    assert os.listdir(tmp_path / "x") == ["new"]
+    assert os.listdir(tmp_path) == ["x"]
+
+
+# ---- real processes ----
+
+LONG = {"epochs": 12, "save_every": 4, "holdout": 0.2, "eval_every": 5}
+
+
+def results(folder):
+    """All that a run leaves, without the times."""
+    adapters = [folder / name / "adapter_model.safetensors" for name in ("adapter", "adapter-best")]
+    return numbers(read_rows(folder / "metrics.jsonl")), [file.read_bytes() for file in adapters]
+
+
+def wait_for(folder, n_rows, process):
+    """Wait until a run has made n_rows updates. Returns whether it is still at work."""
+    path, deadline = folder / "metrics.jsonl", time.monotonic() + 200
+    while not path.exists() or path.read_bytes().count(b"\n") < n_rows:
+        assert time.monotonic() < deadline, "the run makes no progress"
+        if process.poll() is not None:
+            return False
+        time.sleep(0.002)
+    return process.poll() is None
+
+
+def kill_all(mark):
+    """SIGKILL every process whose command line holds `mark`: torchrun, its processes, decoders."""
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in line.read_bytes():
+                os.kill(int(line.parent.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended in the meantime
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n", "switches", "flags"),
+    [
+        (0, [], {}),
+        (2, [], {}),
+        (2, ["--shard"], {}),
+    ],
+    ids=["one process", "two", "two, sharded"],
+)
+def test_killed_three_times_and_resumed_it_equals_the_unbroken_run(
+    torchrun, tmp_path, n, switches, flags
+):
+    finish(torchrun(n, "unbroken", *switches, **LONG | flags))
+    expected = results(tmp_path / "unbroken")
+    rng, kills = random.Random(n + len(switches)), 0
+    for _ in range(3):
+        process = torchrun(n, "killed", "--resume", *switches, **LONG | flags)
+        folder, before = tmp_path / "killed", 0
+        if (folder / "metrics.jsonl").exists():
+            before = len(read_rows(folder / "metrics.jsonl"))
+        if wait_for(folder, min(before + rng.randint(1, 8), len(expected[0]) - 2), process):
+            time.sleep(rng.uniform(0, 0.05))  # somewhere in an update, or in writing a checkpoint
+            kill_all(str(folder))
+            kills += 1
+        process.wait()
+        process.stdout.close()
+    assert kills == 3
+    finish(torchrun(n, "killed", "--resume", *switches, **LONG | flags))
+    assert results(tmp_path / "killed") == expected
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [0, 2])
+def test_sigterm_writes_a_checkpoint_of_the_last_update_and_ends_cleanly(torchrun, tmp_path, n):
+    finish(torchrun(n, "unbroken", **LONG))
+    process = torchrun(n, "stopped", **LONG | {"save_every": 1000})
+    assert wait_for(tmp_path / "stopped", 6, process)
+    process.terminate()
+    said, _ = process.communicate(timeout=100)
+    assert "stopped by SIGTERM; the same command with --resume goes on" in said
+    assert n or process.returncode == 0  # torchrun itself ends with an error when it is told to
+    done = len(read_rows(tmp_path / "stopped/metrics.jsonl"))
+    assert os.listdir(tmp_path / "stopped/checkpoints") == [f"step-{done:06d}"]
+    assert not (tmp_path / "stopped/adapter").exists()
+    finish(torchrun(n, "stopped", "--resume", **LONG))
+    assert results(tmp_path / "stopped") == results(tmp_path / "unbroken")
+
+
+@linux
+@pytest.mark.slow
+def test_a_run_of_two_processes_goes_on_with_one(torchrun, tmp_path):
+    process = torchrun(2, "run", **LONG | {"save_every": 2})
+    assert wait_for(tmp_path / "run", 6, process)
+    kill_all(str(tmp_path / "run"))
+    process.communicate()
+    finish(torchrun(0, "run", "--resume", **LONG | {"save_every": 2}))
+    finish(torchrun(0, "unbroken", **LONG))
+    (one, _), (other, _) = results(tmp_path / "run"), results(tmp_path / "unbroken")
+    for row, again in zip(one, other, strict=True):
+        assert row == pytest.approx(again, rel=1e-4, abs=1e-5)

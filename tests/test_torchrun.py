@@ -1,0 +1,158 @@
+"""Real torchrun processes on gloo: one update is the same at any number of them, whole or sharded.
+
+The oracle is one process, which test_train.py compares with a plain loop.
+
+    python -m pytest -q tests/test_torchrun.py
+"""
+
+import pytest
+import torch
+from conftest import PAIRS_OF_VIDEO, finish, numbers
+from safetensors.torch import load_file
+
+from pasta import ranks
+from pasta.pairs import read_pairs, read_rows, write_rows
+from pasta.updates import by_video, plan
+from pasta.vlm import load_vlm
+
+
+def dealt(monkeypatch, n, items, costs):
+    """What each of n processes gets of `items`."""
+    monkeypatch.setattr(ranks, "size", lambda: n)
+    parts = []
+    for r in range(n):
+        monkeypatch.setattr(ranks, "rank", lambda r=r: r)
+        parts.append(ranks.deal(items, costs))
+    return parts
+
+
+def test_cards_are_dealt_there_and_back_the_dearest_first(monkeypatch):
+    parts = dealt(monkeypatch, 2, "abcdef", [1, 6, 2, 5, 3, 4])
+    assert parts == [["b", "e", "c"], ["d", "f", "a"]]  # 6 3 2 and 5 4 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7])
+@pytest.mark.parametrize("n_items", [1, 5, 12])
+def test_every_item_is_dealt_once_and_parts_differ_by_one_at_most(monkeypatch, n, n_items):
+    parts = dealt(monkeypatch, n, list(range(n_items)), [(7 * i) % 5 for i in range(n_items)])
+    assert sorted(item for part in parts for item in part) == list(range(n_items))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_dealt_by_cost_the_slowest_process_has_less_than_in_order(monkeypatch):
+    costs = torch.randint(100, 5000, (64,), generator=torch.Generator().manual_seed(0)).tolist()
+    parts = dealt(monkeypatch, 8, costs, costs)
+    in_order = [sum(costs[r::8]) for r in range(8)]
+    assert max(map(sum, parts)) < 1.05 * sum(costs) / 8 < 0.95 * max(in_order)
+
+
+def metrics(folder):
+    return numbers(read_rows(folder / "metrics.jsonl"))
+
+
+def apart(one, other):
+    """How far two safetensors files are apart, as a share of each tensor's norm; at most."""
+    one, other = load_file(one), load_file(other)
+    assert one.keys() == other.keys()
+    return max((one[k] - other[k]).norm() / one[k].norm() for k in one)
+
+
+def test_updates_are_the_same_at_one_two_and_three_processes(torchrun, tmp_path, toy_pairs):
+    sizes = [len(update) for update in plan(by_video(read_pairs(toy_pairs)), 2, 3, seed=0)]
+    assert 1 in sizes and 3 in sizes  # some process has no pack; one has more than another
+    finish(torchrun(0, "run1", epochs=2))
+    started = [torchrun(n, f"run{n}", "--checkpointing", epochs=2) for n in (2, 3)]
+    assert all("0 log-probs computed, 16 found" in finish(process) for process in started)
+    expected = metrics(tmp_path / "run1")
+    assert sum(row["pairs"] for row in expected) == 2 * sum(PAIRS_OF_VIDEO)
+    for n in (2, 3):
+        for row, other in zip(expected, metrics(tmp_path / f"run{n}"), strict=True):
+            assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
+        weights = [tmp_path / f"run{i}/adapter/adapter_model.safetensors" for i in (1, n)]
+        assert apart(*weights) < 1e-4  # AdamW enlarges the rounding of small gradients
+
+
+@pytest.mark.slow
+def test_processes_split_the_reference_and_hold_out_the_same_pairs(torchrun, tmp_path, toy_pairs):
+    flags = {"holdout": 0.4, "eval_every": 1}
+    said = finish(torchrun(2, "run2", **flags))
+    assert "16 log-probs computed, 0 found" in said
+    assert toy_pairs.with_name("reference.rank1.jsonl").exists()
+    finish(torchrun(0, "run1", **flags))
+    one, two = metrics(tmp_path / "run1"), metrics(tmp_path / "run2")
+    assert "eval/loss" in one[0]
+    for row, other in zip(one, two, strict=True):
+        assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_sharded_full_tuning_equals_one_process(torchrun, tmp_path):
+    flags = {"lora_rank": 0, "epochs": 2, "lr": 1e-4}
+    started = [torchrun(0, "whole", **flags)]
+    started += [torchrun(n, f"sharded{n}", "--shard", "--checkpointing", **flags) for n in (2, 3)]
+    assert "16 log-probs computed" in [finish(process) for process in started][1]
+    expected = metrics(tmp_path / "whole")
+    for n in (2, 3):
+        for row, other in zip(expected, metrics(tmp_path / f"sharded{n}"), strict=True):
+            assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+        models = [load_vlm(tmp_path / run / "model").model for run in ("whole", f"sharded{n}")]
+        one, other = (dict(model.named_parameters()) for model in models)
+        # AdamW's first steps have the size of the rate whatever the gradient, even a rounding.
+        assert max((one[k] - other[k]).abs().max() for k in one) < 1e-5
+
+
+@pytest.mark.slow
+def test_sharded_adapters_equal_whole_ones(torchrun, tmp_path):
+    started = [torchrun(0, "whole", epochs=2), torchrun(2, "sharded", "--shard", epochs=2)]
+    for process in started:
+        finish(process)
+    one, other = metrics(tmp_path / "whole"), metrics(tmp_path / "sharded")
+    for row, again in zip(one, other, strict=True):
+        assert row == pytest.approx(again, rel=1e-5, abs=1e-6)
+    weights = [
+        tmp_path / f"{run}/adapter/adapter_model.safetensors" for run in ("whole", "sharded")
+    ]
+    assert apart(*weights) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora_rank", [0, 8])
+def test_sharded_in_bfloat16_stays_near_float32(torchrun, tmp_path, lora_rank):
+    flags = {"lora_rank": lora_rank, "lr": 1e-4, "epochs": 2}
+    half = torchrun(2, "half", "--shard", "--checkpointing", **flags | {"dtype": "bfloat16"})
+    finish(half)
+    finish(torchrun(0, "full", **flags))
+    for row, other in zip(metrics(tmp_path / "full"), metrics(tmp_path / "half"), strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], abs=0.02)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.1)
+
+
+@pytest.mark.slow
+def test_a_process_whose_video_is_unreadable_keeps_step_with_the_others(
+    torchrun, tmp_path, toy_pairs
+):
+    rows = read_rows(toy_pairs)
+    bad = [{**rows[0], "id": f"x{i}", "video": f"gone{i}.avi"} for i in range(3)]
+    write_rows(toy_pairs, bad + rows)
+    said = finish(torchrun(2, "run", "--shard", max_length=140))
+    assert "3 pairs left out, 3 of 8 videos" in said
+    assert sum(row["pairs"] for row in metrics(tmp_path / "run")) == sum(PAIRS_OF_VIDEO)
+
+
+@pytest.mark.slow
+def test_too_many_unreadable_videos_over_all_processes_stop_the_run(torchrun, toy_pairs):
+    rows = read_rows(toy_pairs)
+    bad = [{**rows[0], "id": f"x{i}", "video": f"gone{i}.avi"} for i in range(2)]
+    write_rows(toy_pairs, bad + rows)
+    process = torchrun(2, "run", max_skipped=1)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "2 videos cannot be read, and --max_skipped is 1" in said and "gone1.avi" in said
+
+
+@pytest.mark.slow
+def test_sharding_without_torchrun_says_how_to_start(torchrun):
+    process = torchrun(0, "run", "--shard")
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode != 0 and "start with torchrun" in said
