@@ -7,11 +7,21 @@ tests_v1/trainers/test_dpo_loss_precision.py. Expected values worked out in floa
 """
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pasta.dpo import check_start, dpo_loss, pair_rows, pair_weights, sft_loss, summarise
+from pasta.dpo import (
+    check_start,
+    dpo_loss,
+    ipo_loss,
+    pair_losses,
+    pair_rows,
+    pair_weights,
+    sft_loss,
+    summarise,
+)
 
 LN2 = math.log(2)
 # policy chosen, policy rejected, reference chosen, reference rejected: (B,) each
@@ -123,6 +133,61 @@ def test_a_column_among_the_rows_is_refused():
 def test_sft_loss_is_the_mean_per_token():
     losses = sft_loss(torch.tensor([-6.0, -6.0]), torch.tensor([3, 12]))
     assert losses.tolist() == [2.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"), [(CASE_A, [25, 25, 225]), (CASE_B, [11.56, 19.36, 11.56, 19.36])]
+)
+def test_ipo_equals_the_vectors_of_other_libraries_for_responses_of_one_token(case, expected):
+    chosen, rejected, reference_chosen, reference_rejected = tensors(case)
+    losses = ipo_loss(chosen - reference_chosen, rejected - reference_rejected, beta=0.1)
+    assert losses.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def losses_of(case, lengths=None, **changes):
+    """pair_losses of a case; every response has one token unless `lengths` says otherwise."""
+    settings = {"objective": "dpo", "beta": 0.1, "label_smoothing": 0.0, "sft_weight": 0.0}
+    chosen, rejected, reference_chosen, reference_rejected = tensors(case)
+    logps, reference = (
+        torch.cat([chosen, rejected]),
+        torch.cat([reference_chosen, reference_rejected]),
+    )
+    lengths = torch.ones(len(logps), dtype=torch.int64) if lengths is None else lengths
+    return pair_losses(SimpleNamespace(**settings | changes), logps, reference, lengths)
+
+
+def test_ipo_draws_the_means_per_token_and_not_the_sums():
+    lengths = torch.tensor([1, 2, 1, 1, 4, 2])  # of three chosen, then three rejected responses
+    losses, *_ = losses_of(CASE_A, lengths, objective="ipo")
+    # h = (c - c0) / length - (r - r0) / length: 0; 0.1/2 + 9.9/4; -0.9 + 20.9/2
+    h = [0.0, 0.05 + 2.475, -0.9 + 10.45]
+    assert losses.tolist() == pytest.approx([(x - 5) ** 2 for x in h], abs=1e-9)
+
+
+def test_the_gradient_of_ipo_is_zero_at_its_goal():
+    chosen = torch.tensor([2.5], requires_grad=True)  # 1 / (2 * 0.2) above the rejected
+    ipo_loss(chosen, torch.zeros(1), beta=0.2).backward()
+    assert chosen.grad.item() == 0
+
+
+@pytest.mark.parametrize("objective", ["dpo", "ipo"])
+def test_the_sft_term_is_added_per_token_of_the_chosen(objective):
+    lengths = torch.tensor([1, 5, 2, 1, 1, 1])
+    plain, *_ = losses_of(CASE_A, lengths, objective=objective)
+    added, *_ = losses_of(CASE_A, lengths, objective=objective, sft_weight=2.0)
+    assert (added - plain).tolist() == pytest.approx([2 * 0.5, 2 * 10 / 5, 2 * 1 / 2], abs=1e-9)
+
+
+@pytest.mark.parametrize("objective", ["dpo", "ipo", "sft"])
+def test_rewards_are_those_of_dpo_whatever_the_objective(objective):
+    _, chosen_rewards, rejected_rewards = losses_of(CASE_A, objective=objective)
+    assert chosen_rewards.tolist() == pytest.approx([0, 0.01, -0.09], abs=1e-9)
+    assert rejected_rewards.tolist() == pytest.approx([0, -0.99, -2.09], abs=1e-9)
+
+
+def test_sft_is_the_likelihood_alone_with_no_term_added():
+    losses, *_ = losses_of(CASE_A, objective="sft", sft_weight=3.0)
+    assert losses.tolist() == pytest.approx([0.5, 10, 1], abs=1e-9)
 
 
 def test_weighted_losses_sum_to_the_weighted_means_of_the_modes():

@@ -94,10 +94,10 @@ def mean(values):
 
 
 def test_thirty_updates_equal_a_plain_training_loop(run, tiny_folder, toy_pairs, toy_videos):
-    plain = plain_run(tiny_folder, toy_pairs, toy_videos, epochs=12, max_grad_norm=2.0)
+    plain = plain_run(tiny_folder, toy_pairs, toy_videos, epochs=12, max_grad_norm=0.5)
     norms = [row["grad_norm"] for row in plain]
-    assert len(plain) >= 30 and min(norms) < 2.0 < max(norms)  # some steps are clipped
-    metrics = run(epochs=12, max_grad_norm=2.0, warmup=0.0)
+    assert len(plain) >= 30 and min(norms) < 0.5 < max(norms)  # some steps are clipped
+    metrics = run(epochs=12, max_grad_norm=0.5, warmup=0.0)
     for row, expected in zip(metrics, plain, strict=True):
         got = {key: row[key] for key in expected}
         assert got == pytest.approx(expected, rel=1e-4, abs=1e-4), row["step"]
