@@ -57,6 +57,9 @@ class Checkpoints:
             files = {path.name: [path.stat().st_size, digest_files([path])]}
         files = dict(ranks.gather(list(files.items())))
         if ranks.rank() == 0:
+            metrics = self.folder.with_name("metrics.jsonl")
+            if metrics.exists():
+                sync(metrics)  # first: a checkpoint counts on the rows before it
             write_json(part / STATE, {"step": step, "run": self.run, "files": files})
             for path in (part / STATE, part):
                 sync(path)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from pasta import ranks
 from pasta.pairs import Appender, numbered_rows
+from pasta.updates import check_length
 from pasta.video import VideoError, file_digest
 
 
@@ -97,11 +98,12 @@ def reference_logps(cache, groups, loader, score):
     """The reference's log-probability of every response, from the cache where it is there.
 
     groups:   list of VideoPairs; each process computes its share of what is missing
-    loader:   an updates.PackLoader, or what has its `rounds`
+    loader:   an updates.PackLoader, or what has its `rounds` and `max_length`
     score:    Pack -> (S,) logps, nats, of the reference
     Returns ({(video, query, response): nats}, {video: tokens of all its texts in one pack}); a
     video that cannot be read is in neither. Each row is on disk as soon as it is known.
-    Raises ValueError when no video can be read, and for a damaged cache.
+    Raises ValueError when no video can be read, and for a damaged cache; TooLong for a pair that
+    is longer than a pack may be.
     """
     known = cache.read()
     mine = tqdm(ranks.share(groups), "hashing videos", disable=True if ranks.rank() else None)
@@ -135,11 +137,15 @@ def reference_logps(cache, groups, loader, score):
             "--videos is the folder that relative paths begin in"
         )
     logps, tokens = {}, {}
-    for video in (group.video for group in readable):
-        texts = {text: known[key] for text, key in keys[video].items()}
-        logps |= {(video, *text): value.logps for text, value in texts.items()}
+    for group in readable:
+        texts = {text: known[key] for text, key in keys[group.video].items()}
         prefix = next(iter(texts.values())).tokens[0]
-        tokens[video] = prefix + sum(value.tokens[1] for value in texts.values())
+        for pair in group.pairs:  # now, and not when it is its turn after days
+            two = {(pair.query, pair.chosen), (pair.query, pair.rejected)}
+            n = sum(texts[text].tokens[1] for text in two)
+            check_length(group.video, pair, prefix, n, loader.max_length)
+        logps |= {(group.video, *text): value.logps for text, value in texts.items()}
+        tokens[group.video] = prefix + sum(value.tokens[1] for value in texts.values())
     return logps, tokens
 
 

@@ -98,6 +98,16 @@ def fingerprint(groups, updates, held_out):
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
+def check_length(video, pair, n_prefix, n_texts, max_length):
+    """Raise TooLong, with the flags to change, when a pair does not fit even alone."""
+    if n_prefix + n_texts > max_length:
+        raise TooLong(
+            f"pair {pair.id} of {video} is {n_prefix + n_texts} tokens long, {n_prefix} of them "
+            f"the video's; --max_length is {max_length}, and nothing is cut: raise it, or lower "
+            "--n_frames or --max_pixels"
+        )
+
+
 def split_packs(processor, inputs, group, max_length):
     """The packs of one video: one, or several when its pairs make more than `max_length` tokens.
 
@@ -110,12 +120,7 @@ def split_packs(processor, inputs, group, max_length):
     for pair in group.pairs:
         texts = {(pair.query, pair.chosen), (pair.query, pair.rejected)}
         size = {t: len(processor.query_ids(t[0]) + processor.response_ids(t[1])) for t in texts}
-        if n_prefix + sum(size.values()) > max_length:
-            raise TooLong(
-                f"pair {pair.id} of {group.video} is {n_prefix + sum(size.values())} tokens long, "
-                f"{n_prefix} of them the video's; --max_length is {max_length}, and nothing is "
-                "cut: raise it, or lower --n_frames or --max_pixels"
-            )
+        check_length(group.video, pair, n_prefix, sum(size.values()), max_length)
         if not parts or n_prefix + sum((lengths | size).values()) > max_length:
             parts.append([])
             lengths = {}
@@ -180,15 +185,17 @@ class Skipped:
 class PackLoader:
     """Reads and packs videos ahead of whoever uses the packs.
 
-    read:    path -> (frames, timestamps); raises VideoError
-    workers: processes that decode; 0 decodes in this one
-    skipped: a Skipped, which is told of every video that cannot be read
-    idle:    PackedPairs of no pairs and a video as small as can be, with which a process keeps step
-             while others have more to do
+    read:       path -> (frames, timestamps); raises VideoError
+    max_length: of a pack, in tokens
+    workers:    processes that decode; 0 decodes in this one
+    skipped:    a Skipped, which is told of every video that cannot be read
+    idle:       PackedPairs of no pairs and a video as small as can be, with which a process keeps
+                step while others have more to do
     """
 
     def __init__(self, processor, read, max_length, workers, skipped):
-        self.settings, self.workers, self.skipped = (processor, read, max_length), workers, skipped
+        self.settings, self.max_length = (processor, read, max_length), max_length
+        self.workers, self.skipped = workers, skipped
         inputs = processor.prepare(np.zeros((2, 56, 56, 3), np.uint8), np.array([0.0, 0.5]))
         pack, _ = pack_responses(processor, inputs, [("", "")])
         self.idle = PackedPairs(VideoPairs("", ()), pack, [])

@@ -14,7 +14,7 @@ import torch
 
 from pasta.pairs import Pair
 from pasta.reference import ReferenceCache, reference_logps
-from pasta.updates import PackedPairs, by_video
+from pasta.updates import PackedPairs, TooLong, by_video
 
 SETTING = {"weights": "w", "n_frames": 8}
 
@@ -25,8 +25,8 @@ class Scorer:
     A prompt has 100 tokens up to the video's end, a response has its letters and one for the query.
     """
 
-    def __init__(self, dies_at=None):
-        self.n, self.dies_at = 0, dies_at
+    def __init__(self, dies_at=None, max_length=1000):
+        self.n, self.dies_at, self.max_length = 0, dies_at, max_length
 
     def rounds(self, groups, name):
         for group in groups:
@@ -78,6 +78,13 @@ def test_tokens_are_the_prompts_once_and_each_texts_own(tmp_path, pairs):
         _, tokens = reference_logps(cache, by_video(pairs), scorer, scorer)
         assert tokens[pairs[0].video] == 100 + 5 + 6 + 8, known
         assert tokens[pairs[2].video] == 100 + 6 + 7, known
+
+
+def test_a_pair_too_long_for_a_pack_is_named_before_training_also_when_it_is_known(tmp_path, pairs):
+    cache = ReferenceCache(tmp_path / "reference.jsonl", SETTING)
+    reference_logps(cache, by_video(pairs), Scorer(max_length=113), Scorer())
+    with pytest.raises(TooLong, match="pair .*leftnowhere of .* is 113 tokens long.*max_length is"):
+        reference_logps(cache, by_video(pairs), Scorer(max_length=112), Scorer())
 
 
 def test_a_second_run_scores_nothing_and_reads_the_same_bits(tmp_path, pairs):

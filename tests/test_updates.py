@@ -6,6 +6,7 @@ python -m pytest -q tests/test_updates.py
 import math
 import pickle
 import re
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -108,6 +109,21 @@ def test_packs_come_in_order_and_a_bad_video_is_named_once(videos, load, workers
     assert (row["video"], row["pairs"]) == (str(videos[1]), [f"{videos[1]}-0"])
     assert row["reason"].startswith("not a video")
     assert f"skipped 1 pairs of {videos[1]}: not a video" in capsys.readouterr().out
+
+
+def test_videos_are_decoded_while_the_caller_works(videos, tiny):
+    def read(video):
+        time.sleep(0.1)
+        return read_frames(video, partial(uniform, n=8), fit=tiny.processor.family.fit)
+
+    groups = by_video([pair(videos[0], 0)]) * 8
+    waits = []
+    start = time.perf_counter()
+    for _ in PackLoader(tiny.processor, read, 4096, 1, None).packs(groups):
+        waits.append(time.perf_counter() - start)
+        time.sleep(0.3)  # the model's work
+        start = time.perf_counter()
+    assert waits[0] > 0.1 > sorted(waits[1:])[3]  # the median of those after the first
 
 
 def test_workers_change_no_number(videos, load):
