@@ -32,12 +32,13 @@ FREE = {"out", "resume", "max_skipped", "save_every", "keep_checkpoints", "worke
 class Checkpoints:
     """The checkpoints of one run, in RUN/checkpoints, the newest few of them.
 
-    config: out, keep_checkpoints, and what must be the same for a run to go on: all but FREE.
+    config: out, keep_checkpoints, shard, and what must be the same for a run to go on: all but FREE.
     plan: of updates.fingerprint; it must be the same as well.
     """
 
     def __init__(self, config, plan):
         self.folder, self.keep = config.out / "checkpoints", config.keep_checkpoints
+        self.sharded = config.shard
         same = {key: value for key, value in asdict(config).items() if key not in FREE}
         self.run = json.loads(json.dumps(same | {"plan": plan}, default=str))
 
@@ -48,11 +49,10 @@ class Checkpoints:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
         ranks.gather([])  # until the folder is there
-        tensors, sharded = training_state(policy, optimizer)
         files = {}
-        if sharded or ranks.rank() == 0:
+        if self.sharded or ranks.rank() == 0:
             path = part / f"rank{ranks.rank()}.safetensors"
-            save_file(tensors, path)
+            save_file(training_state(policy, optimizer), path)
             sync(path)
             files = {path.name: [path.stat().st_size, digest_files([path])]}
         files = dict(ranks.gather(list(files.items())))
@@ -85,17 +85,18 @@ class Checkpoints:
         ]
         if changed:
             raise SystemExit(f"cannot go on from {folder}: {'; '.join(changed)}; or change --out")
-        tensors, sharded = training_state(policy, optimizer)
-        if sharded and len(state["files"]) != ranks.size():
+        if self.sharded and len(state["files"]) != ranks.size():
             raise SystemExit(
                 f"{folder} holds the slices of {len(state['files'])} processes and there are "
                 f"{ranks.size()}; start torchrun with --nproc_per_node {len(state['files'])}"
             )
-        saved = load_file(folder / f"rank{ranks.rank() if sharded else 0}.safetensors")
-        for name, tensor in tensors.items():
+        saved = load_file(folder / f"rank{ranks.rank() if self.sharded else 0}.safetensors")
+        for name, tensor in training_state(policy, optimizer).items():
             if not name.startswith("random/"):
                 tensor.copy_(saved[name])
         set_random_state(saved)
+        if ranks.rank() == 0:
+            print(f"going on after update {state['step']}, from {folder}")
         return state["step"]
 
     def newest(self):
@@ -117,26 +118,24 @@ class Checkpoints:
 
 
 def training_state(policy, optimizer):
-    """(name -> tensor of all that a step changes, whether they are slices).
+    """name -> tensor of all that a step changes; of a sharded policy this process's slices.
 
-    The tensors are the live ones wherever those are on the CPU; AdamW's are made where it has none.
+    All but the random state are the live tensors; AdamW's are made where it has none yet.
     """
-    tensors, sharded = {}, False
+    tensors = {}
     for name, p in policy.named_parameters():
         if not p.requires_grad:
             continue
-        name = name.removeprefix("module.")  # DDP's
         moments = optimizer.state[p]
         if not moments:
             zeros = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}
             moments |= {"step": torch.tensor(0.0), **zeros}
         for kind, tensor in {"weight": p, **moments}.items():
-            tensors[f"{kind}/{name}"] = ranks.local(tensor)
-            sharded |= ranks.local(tensor) is not tensor and hasattr(tensor, "to_local")
+            tensors[f"{kind}/{name.removeprefix('module.')}"] = ranks.local(tensor)  # DDP's prefix
     tensors["random/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
-    return tensors, sharded
+    return tensors
 
 
 def set_random_state(tensors):
@@ -153,6 +152,9 @@ def open_run(config, result):
     """
     if not config.pairs.is_file():
         raise SystemExit(f"there is no {config.pairs}; `python make_pairs.py` makes it")
+    for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
+        if getattr(config, name) < 1:
+            raise SystemExit(f"--{name} is {getattr(config, name)}; expected 1 or more")
     if len(config.mode_weights) != len(MODES):
         raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {', '.join(MODES)}")
     if result.exists():

@@ -318,6 +318,12 @@ def test_pairs_of_other_tools_train_under_a_given_mode(run, toy_pairs):
     assert "loss/temporal" in run(mode="temporal")[0]
 
 
+@pytest.mark.parametrize("name", ["epochs", "save_every", "eval_every", "keep_checkpoints"])
+def test_counts_must_be_positive(run, name):
+    with pytest.raises(SystemExit, match=f"--{name} is 0; expected 1 or more"):
+        run(**{name: 0})
+
+
 def test_mode_weights_must_be_three(run):
     with pytest.raises(SystemExit, match="--mode_weights takes 3 numbers"):
         run(mode_weights=[1.0, 2.0])
