@@ -32,7 +32,7 @@ FREE = {"out", "resume", "max_skipped", "save_every", "keep_checkpoints", "worke
 class Checkpoints:
     """The checkpoints of one run, in RUN/checkpoints, the newest few of them.
 
-    config: out, keep_checkpoints, shard, and what must be the same for a run to go on: all but FREE.
+    config: out, keep_checkpoints, shard; to go on, all of it but FREE must be the same.
     plan: of updates.fingerprint; it must be the same as well.
     """
 
