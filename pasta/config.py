@@ -160,7 +160,11 @@ def whole_folder(folder):
     part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    yield part
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part)
+        raise
     for path in (*part.iterdir(), part):
         sync(path)
     if folder.exists():

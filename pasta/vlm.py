@@ -18,7 +18,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import cached_file
 
 from pasta.attention import shared_prefix_attention
-from pasta.config import whole_folder
+from pasta.config import whole_folder, write_json
 from pasta.families import Family, family_for, read_preprocessor
 
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number of their own
@@ -198,14 +198,24 @@ def save_model(folder, model, source, state_dict=None):
 
     source: the checkpoint, folder or hub id, that `model` was loaded from.
     state_dict: name -> tensor in place of the model's own, as of a sharded model's gathered ones.
-    A folder of that name is replaced, whole.
+    A folder of that name is replaced, whole. config.json names the type that the weights have.
     """
-    source = local_folder(source)
+    source, state_dict = local_folder(source), state_dict or model.state_dict()
+    dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
     with whole_folder(folder) as part:
         model.save_pretrained(part, state_dict=state_dict)
         for name in (*CONFIG_FILES, "generation_config.json"):
             if (source / name).is_file():
                 shutil.copyfile(source / name, part / name)
+        config = json.loads((part / "config.json").read_text())
+        if retyped(config, dtype) != config:
+            write_json(part / "config.json", retyped(config, dtype))
+
+
+def retyped(config, dtype):
+    """config.json's content for weights of another type; its parts name theirs as well."""
+    parts = {k: retyped(v, dtype) if isinstance(v, dict) else v for k, v in config.items()}
+    return parts | {key: dtype for key in ("dtype", "torch_dtype") if key in config}
 
 
 def checkpoint_activations(model):

@@ -154,7 +154,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), whole_folder(tmp_path / "x") as part:
         (part / "half").touch()
         raise RuntimeError
-    assert os.listdir(tmp_path / "x") == ["old"]
+    assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == ["old"]
     with whole_folder(tmp_path / "x") as part:
         (part / "new").touch()
     assert os.listdir(tmp_path / "x") == ["new"]

@@ -11,8 +11,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from transformers import AutoModelForImageTextToText
 
-from pasta.vlm import load_processor, load_vlm, weights_digest
+from pasta.vlm import load_processor, load_vlm, save_model, weights_digest
 
 # What Qwen2.5-VL has in chat_template.json, as far as one user turn goes, and with its tokenizer.
 FOR_VIDEOS = (
@@ -99,3 +101,15 @@ def test_a_hub_id_is_found_in_the_hubs_cache(tiny_folder, tmp_path):
         text=True,
     )
     assert done.stdout.strip() == "1", done.stderr[-2000:]
+
+
+def plain(folder):
+    """A model as transformers loads it by itself, in the type that config.json names."""
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
+
+
+def test_a_saved_models_config_names_the_type_of_its_weights(tiny, tmp_path):
+    save_model(tmp_path / "half", tiny.model.bfloat16(), tiny.name)
+    save_model(tmp_path / "full", tiny.model.float(), tmp_path / "half")
+    for name, dtype in {"half": torch.bfloat16, "full": torch.float32}.items():
+        assert plain(tmp_path / name).dtype == dtype

@@ -1,0 +1,552 @@
+"""pasta/tools/export.py against PEFT, plain transformers, TRL's trainer, and documented forms.
+
+    python -m pytest -q tests/test_export.py
+"""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
+
+from pasta.config import write_json
+from pasta.lora import CONFIG, WEIGHTS, adapter_parameters, add_lora, load_adapter, save_adapter
+from pasta.pairs import Pair, read_pairs, read_rows, write_rows
+from pasta.tools.export import main
+from pasta.tools.export_pairs import png
+from pasta.toy.base import make_folder
+from pasta.video import read_frames, uniform
+from pasta.vlm import load_vlm
+
+ROOT = Path(__file__).parent.parent
+IDS = torch.tensor([[30, 11, 41, 12, 55, 9, 26, 60]])
+F = 4  # frames per video, for TRL
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(input_ids=IDS).logits.float()
+
+
+def apart(one, other):
+    """How far two tensors are apart at most."""
+    return (one - other).abs().max().item()
+
+
+def plain(folder, **settings):
+    """A model folder as anybody loads it, without pasta."""
+    return AutoModelForImageTextToText.from_pretrained(folder, **settings).eval()
+
+
+def make_untied(folder):
+    """A tiny model folder whose output layer is not its embeddings."""
+    make_folder(folder)
+    model = plain(folder, dtype=torch.float32)
+    for config in (model.config, model.config.text_config):
+        config.tie_word_embeddings = False
+    torch.manual_seed(3)
+    model.lm_head.weight = nn.Parameter(torch.randn_like(model.lm_head.weight) / 8)
+    model.save_pretrained(folder)
+
+
+def make_run(run, base, name="adapter", seed=1, targets=None):
+    """A run folder, with the adapter that training could have left: neither A nor B is zero."""
+    model = load_vlm(base).model
+    add_lora(model, *filter(None, [targets]), rank=4, alpha=6)
+    torch.manual_seed(seed)
+    for parameter in adapter_parameters(model):
+        nn.init.normal_(parameter, std=0.05)
+    save_adapter(run / name, model, base)
+    write_json(run / "config.json", {"model": str(base)})
+    return run
+
+
+@pytest.fixture(scope="module", params=["tied", "untied"])
+def base(request, tiny_folder, tmp_path_factory):
+    """A float32 model folder."""
+    if request.param == "tied":
+        return tiny_folder
+    folder = tmp_path_factory.mktemp("models") / "untied"
+    make_untied(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def merged(base, tmp_path_factory):
+    """(base, run, merged model folder)."""
+    folder = tmp_path_factory.mktemp("merge")
+    run = make_run(folder / "run", base)
+    main(["merge", str(run), str(folder / "model")])
+    return base, run, folder / "model"
+
+
+@pytest.fixture
+def run(tmp_path, tiny_folder):
+    return make_run(tmp_path / "run", tiny_folder)
+
+
+def refused(*arguments):
+    """The message with which the command ends: one line."""
+    with pytest.raises(SystemExit) as error:
+        main(list(map(str, arguments)))
+    message = str(error.value)
+    assert "\n" not in message and len(message) > 20
+    return message
+
+
+# ---------------------------------------------------------------- merged models
+
+
+def test_merged_model_has_the_logits_of_base_and_adapter(merged):
+    base, run, out = merged
+    model = load_vlm(base).model
+    before = logits(model)
+    load_adapter(model, run / "adapter")
+    assert apart(logits(model), before) > 0.5
+    assert apart(logits(load_vlm(out).model), logits(model)) < 1e-5
+
+
+def test_merged_model_has_the_logits_of_peft(merged):
+    peft = pytest.importorskip("peft")
+    base, run, out = merged
+    model = plain(base, dtype=torch.float32)
+    theirs = peft.PeftModel.from_pretrained(model, run / "adapter")
+    assert apart(logits(plain(out)), logits(theirs.eval())) < 1e-5
+
+
+def test_merged_folder_loads_in_plain_transformers(merged):
+    base, _, out = merged
+    model, info = AutoModelForImageTextToText.from_pretrained(out, output_loading_info=True)
+    assert not any(info.values()), info
+    assert model.dtype == torch.float32
+    words = AutoTokenizer.from_pretrained(base)("Which shape comes first?")["input_ids"]
+    assert AutoTokenizer.from_pretrained(out)("Which shape comes first?")["input_ids"] == words
+
+
+def test_merged_folder_has_the_files_of_the_base_and_only_weights_differ(merged):
+    base, _, out = merged
+    names = {path.name for path in base.iterdir()}
+    assert {path.name for path in out.iterdir()} == names
+    differ = {n for n in names if (base / n).read_bytes() != (out / n).read_bytes()}
+    assert differ == {"model.safetensors"}
+    old, new = load_file(base / "model.safetensors"), load_file(out / "model.safetensors")
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    kinds = {re.sub(r".*layers\.\d+\.", "", name) for name in changed}
+    assert kinds == {f"self_attn.{x}_proj.weight" for x in "qkvo"} | {
+        f"mlp.{x}_proj.weight" for x in ("gate", "up", "down")
+    }
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "result"),
+    [
+        ("bfloat16", None, "bfloat16"),
+        ("bfloat16", "float32", "float32"),
+        ("float32", "bfloat16", "bfloat16"),
+    ],
+)
+def test_weights_are_rounded_once_to_the_bases_own_type_or_the_one_asked_for(
+    tmp_path, stored, asked, result
+):
+    make_folder(tmp_path / "base")
+    plain(tmp_path / "base", dtype=getattr(torch, stored)).save_pretrained(tmp_path / "base")
+    run = make_run(tmp_path / "run", tmp_path / "base")
+    flags = ["--dtype", asked] if asked else []
+    main(["merge", str(run), str(tmp_path / "out"), *flags])
+    name = "model.language_model.layers.1.mlp.up_proj"
+    a, b = (
+        load_file(run / "adapter" / WEIGHTS)[f"base_model.model.{name}.lora_{x}.weight"]
+        for x in "AB"
+    )
+    before = plain(tmp_path / "base").get_submodule(name).weight
+    assert before.dtype == getattr(torch, stored)
+    after = plain(tmp_path / "out")  # in the type that config.json says
+    assert {p.dtype for p in after.parameters()} == {getattr(torch, result)}
+    expected = (before.float() + 6 / 4 * b @ a).to(getattr(torch, result))
+    assert torch.allclose(after.get_submodule(name).weight, expected, rtol=1e-6, atol=1e-7)
+    with safe_open(tmp_path / "out/model.safetensors", "pt") as file:
+        types = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    assert types == {{"float32": "F32", "bfloat16": "BF16"}[result]}
+
+
+def test_an_adapter_folder_alone_and_another_adapter_of_the_run(tmp_path, run, tiny_folder):
+    make_run(run, tiny_folder, "adapter-best", seed=2)
+    main(["merge", str(run), str(tmp_path / "a"), "--adapter", "adapter-best"])
+    main(["merge", str(run / "adapter-best"), str(tmp_path / "b")])
+    main(["merge", str(run), str(tmp_path / "c")])
+    a, b, c = (load_file(tmp_path / x / "model.safetensors") for x in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_a_base_that_has_moved_is_given_by_hand(tmp_path, run, tiny_folder):
+    config = json.loads((run / "adapter" / CONFIG).read_text())
+    write_json(run / "adapter" / CONFIG, config | {"base_model_name_or_path": "/no/such/model"})
+    assert "'/no/such/model', which is not found" in refused("merge", run, tmp_path / "out")
+    write_json(run / "adapter" / CONFIG, config | {"base_model_name_or_path": None})
+    assert "names no model" in refused("merge", run, tmp_path / "out")
+    main(["merge", str(run), str(tmp_path / "out"), "--base", str(tiny_folder)])
+    assert (tmp_path / "out/model.safetensors").is_file()
+
+
+def test_an_adapter_on_a_tied_output_layer_is_refused(tmp_path, tiny_folder):
+    run = make_run(tmp_path / "run", tiny_folder, targets="lm_head")
+    assert "shares its weight with the embeddings" in refused("merge", run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_on_an_untied_output_layer_is_merged(tmp_path):
+    make_untied(tmp_path / "base")
+    run = make_run(tmp_path / "run", tmp_path / "base", targets="lm_head")
+    main(["merge", str(run), str(tmp_path / "out")])
+    model = load_vlm(tmp_path / "base").model
+    load_adapter(model, run / "adapter")
+    assert apart(logits(plain(tmp_path / "out")), logits(model)) < 1e-5
+
+
+def test_merge_refuses_an_out_that_exists(tmp_path, run):
+    (tmp_path / "out").mkdir()
+    assert f"{tmp_path / 'out'} exists" in refused("merge", run, tmp_path / "out")
+
+
+def test_merge_names_a_missing_adapter_and_those_there_are(tmp_path, run):
+    (run / "adapter").rename(run / "adapter-best")
+    message = refused("merge", run, tmp_path / "out")
+    assert f"{run / 'adapter'} is no adapter" in message and "adapters: adapter-best;" in message
+    assert "there is no folder" in refused("merge", tmp_path / "nothing", tmp_path / "out")
+
+
+def test_merge_says_that_full_tuning_leaves_a_whole_model(tmp_path):
+    make_folder(tmp_path / "run/model")
+    message = refused("merge", tmp_path / "run", tmp_path / "out")
+    assert f"{tmp_path / 'run/model'} is a whole model already" in message
+
+
+def test_adapter_has_the_layout_that_vllm_loads(run):
+    # vLLM's PEFTHelper and LoRAModel.from_local_checkpoint: the tensors' names decide.
+    config = json.loads((run / "adapter" / CONFIG).read_text())
+    assert config["r"] == 4 and config["lora_alpha"] == 6 and config["target_modules"]
+    assert config["modules_to_save"] is None and config["bias"] == "none"
+    assert not config["use_dora"] and not config["use_rslora"]
+    layer = r"base_model\.model\.model\.language_model\.layers\.\d+\."
+    part = r"(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.lora_(A|B)\.weight"
+    tensors = load_file(run / "adapter" / WEIGHTS)
+    assert len(tensors) == 4 * 7 * 2
+    for key, tensor in tensors.items():
+        assert re.fullmatch(layer + part, key)
+        assert tensor.shape[0 if ".lora_A." in key else 1] == 4
+
+
+# ---------------------------------------------------------------- pairs
+
+
+def export(to, toy_pairs, toy_videos, out, *flags):
+    main(["pairs", "--to", to, "--videos", str(toy_videos), *flags, str(toy_pairs), str(out)])
+    return out
+
+
+def test_llama_factory_folder_is_what_its_documents_say(tmp_path, toy_pairs, toy_videos):
+    out = export("llama-factory", toy_pairs, toy_videos, tmp_path / "lf")
+    (info,) = json.loads((out / "dataset_info.json").read_text()).values()
+    columns = {name: name for name in ("chosen", "rejected", "videos")}
+    assert info == {
+        "file_name": "pairs.json",
+        "formatting": "sharegpt",
+        "ranking": True,
+        "columns": {"messages": "conversations"} | columns,
+    }
+    rows = json.loads((out / info["file_name"]).read_text())
+    assert isinstance(rows, list) and len(rows) == 8
+    for row in rows:
+        (turn,) = row["conversations"]
+        assert set(turn) == set(row["chosen"]) == set(row["rejected"]) == {"from", "value"}
+        assert turn["from"] == "human" and row["chosen"]["from"] == row["rejected"]["from"] == "gpt"
+        assert turn["value"].startswith("<video>")
+        assert json.dumps(row).count("<video>") == len(row["videos"]) == 1
+        assert Path(row["videos"][0]).is_absolute() and Path(row["videos"][0]).is_file()
+
+
+def test_ms_swift_file_is_what_its_documents_say(tmp_path, toy_pairs, toy_videos):
+    rows = read_rows(export("ms-swift", toy_pairs, toy_videos, tmp_path / "swift.jsonl"))
+    assert len(rows) == 8
+    for row in rows:
+        assert set(row) - {"id", "mode"} == {"messages", "rejected_response", "videos"}
+        assert [set(turn) for turn in row["messages"]] == [{"role", "content"}] * 2
+        assert [turn["role"] for turn in row["messages"]] == ["user", "assistant"]
+        assert isinstance(row["rejected_response"], str)
+        assert row["messages"][0]["content"].startswith("<video>")
+        assert json.dumps(row).count("<video>") == len(row["videos"]) == 1
+        assert Path(row["videos"][0]).is_absolute() and Path(row["videos"][0]).is_file()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("to", ["llama-factory", "ms-swift"])
+def test_exported_pairs_read_back_the_same(tmp_path, toy_videos, to, keep):
+    pairs = [
+        Pair("a#0", str(toy_videos / "00000.avi"), "spatial", "Où?\nTop or left?", "Left.", "Top."),
+        Pair("b", str(toy_videos / "00001.avi"), "spatial", "When?", '"First" ≠ last', "Last\n1."),
+    ]
+    write_rows(tmp_path / "pairs.jsonl", [vars(pair) for pair in pairs])
+    out = tmp_path / "out.jsonl"
+    main(["pairs", "--to", to, str(tmp_path / "pairs.jsonl"), str(out)])
+    rows = read_rows(out) if out.is_file() else json.loads((out / "pairs.json").read_text())
+    extra = () if keep else ("id", "mode")
+    rows = [{k: v for k, v in row.items() if k not in extra} for row in rows]
+    write_rows(tmp_path / "back.jsonl", rows)
+    back = read_pairs(tmp_path / "back.jsonl", mode=None if keep else "spatial")
+    if not keep:
+        back = [replace(new, id=old.id) for new, old in zip(back, pairs, strict=True)]
+    assert back == pairs
+
+
+def test_relative_paths_become_absolute(tmp_path, toy_pairs, toy_videos, monkeypatch):
+    monkeypatch.chdir(toy_videos.parent)
+    out = export("ms-swift", toy_pairs, toy_videos.name, tmp_path / "out.jsonl")
+    assert read_rows(out)[0]["videos"] == [str(toy_videos / "00000.avi")]
+
+
+@pytest.mark.parametrize("field", ["query", "chosen", "rejected"])
+def test_a_text_with_a_tag_of_its_own_is_refused_by_pair(tmp_path, field):
+    texts = {"query": "Which?", "chosen": "This.", "rejected": "That."}
+    row = {"id": "a1", "video": "v.mp4", "mode": "spatial"} | texts
+    write_rows(tmp_path / "pairs.jsonl", [row | {field: "see <image> here"}])
+    out = tmp_path / "out"
+    message = refused("pairs", "--to", "llama-factory", tmp_path / "pairs.jsonl", out)
+    assert f"pair a1: {field} holds <image>" in message and not out.exists()
+
+
+def test_a_folder_of_frames_is_refused_where_only_files_are_read(tmp_path):
+    (tmp_path / "frames").mkdir()
+    texts = {"query": "Which?", "chosen": "This.", "rejected": "That."}
+    row = {"id": "a1", "video": "frames", "mode": "spatial"} | texts
+    write_rows(tmp_path / "pairs.jsonl", [row])
+    message = refused("pairs", "--to", "ms-swift", tmp_path / "pairs.jsonl", tmp_path / "o.jsonl")
+    assert "pair a1" in message and "folder of frames" in message and "ffmpeg" in message
+
+
+def test_videos_that_are_not_here_are_counted(tmp_path, toy_pairs, capsys):
+    export("ms-swift", toy_pairs, tmp_path, tmp_path / "out.jsonl")
+    said = capsys.readouterr().out
+    assert f"(5 videos are not on this disk, such as {tmp_path}/00000.avi)" in said
+
+
+@pytest.mark.parametrize("to", ["llama-factory", "ms-swift", "trl"])
+def test_pairs_refuse_an_out_that_exists(tmp_path, toy_pairs, to):
+    (tmp_path / "out.jsonl").write_text("mine")
+    assert "exists" in refused("pairs", "--to", to, toy_pairs, tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+
+
+def test_missing_and_unfit_pairs_are_named(tmp_path, toy_pairs):
+    message = refused("pairs", "--to", "trl", tmp_path / "no.jsonl", tmp_path / "out")
+    assert f"there is no {tmp_path / 'no.jsonl'}" in message
+    write_rows(toy_pairs, [{"video": "v.mp4", "query": "?", "chosen": "a", "rejected": "b"}])
+    message = refused("pairs", "--to", "trl", toy_pairs, tmp_path / "out")
+    assert f"{toy_pairs}:1: mode is None" in message
+    assert "a name in .jsonl" in refused(
+        "pairs", "--to", "ms-swift", "--mode", "spatial", toy_pairs, tmp_path / "out.json"
+    )
+
+
+def test_the_command_of_the_readme(tmp_path, toy_pairs, toy_videos):
+    command = [sys.executable, "-m", "pasta.tools.export", "pairs", "--to", "ms-swift"]
+    command += ["--videos", str(toy_videos), str(toy_pairs), str(tmp_path / "out.jsonl")]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said == (
+        f"wrote {tmp_path}/out.jsonl: 8 pairs; "
+        f"next: swift rlhf --rlhf_type dpo --dataset {tmp_path}/out.jsonl\n"
+    )
+
+
+# ---------------------------------------------------------------- pairs for TRL
+
+
+@pytest.fixture
+def trl_folder(tmp_path, toy_pairs, toy_videos):
+    return export("trl", toy_pairs, toy_videos, tmp_path / "trl", "--n_frames", str(F))
+
+
+@pytest.fixture
+def dataset(tmp_path, trl_folder):
+    """What the lines that the tool prints give."""
+    datasets = pytest.importorskip("datasets")
+    file = str(trl_folder / "train.jsonl")
+    cache = str(tmp_path / "cache")
+    pairs = datasets.load_dataset("json", data_files=file, split="train", cache_dir=cache)
+    return pairs.cast_column("images", [datasets.Image()])
+
+
+def frames_of(pair):
+    return read_frames(pair.video, partial(uniform, n=F))[0]  # (F, H, W, 3)
+
+
+def test_pillow_reads_the_pixels_that_were_written(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    draw = np.random.default_rng(0)
+    for height, width in ((1, 1), (3, 5), (56, 48), (33, 17)):
+        frame = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (tmp_path / "x.png").write_bytes(png(frame))
+        with image.open(tmp_path / "x.png") as file:
+            file.verify()
+        with image.open(tmp_path / "x.png") as file:
+            assert file.mode == "RGB" and np.array_equal(np.asarray(file), frame)
+
+
+def test_images_come_back_as_the_frames_of_the_video(dataset, toy_pairs, toy_videos):
+    pairs = {pair.id: pair for pair in read_pairs(toy_pairs, videos=toy_videos)}
+    assert sorted(dataset["id"]) == sorted(pairs)
+    for row in dataset:
+        images = np.stack([np.asarray(image) for image in row["images"]])
+        assert np.array_equal(images, frames_of(pairs[row["id"]]))
+
+
+def test_a_video_is_decoded_once_for_all_its_pairs(tmp_path, toy_pairs, toy_videos, monkeypatch):
+    read = []
+
+    def recording(path, *rest):
+        read.append(path)
+        return read_frames(path, *rest)
+
+    monkeypatch.setattr("pasta.tools.export_pairs.read_frames", recording)
+    out = export("trl", toy_pairs, toy_videos, tmp_path / "trl", "--n_frames", str(F))
+    assert read == [str(toy_videos / f"{v:05d}.avi") for v in range(5)]
+    assert len(list((out / "images").iterdir())) == 5 * F
+
+
+def test_frames_are_shrunk_to_max_pixels_in_their_ratio(tmp_path, toy_pairs, toy_videos):
+    image = pytest.importorskip("PIL.Image")
+    flags = ("--n_frames", "2", "--max_pixels", "800")  # of 56 x 56: 28 x 28 has 784
+    out = export("trl", toy_pairs, toy_videos, tmp_path / "trl", *flags)
+    sizes = {image.open(path).size for path in (out / "images").iterdir()}
+    assert sizes == {(28, 28)}
+
+
+def test_unreadable_videos_are_named_and_their_neighbours_kept(
+    tmp_path, toy_pairs, toy_videos, capsys
+):
+    (tmp_path / "videos").mkdir()
+    for path in toy_videos.iterdir():
+        (tmp_path / "videos" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "videos/00000.avi").write_bytes(b"RIFF no video")
+    (tmp_path / "videos/00003.avi").unlink()
+    out = export("trl", toy_pairs, tmp_path / "videos", tmp_path / "trl", "--n_frames", "2")
+    skipped = read_rows(out / "skipped.jsonl")
+    names = [str(tmp_path / "videos" / name) for name in ("00000.avi", "00003.avi")]
+    assert [row["video"] for row in skipped] == names
+    assert "no such file" in skipped[1]["reason"]
+    pairs = read_pairs(toy_pairs, videos=tmp_path / "videos")
+    assert [id_ for row in skipped for id_ in row["pairs"]] == [
+        pair.id for pair in pairs if pair.video in names
+    ]
+    kept = [row["id"] for row in read_rows(out / "train.jsonl")]
+    assert kept == [pair.id for pair in pairs if pair.video not in names]
+    said = capsys.readouterr().out
+    assert f"skipped 2 videos with 4 pairs; all named in {out}/skipped.jsonl" in said
+    assert all(f"skipped {name}: " in said for name in names)
+
+
+def test_pairs_without_one_readable_video_are_an_error(tmp_path, toy_pairs):
+    message = refused("pairs", "--to", "trl", toy_pairs, tmp_path / "out")
+    assert "no video can be read" in message and "00000.avi" in message
+    assert not (tmp_path / "out").exists()
+
+
+IMAGE_TEMPLATE = """{% for message in messages %}<|im_start|>{% for part in message['content'] %}\
+{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>\
+{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>{% endfor %}\
+{% if add_generation_prompt %}<|im_start|>{% endif %}"""
+
+
+class ImageProcessor(ProcessorMixin):
+    """In place of Qwen2_5_VLProcessor, which needs torchvision: images by our own preprocessing."""
+
+    def __init__(self, processor):
+        self.tokenizer, self.family = processor.tokenizer, processor.family
+
+    def apply_chat_template(self, messages, **settings):
+        template = IMAGE_TEMPLATE
+        return self.tokenizer.apply_chat_template(messages, chat_template=template, **settings)
+
+    def __call__(self, text, images=None, **settings):
+        inputs = [self.prepare(image) for row in images or [] for image in row]
+        mark, counts = "<|image_pad|>", iter(inputs)
+        text = [re.sub(re.escape(mark), lambda _: mark * next(counts).n_tokens, x) for x in text]
+        batch = self.tokenizer(text, **settings)
+        if inputs:
+            batch["pixel_values"] = torch.cat([x.pixel_values for x in inputs])
+            batch["image_grid_thw"] = torch.tensor([x.grid for x in inputs])
+            is_image = batch["input_ids"] == self.tokenizer.convert_tokens_to_ids(mark)
+            batch["mm_token_type_ids"] = is_image.long()
+        return batch
+
+    def prepare(self, image):
+        return self.family.prepare(np.asarray(image)[None], np.zeros(1))
+
+    def save_pretrained(self, *_, **__):
+        """Nothing that a test reads."""
+
+
+@pytest.fixture
+def trainer(tmp_path, tiny_folder, dataset, monkeypatch):
+    """TRL's DPOTrainer with all its defaults that a CPU allows."""
+    trl = pytest.importorskip("trl")
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda *_, **__: None)
+    return trl.DPOTrainer(
+        model=plain(tiny_folder, dtype=torch.float32),
+        args=trl.DPOConfig(
+            str(tmp_path / "trainer"),
+            max_steps=1,
+            max_length=None,
+            learning_rate=1e-3,
+            warmup_steps=0,
+            per_device_train_batch_size=2,
+            logging_steps=1,
+            bf16=False,
+            use_cpu=True,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+        ),
+        train_dataset=dataset,
+        processing_class=ImageProcessor(load_vlm(tiny_folder).processor),
+    )
+
+
+def test_trls_collator_sees_the_frames_and_scores_the_responses(trainer, toy_pairs, toy_videos):
+    pairs = {pair.id: pair for pair in read_pairs(toy_pairs, videos=toy_videos)}
+    rows = [trainer.train_dataset[i] for i in (0, 7)]  # about two videos
+    pairs = [pairs[row["id"]] for row in rows]
+    batch = trainer.data_collator(rows)
+    processor = trainer.processing_class
+    pixels = [processor.prepare(x).pixel_values for pair in pairs * 2 for x in frames_of(pair)]
+    assert torch.equal(batch["pixel_values"], torch.cat(pixels))
+    scored = [
+        processor.tokenizer.decode(ids[mask.bool()])
+        for ids, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
+    ]
+    responses = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+    for text, response in zip(scored, responses, strict=True):
+        assert response in text
+
+
+def test_trl_trains_on_the_pixels(trainer):
+    vision = trainer.model.model.visual.patch_embed.proj.weight
+    before = vision.detach().clone()
+    trainer.train()
+    # Policy and reference are the same before the first step, so each pair loses ln 2.
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert losses == [pytest.approx(math.log(2), abs=1e-4)]
+    # Without weight decay a weight moves only when it has a gradient: the loss depends on pixels.
+    assert trainer.args.weight_decay == 0
+    assert not torch.equal(vision, before)
