@@ -4,10 +4,13 @@ The loop is our own because the positions are: decoding goes on from the largest
 prompt, as training does. A request that is sampled has a seed of its own, so its answer does not
 depend on what else is in the batch.
 
-Rows are padded at the right. A causal prompt never looks there, so it is read without a mask, and
-the flash kernel can take it on a GPU: a mask of a long video's prompt would be gigabytes.
+Questions about one video share its prefix, which is read once for all of them; then each question
+reads it out of the key/value cache. Rows are padded at the right. A causal prefix never looks
+there, so it is read without a mask, and the flash kernel can take it on a GPU: a mask of a long
+video's prompt would be gigabytes.
 
-Shapes: B rows of a batch, T tokens of the longest prompt, C cached tokens, V vocabulary.
+Shapes: B requests, D distinct videos among them, P tokens of the longest prefix, T of the longest
+query, C = P + T + new tokens in the cache, V vocabulary.
 """
 
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from pasta.vlm import video_features
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one video. Requests that share `inputs` share its features."""
+    """One question about one video. Requests that share the object `inputs` share its prefix."""
 
     inputs: object  # VideoInputs, or None for a question without video
     prompt: str
@@ -44,34 +47,28 @@ def ask(vlm, requests, max_new_tokens=128, temperature=0.0):
     temperature: 0 is greedy; above, tokens are drawn from softmax(logits / temperature).
     `Answer.logps` is under the untempered model, so it equals the answer's score as a response.
     """
-    prompts, ids, positions, features = right_padded(vlm, requests)
     draws = [torch.Generator().manual_seed(request.seed) for request in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
-    cache = vlm.new_cache()
-    token_logps = first_logps(vlm, prompts, ids, positions, features, cache)
-    lengths = torch.tensor([[len(prompt)] for prompt in prompts], device=ids.device)  # (B, 1)
-    real = torch.arange(ids.shape[1], device=ids.device) < lengths  # (B, T)
+    token_logps, cache, real, positions = read_prompts(vlm, requests)
     padded = not real.all()  # the padding stays in the cache, and must not be seen from there
-    for n in range(max_new_tokens):
-        if n:
-            logits = vlm.model(
-                input_ids=ids,
-                position_ids=positions,
-                attention_mask=real[:, None, None] if padded else None,  # (B, 1, 1, C)
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]  # (B, V)
-            token_logps = logits.float().log_softmax(-1).cpu()
+    for n in range(1, max_new_tokens + 1):
         tokens = choose(token_logps, temperature, draws)
         for i, token in enumerate(tokens):
             if not found[i] or found[i][-1] not in end:
                 found[i].append(token)
                 logps[i] += token_logps[i, token].item()
-        if all(row[-1] in end for row in found):
+        if n == max_new_tokens or all(row[-1] in end for row in found):
             break
-        ids = torch.tensor(tokens, device=ids.device)[:, None]  # (B, 1)
-        positions = positions.amax(dim=(0, 2))[None, :, None].expand(3, -1, 1) + 1  # (3, B, 1)
         real = pad(real, (0, 1), value=True)  # (B, C)
+        logits = vlm.model(
+            input_ids=torch.tensor(tokens, device=real.device)[:, None],  # (B, 1)
+            position_ids=positions.expand(3, -1, -1),
+            attention_mask=real[:, None, None] if padded else None,  # (B, 1, 1, C)
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]  # (B, V)
+        token_logps = logits.float().log_softmax(-1).cpu()
+        positions = positions + 1
     return [answer(vlm, row, sum_, end) for row, sum_ in zip(found, logps, strict=True)]
 
 
@@ -100,7 +97,7 @@ def letter_logps(vlm, requests, letters):
     letters: for each request a list of texts of one token each, such as ["A", "B"].
     Returns a list of lists of floats, nats. Raises ValueError for a text of several tokens.
     """
-    token_logps = first_logps(vlm, *right_padded(vlm, requests))
+    token_logps, *_ = read_prompts(vlm, requests)
     found = []
     for row, texts in zip(token_logps, letters, strict=True):
         tokens = [vlm.processor.ids(text) for text in texts]
@@ -110,45 +107,63 @@ def letter_logps(vlm, requests, letters):
     return found
 
 
-def right_padded(vlm, requests):
-    """Prompts as rows that all begin in the first column.
+def read_prompts(vlm, requests):
+    """Read the prefix of every distinct video, then every query behind its own.
 
-    Returns the B lists of token ids, the same as ids (B, T), their positions (3, B, T), and the
-    video features of all rows (None if no request has a video). Padding has position 0.
+    Returns (log-probabilities of the first token of each answer, (B, V) float32 nats on the CPU;
+    the key/value cache; (B, P + T) bool, which of its tokens are no padding; (B, 1) int64, the
+    position of the first token of each answer).
     """
-    prompts = [prompt_ids(vlm.processor, request) for request in requests]
-    longest = max(map(len, prompts))
-    ids = torch.full((len(prompts), longest), vlm.processor.tokenizer.pad_token_id or 0)
+    processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
+    videos = list({id(request.inputs): request.inputs for request in requests}.values())
+    prefixes = [processor.prefix_ids(inputs) for inputs in videos]
+    places = [processor.positions(*pair) for pair in zip(prefixes, videos, strict=True)]
+    ids, real = right_padded(vlm, prefixes)  # (D, P) each
     positions = torch.zeros((3, *ids.shape), dtype=torch.int64)
-    for i, (request, row) in enumerate(zip(requests, prompts, strict=True)):
-        ids[i, : len(row)] = torch.tensor(row)
-        positions[:, i, : len(row)] = vlm.processor.positions(row, request.inputs)
-    inputs = [request.inputs for request in requests if request.inputs is not None]
-    features = video_features(vlm.model, vlm.processor.family, inputs)
-    return prompts, ids.to(vlm.model.device), positions.to(vlm.model.device), features
+    for i, place in enumerate(places):
+        positions[:, i, : place.shape[1]] = place
+    seen = [inputs for inputs in videos if inputs is not None]
+    vlm.model(
+        input_ids=ids,
+        position_ids=positions.to(device),
+        attention_mask=None,  # causal
+        mm_encoder_outputs=video_features(vlm.model, processor.family, seen),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    of = {id(inputs): i for i, inputs in enumerate(videos)}
+    which = torch.tensor([of[id(request.inputs)] for request in requests], device=device)  # (B,)
+    cache.reorder_cache(which)
 
-
-def first_logps(vlm, prompts, ids, positions, features, cache=None):
-    """Log-probabilities of the first token of each answer, (B, V) float32 nats, on the CPU.
-
-    cache: takes the keys and values of the prompts, if given. The other arguments are as
-    right_padded returns them.
-    """
-    rows = torch.arange(len(prompts), device=ids.device)
-    last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=ids.device)  # (B,)
+    tails = [processor.query_ids(r.prompt, r.inputs is not None) for r in requests]
+    ids, tail_real = right_padded(vlm, tails)  # (B, T) each
+    first = torch.tensor([int(place.max()) + 1 for place in places], device=device)[which, None]
+    positions = first + torch.arange(ids.shape[1], device=device)  # (B, T)
+    mask = None  # causal behind the cached tokens
+    if not real.all():  # some prefix has padding, which must not be seen
+        causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=device).tril()
+        shape = (len(tails), ids.shape[1], -1)
+        mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)[:, None]
+    lengths = tail_real.sum(1)  # (B,)
     logits = vlm.model(
         input_ids=ids,
-        position_ids=positions,
-        attention_mask=None,  # causal
-        mm_encoder_outputs=features,
+        position_ids=positions.expand(3, -1, -1),
+        attention_mask=mask,  # (B, 1, T, P + T)
         past_key_values=cache,
-        use_cache=cache is not None,
-        logits_to_keep=last,
-    ).logits[rows, rows]  # of (B, B, V), each row's own
-    return logits.float().log_softmax(-1).cpu()
+        use_cache=True,
+        logits_to_keep=lengths - 1,
+    ).logits  # (B, B, V), of which each row needs its own
+    rows = torch.arange(len(tails), device=device)
+    token_logps = logits[rows, rows].float().log_softmax(-1).cpu()
+    return token_logps, cache, torch.cat([real[which], tail_real], 1), first + lengths[:, None]
 
 
-def prompt_ids(processor, request):
-    """The token ids of a whole prompt, ready for an answer."""
-    query = processor.query_ids(request.prompt, request.inputs is not None)
-    return processor.prefix_ids(request.inputs) + query
+def right_padded(vlm, rows):
+    """Lists of token ids as (ids, which are no padding), (len(rows), longest) each."""
+    ids = torch.full((len(rows), max(map(len, rows))), vlm.processor.tokenizer.pad_token_id or 0)
+    real = torch.zeros_like(ids, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        real[i, : len(row)] = True
+    return ids.to(vlm.model.device), real.to(vlm.model.device)

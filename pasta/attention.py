@@ -34,7 +34,10 @@ def shared_prefix_attention(
     query, key = query.to(value.dtype), key.to(value.dtype)
     share = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     if segments is None:
-        causal = attention_mask is None and query.shape[2] > 1
+        new, all_ = query.shape[2], key.shape[2]
+        causal = attention_mask is None and new > 1
+        if causal and new < all_:  # behind cached tokens, all of which are seen
+            causal, attention_mask = False, causal_lower_right(new, all_)
         out = scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, is_causal=causal, **share
         )

@@ -3,6 +3,7 @@
     python -m pytest tests/test_ask.py
 """
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +36,31 @@ def test_an_answer_does_not_depend_on_its_batch(tiny, tiny_inputs):
         together = ask(tiny, wanted, 8, temperature)
         alone = [ask(tiny, [request], 8, temperature)[0] for request in wanted]
         assert [a.ids for a in together] == [a.ids for a in alone]
+
+
+def test_questions_about_one_video_read_its_prefix_once(tiny, tiny_inputs):
+    rows = []
+
+    def note(module, args, kwargs):
+        rows.append(tuple(kwargs["input_ids"].shape))
+
+    tiny.model.register_forward_pre_hook(note, with_kwargs=True)
+    ask(tiny, [Request(tiny_inputs[0], q) for q in QUERIES], max_new_tokens=2)
+    prefix = len(tiny.processor.prefix_ids(tiny_inputs[0]))
+    longest = max(len(tiny.processor.query_ids(q)) for q in QUERIES)
+    assert rows == [(1, prefix), (3, longest), (3, 1)]
+
+
+def test_prefixes_of_different_lengths_share_a_batch(tiny, tiny_inputs):
+    times = np.arange(8) / 2
+    short = tiny.processor.prepare(np.zeros((8, 56, 56, 3), np.uint8), times)
+    assert len(tiny.processor.prefix_ids(short)) != len(tiny.processor.prefix_ids(tiny_inputs[0]))
+    wanted = requests([tiny_inputs[0], short])
+    together = ask(tiny, wanted, 8)
+    for request, answer in zip(wanted, together, strict=True):
+        (alone,) = ask(tiny, [request], 8)
+        assert answer.ids == alone.ids
+        assert answer.logps == pytest.approx(alone.logps, abs=1e-4)
 
 
 def test_sampling_follows_its_seed(tiny, tiny_inputs):
