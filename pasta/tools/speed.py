@@ -130,7 +130,7 @@ def measure(config, k, checkpointing, ways):
             memory = memory_of(config, k, checkpointing, way, step) if config.memory else None
             found[way] = Measured([], memory, logps)
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+            continue
     for _ in range(config.rounds):
         for way, measured in found.items():
             synchronize(config.device)
@@ -165,7 +165,7 @@ def table_row(found, way):
     text += f" {ratios[0]:5.2f}-{ratios[-1]:<5.2f}"
     if this.memory is not None:
         text += f" {this.memory / 1e6:8.0f} {this.memory / packed.memory:6.2f}x"
-    return text
+    return text.rstrip()
 
 
 def throughput_of(config, task, packed, rate):
@@ -183,8 +183,8 @@ def difference(found):
     """How far the ways are from giving the same log-probabilities."""
     logps = found["packed"].logps
     apart = {way: (other.logps - logps).abs().max().item() for way, other in found.items()}
-    ways = ", ".join(f"{way} {nats:.0e}" for way, nats in apart.items() if way != "packed")
-    return f"of {logps.abs().max().item():.0f} nats {ways} differ from packed"
+    ways = ", ".join(f"{nats:.0e} ({way})" for way, nats in apart.items() if way != "packed")
+    return f"log-probabilities of {logps.abs().max().item():.0f} nats differ by {ways}"
 
 
 def kernels(step, task):
