@@ -1,14 +1,16 @@
 """Score a Video-LLM on a benchmark as lmms-eval does, alone and with adapters, side by side.
 
     python evaluate.py                                             # the toy model, toy benchmark
-    python evaluate.py --model Qwen/Qwen2.5-VL-7B-Instruct --adapter out/dpo/adapter
+    torchrun --nproc_per_node 8 evaluate.py --bench videomme \\
+        --model Qwen/Qwen2.5-VL-7B-Instruct --adapter out/dpo/adapter
+    python evaluate.py --bench videomme --check                    # is the data whole?
+    python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
 Each answer is appended to OUT/BENCH/NAME/answers.jsonl as soon as it is given, and the same command
-goes on where it was stopped. OUT/BENCH/scores.json holds the numbers of the table.
+goes on where it was stopped. OUT/BENCH/scores.json and scores.md hold the numbers of the table.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,13 +19,21 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from pasta import toy
-from pasta.answers import answered, earlier_rows, fingerprint
+from pasta import ranks, toy
+from pasta.answers import (
+    answered,
+    answered_rows,
+    clip,
+    earlier_rows,
+    fingerprint,
+    sample_rows,
+)
 from pasta.benchmarks import NAMES, benchmark
+from pasta.benchmarks.check import check_items
 from pasta.config import knob, parse, write_config, write_json
 from pasta.lora import load_adapter
-from pasta.pairs import Appender
-from pasta.scoring import comparison, counts, summary, table
+from pasta.pairs import Appender, write_rows
+from pasta.scoring import comparison, counts, markdown, summary, table
 from pasta.vlm import digest_files, load_processor, load_vlm, model_setting
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
@@ -35,16 +45,20 @@ class EvalConfig:
 
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
     data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
-    model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
+    check: bool = knob("open every video and say what is there; asks no model", False)
+    compare: list[str] = knob("two folders with answers.jsonl, A and B: how much better is B", [])
+    model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapter folders; none: {ADAPTER}, if it is of this model", [])
     limit: int = knob("only this many questions of each task, the first ones; 0: all", 0)
     scoring: Literal["generate", "letter"] = knob(
         "read the letter from a generated answer (as lmms-eval), or take the likeliest first token",
         "generate",
     )
+    parser: Literal["head", "v0.5"] = knob("which lmms-eval reads Video-MME and MLVU", "head")
     batch_size: int = knob("questions asked at once", 4, toy=16)
     n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
+    log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
     out: Path = knob("folder for answers and scores", Path("out/eval"))
     seed: int = knob("seed of the bootstrap; answers are greedy", 0)
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
@@ -57,11 +71,14 @@ def find_data(config, bench):
     if config.data is not None or data.is_dir():
         print(f"{config.bench} from {data}")
         return data
+    in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
+    if config.bench not in in_toy:
+        raise FileNotFoundError(f"there is no {data}; fetch it with: {bench.FETCH} {data}")
     print(
         f"TOY benchmark in place of {config.bench}: there is no {data}. The real one comes with: "
         f"{bench.FETCH} {data}"
     )
-    return toy.benchmark_folder()
+    return in_toy[config.bench]()
 
 
 def find_adapters(config):
@@ -100,66 +117,120 @@ def other_base(folder, model):
 def answers(config, bench, questions, adapter, path, settings):
     """The row of every question under one model: those in the file, and the others, asked now.
 
-    settings: what decides an answer besides the item and the adapter.
+    settings: what decides an answer besides the item and the adapter. Every process takes its share
+    of the videos and writes a file of its own; all get all rows.
     """
     weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
     marks = {item.id: fingerprint(item, adapter=weights, **settings) for item in questions}
-    rows = earlier_rows(path, marks)
+    (rows,) = ranks.gather([earlier_rows(path, marks)] if ranks.rank() == 0 else [])
     todo = [item for item in questions if item.id not in rows]
+    mine = set(ranks.share(list(dict.fromkeys(map(clip, todo)))))
+    todo = [item for item in todo if clip(item) in mine]
+    new = []
     if todo:
         vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
         if adapter:
             load_adapter(vlm.model, adapter)
-        correct = sum(row["correct"] for row in rows.values())
-        bar = tqdm(total=len(questions), initial=len(rows), desc=path.parent.name, unit="item")
-        with Appender(path) as file, bar:
-            n_frames, batch_size = settings["n_frames"], config.batch_size
-            for row in answered(vlm, bench, todo, n_frames, config.scoring, batch_size):
+        quiet = True if ranks.rank() else None
+        bar = tqdm(total=len(todo), desc=path.parent.name, unit="item", disable=quiet)
+        n_frames, batch_size = settings["n_frames"], config.batch_size
+        with Appender(ranks.named(path)) as file, bar:
+            for row in answered(
+                vlm, bench, todo, n_frames, config.scoring, batch_size, config.parser
+            ):
                 if "error" in row:
                     tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
                 file.write(row | {"fingerprint": marks[row["id"]]})
-                rows[row["id"]] = row
-                correct += row["correct"]
-                bar.set_postfix_str(f"accuracy {correct / len(rows):.3f}")
+                new.append(row)
+                bar.set_postfix_str(f"accuracy {sum(r['correct'] for r in new) / len(new):.3f}")
                 bar.update()
+    rows |= {row["id"]: row for row in ranks.gather(new)}
     return [rows[item.id] for item in questions]
 
 
 def main(config):
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise SystemExit("evaluate.py is one process; start it with python, not with torchrun")
     bench = benchmark(config.bench)
+    if config.compare:
+        return compare(config, bench)
     data = find_data(config, bench)
     by_task = groupby(bench.items(data), key=lambda item: item.task)
     questions = [item for _, items in by_task for item in islice(items, config.limit or None)]
     absent = bench.absent(questions)
     if absent:
         print(f"without these tasks, whose questions or videos are not there: {', '.join(absent)}")
+    if config.check:
+        return check_items(questions, bench.COUNTS)
+    if config.scoring == "letter" and not all(item.letters for item in questions):
+        print("left out, for they have no letters: what is answered in words")
+        questions = [item for item in questions if item.letters]
+    if config.model == "toy":
+        config.model = toy.model_folder()
     processor = load_processor(config.model, config.max_pixels)
     settings = model_setting(config.model, processor) | {
         "dtype": config.dtype,
         "n_frames": config.n_frames or processor.n_frames,
         "scoring": config.scoring,
+        "parser": config.parser,
         "max_new_tokens": bench.MAX_NEW_TOKENS,
     }
     folder, adapters = config.out / config.bench, find_adapters(config)
-    write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
+    config.device = ranks.start(config.device)
+    if ranks.rank() == 0:
+        write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
 
     base, *_ = adapters
-    scores, runs = {}, {}
+    rows = {}
     for name, adapter in adapters.items():
         path = folder / (base + name if adapter else name) / "answers.jsonl"
-        rows = answers(config, bench, questions, adapter, path, settings)
-        scores[name] = bench.aggregate(rows)
-        runs[name] = summary(scores[name], bench.MACRO) | {"counts": counts(rows)}
-    differences = {
-        name: comparison(scores[name], scores[base], bench.MACRO, config.seed)
-        for name in list(runs)[1:]
+        rows[name] = answers(config, bench, questions, adapter, path, settings)
+        if config.log_samples and ranks.rank() == 0:
+            write_rows(path.with_name("samples.jsonl"), sample_rows(rows[name]))
+    if ranks.rank() == 0:
+        facts = {"data": data, "absent": absent, "adapters": adapters} | settings
+        report(config, bench, questions, rows, folder, facts)
+    ranks.stop()
+
+
+def report(config, bench, questions, rows, folder, facts):
+    """Print the table of the runs and write it down, with all numbers.
+
+    rows: {name: rows of answers.jsonl}, the first name that of the base. facts: for scores.json.
+    """
+    base, *others = rows
+    scores = {name: bench.aggregate(of) for name, of in rows.items()}
+    runs = {
+        name: summary(scores[name], bench.MACRO) | {"counts": counts(of, bench.RANDOM, bench.EMPTY)}
+        for name, of in rows.items()
     }
-    print(table(runs, differences, bench.MACRO))
-    facts = {"data": data, "absent": absent, "adapters": adapters} | settings
-    write_json(folder / "scores.json", facts | {"runs": runs, "differences": differences})
+    differences = {
+        name: comparison(scores[name], scores[base], bench.MACRO, config.seed) for name in others
+    }
+    further = {n: summary(bench.breakdown(of, questions), None) for n, of in rows.items()}
+    text = table(runs, differences, bench.MACRO)
+    print(text)
+    if further[base]["groups"]:
+        print(table({n: of | {"counts": {}} for n, of in further.items()}, {}, None))
+    (folder / "scores.md").write_text(markdown(text))
+    numbers = {"runs": runs, "differences": differences, "breakdown": further}
+    write_json(folder / "scores.json", facts | numbers)
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")
+
+
+def compare(config, bench):
+    """Print how much better the second of two runs is, over the items that both answered."""
+    if len(config.compare) != 2:
+        raise SystemExit(f"--compare takes two folders with answers.jsonl, not {config.compare}")
+    a, b = (answered_rows(Path(folder) / "answers.jsonl") for folder in config.compare)
+    both = [id_ for id_ in a if id_ in b]
+    if not both:
+        raise SystemExit(f"{' and '.join(config.compare)} have no answered item in common")
+    scores = [bench.aggregate([rows[id_] for id_ in both]) for rows in (a, b)]
+    first, second = (summary(s, bench.MACRO) | {"counts": {}} for s in scores)
+    difference = comparison(scores[1], scores[0], bench.MACRO, config.seed)
+    print(f"A: {config.compare[0]}\nB: {config.compare[1]}\n{len(both)} items answered by both")
+    print(table({"A": first, "B": second}, {"B": difference}, bench.MACRO))
+    named = difference["groups"] | ({"all": difference["mean"]} if difference["mean"] else {})
+    print("McNemar's p:", ", ".join(f"{name} {x['p']:.2g}" for name, x in named.items()))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from pasta import ranks, toy
 from pasta.adversaries import PROMPT_VERSION
 from pasta.ask import Request, ask
+from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
 from pasta.generate import Reader, candidate_rows, query_rows
 from pasta.judge import judge_by_rules, model_judge
@@ -48,6 +49,7 @@ class PairsConfig:
     adversary: Literal["prompt", "frames", "both"] = knob("what misleads the responder", "both")
     select: Literal["none", "flip", "contrast"] = knob("which pairs stay", "flip", toy="contrast")
     keep: float = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
+    adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
     balance: bool = knob("even out which side of an opposite is chosen", True)
     n_frames: int = knob("frame budget; 0: the checkpoint's, or 32", 0)
     sparse_frames: int = knob("frame budget of adversarial responses, at 1 fps", 8, toy=16)
@@ -63,7 +65,7 @@ class PairsConfig:
 
 RECIPE = "model asker adversary candidates temperature sparse_frames max_pixels seed".split()
 # What may change between two runs into one folder: nothing that is in its costly rows.
-FREE = "out judge limit select keep balance batch_videos batch_size device".split()
+FREE = "out judge limit select keep balance adversarial_qa batch_videos batch_size device".split()
 
 
 def main(config):
@@ -148,12 +150,24 @@ def write_pairs(config, load, videos):
     choices = (config.select, config.keep, config.balance, config.seed)
     with judge_of(config, load) as judge:
         pairs, dropped = make_pairs(tqdm(rows, "judge", unit="query"), judge, *choices)
+        if config.adversarial_qa:
+            write_adversarial_qa(config, load, rows, judge)
     write_rows(config.out / "pairs.jsonl", pairs)
     write_rows(config.out / "dropped.jsonl", dropped)
     report = audit(pairs, dropped)
     write_json(config.out / "audit.json", report)
     print(audit_table(report))
     print(f"wrote {len(pairs)} pairs to {config.out / 'pairs.jsonl'}")
+
+
+def write_adversarial_qa(config, load, rows, judge):
+    """adversarial/items.jsonl; its videos should not be those that the model is aligned on."""
+    path = config.out / "adversarial/items.jsonl"
+    ask = partial(ask_all, load, config.asker or config.model, config, temperature=0.0)
+    items = [x for row in tqdm(rows, "adversarial QA") for x in adversarial_rows(row, judge, ask)]
+    write_rows(path, items)
+    print(f"wrote {len(items)} items to {path}; next: evaluate.py --bench adversarial --data "
+          f"{path.parent}, with an adapter that has not seen these videos")
 
 
 def judge_of(config, load):

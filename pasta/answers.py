@@ -1,7 +1,9 @@
 """From the questions of a benchmark to answers.jsonl, one row an answer:
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
-     "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode
+     "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
+     "drawn" if the response named no letter and the benchmark has one drawn, "text" if reasoning
+     was taken out of it
 
 Rows are appended one by one, so a stopped run goes on where it was. A fingerprint tells which rows
 still hold: it covers what decides the answer. A row with another one stays in the file, counts
@@ -10,6 +12,8 @@ nowhere, and its question is asked again.
 
 import hashlib
 import json
+import random
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -38,7 +42,9 @@ def earlier_rows(path, fingerprints) -> dict:
 
     fingerprints: {id: fingerprint} of the questions that are asked now.
     """
-    rows = read_rows(path) if Path(path).exists() else []
+    path, rows = Path(path), []
+    for file in [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]:
+        rows += read_rows(file) if file.is_file() else []
     return {
         row["id"]: row
         for row in rows
@@ -46,20 +52,64 @@ def earlier_rows(path, fingerprints) -> dict:
     }
 
 
-def answered(vlm, bench, items, n_frames, scoring, batch_size):
-    """Yield each item's row, without its fingerprint, in order.
+def clip(item):
+    """What the model sees of an item: questions about one clip share its video and its prefix."""
+    return item.video, item.start, item.end
 
-    bench: a module of pasta.benchmarks. scoring: "generate" or "letter".
-    The next batch is decoded while the model answers this one. An item whose video does not decode
-    is not asked: its row has an error, no response, and is wrong.
+
+def clip_by_clip(items):
+    """The items in the order in which their clips appear first, those about one clip together."""
+    first = {}
+    for i, item in enumerate(items):
+        first.setdefault(clip(item), i)
+    return sorted(items, key=lambda item: first[clip(item)])
+
+
+def answered_rows(path) -> dict:
+    """{id: row} of all answers in a file and those of other processes, the newest of each item.
+
+    Raises FileNotFoundError when there are none.
     """
+    path = Path(path)
+    files = [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]
+    rows = [row for file in files if file.is_file() for row in read_rows(file)]
+    if not rows:
+        raise FileNotFoundError(f"no answers in {path}; `python evaluate.py` writes some")
+    return {row["id"]: row for row in rows if "error" not in row}
+
+
+def sample_rows(rows):
+    """Rows of answers.jsonl in the form of lmms-eval's --log_samples."""
+    return [
+        {
+            "doc_id": number,
+            "target": row["answer"],
+            "filtered_resps": [row["response"]],
+            "resps": [[row["response"]]],
+            "doc_hash": hashlib.sha256(f"{row['id']} {row['video']}".encode()).hexdigest(),
+            "input": row["prompt"],
+            "predicted": row["predicted"],
+            "accuracy": float(row["correct"]),
+        }
+        for number, row in enumerate(rows)
+    ]
+
+
+def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
+    """Yield each item's row, without its fingerprint, clip by clip.
+
+    bench: a module of pasta.benchmarks. scoring: "generate" or "letter". parser: as its `parse`.
+    The next batch is decoded while the model answers this one, and every clip once. An item whose
+    video does not decode is not asked: its row has an error, no response, and is wrong.
+    """
+    items = clip_by_clip(items)
     batches = [items[i : i + batch_size] for i in range(0, len(items), batch_size)]
     load = partial(video_inputs, processor=vlm.processor, n_frames=n_frames)
     before = time.perf_counter()
     for batch, videos in zip(batches, loaded_ahead(load, batches), strict=True):
         pairs = list(zip(batch, videos, strict=True))
         asked = [pair for pair in pairs if not isinstance(pair[1], VideoError)]
-        replies = iter(replied(vlm, bench, asked, scoring))
+        replies = iter(replied(vlm, bench, asked, scoring, parser))
         seconds = (time.perf_counter() - before) / len(batch)  # with waiting for the video
         for item, video in pairs:
             if isinstance(video, VideoError):
@@ -97,15 +147,28 @@ def video_inputs(item, processor, n_frames):
 
 
 def loaded_ahead(load, batches):
-    """Yield [load(item) for item in batch], the next batch loading while this one is in use."""
+    """Yield [load(item) for item in batch], the next batch loading while this one is in use.
+
+    Items about one clip get the same object, loaded once, also where two batches meet.
+    """
     with ThreadPoolExecutor(max_workers=4) as pool:
-        coming = pool.map(load, batches[0])
-        for batch in [*batches[1:], []]:
-            current, coming = coming, pool.map(load, batch)
-            yield list(current)
+
+        def begin(batch, before):
+            futures = {}
+            for item in batch:
+                key = clip(item)
+                if key not in futures:
+                    futures[key] = before.get(key) or pool.submit(load, item)
+            return futures
+
+        current = begin(batches[0], {})
+        for batch, following in zip(batches, [*batches[1:], []], strict=True):
+            coming = begin(following, current)
+            yield [current[clip(item)].result() for item in batch]
+            current = coming
 
 
-def replied(vlm, bench, asked, scoring):
+def replied(vlm, bench, asked, scoring, parser):
     """Response and predicted letter of each (item, VideoInputs), as fields of its row."""
     if not asked:
         return []
@@ -117,6 +180,32 @@ def replied(vlm, bench, asked, scoring):
         return [{"response": x, "predicted": x, "letter_logps": logps} for x, logps in best]
     texts = [answer.text for answer in ask(vlm, requests, bench.MAX_NEW_TOKENS)]
     return [
-        {"response": text, "predicted": bench.parse(text, item)}
-        for text, (item, _) in zip(texts, asked, strict=True)
+        reading(bench, text, item, parser) for text, (item, _) in zip(texts, asked, strict=True)
     ]
+
+
+def without_reasoning(text):
+    """A response without its <think> and <analysis> blocks, as lmms-eval takes them out.
+
+    When a block was begun by the chat template, what follows the last closing tag is left.
+    """
+    for tag in ("think", "analysis"):
+        text = re.sub(rf"<{tag}>.*?</{tag}>", "", text, flags=re.DOTALL)
+        text = text.rpartition(f"</{tag}>")[2]
+    return text.strip()
+
+
+def reading(bench, text, item, parser):
+    """What a benchmark reads in a response, as fields of its row.
+
+    Where lmms-eval draws a letter for a response that names none, so do we, but by a generator of
+    the item's own: the draw does not depend on which other items were asked before.
+    """
+    response = without_reasoning(text)
+    predicted = bench.parse(response, item, parser)
+    row = {"response": response, "predicted": predicted}
+    if response != text:
+        row["text"] = text
+    if predicted is None and bench.RANDOM:
+        row |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
+    return row

@@ -119,6 +119,20 @@ def columns(units, others):
     return np.array([[a or 0.0, a is not None, b or 0.0, b is not None] for a, b in pairs], float)
 
 
+def mcnemar(units, others):
+    """Exact two-sided p of McNemar's test: are two runs equally often right?
+
+        p = min(1, 2 P(X <= min(gained, lost))),   X ~ Binomial(gained + lost, 1/2)
+
+    units, others: {unit: 1.0, 0.0 or None}; gained and lost are those that one run alone has right.
+    """
+    pairs = [(units[unit], others[unit]) for unit in units]
+    pairs = [pair for pair in pairs if None not in pair]
+    gained, lost = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+    n, fewer = gained + lost, min(gained, lost)
+    return min(1.0, 2 * sum(math.comb(n, i) for i in range(fewer + 1)) / 2**n)
+
+
 def mean_difference(sums):
     """Mean over groups of (run - baseline), from each group's summed columns (4,)."""
     shares = [s[0] / max(s[1], 1) - s[2] / max(s[3], 1) for s in sums]
@@ -128,8 +142,8 @@ def mean_difference(sums):
 def summary(scores, macro=True) -> dict:
     """A run's numbers in percent, with 95 % intervals: every group and the mean.
 
-    scores: {group: {unit: score}}. macro: as in `mean_of`. "of" is the number of units, and
-    "counted" that of those that are not left out.
+    scores: {group: {unit: score}}. macro: as in `mean_of`; None: the benchmark has no mean. "of" is
+    the number of units, and "counted" that of those that are not left out.
     """
     groups, totals = {}, []
     for group, units in scores.items():
@@ -137,32 +151,61 @@ def summary(scores, macro=True) -> dict:
         totals.append((sum(counted), len(counted)))
         groups[group] = percent(mean_of(totals[-1:])) | {"counted": len(counted), "of": len(units)}
     sums = {key: sum(group[key] for group in groups.values()) for key in ("counted", "of")}
-    return {"groups": groups, "mean": percent(mean_of(totals, macro)) | sums}
+    mean = None if macro is None else percent(mean_of(totals, macro)) | sums
+    return {"groups": groups, "mean": mean}
 
 
 def comparison(scores, baseline, macro=True, seed=0) -> dict:
-    """scores - baseline in percentage points, with 95 % intervals: every group and the mean."""
+    """scores - baseline in percentage points, with 95 % intervals and McNemar's p.
+
+    Every group, and the mean as of `summary`, whose p is that of all units together.
+    """
     groups = {
         group: percent(paired_difference({group: units}, baseline, seed=seed))
+        | {"p": mcnemar(units, baseline[group])}
         for group, units in scores.items()
     }
-    return {"groups": groups, "mean": percent(paired_difference(scores, baseline, macro, seed))}
+    mean = None
+    if macro is not None:
+        p = mcnemar(together(scores), together(baseline))
+        mean = percent(paired_difference(scores, baseline, macro, seed)) | {"p": p}
+    return {"groups": groups, "mean": mean}
+
+
+def together(scores):
+    """{(group, unit): score} of all groups."""
+    return {(group, unit): s for group, units in scores.items() for unit, s in units.items()}
 
 
 def percent(interval):
     return {key: 100 * x for key, x in zip(("value", "low", "high"), interval, strict=True)}
 
 
-def counts(rows) -> dict:
-    """How many answers are no option: {what happened: number of rows}."""
-    failed = [row for row in rows if "error" in row]
-    empty = [row for row in rows if row["response"] == "" and "error" not in row]
-    unread = [row for row in rows if row["response"] != "" and row["predicted"] is None]
+def counts(rows, drawn=False, empty_is="wrong") -> dict:
+    """How many answers are no option: {what happened: number of rows}.
+
+    drawn: the benchmark has a letter drawn for a response that names none, an empty one too.
+    empty_is: what it makes of an empty response otherwise.
+    """
+    failed = sum("error" in row for row in rows)
+    empty = sum(row["response"] == "" for row in rows) - failed
+    if drawn:
+        unread = sum("drawn" in row for row in rows)
+        return {"no option named: drawn": unread, "video not decoded: wrong": failed}
+    unread = sum(row["response"] != "" and row["predicted"] is None for row in rows)
     return {
-        "empty: not counted": len(empty),
-        "no option named: wrong": len(unread),
-        "video not decoded: wrong": len(failed),
+        f"empty: {empty_is}": empty,
+        "no option named: wrong": unread,
+        "video not decoded: wrong": failed,
     }
+
+
+def markdown(text) -> str:
+    """A table of `table` as one of Markdown."""
+    cells = [re.split(r"  +", line.strip()) for line in text.splitlines()]
+    width = max(map(len, cells))
+    rows = [f"| {' | '.join(row + [''] * (width - len(row)))} |" for row in cells]
+    return "\n".join([rows[0], "|---" * width + "|", *rows[1:]]) + "\n"
 
 
 def table(runs, differences, macro=True) -> str:
@@ -189,7 +232,8 @@ def table(runs, differences, macro=True) -> str:
 
 
 def labelled(numbers, mean_label):
-    return numbers["groups"] | {mean_label: numbers["mean"]}
+    mean = {mean_label: numbers["mean"]} if numbers["mean"] else {}
+    return numbers["groups"] | mean
 
 
 def add_column(lines, head, numbers, failures, sign):

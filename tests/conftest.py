@@ -1,6 +1,7 @@
 """Tiny objects that the tests share: a real Qwen2.5-VL with random weights, videos, pairs, runs."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,16 @@ def finish(process):
 def numbers(rows):
     """Rows of metrics.jsonl without the times."""
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+
+def kill_all(mark):
+    """SIGKILL every process whose command line holds `mark`: torchrun, its processes, decoders."""
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in line.read_bytes():
+                os.kill(int(line.parent.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it ended in the meantime
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")

@@ -8,14 +8,12 @@ The oracle is the unbroken run, bit for bit.
 import json
 import os
 import random
-import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import finish, numbers
+from conftest import finish, kill_all, linux, numbers
 from torch import nn
 
 from pasta import checkpoint
@@ -181,19 +179,6 @@ def wait_for(folder, n_rows, process):
             return False
         time.sleep(0.002)
     return process.poll() is None
-
-
-def kill_all(mark):
-    """SIGKILL every process whose command line holds `mark`: torchrun, its processes, decoders."""
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if mark.encode() in line.read_bytes():
-                os.kill(int(line.parent.name), signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError):
-            pass  # it ended in the meantime
-
-
-linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 
 
 @linux

@@ -4,6 +4,7 @@ python -m pytest -q tests/test_evaluate.py
 """
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,8 @@ from evaluate import EvalConfig, find_adapters, main
 from pasta import answers, scoring
 from pasta.answers import loaded_ahead
 from pasta.ask import Answer
+from pasta.benchmarks import check
+from pasta.pairs import read_rows, write_rows
 from pasta.video import VideoError
 
 TRUTH = {"spatial": "ABA", "temporal": "BB"}  # the right letters of the questions of each task
@@ -76,6 +79,7 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setattr(evaluate, "model_setting", lambda name, p: {"setting": [name, p.digest]})
     for name in ("read_frames", "ask"):
         monkeypatch.setattr(answers, name, getattr(fake, name))
+    monkeypatch.setattr(check, "read_frames", fake.read_frames)
     for task, letters in TRUTH.items():
         write_task(tmp_path / "bench", task, letters)
     return fake
@@ -142,7 +146,8 @@ def test_an_adapter_stands_beside_the_base_with_the_difference(world, tmp_path, 
     main(config(tmp_path, adapter=[write_adapter(tmp_path / "runs/dpo/adapter")]))
     assert scores()["runs"]["+dpo"]["mean"]["value"] == 100
     difference = scores()["differences"]["+dpo"]
-    assert difference["groups"]["temporal"] == {"value": 100, "low": 100, "high": 100}
+    # Both of two units gained: p = 2 / 2**2.
+    assert difference["groups"]["temporal"] == {"value": 100, "low": 100, "high": 100, "p": 0.5}
     assert difference["mean"]["value"] == pytest.approx(200 / 3)
     assert "+dpo" in capsys.readouterr().out
     assert len(saved("model")) == len(saved("model+dpo")) == 5
@@ -339,12 +344,6 @@ def test_a_given_adapter_of_another_model_is_loaded_aloud(world, tmp_path, capsy
     assert "loaded all the same: it was trained on other/model" in capsys.readouterr().out
 
 
-def test_torchrun_is_refused(world, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit, match="one process"):
-        main(config(tmp_path))
-
-
 def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
     with pytest.raises(FileNotFoundError, match="no adapter_config.json"):
         main(config(tmp_path, adapter=["runs/typo"]))
@@ -362,10 +361,139 @@ def test_an_adapter_inside_another_keeps_its_own_name(world, tmp_path):
     assert list(find_adapters(config(tmp_path, adapter=folders))) == ["model", "+dpo", "+adapter"]
 
 
+def about(name):
+    return SimpleNamespace(video=name, start=None, end=None)
+
+
 def test_one_batch_is_loaded_ahead_and_no_more():
     seen = []
-    batches = loaded_ahead(lambda x: seen.append(x) or 10 * x, [[1, 2], [3], [4, 5]])
-    assert next(batches) == [10, 20]
-    assert 4 not in seen
-    assert list(batches) == [[30], [40, 50]]
-    assert sorted(seen) == [1, 2, 3, 4, 5]
+    batches = [[about(x) for x in names] for names in ("ab", "c", "de")]
+    loaded = loaded_ahead(lambda item: seen.append(item.video) or item.video.upper(), batches)
+    assert next(loaded) == ["A", "B"]
+    assert "d" not in seen
+    assert list(loaded) == [["C"], ["D", "E"]]
+    assert sorted(seen) == list("abcde")
+
+
+def test_a_clip_is_loaded_once_also_where_two_batches_meet():
+    batches = [[about(x) for x in names] for names in ("aa", "ab", "bc")]
+    loaded = list(loaded_ahead(lambda item: object(), batches))
+    assert loaded[0][0] is loaded[0][1] is loaded[1][0]
+    assert loaded[1][1] is loaded[2][0] is not loaded[2][1]
+
+
+def test_questions_about_one_clip_are_asked_together(world, tmp_path):
+    path = tmp_path / "bench/json/spatial.json"
+    rows = json.loads(path.read_text())
+    rows[2]["video"] = rows[0]["video"]
+    path.write_text(json.dumps(rows))
+    main(config(tmp_path))
+    assert [row["id"] for row in saved()][:3] == ["spatial/0", "spatial/2", "spatial/1"]
+    assert [name for name, *_ in world.read].count("0.mp4") == 2  # of spatial and of temporal
+
+
+def write_answers(folder, right):
+    """answers.jsonl of one task, with whether each item is right."""
+    rows = [
+        {"id": f"t/{i}", "task": "t", "response": "A", "predicted": "A", "correct": bool(x)}
+        for i, x in enumerate(right)
+    ]
+    write_rows(folder / "answers.jsonl", rows)
+    return str(folder)
+
+
+def test_compare_gives_the_paired_difference_and_p_worked_out_by_hand(tmp_path, capsys):
+    """B gains 7 of 10 and loses 1: +60 points, p = 2 (1 + 8) / 2**8."""
+    a = write_answers(tmp_path / "a", [0] * 7 + [1] + [1, 0])
+    b = write_answers(tmp_path / "b", [1] * 7 + [0] + [1, 0])
+    main(EvalConfig(model="toy", compare=[a, b]))
+    said = capsys.readouterr().out
+    assert "10 items answered by both" in said
+    line = next(line for line in said.splitlines() if line.startswith("t "))
+    numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d+", line)]
+    assert numbers[0] == 20.0 and numbers[3] == 80.0 and numbers[6] == 60.0
+    assert f"McNemar's p: t {2 * (1 + 8) / 2**8:.2g}" in said
+    # The bootstrap's interval, drawn here again another way: multinomial counts of (+1, -1, 0).
+    draws = np.random.default_rng(1).multinomial(10, [0.7, 0.1, 0.2], 20000)
+    expected = np.percentile((draws[:, 0] - draws[:, 1]) * 10.0, [2.5, 97.5])
+    assert numbers[7:9] == pytest.approx(expected, abs=10.0)  # one item is 10 points
+
+
+def test_compare_counts_only_items_that_both_answered(tmp_path, capsys):
+    a = write_answers(tmp_path / "a", [1, 1, 0])
+    b = write_answers(tmp_path / "b", [1, 0])
+    main(EvalConfig(model="toy", compare=[a, b]))
+    assert "2 items answered by both" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folders", [["x"], ["x", "y", "z"]])
+def test_compare_takes_two_runs(folders):
+    with pytest.raises(SystemExit, match="two folders"):
+        main(EvalConfig(model="toy", compare=folders))
+
+
+def test_compare_names_a_run_without_answers(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no answers in"):
+        main(EvalConfig(model="toy", compare=[str(tmp_path), str(tmp_path)]))
+
+
+def test_check_opens_every_video_and_asks_nothing(world, tmp_path, capsys):
+    world.broken.add("1.mp4")
+    main(config(tmp_path, check=True))
+    said = capsys.readouterr().out
+    assert world.asked == world.loaded == []
+    assert "spatial: 3 items" in said and "5 clips, 2 of them cannot be read" in said
+    assert "1.mp4: damaged or cut short" in said
+    assert "action_sequence: 0 items, expected 200" in said
+
+
+def test_samples_are_lmms_evals_when_asked_for(world, tmp_path):
+    main(config(tmp_path, log_samples=True))
+    rows = read_rows(evaluate.Path("out/eval/mvbench/model/samples.jsonl"))
+    assert [row["doc_id"] for row in rows] == list(range(5))
+    assert {"target", "filtered_resps", "resps", "doc_hash", "input"} <= rows[0].keys()
+    assert rows[0]["filtered_resps"] == ["(A)"] and rows[0]["accuracy"] == 1.0
+
+
+def test_the_table_is_also_written_as_markdown(world, tmp_path):
+    main(config(tmp_path))
+    head, rule, *rows = evaluate.Path("out/eval/mvbench/scores.md").read_text().splitlines()
+    assert head.startswith("| percent") and set(rule) == {"|", "-"}
+    assert rows[0].startswith("| spatial | 3 | 66.7")
+    assert len({row.count("|") for row in [head, rule, *rows]}) == 1
+
+
+def test_a_letter_is_drawn_by_the_item_alone_and_counted():
+    bench = SimpleNamespace(parse=lambda *_: None, RANDOM=True)
+    item = SimpleNamespace(id="x/1", letters="ABCDE")
+    first, second = (answers.reading(bench, text, item, "head") for text in ("hm", "what"))
+    assert first["predicted"] == second["predicted"]
+    assert first["drawn"] and first["predicted"] in "ABCDE"
+    drawn = {
+        answers.reading(bench, "", SimpleNamespace(id=str(i), letters="ABCDE"), "head")["predicted"]
+        for i in range(50)
+    }
+    assert drawn == set("ABCDE")
+
+
+@pytest.mark.parametrize(
+    ("text", "response"),
+    [
+        ("<think>A or B?</think>\nB", "B"),
+        ("so B.</think> B", "B"),
+        ("<analysis>x</analysis><think>\n</think>C ", "C"),
+        ("B", "B"),
+        ("<think>never ends", "<think>never ends"),
+    ],
+)
+def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
+    bench = SimpleNamespace(parse=lambda response, *_: response[0], RANDOM=False)
+    row = answers.reading(bench, text, SimpleNamespace(id="1"), "head")
+    assert (row["response"], row["predicted"]) == (response, response[0])
+    assert row.get("text", response) == text
+
+
+def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="fetch it with: hf download .*Video-MME"):
+        main(EvalConfig(model="toy", bench="videomme"))

@@ -12,6 +12,7 @@ from pasta.scoring import (
     counts,
     lettered_text,
     likeliest_letter,
+    mcnemar,
     mean_of,
     paired_difference,
     summary,
@@ -192,3 +193,29 @@ def test_table_sets_runs_side_by_side():
     assert lines[3].startswith("mean of 2 tasks") and "+25.0" in lines[3]
     assert lines[4].split() == ["empty", "3", "3"]
     assert len({len(line) for line in lines[:4]}) == 1
+
+
+def test_mcnemar_by_hand():
+    def runs(gained, lost, both):
+        n = gained + lost + both
+        ours = [1.0] * gained + [0.0] * lost + [1.0] * both
+        theirs = [0.0] * gained + [1.0] * lost + [1.0] * both
+        return dict(zip(range(n), ours, strict=True)), dict(zip(range(n), theirs, strict=True))
+
+    assert mcnemar(*runs(0, 0, 5)) == 1.0
+    assert mcnemar(*runs(5, 0, 7)) == 2 / 2**5  # five of five
+    assert mcnemar(*runs(1, 5, 0)) == 2 * (1 + 6) / 2**6  # at most one of six
+    assert mcnemar(*runs(3, 3, 0)) == 1.0
+
+
+def test_units_left_out_by_a_run_do_not_count_in_mcnemar():
+    assert mcnemar({"a": 1.0, "b": None, "c": 1.0}, {"a": 0.0, "b": 0.0, "c": None}) == 1.0
+
+
+def test_a_benchmark_without_a_mean_has_none_in_its_numbers_and_table():
+    scores = {"text": {"0": 1.0, "1": 0.0}, "video": {"0": 0.0, "1": 0.0}}
+    run = summary(scores, macro=None) | {"counts": {}}
+    difference = comparison(scores, scores, macro=None)
+    assert run["mean"] is None and difference["mean"] is None
+    lines = table({"model": run, "+dpo": run}, {"+dpo": difference}, macro=None).splitlines()
+    assert [line.split()[0] for line in lines] == ["percent", "text", "video"]

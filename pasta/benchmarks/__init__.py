@@ -3,12 +3,20 @@
 DATA             where its data is looked for when no folder is given
 FETCH            the command that fetches it, up to the name of the folder
 MAX_NEW_TOKENS   length of an answer
-MACRO            True: the benchmark's number is the mean of its groups; False: of its items
-items(data)      the questions of a data folder: list of Item. FileNotFoundError and ValueError
-                 say what was looked for and how to get it
+MACRO            True: the benchmark's number is the mean of its groups; False: of its items; None:
+                 lmms-eval gives no single number
+RANDOM           whether lmms-eval draws one of item.letters when a response names none, which it
+                 does for an empty one too; the draw is the caller's, and `parse` returns None there
+EMPTY            what becomes of an empty response: "wrong" or "not counted"
+COUNTS           {task, or "all": how many items there are, or a tuple of the right numbers}
+items(data)      the questions of a data folder: list of Item, those of a task side by side.
+                 FileNotFoundError and ValueError say what was looked for and how to get it
 absent(items)    the tasks of the benchmark that these items lack
-parse(response, item)   the letter that a response names, or None
-aggregate(rows)  rows of pasta/answers.py -> {group: {unit: score}} of pasta/scoring.py
+parse(response, item, parser)   what a response names, in the form of item.answer, or None.
+                 parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
+aggregate(rows)  rows of pasta/answers.py -> {group: {unit: score}} of pasta/scoring.py, which make
+                 the benchmark's own number
+breakdown(rows, items)   the same for the further groups that labels name; an item may be in several
 """
 
 import importlib
@@ -16,7 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase as LETTERS
 
-NAMES = ("mvbench",)
+NAMES = (
+    "mvbench",
+    "videomme",
+    "longvideobench",
+    "mlvu",
+    "nextqa",
+    "tempcompass",
+    "perceptiontest",
+    "vinoground",
+    "adversarial",
+)
 
 
 def benchmark(name):
@@ -30,7 +48,9 @@ class Item:
 
     id: unique in the benchmark. task: the group it is scored in. name: the video inside the data
     folder; video: the same, absolute. start, end: seconds, None for the whole video. options: their
-    texts; answer: the letter of the right one. folder_fps: frame rate of a folder of frames.
+    texts, () if they have no letters; answer: the letter of the right one, or else what it says; ""
+    if none is right. folder_fps: frame rate of a folder of frames. labels: the further groups it
+    belongs to, such as "dim=order".
     """
 
     id: str
@@ -43,6 +63,7 @@ class Item:
     start: float | None = None
     end: float | None = None
     folder_fps: float = 3.0
+    labels: tuple[str, ...] = ()
 
     @property
     def letters(self):

@@ -11,16 +11,19 @@ TASKS names both folders of the 20 tasks. A json file with another name is a tas
 videos are in the folder that test.json names, {"root": {TASK: FOLDER}}, or else in video/TASK.
 """
 
-import json
 from pathlib import Path
 
 from pasta.benchmarks import LETTERS, Item, inside
+from pasta.benchmarks.groups import by_label
+from pasta.benchmarks.tables import read_json
 from pasta.scoring import lettered_text
 
 DATA = Path("data/mvbench")
 FETCH = "hf download OpenGVLab/MVBench --repo-type dataset --revision video --local-dir"
 MAX_NEW_TOKENS = 16
 MACRO = True  # published numbers are the mean of the tasks; lmms-eval prints the tasks only
+RANDOM = False
+EMPTY = "not counted"
 
 TASKS = {  # folder on revision video, folder on revision main, whether main has bounds
     "action_sequence": ("star/Charades_segment", "star/Charades_v1_480", True),
@@ -44,6 +47,7 @@ TASKS = {  # folder on revision video, folder on revision main, whether main has
     "episodic_reasoning": ("tvqa/video_fps3_hq_segment", "tvqa/frames_fps3_hq", True),
     "counterfactual_inference": ("clevrer/video_validation", "clevrer/video_validation", False),
 }
+COUNTS = dict.fromkeys(TASKS, 200)
 FRAME_FPS = 3.0  # of the frame folders of episodic_reasoning on main
 
 
@@ -137,13 +141,6 @@ def video_path(data, folder, name):
     return video
 
 
-def read_json(path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}; delete it and fetch it again") from None
-
-
 def how_to_get(data):
     """What a message about missing videos ends with."""
     if any(data.glob("video/*.zip")):
@@ -157,8 +154,8 @@ def prompt_text(question, options) -> str:
     return f"Question:{question}\nOption:\n{''.join(lines)}Only give the best option.\n"
 
 
-def parse(response, item):
-    """The letter among the item's that a response names by lmms-eval's rule, or None."""
+def parse(response, item, parser="head"):
+    """The letter among the item's that a response names by lmms-eval's only rule, or None."""
     named = lettered_text(response)
     return next((letter for letter in item.letters if lettered_text(letter) == named), None)
 
@@ -174,3 +171,6 @@ def aggregate(rows):
         score = None if left_out else float(row["correct"])
         scores.setdefault(row["task"], {})[row["id"]] = score
     return scores
+
+
+breakdown = by_label  # of which there are none

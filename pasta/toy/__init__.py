@@ -60,3 +60,14 @@ def benchmark_folder():
         with whole(folder) as part:
             write_benchmark(part, N_QUESTIONS, seed=2)
     return folder
+
+
+def adversarial_folder():
+    """A benchmark of questions to refuse, in the layout of benchmarks/adversarial.py."""
+    folder = ROOT / "adversarial"
+    if not folder.exists():
+        from pasta.toy.files import write_adversarial
+
+        with whole(folder) as part:
+            write_adversarial(part, 200, seed=4)
+    return folder

@@ -88,3 +88,28 @@ def write_benchmark(folder, n, seed):
         (folder / "json" / f"{mode}.json").write_text(json.dumps(rows, indent=1))
     roots = {mode: "video/shapes" for mode in MODES}
     (folder / "test.json").write_text(json.dumps({"root": roots, "meta": items}))
+
+
+def write_adversarial(folder, n, seed):
+    """n items of each mode and kind in the layout of benchmarks/adversarial.py.
+
+    A question is one of the world's about a thing of a colour that the video does not have, so its
+    premise is false; the options of the other kind are answers about such a thing or the wrong one.
+    """
+    rows = []
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
+        video, name = world.draw_video(rng), f"{i:05d}.avi"
+        write_avi(folder / name, world.render(video))
+        absent = rng.permutation([c for c in world.COLOURS if c not in str(video)]).tolist()
+        for mode in MODES:
+            asked = next(q for q in world.questions(video, rng) if q.mode == mode)
+            colour = asked.answer.split()[1]
+            query = asked.query.replace(colour, absent[0])
+            false = [answer.replace(colour, absent[0]) for answer in asked.answers]
+            row = {"video": name, "mode": mode}
+            rows.append({"id": f"{i}-{mode}-q", **row, "kind": "question", "query": query})
+            options = [asked.wrong, false[int(rng.integers(2))]]
+            rows.append({"id": f"{i}-{mode}-o", **row, "kind": "options", "query": asked.query,
+                         "options": options})  # fmt: skip
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

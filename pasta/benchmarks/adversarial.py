@@ -1,0 +1,132 @@
+"""Adversarial QA, after the paper's Table 6: does a model refuse what a video does not show?
+
+A data folder holds items.jsonl, whose videos are inside the folder or absolute paths:
+
+    {"id", "video", "mode", "kind": "question", "query"}             its premise is false
+    {"id", "video", "mode", "kind": "options", "query", "options"}   none of the options is right
+
+A question is handled rightly when the response rejects its premise, by the rules of `rejects`; of
+options, when it names "None of the above", which is added as the last one. `make_pairs.py
+--adversarial_qa` writes such items; the toy world writes them from its known truth.
+
+Departs from the paper: its items and its way to tell a rejection are not public.
+"""
+
+import re
+from pathlib import Path
+
+from pasta.benchmarks import LETTERS, Item, inside
+from pasta.benchmarks.groups import by_task, lacking
+from pasta.benchmarks.tables import one_of, text, texts
+from pasta.pairs import MODES, numbered_rows
+from pasta.scoring import lettered_text
+
+DATA = Path("out/pairs/adversarial")
+FETCH = "python make_pairs.py --adversarial_qa --out"
+MAX_NEW_TOKENS = 64
+MACRO, RANDOM = True, False
+EMPTY = "wrong"
+COUNTS = {}
+KINDS = ("question", "options")
+TASKS = tuple(f"{mode} {kind}" for mode in MODES for kind in KINDS)
+NONE = "None of the above"
+REJECTED, ACCEPTED = "rejected", "accepted"
+
+# "There is no red circle", "it is not shown", "the premise is false", and what else refuses.
+REJECTIONS = re.compile(
+    r"\b(?:no|not|never|none|neither|nothing|cannot|without|isn't|aren't|wasn't|weren't|doesn't"
+    r"|don't|didn't|can't|couldn't|won't|incorrect|false|wrong|untrue|contrary|mistaken"
+    r"|premise|misleading|actually|instead|unlike|absent|impossible|unable)\b"
+)
+
+
+def items(data) -> list[Item]:
+    """Every item of a data folder, task by task.
+
+    Raises FileNotFoundError for missing files, ValueError "FILE:LINE: ..." for a malformed row.
+    """
+    data = Path(data).absolute()
+    path = data / "items.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; `{FETCH} {data.parent}` makes it")
+    found, seen = [], {}
+    for number, row in numbered_rows(path):
+        try:
+            item = item_of(row, data)
+            if item.id in seen:
+                raise ValueError(f"id {item.id!r} is also on line {seen[item.id]}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path}:{number}: {error!r}; expected id, video, mode, query, kind (question or "
+                "options) and, for options, two or more of them"
+            ) from None
+        seen[item.id] = number
+        found.append(item)
+    missing = [item.video for item in found if not item.video.exists()]
+    if missing:
+        raise FileNotFoundError(f"{path}: {len(missing)} videos are missing, such as {missing[0]}")
+    return sorted(found, key=lambda item: TASKS.index(item.task))
+
+
+def item_of(row, data):
+    """The Item of one row of items.jsonl."""
+    mode, kind = one_of(row["mode"], MODES, "mode"), one_of(row["kind"], KINDS, "kind")
+    name, query, options, answer = text(row, "video"), text(row, "query"), (), REJECTED
+    if kind == "options":
+        options = (*texts(row["options"]), NONE)
+        answer = LETTERS[len(options) - 1]
+    return Item(
+        id=text(row, "id"),
+        task=f"{mode} {kind}",
+        name=name,
+        video=Path(name) if Path(name).is_absolute() else inside(data, name),
+        prompt=prompt_text(query, options),
+        options=options,
+        answer=answer,
+    )
+
+
+def prompt_text(query, options) -> str:
+    """The text behind the video: the bare question, or options in MVBench's form."""
+    if not options:
+        return query
+    lines = [f"({letter}) {option}\n" for letter, option in zip(LETTERS, options, strict=False)]
+    return f"Question:{query}\nOption:\n{''.join(lines)}Only give the best option.\n"
+
+
+def absent(questions) -> list[str]:
+    """The tasks that have no items."""
+    return lacking(questions, TASKS)
+
+
+def rejects(response) -> bool:
+    """Whether a response denies anything at all, or calls the question wrong.
+
+    A rule for questions whose premise is false: whoever accepts it has nothing to deny.
+    """
+    return bool(REJECTIONS.search(response.lower().replace("’", "'")))
+
+
+def parse(response, item, parser="head"):
+    """A letter, or for a question "rejected" or "accepted"; None is undecided: no word, or "yes".
+
+    "Yes." alone may accept the premise or the doubt, and an empty response says nothing.
+    """
+    if item.options:
+        named = lettered_text(response)
+        return named if len(named) == 1 and named in item.letters else None
+    if re.sub(r"\W+", "", response.lower()) in ("", "yes"):
+        return None
+    return REJECTED if rejects(response) else ACCEPTED
+
+
+def breakdown(rows, questions):
+    """{kind: {id: score}} over all modes."""
+    scores = {}
+    for row in rows:
+        kind = row["task"].rpartition(" ")[2]
+        scores.setdefault(f"all {kind}", {})[row["id"]] = float(row["correct"])
+    return scores
+
+
+aggregate = by_task

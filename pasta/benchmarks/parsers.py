@@ -1,0 +1,150 @@
+"""From a response to the option it names: the rules of lmms-eval, with their traps.
+
+Each is to the letter what a task of lmms-eval does after stripping the response, so that a number
+is the one it would give; pasta.scoring.lettered_text is MVBench's. A rule that names nothing
+returns None, also where lmms-eval then draws a letter. Capitals only, unless said otherwise.
+"""
+
+import re
+
+from pasta.benchmarks import LETTERS
+
+PHRASES = (
+    "the answer is|answer is|the correct answer is|correct answer is|the best answer is|"
+    "best answer is|the correct option is|correct option is|the best option is|best option is|"
+    "the choice is|choice is|the correct choice is|correct choice is|i choose|i select|i pick|"
+    "my answer is|my choice is|옵션|정답은|답은|답:|答案是|答案为|选|答えは"
+).split("|")
+START, END, PHRASE, ANYWHERE = 10, 9, 7, 0  # how much a place counts
+FORMS = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2}
+
+PREFIXES = (
+    "The best answer is",
+    "The correct answer is",
+    "The answer is",
+    "The answer",
+    "The best option is",
+    "The correct option is",
+    "Best answer:",
+    "Best option:",
+)
+# Two commas are missing in lmms-eval, which glues four of them into two that nobody writes.
+GLUED_PREFIXES = (*PREFIXES[:4], "".join(PREFIXES[4:6]), "".join(PREFIXES[6:]))
+
+
+def ranked_letter(response, letters="ABCD"):
+    """The letter in the most telling place; of several in such a place, the last.
+
+    Video-MME and MLVU (tasks/_task_utils/mcq_extract.py, April to August 2026). A letter counts in
+    a word, too, and after a phrase each one does: "The correct option is (B) A man" is A.
+    """
+    text = response.strip()
+    for mark in ",.!?;:'\"":
+        text = text.strip(mark)
+    bare, text = text.strip(), f" {text} "
+    found = [(rank, text.rfind(form.format(x)), x) for form, rank in FORMS.items() for x in letters]
+    lower = text.lower()
+    for phrase in PHRASES:
+        if phrase in lower:
+            after = lower.find(phrase) + len(phrase)
+            found += [(PHRASE, text.find(letter, after), letter) for letter in letters]
+    for letter in letters:
+        if bare.startswith(letter) and not bare[1:2].isalpha():
+            found.append((START, 0, letter))
+        if bare.endswith(letter) and not bare[-2:-1].isalpha():
+            found.append((END, len(text), letter))
+    found += [(ANYWHERE, text.rfind(letter), letter) for letter in letters]
+    found = [place for place in found if place[1] >= 0]
+    return max(found, key=lambda place: place[:2])[2] if found else None
+
+
+def first_capital(response, letters, prefixes):
+    """The first of the letters, wherever it is: "Answer: C" is A, "Based on" is B.
+
+    LongVideoBench with PREFIXES, Video-MME before April 2026 with GLUED_PREFIXES: they go first.
+    """
+    for prefix in prefixes:
+        response = response.replace(prefix, "")
+    found = re.search(f"[{letters}]", response)
+    return found and found[0]
+
+
+def before_parenthesis(response):
+    """What stands before the first ")", or the whole response: "B. foo" is no letter.
+
+    MLVU before April 2026.
+    """
+    response = response.strip()
+    return response[: response.find(")")][-1:] if ")" in response else response
+
+
+def mmmu_letter(response, options):
+    """The letter in parentheses, or before a space, or before a period, or the option in full.
+
+    NExT-QA, whose rule is MMMU's. Of several the one that comes last, though a letter before a
+    space has to stand alone for that: "D. A book" is A. "C) foo" and "**B**" name none.
+    """
+    text = response.strip()
+    for mark in ",.!?;:'":
+        text = text.strip(mark)
+    text = f" {text} "
+    letters = LETTERS[: len(options)]
+    for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
+        named = [x for x in letters if form.format(x) in text]
+        if named:
+            return max(named, key=lambda x: text.rfind(place.format(x)))
+    lower = text.lower()
+    places = {x: lower.rfind(o.lower()) for x, o in zip(letters, options, strict=True)}
+    named = [x for x, place in places.items() if place >= 0]
+    return max(named, key=places.get) if named and len(text.split()) > 5 else None
+
+
+def word_letter(response):
+    """The first A, B, C or D that is a word: PerceptionTest."""
+    found = re.search(r"\b([A-D])\b", response)
+    return found and found[0]
+
+
+def leading_letter(response):
+    """A, B, C or D alone, or at the start with "." or ")": TempCompass, multi-choice."""
+    found = re.match(r"([A-D])([.)]|\Z)", response.strip())
+    return found and found[1]
+
+
+def yes_or_no(response):
+    """What a response starts with, yes or no, in any case: "Not sure" is no. TempCompass."""
+    found = re.match("yes|no", response.strip().lower())
+    return found and found[0]
+
+
+def caption_parts(line):
+    """Label, sentence and bare label of "Sentence A: A man runs.": that is "A". ValueError if not.
+
+    Sentences with a colon go to the next one only, as in lmms-eval.
+    """
+    label, sentence, *_ = line.split(": ")
+    _, bare, *_ = label.split()
+    return label, sentence, bare
+
+
+def matched_caption(response, lines, answer):
+    """The line that a response repeats, by itself, its sentence or its label: TempCompass.
+
+    lines: the options as the question shows them; answer: the right one of them.
+    """
+    response = response.strip()
+    labels, sentences, bare = zip(*map(caption_parts, lines), strict=True)
+    behind = response.split(") ")[1] if ") " in response else response
+    said = [line for line in lines if line == response]
+    said += [sentence for sentence in sentences if sentence in (response, behind)]
+    said += [x for x in labels + bare if x in (response, response.replace(".", ""))]
+    if not said:
+        return None
+    same = (line for line in (answer, *lines) if said[-1] in (line, *caption_parts(line)))
+    return next(same)
+
+
+def first_character(response, letters):
+    """The first character, in either case, if it is one of the letters: Vinoground."""
+    first = response.strip()[:1].upper()
+    return first if first and first in letters else None

@@ -1,0 +1,157 @@
+"""evaluate.py as real processes: killed and begun again, two at once; and what sharing saves.
+
+The model is the untrained toy, whose answers are nonsense that depends on all that it is shown.
+
+    python -m pytest -q tests/test_evaluate_runs.py
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from statistics import median
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, finish, kill_all, linux
+
+from pasta.ask import Request, ask, letter_logps
+from pasta.pairs import read_rows
+from pasta.scoring import likeliest_letter
+from pasta.toy import files
+from pasta.toy.base import make_folder
+from pasta.vlm import load_vlm
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A benchmark in MVBench's layout."""
+    folder = tmp_path_factory.mktemp("bench")
+    files.write_benchmark(folder, 20, seed=0)
+    return folder
+
+
+@pytest.fixture
+def evaluate(tmp_path, tiny_folder, bench):
+    """Start evaluate.py under torchrun with n processes, or plainly with n = 0. Returns a Popen."""
+
+    def start(n, out, **flags):
+        settings = {"model": tiny_folder, "data": bench, "dtype": "float32", "device": "cpu"}
+        settings |= {"max_pixels": 0, "batch_size": 4, "out": tmp_path / out} | flags
+        command = [sys.executable]
+        if n:
+            command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+        command += [str(ROOT / "evaluate.py")]
+        command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
+        return subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def scores(folder):
+    """The numbers of scores.json."""
+    saved = json.loads((folder / "mvbench/scores.json").read_text())
+    return saved["runs"], saved["breakdown"]
+
+
+def answers(folder):
+    """The rows of all answers.jsonl, in the order of the files."""
+    paths = sorted((folder / "mvbench/tiny").glob("answers*.jsonl"))
+    return [row for path in paths for row in read_rows(path)]
+
+
+@linux
+@pytest.mark.slow
+def test_killed_and_begun_again_no_question_is_asked_twice(evaluate, tmp_path):
+    finish(evaluate(0, "unbroken"))
+    expected = answers(tmp_path / "unbroken")
+    rng, path, kills = random.Random(0), tmp_path / "killed/mvbench/tiny/answers.jsonl", 0
+    for _ in range(3):
+        process, before = evaluate(0, "killed"), len(read_rows(path)) if path.exists() else 0
+        goal, deadline = before + rng.randint(1, 12), time.monotonic() + 100
+        while not path.exists() or path.read_bytes().count(b"\n") < goal:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        kills += process.poll() is None
+        kill_all(str(tmp_path / "killed"))
+        process.communicate()
+    assert kills == 3
+    finish(evaluate(0, "killed"))
+    rows = answers(tmp_path / "killed")
+    assert len(rows) == len({row["id"] for row in rows}) == len(expected)
+    assert {r["id"]: r["response"] for r in rows} == {r["id"]: r["response"] for r in expected}
+    assert scores(tmp_path / "killed") == scores(tmp_path / "unbroken")
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_scores_of_one_and_share_the_videos(evaluate, tmp_path):
+    for process in [evaluate(0, "one"), evaluate(2, "two")]:
+        finish(process)
+    assert scores(tmp_path / "one") == scores(tmp_path / "two")
+    folder = tmp_path / "two/mvbench/tiny"
+    first, second = (read_rows(folder / f"answers{x}.jsonl") for x in ("", ".rank1"))
+    assert first and second
+    assert not {row["video"] for row in first} & {row["video"] for row in second}
+    finish(evaluate(0, "two"))  # finds the answers of both
+    assert len(answers(tmp_path / "two")) == len(first) + len(second)
+
+
+@pytest.fixture
+def chatty(tmp_path):
+    """A model that likes to begin its answers with a letter."""
+    make_folder(tmp_path / "model")
+    vlm = load_vlm(tmp_path / "model")
+    letters = [vlm.processor.ids(letter)[0] for letter in "AB"]
+    vlm.model.lm_head.weight = torch.nn.Parameter(vlm.model.lm_head.weight.clone())  # untied
+    torch.manual_seed(0)
+    with torch.no_grad():
+        vlm.model.lm_head.weight[letters] *= 20
+    return vlm, letters
+
+
+def test_letter_and_generate_agree_where_the_first_token_is_a_letter(chatty, tiny_inputs):
+    vlm, letters = chatty
+    prompts = [f"Is the {x} circle {y}?" for x in ("red", "pink") for y in ("left", "top", "kept")]
+    requests = [Request(inputs, prompt) for prompt in prompts for inputs in tiny_inputs]
+    said = [answer.ids[0] for answer in ask(vlm, requests, max_new_tokens=1)]
+    logps = letter_logps(vlm, requests, [["A", "B"]] * len(requests))
+    chosen = [letters["AB".index(likeliest_letter("AB", row))] for row in logps]
+    spoken = [(a, b) for a, b in zip(said, chosen, strict=True) if a in letters]
+    assert len(spoken) > 3
+    assert all(a == b for a, b in spoken)
+
+
+@pytest.mark.slow
+def test_sharing_the_prefix_is_twice_as_fast_at_three_questions_a_video(tiny):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (16, 336, 448, 3), np.uint8)
+    inputs = tiny.processor.prepare(frames, np.arange(16) / 2)  # thousands of tokens
+    requests = [Request(inputs, f"Is the {x} circle left?") for x in ("red", "pink", "blue")]
+
+    def shared():
+        return ask(tiny, requests, 4)
+
+    def one_by_one():
+        return [ask(tiny, [request], 4)[0] for request in requests]
+
+    assert [a.ids for a in shared()] == [a.ids for a in one_by_one()]
+    ratios = []
+    for _ in range(5):
+        times = []
+        for way in (one_by_one, shared):
+            start = time.perf_counter()
+            way()
+            times.append(time.perf_counter() - start)
+        ratios.append(times[0] / times[1])
+    print(f"{median(ratios):.2f}x")
+    assert median(ratios) > 2

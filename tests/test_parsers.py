@@ -1,0 +1,251 @@
+"""Reading a letter, against what lmms-eval's own functions made of the same responses.
+
+python -m pytest -q tests/test_parsers.py
+"""
+
+import pytest
+
+from pasta.benchmarks import parsers
+from pasta.scoring import lettered_text
+
+# What lmms-eval at 75571cfe makes of each response, and what its older rules did. "-" is no letter
+# (where two of them then draw one), "raw" the response itself.
+GOLDEN = """
+A                                       | A A                     A A A A A
+(A)                                     | A A                     A A A A A
+A.                                      | A A                     A A A A raw
+A)                                      | A A                     A - A A A
+B. the dog                              | B B                     B B B B raw
+(C) Took the box.                       | C C                     C C C C C
+C) foo                                  | C C                     C - C C C
+the answer is D                         | D D                     D D D D raw
+Answer: C                               | C C                     A C C A raw
+The correct option is (B) A man         | A B                     B B B B B
+D. A book                               | D D                     D A D D raw
+Put down a cup                          | - A                     - - - - raw
+Best option: (B                         | B B                     B B B B raw
+b                                       | - B                     - - - - raw
+A and then B, so B                      | A A                     A B A A raw
+Based on the video, the answer is C     | C C                     B C C B raw
+I cannot determine                      | - i_cannot_determine    - - - - raw
+                                        | - raw                   - - - - raw
+C: the cat                              | C C                     C - C C raw
+The woman picks the Cup                 | C the_woman_picks_the_cup C - - C raw
+Both A and D                            | D A                     B D A B raw
+E                                       | - E                     E E - - raw
+A\\n\\nExplanation: B is wrong          | A A                     A B A A raw
+**B**                                   | B B                     B - B B raw
+The answer is A because D is not shown. | D A                     A D A A raw
+Yes                                     | - yes                   - - - - raw
+"""
+# Item 3083302557_1 of NExT-QA.
+OPTIONS = (
+    "walk away",
+    "thumbs up",
+    "put down her club",
+    "applying cream on face",
+    "caressing for the dog",
+)
+RULES = {  # the columns of GOLDEN
+    "E1 Video-MME, MLVU": parsers.ranked_letter,
+    "E2 MVBench": lettered_text,
+    "E3 LongVideoBench": lambda text: parsers.first_capital(text, "ABCDE", parsers.PREFIXES),
+    "E4 NExT-QA": lambda text: parsers.mmmu_letter(text, OPTIONS),
+    "E5 PerceptionTest": parsers.word_letter,
+    "E1-old Video-MME": lambda text: parsers.first_capital(text, "ABCD", parsers.GLUED_PREFIXES),
+    "E1-old MLVU": parsers.before_parenthesis,
+}
+
+
+def vectors():
+    """(rule, response, what it makes of it) for every cell of GOLDEN."""
+    for line in GOLDEN.strip("\n").splitlines():
+        response, cells = line.split("|")
+        response = response.strip().replace("\\n", "\n")
+        for rule, cell in zip(RULES, cells.split(), strict=True):
+            expected = {"-": None, "raw": response}.get(cell, cell.replace("_", " "))
+            yield rule, response, expected
+
+
+@pytest.mark.parametrize(("rule", "response", "expected"), list(vectors()))
+def test_a_response_is_read_as_lmms_eval_reads_it(rule, response, expected):
+    assert RULES[rule](response) == expected
+
+
+def test_all_vectors_are_there():
+    assert len(list(vectors())) == 26 * 7
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("  ", None),
+        ("...", None),
+        ("USA is shown", "A"),  # no left boundary
+        ("ABC", "C"),  # in a word the last one counts
+        ("It is B: or C", "C"),  # the end beats a colon
+        ("(A) or B. or C: or D) or such", "A"),  # parentheses beat a period, a colon, one of them
+        ("x B. or C: or D) or such", "B"),
+        ("x C: or D) or such", "C"),
+        ("x D) or A such", "D"),
+        ("x (A) or (B) then", "B"),  # the last of one kind
+        ("정답은 B 입니다 (A) 아님", "A"),  # after a phrase each letter's first place counts
+        ("选B吧", "B"),
+        ("'\"B\"'", "B"),  # the marks go one after another: ' then "
+        ("I choose C, not B", "B"),  # the end again
+        ("B-roll", "B"),  # no letter follows the first character
+        ("Bad", "B"),  # anywhere, if nothing else
+    ],
+)
+def test_the_place_ranks_a_letter_of_video_mme(response, expected):
+    assert parsers.ranked_letter(response) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("The best option is C", "C"),  # deleted whole: no B of "Best", no "T"
+        ("Best answer: C", "C"),
+        ("The option is BD", "B"),
+        ("one two three four five six seven eight nine ten eleven", None),
+    ],
+)
+def test_prefixes_go_before_the_first_capital(response, expected):
+    assert parsers.first_capital(response, "ABCDE", parsers.PREFIXES) == expected
+
+
+def test_the_old_prefixes_of_video_mme_are_glued_by_a_missing_comma():
+    assert parsers.first_capital("Best answer: C", "ABCD", parsers.PREFIXES) == "C"
+    assert parsers.first_capital("Best answer: C", "ABCD", parsers.GLUED_PREFIXES) == "B"
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("(A) no, (B) yes", "B"),  # the last
+        ("(B) it is. A dog", "B"),  # parentheses first
+        ("A or B is right", "B"),
+        ("USA B", "B"),  # "A " names A, but only B stands alone
+        ("USA or such", "A"),
+        ("xA.y xB.z", "A"),  # neither stands alone: the first
+        ("i think it is that they walk away", "A"),
+        ("they walk away and later give a Thumbs Up", "B"),  # in any case, the last one
+        ("thumbs up", None),  # five words or fewer
+        ("she did walk away here", None),
+        (".A.", "A"),
+        ("'A", "A"),
+    ],
+)
+def test_nextqa_reads_parentheses_then_spaces_then_periods_then_options(response, expected):
+    assert parsers.mmmu_letter(response, OPTIONS) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [("A_", None), ("AB", None), ("x-D", "D"), ("E", None), ("a", None), ("é B", "B")],
+)
+def test_perception_test_reads_the_first_letter_that_is_a_word(response, expected):
+    assert parsers.word_letter(response) == expected
+
+
+@pytest.mark.parametrize(("response", "expected"), [("x) y)", "x"), (")", ""), ("", "")])
+def test_the_old_rule_of_mlvu_takes_the_character_before_the_parenthesis(response, expected):
+    assert parsers.before_parenthesis(response) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("A", "A"),
+        ("B. dribbling a basketball", "B"),
+        ("C.", "C"),
+        ("D) it", "D"),
+        ("A\n", "A"),
+        ("E.", None),
+        ("(A) dunking", None),
+        ("Option A", None),
+        ("a.", None),
+        ("A dunk", None),
+        ("A: dunking", None),
+        ("", None),
+    ],
+)
+def test_tempcompass_reads_a_letter_at_the_start(response, expected):
+    assert parsers.leading_letter(response) == expected
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("Yes, it is.", "yes"),
+        ("YES", "yes"),
+        ("no", "no"),
+        ("Not sure", "no"),
+        ("None", "no"),
+        ("Nope", "no"),
+        ("It is: yes", None),
+        ("", None),
+    ],
+)
+def test_tempcompass_reads_yes_or_no_at_the_start(response, expected):
+    assert parsers.yes_or_no(response) == expected
+
+
+LINES = (
+    "Sentence A: A man is dunking a basketball.",
+    "Sentence B: A video showing a person passing a basketball.",
+)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        LINES[0],
+        "Sentence A",
+        "Sentence A.",
+        "A",
+        "A.",
+        "(A) A man is dunking a basketball.",
+        "A) A man is dunking a basketball.",
+        "A man is dunking a basketball.",
+    ],
+)
+def test_a_caption_is_matched_by_line_sentence_or_label(response):
+    assert parsers.matched_caption(response, LINES, LINES[0]) == LINES[0]
+
+
+@pytest.mark.parametrize("response", ["B", "Sentence B", "(A) " + LINES[1].split(": ")[1]])
+def test_another_caption_is_matched_and_wrong(response):
+    assert parsers.matched_caption(response, LINES, LINES[0]) == LINES[1]
+
+
+@pytest.mark.parametrize(
+    "response", ["sentence a", "Sentence A:", "Option A", LINES[0].removesuffix("."), ""]
+)
+def test_captions_are_matched_by_every_character(response):
+    assert parsers.matched_caption(response, LINES, LINES[0]) is None
+
+
+def test_a_sentence_of_both_captions_is_right():
+    lines = ("Option 1: It spins.", "Option 2: It spins.")
+    assert parsers.matched_caption("It spins.", lines, lines[1]) == lines[1]
+
+
+def test_a_label_beats_a_sentence():
+    lines = ("Option 1: 2", "Option 2: 1")
+    assert parsers.matched_caption("2", lines, lines[1]) == lines[1]
+
+
+def test_the_labels_of_numbered_captions_are_read():
+    lines = ("Caption A: It falls.", "Caption B: It rises.")
+    assert parsers.matched_caption("Caption B", lines, lines[1]) == lines[1]
+    lines = ("Option 1: It falls.", "Option 2: It rises.")
+    assert parsers.matched_caption("2.", lines, lines[1]) == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [("A", "A"), ("b. the second", "B"), (" a", "A"), ("(A)", None), ("**A**", None), ("", None)],
+)
+def test_vinoground_reads_the_first_character(response, expected):
+    assert parsers.first_character(response, "AB") == expected
