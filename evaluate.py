@@ -7,7 +7,8 @@
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
 Each answer is appended to OUT/BENCH/NAME/answers.jsonl as soon as it is given, and the same command
-goes on where it was stopped. OUT/BENCH/scores.json and scores.md hold the numbers of the table.
+goes on where it was stopped; scored.jsonl beside it holds those that the scores are of.
+OUT/BENCH/scores.json and scores.md hold the numbers of the table.
 """
 
 import json
@@ -20,16 +21,10 @@ import torch
 from tqdm import tqdm
 
 from pasta import ranks, toy
-from pasta.answers import (
-    answered,
-    answered_rows,
-    clip,
-    earlier_rows,
-    fingerprint,
-    sample_rows,
-)
+from pasta.answers import answered, clip, earlier_rows, fingerprint
 from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.check import check_items
+from pasta.benchmarks.finished import compare, sample_rows
 from pasta.config import knob, parse, write_config, write_json
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, write_rows
@@ -46,7 +41,7 @@ class EvalConfig:
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
     data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
     check: bool = knob("open every video and say what is there; asks no model", False)
-    compare: list[str] = knob("two folders with answers.jsonl, A and B: how much better is B", [])
+    compare: list[str] = knob("two folders of answers, A and B: how much better is B", [])
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapter folders; none: {ADAPTER}, if it is of this model", [])
     limit: int = knob("only this many questions of each task, the first ones; 0: all", 0)
@@ -103,7 +98,13 @@ def find_adapters(config):
     while len({p[-depth:] for p in parts}) < len(parts):
         depth += 1
     names = ["+" + "-".join(p[-depth:]) for p in parts]
-    return {Path(config.model).name: None} | dict(zip(names, folders, strict=True))
+    return {base_name(Path(config.model)): None} | dict(zip(names, folders, strict=True))
+
+
+def base_name(model):
+    """What a run of the bare model is called; a fully tuned one as its run, like adapters."""
+    of_run = (model.parent / "metrics.jsonl").is_file()
+    return model.parent.name + model.name.removeprefix("model") if of_run else model.name
 
 
 def other_base(folder, model):
@@ -151,7 +152,7 @@ def answers(config, bench, questions, adapter, path, settings):
 def main(config):
     bench = benchmark(config.bench)
     if config.compare:
-        return compare(config, bench)
+        return compare(config.compare, bench, config.seed)
     data = find_data(config, bench)
     by_task = groupby(bench.items(data), key=lambda item: item.task)
     questions = [item for _, items in by_task for item in islice(items, config.limit or None)]
@@ -183,6 +184,8 @@ def main(config):
     for name, adapter in adapters.items():
         path = folder / (base + name if adapter else name) / "answers.jsonl"
         rows[name] = answers(config, bench, questions, adapter, path, settings)
+        if ranks.rank() == 0:
+            write_rows(path.with_name("scored.jsonl"), rows[name])
         if config.log_samples and ranks.rank() == 0:
             write_rows(path.with_name("samples.jsonl"), sample_rows(rows[name]))
     if ranks.rank() == 0:
@@ -214,23 +217,6 @@ def report(config, bench, questions, rows, folder, facts):
     numbers = {"runs": runs, "differences": differences, "breakdown": further}
     write_json(folder / "scores.json", facts | numbers)
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")
-
-
-def compare(config, bench):
-    """Print how much better the second of two runs is, over the items that both answered."""
-    if len(config.compare) != 2:
-        raise SystemExit(f"--compare takes two folders with answers.jsonl, not {config.compare}")
-    a, b = (answered_rows(Path(folder) / "answers.jsonl") for folder in config.compare)
-    both = [id_ for id_ in a if id_ in b]
-    if not both:
-        raise SystemExit(f"{' and '.join(config.compare)} have no answered item in common")
-    scores = [bench.aggregate([rows[id_] for id_ in both]) for rows in (a, b)]
-    first, second = (summary(s, bench.MACRO) | {"counts": {}} for s in scores)
-    difference = comparison(scores[1], scores[0], bench.MACRO, config.seed)
-    print(f"A: {config.compare[0]}\nB: {config.compare[1]}\n{len(both)} items answered by both")
-    print(table({"A": first, "B": second}, {"B": difference}, bench.MACRO))
-    named = difference["groups"] | ({"all": difference["mean"]} if difference["mean"] else {})
-    print("McNemar's p:", ", ".join(f"{name} {x['p']:.2g}" for name, x in named.items()))
 
 
 if __name__ == "__main__":

@@ -150,10 +150,10 @@ def write_pairs(config, load, videos):
     choices = (config.select, config.keep, config.balance, config.seed)
     with judge_of(config, load) as judge:
         pairs, dropped = make_pairs(tqdm(rows, "judge", unit="query"), judge, *choices)
+        write_rows(config.out / "pairs.jsonl", pairs)
+        write_rows(config.out / "dropped.jsonl", dropped)
         if config.adversarial_qa:
             write_adversarial_qa(config, load, rows, judge)
-    write_rows(config.out / "pairs.jsonl", pairs)
-    write_rows(config.out / "dropped.jsonl", dropped)
     report = audit(pairs, dropped)
     write_json(config.out / "audit.json", report)
     print(audit_table(report))
@@ -161,13 +161,11 @@ def write_pairs(config, load, videos):
 
 
 def write_adversarial_qa(config, load, rows, judge):
-    """adversarial/items.jsonl; its videos should not be those that the model is aligned on."""
-    path = config.out / "adversarial/items.jsonl"
+    """items.jsonl; its videos should not be those that a model is aligned on."""
     ask = partial(ask_all, load, config.asker or config.model, config, temperature=0.0)
-    items = [x for row in tqdm(rows, "adversarial QA") for x in adversarial_rows(row, judge, ask)]
-    write_rows(path, items)
-    print(f"wrote {len(items)} items to {path}; next: evaluate.py --bench adversarial --data "
-          f"{path.parent}, with an adapter that has not seen these videos")
+    items = adversarial_rows(rows, judge, ask)
+    write_rows(config.out / "items.jsonl", items)
+    print(f"wrote {len(items)} items; next: evaluate.py --bench adversarial --data {config.out}")
 
 
 def judge_of(config, load):

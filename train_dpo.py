@@ -4,8 +4,8 @@
     torchrun --nproc_per_node 8 train_dpo.py --model Qwen/Qwen2.5-VL-7B-Instruct \\
         --pairs out/pairs/pairs.jsonl --out out/dpo-7b
 
-Writes config.json, metrics.jsonl, checkpoints/ and adapter/ (in PEFT's format; model/ with
---lora_rank 0) into --out; videos that cannot be read are named in skipped.jsonl. The reference's
+Writes config.json, metrics.jsonl, checkpoints/ and adapter/ in PEFT's format (model/ with
+--lora_rank 0) into --out, and names unreadable videos in skipped.jsonl. The reference's
 log-probabilities are computed once and kept next to the pairs.
 """
 
@@ -73,7 +73,7 @@ class TrainConfig:
 
 def main(config):
     result = config.out / ("adapter" if config.lora_rank else "model")
-    open_run(config, result)
+    open_run(config)
     groups = by_video(read_pairs(config.pairs, config.mode, config.videos))
     device = ranks.start(config.device)
     seed_all(config.seed)
@@ -82,12 +82,11 @@ def main(config):
     if ranks.rank() == 0:
         write_config(config.out, config, frames_used=n_frames, processes=ranks.size())
 
-    sample, fit = partial(uniform, n=n_frames), vlm.processor.family.fit
-    read = partial(read_frames, sample=sample, fit=fit)
-    skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped)
+    read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
+    skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)
-    setting = {"n_frames": n_frames, "dtype": config.dtype, "device": vlm.model.device.type}
-    setting |= {"weights_dtype": str(vlm.model.dtype), "shard": config.shard}
+    setting = {"n_frames": n_frames, "shard": config.shard, "device": vlm.model.device.type}
+    setting |= {"dtype": config.dtype, "weights_dtype": str(vlm.model.dtype)}
     setting |= model_setting(config.model, vlm.processor) | {"versions": package_versions()}
     cache = ReferenceCache(config.pairs.with_name("reference.jsonl"), setting)
     with adapter_off(vlm.model), torch.no_grad():
@@ -97,7 +96,7 @@ def main(config):
     said = "stopped by SIGTERM; the same command with --resume goes on"
     if train(config, policy, groups, reference, costs, loader, result):
         save_trained(result, policy, config.model, config.dtype)
-        said = f"wrote {result}; next: python evaluate.py --{result.name} {result}"
+        said = f"wrote {result}; next: evaluate.py --{result.name} {result}, --model as here"
     if ranks.rank() == 0:
         print(said)
     ranks.stop()
@@ -114,7 +113,7 @@ def train(config, policy, groups, reference, costs, loader, result):
     shares = [ranks.deal(update, [costs[groups[i].video] for i in update]) for update in updates]
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
-    checkpoints = Checkpoints(config, fingerprint(groups, updates, held_out))
+    checkpoints = Checkpoints(config, fingerprint(groups, updates, held_out, reference))
     done = checkpoints.load(policy, optimizer) if config.resume else 0
     log = Log(config.out / "metrics.jsonl", done, len(updates))
     packs = loader.packs([groups[i] for share in shares[done:] for i in share])
@@ -144,11 +143,11 @@ def train(config, policy, groups, reference, costs, loader, result):
             metrics["seconds_waiting"] = waited  # for videos to be decoded
             if held_out and (step % config.eval_every == 0 or step == len(updates)):
                 metrics |= held_out_metrics(config, policy, held_out, reference, loader)
-                if log.is_best(metrics["eval/loss"]):
+                if log.is_best(metrics):
                     save_trained(f"{result}-best", policy, config.model, config.dtype)
             log.write(metrics)
             stopped = any(ranks.gather([told.is_set()]))
-            if stopped or step % config.save_every == 0:
+            if stopped or step % config.save_every == 0 or step == len(updates):
                 checkpoints.save(step, policy, optimizer)
             if stopped:
                 return False
@@ -163,7 +162,8 @@ def held_out_metrics(config, policy, groups, reference, loader):
     for item in loader.rounds(groups):
         rows += pack_loss(config, item, policy(item.pack)[item.where], reference, counts)[1]
     policy.train()
-    return {f"eval/{name}": mean for name, mean in summarise(ranks.gather(rows)).items()}
+    rows = ranks.gather(rows)  # none when no video could be read
+    return {f"eval/{name}": mean for name, mean in summarise(rows).items()} if rows else {}
 
 
 if __name__ == "__main__":

@@ -65,36 +65,6 @@ def clip_by_clip(items):
     return sorted(items, key=lambda item: first[clip(item)])
 
 
-def answered_rows(path) -> dict:
-    """{id: row} of all answers in a file and those of other processes, the newest of each item.
-
-    Raises FileNotFoundError when there are none.
-    """
-    path = Path(path)
-    files = [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]
-    rows = [row for file in files if file.is_file() for row in read_rows(file)]
-    if not rows:
-        raise FileNotFoundError(f"no answers in {path}; `python evaluate.py` writes some")
-    return {row["id"]: row for row in rows if "error" not in row}
-
-
-def sample_rows(rows):
-    """Rows of answers.jsonl in the form of lmms-eval's --log_samples."""
-    return [
-        {
-            "doc_id": number,
-            "target": row["answer"],
-            "filtered_resps": [row["response"]],
-            "resps": [[row["response"]]],
-            "doc_hash": hashlib.sha256(f"{row['id']} {row['video']}".encode()).hexdigest(),
-            "input": row["prompt"],
-            "predicted": row["predicted"],
-            "accuracy": float(row["correct"]),
-        }
-        for number, row in enumerate(rows)
-    ]
-
-
 def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
     """Yield each item's row, without its fingerprint, clip by clip.
 

@@ -26,21 +26,19 @@ from pasta.vlm import digest_files, save_model
 
 STATE = "state.json"
 # What may differ when a run goes on: where and how fast it runs, not what it computes.
-FREE = {"out", "resume", "max_skipped", "save_every", "keep_checkpoints", "workers", "device"}
+FREE = {"out", "resume", "max_skipped", "save_every", "keep_checkpoints", "workers"}
 
 
 class Checkpoints:
     """The checkpoints of one run, in RUN/checkpoints, the newest few of them.
 
     config: out, keep_checkpoints, shard; to go on, all of it but FREE must be the same.
-    plan: of updates.fingerprint; it must be the same as well.
+    data: of updates.fingerprint; it must be the same as well.
     """
 
-    def __init__(self, config, plan):
+    def __init__(self, config, data):
         self.folder, self.keep = config.out / "checkpoints", config.keep_checkpoints
-        self.sharded = config.shard
-        same = {key: value for key, value in asdict(config).items() if key not in FREE}
-        self.run = json.loads(json.dumps(same | {"plan": plan}, default=str))
+        self.sharded, self.flags, self.data = config.shard, flags(config), data
 
     def save(self, step, policy, optimizer):
         """Write a checkpoint, atomically, and remove what is older than the newest; all call."""
@@ -60,13 +58,16 @@ class Checkpoints:
             metrics = self.folder.with_name("metrics.jsonl")
             if metrics.exists():
                 sync(metrics)  # first: a checkpoint counts on the rows before it
-            write_json(part / STATE, {"step": step, "run": self.run, "files": files})
+            run = {"step": step, "flags": self.flags, "data": self.data}
+            write_json(part / STATE, run | {"files": files})
             for path in (part / STATE, part):
                 sync(path)
-            shutil.rmtree(final, ignore_errors=True)  # a damaged one that was not gone on from
+            shutil.rmtree(final, ignore_errors=True)  # damaged, too
             os.rename(part, final)
             sync(self.folder)
-            for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
+            saved = sorted(self.folder.glob("step-*"))
+            later = saved[saved.index(final) + 1 :]  # damaged ones that were not gone on from
+            for old in later + saved[: saved.index(final) + 1][: -self.keep]:
                 shutil.rmtree(old)
 
     def load(self, policy, optimizer):
@@ -78,13 +79,12 @@ class Checkpoints:
         if found is None:
             return 0
         folder, state = found
-        changed = [
-            f"{key} was {state['run'].get(key)!r} and is {self.run.get(key)!r}"
-            for key in sorted(state["run"].keys() | self.run.keys())
-            if state["run"].get(key) != self.run.get(key)
-        ]
-        if changed:
-            raise SystemExit(f"cannot go on from {folder}: {'; '.join(changed)}; or change --out")
+        check_flags(folder, state["flags"], self.flags)
+        if state["data"] != self.data:
+            raise SystemExit(
+                f"cannot go on from {folder}: the pairs, the videos that can be read, or the model "
+                "are not what they were; bring them back, or choose another --out"
+            )
         if self.sharded and len(state["files"]) != ranks.size():
             raise SystemExit(
                 f"{folder} holds the slices of {len(state['files'])} processes and there are "
@@ -114,6 +114,7 @@ class Checkpoints:
                 print(f"{folder} is damaged ({error}); going back to the one before", flush=True)
                 continue
             return folder, state
+        print(f"no whole checkpoint in {self.folder}: from the start", flush=True)
         return None
 
 
@@ -145,26 +146,53 @@ def set_random_state(tensors):
         torch.cuda.set_rng_state(tensors["random/cuda"])
 
 
-def open_run(config, result):
-    """Refuse, with SystemExit, what a run cannot begin with, and to overwrite another run.
+def flags(config):
+    """The fields of a config that a run hangs on, as plain JSON."""
+    same = {key: value for key, value in asdict(config).items() if key not in FREE}
+    return json.loads(json.dumps(same, default=str))
 
-    result: RUN/adapter or RUN/model, which a finished run has.
-    """
+
+def check_flags(folder, before, now):
+    """Raise SystemExit with the flags that differ from those of a checkpoint's run."""
+    changed = [f"--{k} was {before.get(k)} and is {now[k]}" for k in now if before.get(k) != now[k]]
+    if changed:
+        raise SystemExit(f"cannot go on from {folder}: {'; '.join(changed)}; or change --out")
+
+
+def check_config(config):
+    """Refuse, with SystemExit, flags that a run cannot begin with."""
     if not config.pairs.is_file():
         raise SystemExit(f"there is no {config.pairs}; `python make_pairs.py` makes it")
+    if len(config.mode_weights) != len(MODES):
+        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {', '.join(MODES)}")
+    if min(config.mode_weights) < 0 or not sum(config.mode_weights):
+        raise SystemExit(f"--mode_weights are {config.mode_weights}; expected some above 0")
+    if config.beta <= 0:
+        raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
     for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
         if getattr(config, name) < 1:
             raise SystemExit(f"--{name} is {getattr(config, name)}; expected 1 or more")
-    if len(config.mode_weights) != len(MODES):
-        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {', '.join(MODES)}")
-    if result.exists():
-        raise SystemExit(f"{config.out} holds a finished run; choose another --out, or remove it")
-    if (config.out / "metrics.jsonl").exists() and not config.resume:
+
+
+def open_run(config):
+    """Refuse, with SystemExit, to overwrite another run, or to go on from one with other flags."""
+    check_config(config)
+    if (config.out / "adapter").exists() or (config.out / "model").exists():
+        print(f"{config.out} holds a finished run; choose another --out, or remove it")
+        raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
+    if not config.resume and (config.out / "metrics.jsonl").exists():
         steps = len(read_rows(config.out / "metrics.jsonl"))
         raise SystemExit(
             f"{config.out} holds a run that was stopped after {steps} updates; "
             "--resume goes on with it; or choose another --out, or remove it"
         )
+    # Now, before anything is computed or written; whether the files are whole is seen on loading.
+    for path in sorted((config.out / "checkpoints").glob(f"step-*/{STATE}"))[-1:]:
+        try:
+            before = json.loads(path.read_text())["flags"]
+        except (ValueError, KeyError):
+            continue  # damaged
+        check_flags(path.parent, before, flags(config))
 
 
 def save_trained(folder, policy, source, dtype):

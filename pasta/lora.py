@@ -163,8 +163,6 @@ def save_adapter(folder, model, base_model):
     folder = Path(folder)
     if not adapted(model):
         raise ValueError(f"{folder}: the model has no adapter to save; add_lora gives it one")
-    if folder.exists() and not {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}:
-        raise FileExistsError(f"{folder} holds other files; expected a new folder or an adapter's")
     tensors = {
         f"base_model.model.{name}.{matrix}.weight": ranks.whole(getattr(layer, matrix)).cpu()
         for name, layer in adapted(model)
@@ -172,6 +170,8 @@ def save_adapter(folder, model, base_model):
     }
     if ranks.rank():
         return  # it has helped to gather sharded tensors; the first process writes
+    if folder.exists() and not {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}:
+        raise FileExistsError(f"{folder} holds other files; expected a new folder or an adapter's")
     with whole_folder(folder) as part:
         (part / CONFIG).write_text(json.dumps(peft_config(model, base_model), indent=2) + "\n")
         save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})

@@ -44,25 +44,29 @@ class Log:
     """
 
     def __init__(self, path, done, n_steps):
-        self.path, self.n_steps, rows = path, n_steps, []
+        self.n_steps, rows = n_steps, []
         if path.is_file():
             rows = [row for row in read_rows(path) if row["step"] <= done]
-            if ranks.rank() == 0:
-                write_rows(path, rows)
+        ranks.gather([])  # until all have read
+        if ranks.rank() == 0:
+            write_rows(path, rows)
+            self.file = Appender(path)
         self.best = min((row["eval/loss"] for row in rows if "eval/loss" in row), default=math.inf)
 
-    def is_best(self, loss):
-        """Whether a held-out loss is lower than all before it."""
-        before, self.best = self.best, min(loss, self.best)
-        return loss < before
+    def is_best(self, metrics):
+        """Whether the mean held-out loss over all pairs is there, and lower than all before it."""
+        loss = metrics.get("eval/loss", math.nan)
+        if not loss < self.best:  # true for nan
+            return False
+        self.best = loss
+        return True
 
     def write(self, metrics):
         """Print and keep the metrics of one update, a flat dict of numbers."""
         if ranks.rank():
             return
         print(log_line(metrics, self.n_steps), flush=True)
-        with Appender(self.path) as file:
-            file.write(metrics)
+        self.file.write(metrics)
 
 
 def log_line(metrics, n_steps):

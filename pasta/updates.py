@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -91,11 +92,18 @@ def plan(groups, epochs, batch_pairs, seed):
     return updates
 
 
-def fingerprint(groups, updates, held_out):
-    """sha256 hex of the pairs of every update and of those held out: the data of a whole run."""
-    ids = [[[pair.id for pair in groups[i].pairs] for i in update] for update in updates]
-    ids.append([pair.id for group in held_out for pair in group.pairs])
-    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+def fingerprint(groups, updates, held_out, reference):
+    """sha256 hex of the pairs of every update and of those held out: the data of a whole run.
+
+    reference: (video, query, response) -> nats, of all texts; it hangs on videos and weights, too.
+    """
+    known = [
+        [(pair.id, pair.mode) for pair in group.pairs]
+        + [(text, reference[group.video, *text]) for text in group.texts()]
+        for group in (*groups, *held_out)
+    ]
+    data = json.dumps([known, len(groups), updates])
+    return hashlib.sha256(data.encode()).hexdigest()
 
 
 def check_length(video, pair, n_prefix, n_texts, max_length):
@@ -153,19 +161,24 @@ class PackReader(Dataset):
 class Skipped:
     """The videos that could not be read: named on screen, kept in a file, and at most `limit`.
 
-    path: of a .jsonl file, with one more for each process; those of a run that goes on count.
+    path: of a .jsonl file, with one more for each process.
+    resume: keep the rows of a run that goes on; what they name counts when it fails again.
     """
 
-    def __init__(self, path, limit):
+    def __init__(self, path, limit, resume=False):
         self.path, self.limit, self.reasons = ranks.named(path), limit, {}
-        for file in sorted(path.parent.glob(f"{path.stem}*{path.suffix}")):
-            self.reasons |= {row["video"]: row["reason"] for row in read_rows(file)}
+        if not resume:
+            self.path.unlink(missing_ok=True)  # of a run that never made an update
+        rows = read_rows(self.path) if self.path.is_file() else []
+        self.written = {row["video"] for row in rows}
 
     def add(self, group, reason):
         """Name a video and its pairs, once."""
         if group.video in self.reasons:
             return
         self.reasons[group.video] = reason
+        if group.video in self.written:
+            return
         ids = [pair.id for pair in group.pairs]
         with Appender(self.path) as out:  # opened here, for most runs skip nothing
             out.write({"video": group.video, "pairs": ids, "reason": reason})
@@ -206,9 +219,14 @@ class PackLoader:
         Raises TooLong as split_packs does.
         """
         reader = PackReader(groups, *self.settings)
-        for group, packs in DataLoader(
-            reader, batch_size=None, num_workers=self.workers, worker_init_fn=ranks.ignore_sigterm
-        ):
+        ahead = DataLoader(
+            reader,
+            batch_size=None,
+            num_workers=self.workers,
+            worker_init_fn=ranks.ignore_sigterm,
+            generator=torch.Generator(),  # or it would draw from the one that checkpoints keep
+        )
+        for group, packs in ahead:
             if isinstance(packs, TooLong):
                 raise packs
             if isinstance(packs, Exception):

@@ -53,6 +53,7 @@ def test_a_question_is_asked_as_it_is_and_options_end_with_none_of_the_above(fol
         ("The premise of the question is false.", "rejected"),
         ("Actually, the square is blue.", "rejected"),
         ("No.", "rejected"),
+        ("The red circle hasn't moved.", "rejected"),
         ("The red circle is left.", "accepted"),
         ("Yes, because it is left.", "accepted"),
         ("It is now left of another note.", "accepted"),  # "now", "another", "note" deny nothing
@@ -67,7 +68,15 @@ def test_a_response_rejects_accepts_or_leaves_it_open(folder, response, predicte
 
 
 @pytest.mark.parametrize(
-    ("response", "predicted"), [("(C)", "C"), ("C.", "C"), ("b", "B"), ("(E)", None), ("hm", None)]
+    ("response", "predicted"),
+    [
+        ("(C)", "C"),
+        ("None of the above.", "C"),
+        ("C.", "C"),
+        ("b", "B"),
+        ("(E)", None),
+        ("hm", None),
+    ],
 )
 def test_of_options_the_letter_is_read(folder, response, predicted):
     (options,) = folder(OPTIONS)
@@ -110,7 +119,10 @@ def test_an_id_that_comes_twice_is_refused(folder):
 
 
 def test_missing_files_say_what_makes_them(tmp_path, folder):
-    with pytest.raises(FileNotFoundError, match="make_pairs.py --adversarial_qa --out"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="make_pairs.py --adversarial_qa --model MODEL",
+    ):
         adversarial.items(tmp_path)
     with pytest.raises(FileNotFoundError, match="1 videos are missing, such as .*b.mp4"):
         folder(QUESTION | {"video": "b.mp4"})
@@ -141,25 +153,27 @@ def test_options_are_the_answers_that_the_judge_calls_wrong():
     row = candidate(
         "The red circle is right.", "The red circle is left.", "It is the rightmost thing."
     )
-    options, *_ = adversarial_rows(row, judge_by_rules, asker("What?"))
+    options, *_ = adversarial_rows([row], judge_by_rules, asker("What?"))
     assert options["kind"] == "options"
     assert options["options"] == ["The red circle is right.", "It is the rightmost thing."]
 
 
 def test_a_question_takes_a_wrong_answer_for_granted_and_the_judge_must_agree():
     ask = asker("What stands beside the circle on the right?")
-    (question,) = adversarial_rows(candidate("The red circle is right."), judge_by_rules, ask)
+    (question,) = adversarial_rows([candidate("The red circle is right.")], judge_by_rules, ask)
     assert question["query"] == "What stands beside the circle on the right?"
     assert "The red circle is right." in ask.asked[0]
     soft = asker("What stands beside the circle?")
-    assert adversarial_rows(candidate("The red circle is right."), judge_by_rules, soft) == []
+    assert adversarial_rows([candidate("The red circle is right.")], judge_by_rules, soft) == []
     statement = asker("It is right.")
-    assert adversarial_rows(candidate("The red circle is right."), judge_by_rules, statement) == []
+    assert (
+        adversarial_rows([candidate("The red circle is right.")], judge_by_rules, statement) == []
+    )
 
 
 def test_without_a_wrong_answer_there_are_no_items_and_nothing_is_asked():
     ask = asker("What?")
-    assert adversarial_rows(candidate("The red circle is left."), judge_by_rules, ask) == []
+    assert adversarial_rows([candidate("The red circle is left.")], judge_by_rules, ask) == []
     assert ask.asked == []
 
 
@@ -167,12 +181,28 @@ def test_rows_are_read_back_as_items(tmp_path):
     (tmp_path / "a.mp4").touch()
     row = candidate("The red circle is right.", "It is the rightmost thing.")
     row["video"] = str(tmp_path / "a.mp4")
-    rows = adversarial_rows(row, judge_by_rules, asker("Is it right of the circle?"))
+    rows = adversarial_rows([row], judge_by_rules, asker("Is it right of the circle?"))
     write_rows(tmp_path / "items.jsonl", rows)
     assert [item.task for item in adversarial.items(tmp_path)] == [
         "spatial question",
         "spatial options",
     ]
+
+
+def test_the_asker_is_asked_once_for_all_candidates_after_the_judge():
+    order = []
+
+    def judge(*args):
+        order.append("judge")
+        return judge_by_rules(*args)
+
+    def ask(requests):
+        order.append(len(requests))
+        return [Answer("Is it right?", (), 0.0, True) for _ in requests]
+
+    rows = adversarial_rows([candidate("The red circle is right.")] * 3, judge, ask)
+    assert order == ["judge"] * 3 + [3] + ["judge"] * 3
+    assert [row["kind"] for row in rows] == ["question"] * 3
 
 
 def test_the_toys_items_have_false_premises_and_no_right_option(tmp_path):

@@ -41,9 +41,9 @@ def update(policy, optimizer):
     return loss.item()
 
 
-def checkpoints(out, keep=2, plan="p", **changes):
+def checkpoints(out, keep=2, data="p", **changes):
     config = TrainConfig(model="m", out=out, keep_checkpoints=keep, **{"lr": 1e-4} | changes)
-    return Checkpoints(config, plan)
+    return Checkpoints(config, data)
 
 
 def test_what_follows_a_checkpoint_is_the_same_bit_for_bit(tmp_path):
@@ -121,12 +121,27 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(
     assert "going back to the one before" in printed
 
 
+def test_with_no_whole_checkpoint_the_start_is_said(tmp_path, capsys):
+    checkpoints(tmp_path).save(1, *trainee())
+    cut(tmp_path / "checkpoints/step-000001/state.json")
+    assert checkpoints(tmp_path).load(*trainee()) == 0
+    assert "no whole checkpoint" in capsys.readouterr().out
+
+
+def test_damaged_checkpoints_do_not_push_out_the_new_ones(tmp_path):
+    for step in (50, 100):
+        checkpoints(tmp_path).save(step, *trainee())
+    cut(tmp_path / "checkpoints/step-000100/state.json")
+    checkpoints(tmp_path, keep=1).save(60, *trainee())
+    assert os.listdir(tmp_path / "checkpoints") == ["step-000060"]
+
+
 def test_another_run_is_refused_with_what_differs(tmp_path):
     checkpoints(tmp_path).save(1, *trainee())
-    with pytest.raises(SystemExit, match=r"lr was 0.0001 and is 0.1"):
+    with pytest.raises(SystemExit, match=r"--lr was 0.0001 and is 0.1"):
         checkpoints(tmp_path, lr=0.1).load(*trainee())
-    with pytest.raises(SystemExit, match=r"plan was 'p' and is 'q'"):
-        checkpoints(tmp_path, plan="q").load(*trainee())
+    with pytest.raises(SystemExit, match="the pairs, the videos .* or the model are not what"):
+        checkpoints(tmp_path, data="q").load(*trainee())
 
 
 def test_where_and_how_fast_it_runs_may_differ(tmp_path):

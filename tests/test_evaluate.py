@@ -393,12 +393,12 @@ def test_questions_about_one_clip_are_asked_together(world, tmp_path):
 
 
 def write_answers(folder, right):
-    """answers.jsonl of one task, with whether each item is right."""
+    """scored.jsonl of one task, with whether each item is right."""
     rows = [
         {"id": f"t/{i}", "task": "t", "response": "A", "predicted": "A", "correct": bool(x)}
         for i, x in enumerate(right)
     ]
-    write_rows(folder / "answers.jsonl", rows)
+    write_rows(folder / "scored.jsonl", rows)
     return str(folder)
 
 
@@ -419,6 +419,26 @@ def test_compare_gives_the_paired_difference_and_p_worked_out_by_hand(tmp_path, 
     assert numbers[7:9] == pytest.approx(expected, abs=10.0)  # one item is 10 points
 
 
+def test_compare_takes_the_rows_that_the_scores_are_of_and_no_older_ones(world, tmp_path, capsys):
+    main(config(tmp_path, scoring="generate"))
+    folder = "out/eval/mvbench/model"
+    old = [row | {"correct": False, "predicted": None} for row in saved()]
+    write_rows(evaluate.Path(folder) / "answers.rank1.jsonl", old)
+    main(EvalConfig(model="toy", compare=[folder, folder]))
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("spatial"))
+    assert "66.7" in line
+
+
+def test_fully_tuned_models_are_named_as_their_runs(tmp_path):
+    for run in ("a", "b"):
+        (tmp_path / run / "model").mkdir(parents=True)
+        (tmp_path / run / "metrics.jsonl").touch()
+    (tmp_path / "plain/model").mkdir(parents=True)
+    names = {"a/model": "a", "b/model": "b", "b/model-best": "b-best", "plain/model": "model"}
+    for path, name in names.items():
+        assert evaluate.base_name(tmp_path / path) == name
+
+
 def test_compare_counts_only_items_that_both_answered(tmp_path, capsys):
     a = write_answers(tmp_path / "a", [1, 1, 0])
     b = write_answers(tmp_path / "b", [1, 0])
@@ -433,7 +453,7 @@ def test_compare_takes_two_runs(folders):
 
 
 def test_compare_names_a_run_without_answers(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no answers in"):
+    with pytest.raises(FileNotFoundError, match="there is no .*scored.jsonl"):
         main(EvalConfig(model="toy", compare=[str(tmp_path), str(tmp_path)]))
 
 

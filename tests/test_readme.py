@@ -37,7 +37,7 @@ def numbers(table):
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory):
-    """A folder in which the README's scripts were run, and the table that the last one printed."""
+    """A folder in which the README's scripts were run, the table at the end, all that they printed."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "pasta", folder / "pasta")
     for name in ("make_pairs.py", "train_dpo.py", "evaluate.py", "requirements.txt"):
@@ -47,7 +47,7 @@ def first_run(tmp_path_factory):
         first_command(), shell=True, cwd=folder, env=here, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
-    return folder, done.stdout[done.stdout.rindex("percent [95 %") :]
+    return folder, done.stdout[done.stdout.rindex("percent [95 %") :], done.stdout
 
 
 def test_the_row_without_flags_is_the_first_result():
@@ -75,6 +75,16 @@ def test_readme_shows_what_the_first_command_prints(first_run):
     shown, found = numbers(SHOWN), numbers(printed)
     assert shown["mean"][0] == pytest.approx(found["mean"][0], abs=10)
     assert shown["mean"][-3] == pytest.approx(found["mean"][-3], abs=8)
+
+
+@pytest.mark.slow
+def test_readme_shows_the_last_line_of_training(first_run):
+    shown, printed = (re.findall(r"^step .*", text, re.M)[-1] for text in (README, first_run[2]))
+    # All but speed; and the number of pairs, hence of steps, hangs on the model that was trained.
+    names = [re.findall(r"[a-z_]+", line.split("pairs/s")[0]) for line in (shown, printed)]
+    assert names[0] == names[1]
+    losses = [float(re.search(r"loss ([\d.]+)", line)[1]) for line in (shown, printed)]
+    assert losses[0] == pytest.approx(losses[1], abs=0.1)
 
 
 @pytest.mark.slow

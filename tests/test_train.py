@@ -7,6 +7,7 @@ The plain loop has a row for each response, no cache and no packs. The model is 
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,12 +149,16 @@ def test_the_run_folder_has_an_adapter_that_loads(run, tiny, tmp_path):
     assert all(p.abs().max() > 0 for p in adapter_parameters(tiny.model))
 
 
-def test_a_finished_run_is_refused(run):
+def test_a_finished_run_is_refused(run, capsys):
     run()
-    with pytest.raises(SystemExit, match="holds a finished run"):
-        run()
-    with pytest.raises(SystemExit, match="holds a finished run"):
-        run(resume=True)
+    for resume, code in ((False, 1), (True, 0)):  # a restarted job has nothing left to do
+        with pytest.raises(SystemExit) as stopped:
+            run(resume=resume)
+        assert stopped.value.code == code
+        assert "holds a finished run" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(lora_rank=0)
+    assert "holds a finished run" in capsys.readouterr().out
 
 
 def test_a_stopped_run_is_not_begun_again_unasked(run, tmp_path):
@@ -316,6 +321,49 @@ def test_pairs_of_other_tools_train_under_a_given_mode(run, toy_pairs):
     with pytest.raises(ValueError, match="mode is None"):
         run()
     assert "loss/temporal" in run(mode="temporal")[0]
+
+
+def stopped_run(run, tmp_path):
+    """A run that was stopped before its last update."""
+    run(save_every=2)
+    shutil.rmtree(tmp_path / "run/adapter")
+    shutil.rmtree(tmp_path / "run/checkpoints/step-000003")
+    return (tmp_path / "run/config.json").read_text()
+
+
+def test_other_flags_are_refused_before_anything_is_written(run, tmp_path):
+    before = stopped_run(run, tmp_path)
+    with pytest.raises(SystemExit, match="cannot go on .*--lr was 0.001 and is 0.5"):
+        run(resume=True, lr=0.5, save_every=2)
+    assert (tmp_path / "run/config.json").read_text() == before
+    assert len(run(resume=True, save_every=2, workers=1)) == 3
+
+
+def test_other_texts_under_the_same_ids_are_refused(run, tmp_path, toy_pairs):
+    rows = [row | {"id": str(i)} for i, row in enumerate(read_rows(toy_pairs))]
+    write_rows(toy_pairs, rows)
+    stopped_run(run, tmp_path)
+    write_rows(toy_pairs, [rows[0] | {"rejected": "The white square."}, *rows[1:]])
+    with pytest.raises(SystemExit, match="cannot go on .*the pairs, the videos"):
+        run(resume=True, save_every=2)
+
+
+def test_the_same_out_can_be_used_again_once_the_videos_are_found(run, toy_pairs):
+    rows = read_rows(toy_pairs)
+    write_rows(toy_pairs, [{**rows[0], "id": "a", "video": "gone.avi"}, *rows])
+    with pytest.raises(SystemExit, match="cannot be read"):
+        run(max_skipped=0)
+    write_rows(toy_pairs, rows)
+    assert len(run(max_skipped=0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"mode_weights": [0.0] * 3}, "expected some above 0"), ({"beta": 0.0}, "--beta is 0.0")],
+)
+def test_weights_and_beta_must_be_able_to_train(run, change, message):
+    with pytest.raises(SystemExit, match=message):
+        run(**change)
 
 
 @pytest.mark.parametrize("name", ["epochs", "save_every", "eval_every", "keep_checkpoints"])

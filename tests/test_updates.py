@@ -225,14 +225,21 @@ def test_more_skipped_videos_than_allowed_stop_the_run_with_the_list(tmp_path):
         skipped.check()
 
 
-def test_a_run_that_goes_on_remembers_what_was_skipped(tmp_path, capsys):
+def test_a_run_that_goes_on_writes_what_was_skipped_once_and_counts_what_fails_again(tmp_path):
     (group,) = groups_of(1)
     Skipped(tmp_path / "skipped.jsonl", 0).add(group, "no frames")
-    again = Skipped(tmp_path / "skipped.jsonl", 0)
+    again = Skipped(tmp_path / "skipped.jsonl", 0, resume=True)
+    again.check()  # it may have been mended
     again.add(group, "no frames")
     assert len(read_rows(tmp_path / "skipped.jsonl")) == 1
     with pytest.raises(SystemExit, match="no frames"):
         again.check()
+
+
+def test_a_run_from_the_start_forgets_what_was_skipped(tmp_path):
+    Skipped(tmp_path / "skipped.jsonl", 0).add(*groups_of(1), "no frames")
+    Skipped(tmp_path / "skipped.jsonl", 0).check()
+    assert not (tmp_path / "skipped.jsonl").exists()
 
 
 def test_held_out_videos_are_on_one_side_alone_and_none_is_lost():
@@ -247,12 +254,22 @@ def test_at_least_one_video_is_held_out_and_one_is_left(share, n):
     assert len(hold_out(groups_of(1, 1, 1, 1), share, seed=0)[1]) == n
 
 
-def test_the_fingerprint_is_that_of_the_pairs_in_their_order():
-    groups = groups_of(1, 2)
-    same = fingerprint(groups, [[0, 1]], [])
-    assert same == fingerprint(groups_of(1, 2), [[0, 1]], [])
-    others = [(groups, [[1, 0]], []), (groups, [[0], [1]], []), (groups_of(2, 1), [[0, 1]], [])]
-    assert same not in [fingerprint(*other) for other in [*others, (groups, [[0]], groups[1:])]]
+def test_the_fingerprint_is_that_of_texts_order_and_reference():
+    groups, reference = groups_of(1, 2), {}
+    for group in groups_of(2, 2):
+        reference |= {(group.video, *text): -1.5 for text in group.texts()}
+    same = fingerprint(groups, [[0, 1]], [], reference)
+    assert same == fingerprint(groups_of(1, 2), [[0, 1]], [], reference)
+    other_text = replace(groups[0].pairs[0], chosen="Right.", rejected="Left.")
+    others = [
+        (groups, [[1, 0]], [], reference),
+        (groups, [[0], [1]], [], reference),
+        (groups_of(2, 1), [[0, 1]], [], reference),
+        (groups[:1], [[0, 1]], groups[1:], reference),
+        (by_video([other_text]) + groups[1:], [[0, 1]], [], reference),
+        (groups, [[0, 1]], [], dict.fromkeys(reference, -1.25)),
+    ]
+    assert same not in [fingerprint(*other) for other in others]
 
 
 def test_idle_packs_have_no_pairs_and_no_gradient(tiny):

@@ -6,8 +6,8 @@ A data folder holds items.jsonl, whose videos are inside the folder or absolute 
     {"id", "video", "mode", "kind": "options", "query", "options"}   none of the options is right
 
 A question is handled rightly when the response rejects its premise, by the rules of `rejects`; of
-options, when it names "None of the above", which is added as the last one. `make_pairs.py
---adversarial_qa` writes such items; the toy world writes them from its known truth.
+options, when it names "None of the above", which is added as the last one, in words or by letter.
+`make_pairs.py --adversarial_qa` writes such items; the toy world writes them from its known truth.
 
 Departs from the paper: its items and its way to tell a rejection are not public.
 """
@@ -21,8 +21,8 @@ from pasta.benchmarks.tables import one_of, text, texts
 from pasta.pairs import MODES, numbered_rows
 from pasta.scoring import lettered_text
 
-DATA = Path("out/pairs/adversarial")
-FETCH = "python make_pairs.py --adversarial_qa --out"
+DATA = Path("data/adversarial")
+FETCH = "python make_pairs.py --adversarial_qa --model MODEL --videos HELD_OUT --out"
 MAX_NEW_TOKENS = 64
 MACRO, RANDOM = True, False
 EMPTY = "wrong"
@@ -34,9 +34,8 @@ REJECTED, ACCEPTED = "rejected", "accepted"
 
 # "There is no red circle", "it is not shown", "the premise is false", and what else refuses.
 REJECTIONS = re.compile(
-    r"\b(?:no|not|never|none|neither|nothing|cannot|without|isn't|aren't|wasn't|weren't|doesn't"
-    r"|don't|didn't|can't|couldn't|won't|incorrect|false|wrong|untrue|contrary|mistaken"
-    r"|premise|misleading|actually|instead|unlike|absent|impossible|unable)\b"
+    r"\b(?:no|not|never|none|neither|nothing|cannot|\w+n't|incorrect|false|wrong|untrue|contrary"
+    r"|mistaken|premise|misleading|actually|absent|impossible|unable)\b"
 )
 
 
@@ -48,7 +47,7 @@ def items(data) -> list[Item]:
     data = Path(data).absolute()
     path = data / "items.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; `{FETCH} {data.parent}` makes it")
+        raise FileNotFoundError(f"there is no {path}; `{FETCH} {data}` makes it")
     found, seen = [], {}
     for number, row in numbered_rows(path):
         try:
@@ -102,7 +101,7 @@ def absent(questions) -> list[str]:
 def rejects(response) -> bool:
     """Whether a response denies anything at all, or calls the question wrong.
 
-    A rule for questions whose premise is false: whoever accepts it has nothing to deny.
+    A rule of thumb: who accepts a false premise mostly has nothing to deny.
     """
     return bool(REJECTIONS.search(response.lower().replace("’", "'")))
 
@@ -113,6 +112,8 @@ def parse(response, item, parser="head"):
     "Yes." alone may accept the premise or the doubt, and an empty response says nothing.
     """
     if item.options:
+        if NONE.lower() in response.lower():
+            return item.answer
         named = lettered_text(response)
         return named if len(named) == 1 and named in item.letters else None
     if re.sub(r"\W+", "", response.lower()) in ("", "yes"):

@@ -19,30 +19,38 @@ ASK = (
 MAX_OPTIONS = 4  # one more is "None of the above", and letters end at E
 
 
-def adversarial_rows(candidate, judge, ask):
-    """The rows of items.jsonl for one row of candidates.jsonl.
+def adversarial_rows(candidates, judge, ask):
+    """The rows of items.jsonl for rows of candidates.jsonl.
 
     judge: (mode, query, preferred, adversarial) -> Verdict. ask: list of Request -> list of Answer,
     of the asker; it is asked in text alone, for the wrong answer already says what to assume.
+    The judge reads all candidates, then the asker all requests, then the judge all questions: when
+    they are two models, each is loaded as seldom as can be.
     """
-    mode, query, preferred = candidate["mode"], candidate["query"], candidate["preferred"]
-    wrong = [
-        response
-        for response in candidate["adversarial"]
-        if judge(mode, query, preferred, response).kept
-    ]
-    texts = list(dict.fromkeys(response["response"] for response in wrong))
+    wrong = [contradicting(candidate, judge) for candidate in candidates]
+    some = [(c, texts) for c, texts in zip(candidates, wrong, strict=True) if texts]
+    asked = ask([Request(None, ASK.format(wrong=texts[0])) for _, texts in some])
     rows = []
-    if len(texts) > 1:
-        rows.append({"kind": "options", "query": query, "options": texts[:MAX_OPTIONS]})
-    if texts:
-        (asked,) = ask([Request(None, ASK.format(wrong=texts[0]))])
-        claim = {"response": asked.text, "finished": asked.finished}
-        if asked.text.endswith("?") and judge(mode, query, preferred, claim).kept:
-            rows.append({"kind": "question", "query": asked.text})
-    video = candidate["video"]
-    return [
-        {"id": pair_id(video, mode, row["query"], row["kind"], ""), "video": video, "mode": mode}
-        | row
-        for row in rows
-    ]
+    for (candidate, texts), claim in zip(some, asked, strict=True):
+        mode, query, preferred = (candidate[k] for k in ("mode", "query", "preferred"))
+        if len(texts) > 1:
+            more = {"kind": "options", "query": query, "options": texts[:MAX_OPTIONS]}
+            rows.append(item_row(candidate, more))
+        question = {"response": claim.text, "finished": claim.finished}
+        if claim.text.endswith("?") and judge(mode, query, preferred, question).kept:
+            rows.append(item_row(candidate, {"kind": "question", "query": claim.text}))
+    return rows
+
+
+def contradicting(candidate, judge):
+    """The different misled answers that the judge says contradict the preferred one."""
+    mode, query, preferred = (candidate[k] for k in ("mode", "query", "preferred"))
+    kept = [r for r in candidate["adversarial"] if judge(mode, query, preferred, r).kept]
+    return list(dict.fromkeys(response["response"] for response in kept))
+
+
+def item_row(candidate, more):
+    """A row of items.jsonl: where it comes from, and its kind, query and options."""
+    video, mode = candidate["video"], candidate["mode"]
+    id_ = pair_id(video, mode, more["query"], more["kind"], "")
+    return {"id": id_, "video": video, "mode": mode} | more
