@@ -37,7 +37,7 @@ def numbers(table):
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory):
-    """A folder in which the README's scripts were run, the table at the end, all that they printed."""
+    """A folder in which the README's scripts were run, the table at the end, and all of stdout."""
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(ROOT / "pasta", folder / "pasta")
     for name in ("make_pairs.py", "train_dpo.py", "evaluate.py", "requirements.txt"):
