@@ -24,11 +24,10 @@ from pasta import ranks, toy
 from pasta.answers import answered, clip, earlier_rows, fingerprint
 from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.check import check_items
-from pasta.benchmarks.finished import compare, sample_rows
-from pasta.config import knob, parse, write_config, write_json
+from pasta.benchmarks.finished import compare, judged, report, sample_rows
+from pasta.config import knob, parse, write_config
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, write_rows
-from pasta.scoring import comparison, counts, markdown, summary, table
 from pasta.vlm import digest_files, load_processor, load_vlm, model_setting
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
@@ -50,6 +49,7 @@ class EvalConfig:
         "generate",
     )
     parser: Literal["head", "v0.5"] = knob("which lmms-eval reads Video-MME and MLVU", "head")
+    judge: str = knob("adversarial: what tells a rejection, `rules` or a model's folder", "rules")
     batch_size: int = knob("questions asked at once", 4, toy=16)
     n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
@@ -149,21 +149,29 @@ def answers(config, bench, questions, adapter, path, settings):
     return [rows[item.id] for item in questions]
 
 
-def main(config):
-    bench = benchmark(config.bench)
-    if config.compare:
-        return compare(config.compare, bench, config.seed)
-    data = find_data(config, bench)
+def find_questions(config, bench, data):
+    """(the questions that are asked, the tasks that the data lacks)."""
     by_task = groupby(bench.items(data), key=lambda item: item.task)
     questions = [item for _, items in by_task for item in islice(items, config.limit or None)]
     absent = bench.absent(questions)
     if absent:
         print(f"without these tasks, whose questions or videos are not there: {', '.join(absent)}")
-    if config.check:
-        return check_items(questions, bench.COUNTS)
     if config.scoring == "letter" and not all(item.letters for item in questions):
         print("left out, for they have no letters: what is answered in words")
         questions = [item for item in questions if item.letters]
+    return questions, absent
+
+
+def main(config):
+    bench = benchmark(config.bench)
+    if config.compare:
+        return compare(config.compare, bench, config.seed)
+    if config.judge != "rules" and config.bench != "adversarial":
+        raise SystemExit("--judge reads answers to false premises: for --bench adversarial alone")
+    data = find_data(config, bench)
+    questions, absent = find_questions(config, bench, data)
+    if config.check:
+        return check_items(questions, bench.COUNTS)
     if config.model == "toy":
         config.model = toy.model_folder()
     processor = load_processor(config.model, config.max_pixels)
@@ -184,6 +192,8 @@ def main(config):
     for name, adapter in adapters.items():
         path = folder / (base + name if adapter else name) / "answers.jsonl"
         rows[name] = answers(config, bench, questions, adapter, path, settings)
+        if config.judge != "rules" and ranks.rank() == 0:
+            rows[name] = judged(config, bench, rows[name])
         if ranks.rank() == 0:
             write_rows(path.with_name("scored.jsonl"), rows[name])
         if config.log_samples and ranks.rank() == 0:
@@ -192,31 +202,6 @@ def main(config):
         facts = {"data": data, "absent": absent, "adapters": adapters} | settings
         report(config, bench, questions, rows, folder, facts)
     ranks.stop()
-
-
-def report(config, bench, questions, rows, folder, facts):
-    """Print the table of the runs and write it down, with all numbers.
-
-    rows: {name: rows of answers.jsonl}, the first name that of the base. facts: for scores.json.
-    """
-    base, *others = rows
-    scores = {name: bench.aggregate(of) for name, of in rows.items()}
-    runs = {
-        name: summary(scores[name], bench.MACRO) | {"counts": counts(of, bench.RANDOM, bench.EMPTY)}
-        for name, of in rows.items()
-    }
-    differences = {
-        name: comparison(scores[name], scores[base], bench.MACRO, config.seed) for name in others
-    }
-    further = {n: summary(bench.breakdown(of, questions), None) for n, of in rows.items()}
-    text = table(runs, differences, bench.MACRO)
-    print(text)
-    if further[base]["groups"]:
-        print(table({n: of | {"counts": {}} for n, of in further.items()}, {}, None))
-    (folder / "scores.md").write_text(markdown(text))
-    numbers = {"runs": runs, "differences": differences, "breakdown": further}
-    write_json(folder / "scores.json", facts | numbers)
-    print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")
 
 
 if __name__ == "__main__":

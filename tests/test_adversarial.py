@@ -83,6 +83,24 @@ def test_of_options_the_letter_is_read(folder, response, predicted):
     assert adversarial.parse(response, options) == predicted
 
 
+@pytest.mark.parametrize(
+    ("reply", "predicted"),
+    [("Yes.", "rejected"), ("No, it does not.", "accepted"), ("Hard to say", None)],
+)
+def test_a_judge_decides_what_the_rules_would_have(reply, predicted):
+    row = {"task": "spatial question", "prompt": "Why?", "response": "Because."}
+    row |= {"answer": "rejected"}
+    assert "Why?" in adversarial.judge_prompt(row) and "Because." in adversarial.judge_prompt(row)
+    judged = adversarial.judged_row(row | {"predicted": "accepted", "correct": False}, reply)
+    assert (judged["predicted"], judged["correct"]) == (predicted, predicted == "rejected")
+
+
+def test_options_and_empty_answers_need_no_judge():
+    row = {"task": "spatial options", "prompt": "Why?", "response": "A"}
+    assert adversarial.judge_prompt(row) == ""
+    assert adversarial.judge_prompt(row | {"task": "spatial question", "response": ""}) == ""
+
+
 def test_scores_are_by_mode_and_kind_and_over_all_modes():
     rows = [
         {"id": "1", "task": "spatial question", "correct": True},

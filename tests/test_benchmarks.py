@@ -14,8 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
+import evaluate
 from pasta import benchmarks
 from pasta.benchmarks import Item, benchmark, groups, tables
+from pasta.pairs import read_rows
 from pasta.scoring import summary
 from pasta.toy.files import write_videos
 from pasta.video import read_frames, uniform
@@ -659,6 +661,44 @@ def test_an_items_video_decodes(tmp_path):
     (found,) = module.items(tmp_path)
     frames, _ = read_frames(found.video, partial(uniform, n=2), None, found.start, found.end)
     assert len(frames) == 2
+
+
+@pytest.mark.parametrize("scoring", ["generate", "letter"])
+@pytest.mark.parametrize("bench", NEW)
+def test_a_model_is_asked_all_of_a_folder_with_real_videos(
+    tmp_path, monkeypatch, tiny_folder, bench, scoring
+):
+    """The untrained toy's answers are nonsense, so what is right is decided here again."""
+    monkeypatch.chdir(tmp_path)
+    module = fill(bench, tmp_path / "data")
+    (tmp_path / "clips").mkdir()
+    write_videos(tmp_path / "clips", 1, seed=0)
+    for item in module.items(tmp_path / "data"):
+        item.video.write_bytes((tmp_path / "clips/00000.avi").read_bytes())
+    evaluate.main(
+        evaluate.EvalConfig(
+            bench=bench,
+            data=tmp_path / "data",
+            model=str(tiny_folder),
+            scoring=scoring,
+            max_pixels=0,
+            dtype="float32",
+            device="cpu",
+        )
+    )
+    asked = module.items(tmp_path / "data")
+    rows = {r["id"]: r for r in read_rows(tmp_path / f"out/eval/{bench}/tiny/scored.jsonl")}
+    assert rows.keys() == {item.id for item in asked}
+    for item in asked:
+        found = rows[item.id]
+        assert "error" not in found and found["prompt"] == item.prompt
+        if scoring == "letter":
+            assert found["response"] in item.letters
+        elif not found.get("drawn"):
+            assert found["predicted"] == module.parse(found["response"], item)
+        assert found["correct"] == (found["predicted"] == item.answer)
+    saved = json.loads((tmp_path / f"out/eval/{bench}/scores.json").read_text())
+    assert saved["runs"]["tiny"]["groups"].keys() == module.aggregate(rows.values()).keys()
 
 
 # -- malformed data --------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ A data folder holds items.jsonl, whose videos are inside the folder or absolute 
     {"id", "video", "mode", "kind": "question", "query"}             its premise is false
     {"id", "video", "mode", "kind": "options", "query", "options"}   none of the options is right
 
-A question is handled rightly when the response rejects its premise, by the rules of `rejects`; of
-options, when it names "None of the above", which is added as the last one, in words or by letter.
+A question is handled rightly when the response rejects its premise, by the rules of `rejects` or a
+model that evaluate.py --judge names; of options, when it names "None of the above", which is added
+as the last one, in words or by letter.
 `make_pairs.py --adversarial_qa` writes such items; the toy world writes them from its known truth.
 
 Departs from the paper: its items and its way to tell a rejection are not public.
@@ -18,6 +19,7 @@ from pathlib import Path
 from pasta.benchmarks import LETTERS, Item, inside
 from pasta.benchmarks.groups import by_task, lacking
 from pasta.benchmarks.tables import one_of, text, texts
+from pasta.judge import verdict_word
 from pasta.pairs import MODES, numbered_rows
 from pasta.scoring import lettered_text
 
@@ -31,6 +33,11 @@ KINDS = ("question", "options")
 TASKS = tuple(f"{mode} {kind}" for mode in MODES for kind in KINDS)
 NONE = "None of the above"
 REJECTED, ACCEPTED = "rejected", "accepted"
+
+JUDGE = (
+    "A question about a video takes for granted what is not so: {query}\nAn answer: {response}\n"
+    "Does the answer say that it is not so? Reply with yes or no."
+)
 
 # "There is no red circle", "it is not shown", "the premise is false", and what else refuses.
 REJECTIONS = re.compile(
@@ -119,6 +126,19 @@ def parse(response, item, parser="head"):
     if re.sub(r"\W+", "", response.lower()) in ("", "yes"):
         return None
     return REJECTED if rejects(response) else ACCEPTED
+
+
+def judge_prompt(row):
+    """What a judge is asked about a row of answers.jsonl; "" for one that needs no judge."""
+    if row["task"].endswith("options") or not row["response"]:
+        return ""
+    return JUDGE.format(query=row["prompt"], response=row["response"])
+
+
+def judged_row(row, reply):
+    """A row as a judge decides it: yes is a rejection, and neither yes nor no leaves it open."""
+    predicted = {True: REJECTED, False: ACCEPTED, None: None}[verdict_word(reply)]
+    return row | {"predicted": predicted, "correct": predicted == row["answer"], "judge": reply}
 
 
 def breakdown(rows, questions):

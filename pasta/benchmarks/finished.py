@@ -1,10 +1,13 @@
-"""What a finished run leaves: the rows that its scores are of, for other tools and to compare."""
+"""From the answers of a run to what it leaves: scores, tables, samples for other tools."""
 
 import hashlib
 from pathlib import Path
 
+from pasta.ask import Request, ask
+from pasta.config import write_json
 from pasta.pairs import read_rows
-from pasta.scoring import comparison, summary, table
+from pasta.scoring import comparison, counts, markdown, summary, table
+from pasta.vlm import load_vlm
 
 
 def scored_rows(folder) -> dict:
@@ -53,3 +56,43 @@ def compare(folders, bench, seed):
     print(table({"A": first, "B": second}, {"B": difference}, bench.MACRO))
     named = difference["groups"] | ({"all": difference["mean"]} if difference["mean"] else {})
     print("McNemar's p:", ", ".join(f"{name} {x['p']:.2g}" for name, x in named.items()))
+
+
+def report(config, bench, questions, rows, folder, facts):
+    """Print the table of the runs and write it down, with all numbers.
+
+    rows: {name: rows of answers.jsonl}, the first name that of the base. facts: for scores.json.
+    """
+    base, *others = rows
+    scores = {name: bench.aggregate(of) for name, of in rows.items()}
+    runs = {
+        name: summary(scores[name], bench.MACRO) | {"counts": counts(of, bench.RANDOM, bench.EMPTY)}
+        for name, of in rows.items()
+    }
+    differences = {
+        name: comparison(scores[name], scores[base], bench.MACRO, config.seed) for name in others
+    }
+    further = {n: summary(bench.breakdown(of, questions), None) for n, of in rows.items()}
+    text = table(runs, differences, bench.MACRO)
+    print(text)
+    if further[base]["groups"]:
+        print(table({n: of | {"counts": {}} for n, of in further.items()}, {}, None))
+    (folder / "scores.md").write_text(markdown(text))
+    numbers = {"runs": runs, "differences": differences, "breakdown": further}
+    write_json(folder / "scores.json", facts | numbers)
+    print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")
+
+
+def judged(config, bench, rows):
+    """Rows of adversarial QA, read again by the model that --judge names, in text alone."""
+    vlm, texts = load_vlm(config.judge, config.dtype, config.device), []
+    prompts = [bench.judge_prompt(row) for row in rows]
+    requests = [Request(None, prompt) for prompt in prompts if prompt]
+    for start in range(0, len(requests), config.batch_size):
+        answers = ask(vlm, requests[start : start + config.batch_size], max_new_tokens=16)
+        texts += [answer.text for answer in answers]
+    replies = iter(texts)
+    return [
+        bench.judged_row(row, next(replies)) if prompt else row
+        for row, prompt in zip(rows, prompts, strict=True)
+    ]
