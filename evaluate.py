@@ -159,6 +159,8 @@ def find_questions(config, bench, data):
     if config.scoring == "letter" and not all(item.letters for item in questions):
         print("left out, for they have no letters: what is answered in words")
         questions = [item for item in questions if item.letters]
+    if not questions:
+        raise SystemExit(f"{data} holds no question that can be asked; expected one or more")
     return questions, absent
 
 

@@ -84,7 +84,7 @@ def mean_of(groups, macro=True):
     p, low, high = limits.T  # (K,) each
     value = p.mean()
     spread = [math.sqrt(((end - p) ** 2).sum()) / len(p) for end in (low, high)]
-    return float(value), float(value - spread[0]), float(value + spread[1])
+    return float(value), max(0.0, float(value - spread[0])), min(1.0, float(value + spread[1]))
 
 
 def paired_difference(scores, baseline, macro=True, seed=0):

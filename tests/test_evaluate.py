@@ -513,6 +513,13 @@ def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
     assert row.get("text", response) == text
 
 
+def test_data_without_questions_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows(tmp_path / "items.jsonl", [])
+    with pytest.raises(SystemExit, match="no question that can be asked"):
+        main(EvalConfig(model="toy", bench="adversarial", data=tmp_path))
+
+
 def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="fetch it with: hf download .*Video-MME"):
