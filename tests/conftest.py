@@ -68,6 +68,26 @@ def toy_pairs(tmp_path):
     return tmp_path / "pairs/pairs.jsonl"
 
 
+def launch(script, n, settings, *switches, cwd=None):
+    """Start a script under torchrun with n processes, or plainly with n = 0. Returns a Popen.
+
+    settings: {flag: value}. switches: flags without value.
+    """
+    command = [sys.executable]
+    if n:
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+    command += [str(ROOT / script), *switches]
+    command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 @pytest.fixture
 def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
     """Start train_dpo.py under torchrun with n processes, or plainly with n = 0. Returns a Popen.
@@ -79,18 +99,7 @@ def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
         settings = {"model": tiny_folder, "pairs": toy_pairs, "videos": toy_videos, "device": "cpu"}
         settings |= {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16}
         settings |= {"batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
-        command = [sys.executable]
-        if n:
-            command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
-        command += [str(ROOT / "train_dpo.py"), *switches]
-        command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
-        return subprocess.Popen(
-            command,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return launch("train_dpo.py", n, settings, *switches)
 
     return start
 

@@ -6,17 +6,14 @@ The model is the untrained toy, whose answers are nonsense that depends on all t
 """
 
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from statistics import median
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, finish, kill_all, linux
+from conftest import finish, kill_all, launch, linux
 
 from pasta.ask import Request, ask, letter_logps
 from pasta.pairs import read_rows
@@ -41,19 +38,7 @@ def evaluate(tmp_path, tiny_folder, bench):
     def start(n, out, **flags):
         settings = {"model": tiny_folder, "data": bench, "dtype": "float32", "device": "cpu"}
         settings |= {"max_pixels": 0, "batch_size": 4, "out": tmp_path / out} | flags
-        command = [sys.executable]
-        if n:
-            command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
-        command += [str(ROOT / "evaluate.py")]
-        command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
-        return subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return launch("evaluate.py", n, settings, cwd=tmp_path)
 
     return start
 
