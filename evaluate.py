@@ -127,7 +127,7 @@ def answers(config, bench, questions, adapter, path, settings):
     todo = [item for item in questions if item.id not in rows]
     mine = set(ranks.share(list(dict.fromkeys(map(clip, todo)))))
     todo = [item for item in todo if clip(item) in mine]
-    new = []
+    new, correct = [], 0
     if todo:
         vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
         if adapter:
@@ -143,7 +143,8 @@ def answers(config, bench, questions, adapter, path, settings):
                     tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
                 file.write(row | {"fingerprint": marks[row["id"]]})
                 new.append(row)
-                bar.set_postfix_str(f"accuracy {sum(r['correct'] for r in new) / len(new):.3f}")
+                correct += row["correct"]
+                bar.set_postfix_str(f"accuracy {correct / len(new):.3f}")
                 bar.update()
     rows |= {row["id"]: row for row in ranks.gather(new)}
     return [rows[item.id] for item in questions]

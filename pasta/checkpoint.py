@@ -187,7 +187,8 @@ def open_run(config):
             "--resume goes on with it; or choose another --out, or remove it"
         )
     # Now, before anything is computed or written; whether the files are whole is seen on loading.
-    for path in sorted((config.out / "checkpoints").glob(f"step-*/{STATE}"))[-1:]:
+    saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
+    for path in saved[-1:]:
         try:
             before = json.loads(path.read_text())["flags"]
         except (ValueError, KeyError):

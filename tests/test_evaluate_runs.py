@@ -9,15 +9,17 @@ import json
 import random
 import time
 from statistics import median
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import finish, kill_all, launch, linux
 
-from pasta.ask import Request, ask, letter_logps
+from pasta.answers import answered
+from pasta.ask import Request, ask
+from pasta.benchmarks import mvbench
 from pasta.pairs import read_rows
-from pasta.scoring import likeliest_letter
 from pasta.toy import files
 from pasta.toy.base import make_folder
 from pasta.vlm import load_vlm
@@ -93,27 +95,27 @@ def test_two_processes_give_the_scores_of_one_and_share_the_videos(evaluate, tmp
 
 @pytest.fixture
 def chatty(tmp_path):
-    """A model that likes to begin its answers with a letter."""
+    """A model that begins most answers with A or B, whichever its last hidden state leans to."""
     make_folder(tmp_path / "model")
     vlm = load_vlm(tmp_path / "model")
     letters = [vlm.processor.ids(letter)[0] for letter in "AB"]
-    vlm.model.lm_head.weight = torch.nn.Parameter(vlm.model.lm_head.weight.clone())  # untied
-    torch.manual_seed(0)
-    with torch.no_grad():
-        vlm.model.lm_head.weight[letters] *= 20
-    return vlm, letters
+    weight = vlm.model.lm_head.weight.detach().clone()  # untied from the embeddings
+    lean = torch.randn(weight.shape[1], generator=torch.Generator().manual_seed(0))
+    weight[letters] = torch.stack([lean, -lean])
+    vlm.model.lm_head.weight = torch.nn.Parameter(weight)
+    return vlm
 
 
-def test_letter_and_generate_agree_where_the_first_token_is_a_letter(chatty, tiny_inputs):
-    vlm, letters = chatty
-    prompts = [f"Is the {x} circle {y}?" for x in ("red", "pink") for y in ("left", "top", "kept")]
-    requests = [Request(inputs, prompt) for prompt in prompts for inputs in tiny_inputs]
-    said = [answer.ids[0] for answer in ask(vlm, requests, max_new_tokens=1)]
-    logps = letter_logps(vlm, requests, [["A", "B"]] * len(requests))
-    chosen = [letters["AB".index(likeliest_letter("AB", row))] for row in logps]
-    spoken = [(a, b) for a, b in zip(said, chosen, strict=True) if a in letters]
-    assert len(spoken) > 3
-    assert all(a == b for a, b in spoken)
+def test_letter_and_generate_agree_on_the_toy_benchmark_where_a_letter_comes_first(chatty, bench):
+    items = mvbench.items(bench)
+    first = SimpleNamespace(**vars(mvbench) | {"MAX_NEW_TOKENS": 1})  # one token is the response
+    said, chosen = (
+        {row["id"]: row["response"] for row in answered(chatty, first, items, 16, scoring, 4)}
+        for scoring in ("generate", "letter")
+    )
+    lettered = {id_: text for id_, text in said.items() if text in ("A", "B")}
+    assert len(lettered) > 10 and set(lettered.values()) == {"A", "B"}
+    assert lettered == {id_: chosen[id_] for id_ in lettered}
 
 
 @pytest.mark.slow

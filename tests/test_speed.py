@@ -228,3 +228,5 @@ def test_readme_says_what_docs_speed_says():
             assert [float(x) for x in shown] == expected, way
             compared.append(way)
     assert set(compared) == set(names.values())
+    tokens = SpeedConfig.__dataclass_fields__["n_frames"].metadata["toy"] // 2 * 192
+    assert f"the video of {tokens:,} tokens" in section

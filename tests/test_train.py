@@ -339,6 +339,12 @@ def test_other_flags_are_refused_before_anything_is_written(run, tmp_path):
     assert len(run(resume=True, save_every=2, workers=1)) == 3
 
 
+def test_checkpoints_bind_only_a_run_that_goes_on(run, tmp_path):
+    stopped_run(run, tmp_path)
+    (tmp_path / "run/metrics.jsonl").unlink()
+    assert len(run(lr=0.5)) == 3  # from the start, with flags of its own
+
+
 def test_other_texts_under_the_same_ids_are_refused(run, tmp_path, toy_pairs):
     rows = [row | {"id": str(i)} for i, row in enumerate(read_rows(toy_pairs))]
     write_rows(toy_pairs, rows)
