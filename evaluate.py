@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from pasta import ranks, toy
-from pasta.answers import answered, clip, earlier_rows, fingerprint
+from pasta.answers import answered, clip, earlier_rows, fingerprint, reread
 from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.check import check_items
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
@@ -147,7 +147,7 @@ def answers(config, bench, questions, adapter, path, settings):
                 bar.set_postfix_str(f"accuracy {correct / len(new):.3f}")
                 bar.update()
     rows |= {row["id"]: row for row in ranks.gather(new)}
-    return [rows[item.id] for item in questions]
+    return [reread(bench, rows[item.id], item, config.parser) for item in questions]
 
 
 def find_questions(config, bench, data):
@@ -182,7 +182,6 @@ def main(config):
         "dtype": config.dtype,
         "n_frames": config.n_frames or processor.n_frames,
         "scoring": config.scoring,
-        "parser": config.parser,
         "max_new_tokens": bench.MAX_NEW_TOKENS,
     }
     folder, adapters = config.out / config.bench, find_adapters(config)

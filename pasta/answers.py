@@ -165,6 +165,15 @@ def without_reasoning(text):
     return text.strip()
 
 
+def reread(bench, row, item, parser):
+    """A row, perhaps of an earlier run, as this run's parser reads its response."""
+    if "letter_logps" in row or "error" in row:
+        return row
+    kept = {key: value for key, value in row.items() if key not in ("drawn", "text")}
+    row = kept | reading(bench, row.get("text", row["response"]), item, parser)
+    return row | {"correct": row["predicted"] == item.answer}
+
+
 def reading(bench, text, item, parser):
     """What a benchmark reads in a response, as fields of its row.
 

@@ -15,7 +15,7 @@ from evaluate import EvalConfig, find_adapters, main
 from pasta import answers, scoring
 from pasta.answers import loaded_ahead
 from pasta.ask import Answer
-from pasta.benchmarks import check
+from pasta.benchmarks import check, mvbench
 from pasta.pairs import read_rows, write_rows
 from pasta.video import VideoError
 
@@ -518,6 +518,18 @@ def test_data_without_questions_is_refused(tmp_path, monkeypatch):
     write_rows(tmp_path / "items.jsonl", [])
     with pytest.raises(SystemExit, match="no question that can be asked"):
         main(EvalConfig(model="toy", bench="adversarial", data=tmp_path))
+
+
+def test_another_parser_asks_nothing_again_and_reads_anew(world, tmp_path, monkeypatch):
+    main(config(tmp_path))
+    asked = list(world.asked)
+    letter = {"head": "A", "v0.5": "B"}
+    monkeypatch.setattr(mvbench, "parse", lambda response, item, parser: letter[parser])
+    main(config(tmp_path, parser="v0.5"))
+    assert world.asked == asked
+    assert scores()["runs"]["model"]["groups"]["temporal"]["value"] == 100  # "BB"
+    main(config(tmp_path))
+    assert scores()["runs"]["model"]["groups"]["temporal"]["value"] == 0
 
 
 def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 They need torchvision, which does not go with the CPU build of torch and breaks transformers where
 it is half there, so this runs in an environment of its own:
 
-    python -m venv /tmp/golden && . /tmp/golden/bin/activate
+    python -m venv .golden && . .golden/bin/activate
     pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
     pip install transformers==5.23.0 numpy pillow
     pip install --no-deps torchvision==0.29.1
