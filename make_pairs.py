@@ -1,71 +1,79 @@
 """Make preference pairs from videos: queries, good and misled answers, judge, pairs.
 
     python make_pairs.py                                                  # the toy world
-    torchrun --nproc_per_node 8 make_pairs.py --model Qwen/Qwen2.5-VL-7B-Instruct --videos DIR
+    torchrun --nproc_per_node 8 make_pairs.py --responder Qwen/Qwen2.5-VL-7B-Instruct --videos DIR
+    python make_pairs.py --responder Qwen/Qwen2.5-VL-7B-Instruct --videos DIR --target 7020 \\
+        --asker http://127.0.0.1:8000/v1 --judge http://127.0.0.1:8001/v1    # vLLM's servers
 
 Writes into --out queries.jsonl, candidates.jsonl, pairs.jsonl, dropped.jsonl, skipped.jsonl and
-audit.json. The first two grow row by row, and so do a judge's replies.jsonl: a killed run goes on
-where it was. Of several processes each has its own, such as candidates.rank1.jsonl.
+audit.json. The first two grow row by row, and so does replies.jsonl, what judges and servers said:
+a killed run goes on where it was. Of several processes each has its own, as candidates.rank1.jsonl.
 """
 
-from contextlib import nullcontext
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import groupby, product
-from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
 import torch
-from tqdm import tqdm
 
 from pasta import ranks, toy
-from pasta.adversaries import PROMPT_VERSION
-from pasta.ask import Request, ask
+from pasta.audit import audit, audit_table
 from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
-from pasta.generate import Reader, candidate_rows, query_rows
-from pasta.judge import judge_by_rules, model_judge
-from pasta.packs import pack_responses
-from pasta.pairs import MODES, Appender, read_rows, write_rows
-from pasta.policy import Policy
-from pasta.selection import audit, audit_table, make_pairs, query_key
+from pasta.endpoint import EndpointError, is_address
+from pasta.grow import rows_of
+from pasta.pairs import MODES, read_rows, write_rows
+from pasta.prompts import PROMPT_VERSION
+from pasta.roles import Roles
+from pasta.stages import candidates_in_order, write_candidates, write_pairs, write_queries
 from pasta.video import list_videos
-from pasta.vlm import load_processor, load_vlm, weights_digest
+
+ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
 
 
 @dataclass
 class PairsConfig:
     """Make preference pairs from videos with a Video-LLM."""
 
-    model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
-    asker: str | None = knob("model that writes the queries; None: the same", None)
-    judge: str = knob("`rules`, or a Video-LLM's folder or hub id, asked in text alone", "rules")
+    responder: str = knob(
+        f"who is to be aligned: {ROLE}", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder
+    )
+    asker: str | None = knob(f"who writes the queries: {ROLE}; None: the responder", None)
+    judge: str = knob(f"who reads the answers: `rules`, or {ROLE}", "rules")
     videos: Path = knob("folder of videos, searched recursively", toy=toy.videos_folder)
     out: Path = knob("folder of the result", Path("out/pairs"))
+    stage: Literal["all", "queries", "candidates", "judge"] = knob("do one stage alone", "all")
     limit: int = knob("only this many videos, the first ones; 0: all", 0)
-    queries: int = knob("queries per video and mode", 1)
+    target: int = knob("stop at this many pairs, a third of each mode (paper: 7020); 0: all", 0)
+    queries: Path | None = knob("somebody's own, .jsonl of video, mode, query; no asker", None)
+    n_queries: int = knob("queries per video and mode", 1)
     candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal["prompt", "frames", "both"] = knob("what misleads the responder", "both")
     select: Literal["none", "flip", "contrast"] = knob("which pairs stay", "flip", toy="contrast")
     keep: float = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
     adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
-    balance: bool = knob("even out which side of an opposite is chosen", True)
+    balance: bool = knob("even out which response is longer and which side is chosen", True)
     n_frames: int = knob("frame budget; 0: the checkpoint's, or 32", 0)
     sparse_frames: int = knob("frame budget of adversarial responses, at 1 fps", 8, toy=16)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
     temperature: float = knob("of adversarial responses; preferred ones are greedy", 0.7)
-    max_new_tokens: int = knob("tokens per query or response at most", 128, toy=24)
+    max_new_tokens: int = knob("tokens per query, response or reply at most", 128, toy=24)
     batch_videos: int = knob("videos worked on at a time", 1, toy=16)
     batch_size: int = knob("prompts per forward pass", 8, toy=64)
+    in_flight: int = knob("requests that a server gets at a time, from --batch_videos", 16)
+    timeout: float = knob("seconds that a server has for one request", 300.0)
     dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
     seed: int = knob("of all sampling", 0)
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
-RECIPE = "model asker adversary candidates temperature sparse_frames max_pixels seed".split()
 # What may change between two runs into one folder: nothing that is in its costly rows.
-FREE = "out judge limit select keep balance adversarial_qa batch_videos batch_size device".split()
+FREE = """
+    out stage limit target judge select keep balance adversarial_qa batch_videos batch_size
+    in_flight timeout device
+""".split()
 
 
 def main(config):
@@ -73,33 +81,42 @@ def main(config):
     videos = [str(path.absolute()) for path in found][: config.limit or None]
     if not videos:
         raise SystemExit(f"no videos in {config.videos}; --videos takes a folder of them")
-    if config.select == "flip" and config.adversary == "prompt":
-        raise SystemExit("--select flip needs answers on broken videos: --adversary frames or both")
-    if config.judge != "rules":
-        load_processor(config.judge)  # what cannot be loaded fails now, and not after hours
-    load = partial(one_model, {}, config, ranks.start(config.device))
+    check_choices(config)
+    config.asker = None if config.queries else config.asker or config.responder
     seed_all(config.seed)
-    if ranks.rank() == 0:
-        start_folder(config)
-    failed = {}  # path -> reason
-    write_queries(config, load, videos, failed)
-    write_candidates(config, load, videos, failed)
-    failed = sorted(set(ranks.gather(list(failed.items()))))
-    if ranks.rank() == 0:
-        write_pairs(config, load, set(videos))
-        skipped = [{"video": video, "reason": reason} for video, reason in failed]
-        write_rows(config.out / "skipped.jsonl", skipped)
-        for row in skipped:
-            print(f"skipped {row['video']}: {row['reason']}")
-        print(f"{len(videos)} videos, {len(skipped)} of them skipped; next: torchrun train_dpo.py")
+    device, failed = ranks.start(config.device), {}  # failed: video -> reason
+    try:
+        roles = Roles(config, device)
+        if config.judge != "rules":
+            roles.eyes(config.judge)  # what cannot be loaded fails now, and not after hours
+        if ranks.rank() == 0:
+            start_folder(config, roles)
+        make(config, roles, videos, failed)
+        failed = dict(ranks.gather(list(failed.items())))
+        if ranks.rank() == 0:
+            write_report(config, roles, videos, failed)
+    except EndpointError as error:
+        raise SystemExit(f"{error}\nWhat was answered so far is kept in {config.out}.") from None
     ranks.stop()
 
 
-def start_folder(config):
+def check_choices(config):
+    """Refuse at once what cannot work, and not after hours."""
+    if config.select == "flip" and config.adversary == "prompt":
+        raise SystemExit("--select flip needs answers on broken videos: --adversary frames or both")
+    if config.select == "contrast" and is_address(config.responder):
+        raise SystemExit("--select contrast needs log-probabilities, which a server does not give: "
+                         "take --select flip or none, or a --responder in a folder")
+    if 0 < config.target < len(MODES):
+        raise SystemExit(f"--target {config.target} is less than a pair of each mode; expected 0, "
+                         f"or {len(MODES)} and more")
+
+
+def start_folder(config, roles):
     """Write config.json; refuse a folder whose rows were made with other settings or weights."""
-    models = dict.fromkeys((config.model, config.asker or config.model))
-    weights = {name: weights_digest(name) for name in models}
-    made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
+    names = dict.fromkeys(name for name in (config.responder, config.asker) if name)
+    made_by = {"weights": {name: roles.origin(name) for name in names}}
+    made_by |= {"prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
     if (config.out / "config.json").exists():
         before = read_config(config.out)
@@ -109,109 +126,63 @@ def start_folder(config):
     write_config(config.out, config, **made_by)
 
 
-def one_model(held, config, device, name):
-    """The VLM `name`. The one held before is let go of first: memory need not hold two."""
-    if name not in held:
-        held.clear()
-        held[name] = load_vlm(name, config.dtype, device, config.max_pixels)
-    return held[name]
+def make(config, roles, videos, failed):
+    """The stages; with --target in rounds, more videos until each mode has its share of pairs.
+
+    How many videos come next hangs on nothing but the pairs so far: a run that goes on after a
+    kill takes the same rounds.
+    """
+    share, modes, n = config.target // len(MODES), MODES, len(videos)
+    if config.stage == "queries":
+        return write_queries(config, roles, videos, n, modes, failed)
+    if config.stage == "candidates":
+        return write_candidates(config, roles, videos, n, failed)
+    if config.stage == "judge":
+        return write_pairs(config, roles, videos)
+    if share:
+        n = min(n, math.ceil(share / (config.n_queries * config.candidates)))
+    while True:
+        write_queries(config, roles, videos, n, modes, failed)
+        write_candidates(config, roles, videos, n, failed)
+        counts = write_pairs(config, roles, videos[:n])
+        modes = [mode for mode in MODES if counts[mode] < share]
+        if not modes or n == len(videos):
+            break
+        # As many as the poorest mode needs at its rate so far, and at most thrice as many.
+        needed = 1.1 * n * share / max(1, min(counts[mode] for mode in modes))
+        n = min(len(videos), 3 * n, max(n + 1, math.ceil(needed)))
+    if modes and ranks.rank() == 0:
+        print(f"{n} videos do not make --target {config.target}; add videos or --n_queries")
 
 
-def write_queries(config, load, videos, failed):
-    """Stage 1: queries.jsonl."""
-    path, asker = config.out / "queries.jsonl", config.asker or config.model
-    done = set(map(itemgetter("video", "mode", "n"), rows_of(path)))
-    wanted = product(ranks.share(videos), MODES, range(config.queries))
-    todo = [key for key in wanted if key not in done]
-    reader = Reader(videos, load_processor(asker, config.max_pixels), config.n_frames, failed)
-    answer = partial(ask_all, load, asker, config)
-    make = partial(query_rows, reader=reader, ask=answer, asker=asker, seed=config.seed)
-    append(path, todo, config.batch_videos, make)
-
-
-def write_candidates(config, load, videos, failed):
-    """Stage 2: candidates.jsonl."""
-    path, mine = config.out / "candidates.jsonl", set(ranks.share(videos))
-    done = set(map(query_key, rows_of(path)))
-    wanted = dict.fromkeys(map(query_key, rows_of(config.out / "queries.jsonl")))  # each query once
-    todo = [key for key in wanted if key[0] in mine and key not in done]
-    processor = load_processor(config.model, config.max_pixels)
-    reader = Reader(videos, processor, config.n_frames, failed, config.sparse_frames)
-    recipe = {name: getattr(config, name) for name in RECIPE}
-    recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
-    answer, logps = partial(ask_all, load, config.model, config), partial(score, load, config.model)
-    make = partial(candidate_rows, reader=reader, ask=answer, score=logps, recipe=recipe)
-    append(path, todo, config.batch_videos, make)
-
-
-def write_pairs(config, load, videos):
-    """Stage 3: pairs.jsonl, dropped.jsonl and the audit."""
-    rows = [row for row in rows_of(config.out / "candidates.jsonl") if row["video"] in videos]
-    choices = (config.select, config.keep, config.balance, config.seed)
-    with judge_of(config, load) as judge:
-        pairs, dropped = make_pairs(tqdm(rows, "judge", unit="query"), judge, *choices)
-        write_rows(config.out / "pairs.jsonl", pairs)
-        write_rows(config.out / "dropped.jsonl", dropped)
+def write_report(config, roles, videos, failed):
+    """Name the videos that were left out, and show what became of the others."""
+    path = config.out / "skipped.jsonl"
+    if config.stage == "candidates":  # the queries' stage has met those that have none
+        failed = {row["video"]: row["reason"] for row in rows_of(path)} | failed
+    if config.stage != "judge":
+        rows = [{"video": video, "reason": failed[video]} for video in sorted(failed)]
+        write_rows(path, rows)
+        for row in rows:
+            print(f"skipped {row['video']}: {row['reason']}")
+    if config.stage in ("all", "judge"):
+        pairs, dropped = (read_rows(config.out / f"{name}.jsonl") for name in ("pairs", "dropped"))
+        report = audit(pairs, dropped, rows_of(config.out / "queries.jsonl"))
+        write_json(config.out / "audit.json", report)
+        print(audit_table(report))
+        print(f"wrote {len(pairs)} pairs to {config.out / 'pairs.jsonl'}")
         if config.adversarial_qa:
-            write_adversarial_qa(config, load, rows, judge)
-    report = audit(pairs, dropped)
-    write_json(config.out / "audit.json", report)
-    print(audit_table(report))
-    print(f"wrote {len(pairs)} pairs to {config.out / 'pairs.jsonl'}")
+            write_adversarial_qa(config, roles, videos)
+    print(f"{len(videos)} videos, {len(failed)} of them skipped; next: torchrun train_dpo.py")
 
 
-def write_adversarial_qa(config, load, rows, judge):
+def write_adversarial_qa(config, roles, videos):
     """items.jsonl; its videos should not be those that a model is aligned on."""
-    ask = partial(ask_all, load, config.asker or config.model, config, temperature=0.0)
-    items = adversarial_rows(rows, judge, ask)
+    rows = candidates_in_order(config, {video: i for i, video in enumerate(videos)})
+    ask = partial(roles.asked_once, config.asker or config.responder)
+    items = roles.judged(config.judge, lambda judge: adversarial_rows(rows, judge, ask))
     write_rows(config.out / "items.jsonl", items)
     print(f"wrote {len(items)} items; next: evaluate.py --bench adversarial --data {config.out}")
-
-
-def judge_of(config, load):
-    """The judge as a function, in a context that closes the file of a model's replies."""
-    if config.judge == "rules":
-        return nullcontext(judge_by_rules)
-
-    def reply(prompt):
-        return ask_all(load, config.judge, config, [Request(None, prompt)], 0.0)[0].text
-
-    return model_judge(reply, config.out / "replies.jsonl", config.judge)
-
-
-def append(path, keys, n, make):
-    """Append to `path` the rows that `make` makes of keys (video, ...), n videos at a time."""
-    groups = [(video, list(group)) for video, group in groupby(keys, itemgetter(0))]
-    chunks = [groups[start : start + n] for start in range(0, len(groups), n)]
-    bar = tqdm(desc=path.stem, total=len(groups), unit="video", disable=ranks.rank() > 0)
-    with Appender(ranks.named(path)) as out, bar:
-        for chunk in chunks:
-            for row in make(chunk):
-                out.write(row)
-            bar.update(len(chunk))
-
-
-def rows_of(path):
-    """The rows of a file, and of those that other processes wrote beside it."""
-    files = [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]
-    return [row for file in files if file.exists() for row in read_rows(file)]
-
-
-def ask_all(load, name, config, requests, temperature):
-    """Answer any number of requests, batch by batch; the model is loaded if there is one."""
-    answers = []
-    for start in range(0, len(requests), config.batch_size):
-        batch = requests[start : start + config.batch_size]
-        answers += ask(load(name), batch, config.max_new_tokens, temperature)
-    return answers
-
-
-@torch.inference_mode()
-def score(load, name, inputs, texts):
-    """The logps, in nats, of (query, response) texts about a video, or about none."""
-    vlm = load(name)
-    pack, where = pack_responses(vlm.processor, inputs, texts)
-    return Policy(vlm)(pack)[where].tolist()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""The three adversaries of VideoPASTA: what each asks about, samples, breaks and says.
+"""The three adversaries of VideoPASTA: what each samples and breaks.
 
 One `Adversary` per failure mode (arXiv 2504.14096, section 3). Each holds
-  * the instruction that makes the asker write a query about the mode,
   * how the frames of the preferred response are sampled (the adversarial ones come at 1 fps),
-  * the misleading instructions of the *prompt* adversary, put before the query,
   * the corruptions of the *frames* adversary, which break the video itself.
+What the asker is told, and the premises of the *prompt* adversary, are in prompts.py.
 
 A corruption must be able to turn either answer into the other ("left" into "right" and "right"
 into "left"). One that only ever removes things makes every chosen response say "replaced", and
@@ -19,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PROMPT_VERSION = 1  # part of every row's recipe: raise it when a text below changes
 SPARSE_FPS = 1.0  # the sampling of adversarial responses (paper, section 3)
 DENSE_FPS = 32.0  # "32 fps" for the spatial preferred responses (paper, section 3)
 
@@ -28,9 +26,7 @@ DENSE_FPS = 32.0  # "32 fps" for the spatial preferred responses (paper, section
 class Adversary:
     """All that is special about one failure mode.
 
-    queries:     instructions to the asker, used in turn
     sampling:    "dense" (32 fps), "native" (every frame) or "uniform", within the frame budget
-    misleading:  instructions put before the query; the answer should then be wrong in this mode
     corruptions: name -> function(frames, rng, other) -> frames of the same shape; `other` is
                  another video's frames, (F', H', W', 3). Used in turn
     twins:       the corruptions that between them turn either answer into the other. On a twin a
@@ -38,9 +34,7 @@ class Adversary:
                  --select contrast compares the two
     """
 
-    queries: tuple[str, ...]
     sampling: str
-    misleading: tuple[str, ...]
     corruptions: dict[str, Callable]
     twins: tuple[str, ...]
 
@@ -132,17 +126,7 @@ def swap_scenes(frames, rng, other):
 
 ADVERSARIES = {
     "spatial": Adversary(
-        queries=(
-            "Write one question about where something is in this video. Only the question.",
-            "Write one question about the position of one thing in the frame. Only the question.",
-            "Write one question about what is in front, behind or hidden. Only the question.",
-        ),
         sampling="dense",
-        misleading=(
-            "Answer as if the picture were mirrored: left is right and top is bottom.",
-            "Answer as if hidden things could be seen and everything stood on the other side.",
-            "Answer as if all things were equally far away and had traded places.",
-        ),
         corruptions={
             "rotate": rotate,
             "mirror": mirror,
@@ -152,39 +136,13 @@ ADVERSARIES = {
         twins=("rotate", "mirror"),
     ),
     "temporal": Adversary(
-        queries=(
-            "Write one question about the order of two events in this video. Only the question.",
-            "Write one question about what happens before or after. Only the question.",
-            "Write one question about what an event leads to in time. Only the question.",
-        ),
         sampling="native",
-        misleading=(
-            "Answer as if the video ran backwards and the last event came first.",
-            "Answer as if the story were a flashback told in the opposite order.",
-            "Answer as if no transition mattered and the order were rewritten.",
-        ),
         corruptions={"reverse": reverse, "shuffle": shuffle, "freeze": freeze},
         twins=("reverse",),
     ),
     "cross_frame": Adversary(
-        queries=(
-            "Write one question about what stays or changes between scenes. Only the question.",
-            "Write one question about whether a thing is seen again later. Only the question.",
-            "Write one question about how the second scene goes on from the first. "
-            "Only the question.",
-        ),
         sampling="uniform",
-        misleading=(
-            "Answer as if every scene were unrelated to the one before it and the reverse.",
-            "Answer as if things that stay were others, and others were the same.",
-            "Answer as if the place never changed and the scenes ran backwards.",
-        ),
         corruptions={"splice": splice, "repeat_scene": repeat_scene, "swap_scenes": swap_scenes},
         twins=("splice", "repeat_scene"),
     ),
 }
-
-
-def mislead(instruction, query):
-    """The adversarial prompt: a misleading instruction, then the aligned query."""
-    return f"{instruction}\n{query}"

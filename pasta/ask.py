@@ -23,11 +23,15 @@ from pasta.vlm import video_features
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one video. Requests that share the object `inputs` share its prefix."""
+    """One question about one video. Requests that share the object `inputs` share its prefix.
+
+    temperature: 0 is greedy; above, tokens are drawn from softmax(logits / temperature).
+    """
 
     inputs: object  # VideoInputs, or None for a question without video
     prompt: str
     seed: int = 0
+    temperature: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,21 +42,21 @@ class Answer:
     ids: tuple[int, ...]
     logps: float
     finished: bool  # False when cut off at max_new_tokens
+    error: str = ""  # why there is no answer, of a server that refused the request
 
 
 @torch.inference_mode()
-def ask(vlm, requests, max_new_tokens=128, temperature=0.0):
+def ask(vlm, requests, max_new_tokens=128):
     """Answer a batch of requests. Returns a list of Answer, in the order of the requests.
 
-    temperature: 0 is greedy; above, tokens are drawn from softmax(logits / temperature).
     `Answer.logps` is under the untempered model, so it equals the answer's score as a response.
     """
-    draws = [torch.Generator().manual_seed(request.seed) for request in requests]
+    draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     token_logps, cache, real, positions = read_prompts(vlm, requests)
     padded = not real.all()  # the padding stays in the cache, and must not be seen from there
     for n in range(1, max_new_tokens + 1):
-        tokens = choose(token_logps, temperature, draws)
+        tokens = choose(token_logps, draws)
         for i, token in enumerate(tokens):
             if not found[i] or found[i][-1] not in end:
                 found[i].append(token)
@@ -72,15 +76,19 @@ def ask(vlm, requests, max_new_tokens=128, temperature=0.0):
     return [answer(vlm, row, sum_, end) for row, sum_ in zip(found, logps, strict=True)]
 
 
-def choose(token_logps, temperature, draws):
-    """The next token of each row: the likeliest, or one drawn by the row's own generator."""
-    if temperature == 0:
-        return token_logps.argmax(-1).tolist()
-    shares = (token_logps / temperature).softmax(-1)  # (B, V)
-    return [
-        torch.multinomial(row, 1, generator=draw).item()
-        for row, draw in zip(shares, draws, strict=True)
-    ]
+def choose(token_logps, draws):
+    """The next token of each row: the likeliest, or one drawn at its temperature by its generator.
+
+    token_logps: (B, V) nats. draws: B of (temperature, torch.Generator).
+    """
+    tokens = []
+    for row, (temperature, draw) in zip(token_logps, draws, strict=True):
+        if temperature == 0:
+            tokens.append(row.argmax().item())
+        else:
+            shares = (row / temperature).softmax(-1)
+            tokens.append(torch.multinomial(shares, 1, generator=draw).item())
+    return tokens
 
 
 def answer(vlm, ids, logps, end):

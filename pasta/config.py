@@ -1,8 +1,8 @@
 """One dataclass is the whole configuration: its fields become flags, config.json and --help.
 
 A script writes each knob once, as a field made by `knob`, and `parse` derives the rest. Two sources
-of values stand behind a flag that was not given: `default`, and `toy`, which wins when --model was
-not given either, so that a script called without arguments works in the embedded toy world.
+of values stand behind a flag that was not given: `default`, and `toy`, which wins when no model was
+named either, so that a script called without arguments works in the embedded toy world.
 """
 
 import json
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent  # where a checkout has its .git
+MODEL_FLAGS = {"model", "responder"}  # without such a one a script is in the toy world
 PACKAGES = ("torch", "transformers", "decord", "numpy")  # whose versions config.json records
 
 
@@ -89,13 +90,15 @@ def parse(cls, argv=None):
             **argument_type(kinds[f.name], f"{cls.__name__}.{f.name}"),
         )
     values = vars(parser.parse_args(argv))
-    toy_world = "model" not in values
+    models = MODEL_FLAGS & kinds.keys()
+    toy_world = not models & values.keys()
     # Every flag is checked before the first function runs: one of them may train a model.
     for f in fields(cls):
         if f.name not in values and not toy_world and f.metadata["default"] is MISSING:
-            parser.error(f"--{f.name} is required when --model is given: {f.metadata['help']}")
-    if toy_world and "model" in kinds:
-        print("no --model: in the toy world, with its defaults", file=sys.stderr)
+            (given,) = models
+            parser.error(f"--{f.name} is required when --{given} is given: {f.metadata['help']}")
+    if toy_world and models:
+        print(f"no --{min(models)}: in the toy world, with its defaults", file=sys.stderr)
     for f in fields(cls):
         if f.name not in values:
             use_toy = f.metadata["toy"] is not MISSING and toy_world

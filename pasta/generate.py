@@ -1,9 +1,8 @@
-"""Videos to queries to candidates: what the asker asks, what the responder says, well and badly.
+"""Stage 2: queries to candidates, what the responder says, well and badly.
 
-    queries      the asker sees the video and writes a query about one mode
     preferred    the responder answers the query on densely sampled frames
-    adversarial  the responder answers K times more, from frames at 1 fps and misled: by an
-                 instruction before the query (`prompt`) or by a broken video (`frames`)
+    adversarial  the responder answers K times more, from frames at 1 fps and misled: by a premise
+                 before the query (`prompt`) or by a broken video (`frames`)
 
 Asking and scoring come in as functions, so that each stage can be followed, and tested, without a
 model. A request's randomness is a hash of what it is, so that a row is the same in whatever batch,
@@ -12,19 +11,18 @@ order or run it is made.
 Shapes: K adversarial responses of a query. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
 
-import hashlib
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
-from pasta.adversaries import ADVERSARIES, DENSE_FPS, PROMPT_VERSION, SPARSE_FPS, mislead
+from pasta.adversaries import ADVERSARIES
 from pasta.ask import Request
-from pasta.video import VideoError, at_fps, read_frames, uniform
+from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
+from pasta.reader import seed_of
+from pasta.video import VideoError
 
 KINDS = {"prompt": ["prompt"], "frames": ["frames"], "both": ["frames", "prompt"]}  # in turn
 
@@ -33,7 +31,7 @@ KINDS = {"prompt": ["prompt"], "frames": ["frames"], "both": ["frames", "prompt"
 class Work:
     """One query with all that it needs of its video, before it is asked.
 
-    row:    {video, mode, query}
+    row:    {video, mode, query, topic}
     clean:  VideoInputs, densely sampled
     misled: K of (how it misleads, Request)
     views:  name -> list of what the responses are scored on: "blind" is [None], no video; with
@@ -46,102 +44,19 @@ class Work:
     views: dict
 
 
-def seed_of(*parts):
-    """A 63-bit seed from texts and numbers."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def samplers(n_frames, sparse_frames):
-    """Name -> function(timestamps) -> indices, for the samplings that adversaries.py names.
-
-    n_frames: frame budget. sparse_frames: that of the sparse sampling, or 1 fps would be as dense
-    as the others in a video as long in seconds as their budget is in frames.
-    """
-    return {
-        "dense": partial(at_fps, fps=DENSE_FPS, max_frames=n_frames),
-        "native": partial(uniform, n=n_frames),  # every frame, thinned evenly to the budget
-        "uniform": partial(uniform, n=n_frames),
-        "sparse": partial(at_fps, fps=SPARSE_FPS, max_frames=sparse_frames),
-    }
-
-
-class Reader:
-    """Decodes each video once for all samplings, and remembers those that cannot be read.
-
-    videos: all paths of the run; `other` takes the next one of them
-    n_frames: frame budget; 0 is the checkpoint's own
-    failed: path -> reason, filled here
-    sparse_frames: budget of adversarial responses; 0 is n_frames
-    """
-
-    def __init__(self, videos, processor, n_frames, failed, sparse_frames=0):
-        self.videos, self.processor, self.failed = videos, processor, failed
-        self.n_frames = n_frames or processor.n_frames
-        self.samplers = samplers(self.n_frames, sparse_frames or self.n_frames)
-        self.frames = lru_cache(maxsize=2)(self.read)  # the video at work and its `other`
-
-    def read(self, video):
-        """Sampling -> (frames, timestamps). Raises VideoError, the second time without trying."""
-        if video in self.failed:
-            raise VideoError(video, self.failed[video])
-        chosen, together = {}, None
-
-        def sample(timestamps):
-            nonlocal together
-            chosen.update({name: choose(timestamps) for name, choose in self.samplers.items()})
-            together = np.unique(np.concatenate(list(chosen.values())))
-            return together
-
-        try:
-            frames, timestamps = read_frames(video, sample, self.processor.family.fit)
-        except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
-            self.failed[video] = getattr(error, "reason", str(error))
-            raise VideoError(video, self.failed[video]) from error
-        places = {name: np.searchsorted(together, indices) for name, indices in chosen.items()}
-        return {name: (frames[place], timestamps[place]) for name, place in places.items()}
-
-    def other(self, video):
-        """The sparse frames of the next video that can be read; its own if there is none."""
-        after = self.videos.index(video) + 1
-        for name in self.videos[after:] + self.videos[:after]:
-            with suppress(VideoError):
-                return self.frames(name)["sparse"][0]
-
-
-def query_rows(asked, reader, ask, asker, seed):
-    """The asker's queries: a row {video, mode, n, query, asker} of queries.jsonl for each.
-
-    asked: list of (video, [(video, mode, n)]), the n-th query of a mode about it
-    ask:   (requests, temperature) -> list of Answer
-    A video that cannot be read gets no row and is in `reader.failed`.
-    """
-    keys, requests = [], []
-    for video, here in asked:
-        with suppress(VideoError):
-            inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
-            keys += here
-            requests += [query_request(inputs, seed, *key) for key in here]
-    answers = ask(requests, temperature=1.0)
-    return [
-        {"video": video, "mode": mode, "n": n, "query": answer.text, "asker": asker}
-        for (video, mode, n), answer in zip(keys, answers, strict=True)
-    ]
-
-
-def query_request(inputs, seed, video, mode, n):
-    """The Request for a query: a mode's instructions in turn, the first one by chance."""
-    instructions, name = ADVERSARIES[mode].queries, Path(video).name
-    text = instructions[(seed_of(seed, name, mode) + n) % len(instructions)]
-    return Request(inputs, text, seed_of(seed, name, mode, n))
-
-
 def works_of(video, queries, reader, recipe):
-    """A Work for each of a video's queries, (video, mode, query). Raises VideoError.
+    """A Work for each of a video's queries, [] for a video that cannot be read.
 
-    Equal frames are prepared once, and a batch computes the features of one VideoInputs once.
+    queries: rows of queries.jsonl
+    recipe: of `candidate_rows`; here count candidates (K), adversary (one of KINDS), temperature
+        (preferred responses are greedy), seed, and whether twins are wanted, see Work
+    Equal frames are prepared once, and a batch computes the features of one VideoInputs once. A
+    video that cannot be read is in `reader.failed`.
     """
-    frames, name, ready = reader.frames(video), Path(video).name, {}
+    try:
+        frames, name, ready = reader.frames(video), Path(video).name, {}
+    except VideoError:
+        return []
 
     def prepared(sampling, corrupt=None):
         pictures, timestamps = frames[sampling]
@@ -153,67 +68,67 @@ def works_of(video, queries, reader, recipe):
             ready[key] = reader.processor.prepare(pictures, timestamps)
         return ready[key]
 
-    works = []
-    for _, mode, query in queries:
-        adversary, parts = ADVERSARIES[mode], (recipe["seed"], name, mode, query)
+    found = []
+    for query in queries:
+        mode, text = query["mode"], query["query"]
+        adversary, parts = ADVERSARIES[mode], (recipe["seed"], name, mode, text)
         clean, views = prepared(adversary.sampling), {"blind": [None]}
         if recipe["twins"]:
             twins = [adversary.corruptions[name] for name in adversary.twins]
             broken = [prepared(adversary.sampling, corrupt) for corrupt in twins]
             views |= {"clean": [clean], "broken": broken}
-        row = {"video": video, "mode": mode, "query": query}
-        works.append(Work(row, clean, misled(adversary, query, prepared, recipe, parts), views))
-    return works
+        row = {"video": video, "mode": mode, "query": text, "topic": query["topic"]}
+        found.append(Work(row, clean, misled(mode, text, prepared, recipe, parts), views))
+    return found
 
 
-def misled(adversary, query, prepared, recipe, parts):
+def misled(mode, query, prepared, recipe, parts):
     """K of (how it misleads, Request), the recipe's kinds in turn.
 
     prepared: (sampling, corruption) -> VideoInputs. parts: what the seeds are made of.
     """
-    kinds, corruptions = KINDS[recipe["adversary"]], list(adversary.corruptions.items())
-    found = []
-    start = seed_of(*parts)  # so that no corruption and no instruction is used more than others
+    kinds, premises = KINDS[recipe["adversary"]], list(PREMISES[mode])
+    corruptions, found = list(ADVERSARIES[mode].corruptions.items()), []
+    start = seed_of(*parts)  # so that no corruption and no premise is used more than others
     for k in range(recipe["candidates"]):
         kind, turn, seed = kinds[k % len(kinds)], start + k // len(kinds), seed_of(*parts, k)
         if kind == "frames":
             name, corrupt = corruptions[turn % len(corruptions)]
-            how, request = {"corruption": name}, Request(prepared("sparse", corrupt), query, seed)
+            how, inputs, prompt = {"corruption": name}, prepared("sparse", corrupt), query
         else:
-            text = adversary.misleading[turn % len(adversary.misleading)]
-            how = {"instruction": text}
-            request = Request(prepared("sparse"), mislead(text, query), seed)
+            premise = premises[turn % len(premises)]
+            how, inputs = {"instruction": premise}, prepared("sparse")
+            prompt = misled_prompt(mode, premise, query)
+        request = Request(inputs, prompt, seed, recipe["temperature"])
         found.append(({"kind": kind} | how, request))
     return found
 
 
-def candidate_rows(asked, reader, ask, score, recipe):
-    """Answer queries: a row of candidates.jsonl for each.
+def candidate_rows(works, ask, score, recipe, failed):
+    """Answer queries: a row of candidates.jsonl for each Work.
 
-    asked: list of (video, [(video, mode, query)])
-    ask:   (requests, temperature) -> list of Answer
-    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats
-    recipe: written into every row; here count candidates (K), adversary (one of KINDS), temperature
-            (preferred responses are greedy), seed, and whether twins are wanted, see Work
-    Returns {video, mode, query, preferred, adversarial, logps, recipe}. A video that cannot be read
-    gets no row and is in `reader.failed`.
+    ask:   list of Request -> list of Answer
+    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None if the responder
+           is a server, which gives none
+    recipe: written into every row
+    Returns {video, mode, query, topic, preferred, adversarial, logps, recipe}. The K + 1 requests
+    of a query, and all others about the video, are asked for together: those that see the same
+    frames share what is computed of them. A Work of which a request is refused gets no row, and
+    its video's reason is put into `failed`.
     """
-    works = []
-    for video, queries in asked:
-        with suppress(VideoError):
-            works += works_of(video, queries, reader, recipe)
-    preferred = ask([Request(work.clean, work.row["query"]) for work in works], temperature=0.0)
-    requests = [request for work in works for _, request in work.misled]
-    wrong = iter(ask(requests, temperature=recipe["temperature"]))
-    rows = []
-    for work, good in zip(works, preferred, strict=True):
-        bad = [how | said(next(wrong)) for how, _ in work.misled]
-        rows.append(work.row | {"preferred": said(good), "adversarial": bad})
+    requests = [[Request(w.clean, w.row["query"]), *(r for _, r in w.misled)] for w in works]
+    answers, found = iter(ask(list(chain(*requests)))), []
+    for work, asked in zip(works, requests, strict=True):
+        answered = [next(answers) for _ in asked]
+        if errors := [answer.error for answer in answered if answer.error]:
+            failed[work.row["video"]] = errors[0]
+            continue
+        good, *wrong = map(said, answered)
+        bad = [how | text for (how, _), text in zip(work.misled, wrong, strict=True)]
+        found.append((work, work.row | {"preferred": good, "adversarial": bad}))
+    logps = scores(*zip(*found, strict=True), score) if score and found else [[] for _ in found]
     about = {"recipe": recipe | {"prompt_version": PROMPT_VERSION}}
-    return [
-        row | {"logps": logps} | about
-        for row, logps in zip(rows, scores(works, rows, score), strict=True)
-    ]
+    return [row | {"logps": one} | about for (_, row), one in zip(found, logps, strict=True)]
 
 
 def said(answer):

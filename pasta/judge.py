@@ -3,15 +3,15 @@
 The judge reads text alone. By `rules` an adversarial response is kept if it takes the other side of
 one of its mode's opposites ("left" against "right"), or says no where the preferred one says yes; a
 model as judge is asked the same in words. Both first drop what no judge need look at: queries that
-are none, empty, cut-off and refusing answers, echoes, and answers that speak of the instruction.
+are none, empty, cut-off and refusing answers, echoes, copies, and answers that speak of the premise
+they were given.
 """
 
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from difflib import SequenceMatcher
 
-from pasta.pairs import Appender, read_rows
+from pasta.prompts import JUDGE, JUDGE_AGAIN, TOPIC
 
 OPPOSITES = {  # the words of two sides that contradict each other; a side is called by its first
     "spatial": (
@@ -39,21 +39,18 @@ OPPOSITES = {  # the words of two sides that contradict each other; a side is ca
     ),
 }
 DENIALS = {"not", "no", "never", "none", "nothing", "cannot"}
-REFUSALS = re.compile(r"\bi(?: am|'m) (?:sorry|unable)|\bi (?:cannot|can not|can't)|\bas an ai\b")
-LEAKS = re.compile(
-    r"\b(?:as if|pretend|as (?:you )?(?:asked|instructed)|your instructions?|the instruction"
-    r"|hypothetical)\b"
+REFUSALS = re.compile(
+    r"\bi(?: am|'m) (?:sorry|unable|not able)|\bi (?:cannot|can not|can't)"
+    r"|\bas an? (?:ai|language)\b|\bi (?:do not|don't) (?:know|have)\b"
+    r"|\b(?:im|not )possible to (?:tell|say|determine|answer)"
+    r"|\bcannot be (?:determined|answered)|\bno (?:video|information) (?:is|was|about)\b"
 )
-TOPIC = {
-    "spatial": "where things are",
-    "temporal": "the order of events",
-    "cross_frame": "what stays the same or changes between scenes",
-}
-PROMPT = (
-    "A question about a video: {query}\nAnswer 1: {preferred}\nAnswer 2: {adversarial}\n"
-    "Does answer 1 fit the question, and does answer 2 contradict it about {topic}? "
-    "Reply with yes or no."
+LEAKS = re.compile(  # answers that speak of the premise, or of having been given one
+    r"\b(?:as if|pretend\w*|as (?:you )?(?:asked|instructed|requested|stated|told)|hypothetical\w*"
+    r"|(?:the|your|this|that) (?:instructions?|premise|assumption)|assum(?:e|ing) that"
+    r"|tak(?:e|ing) (?:it |that )?for granted)\b"
 )
+ALIKE = 0.9  # share of words in common, in order, above which two texts are near-duplicates
 
 
 @dataclass(frozen=True)
@@ -73,6 +70,11 @@ def plain(text):
 def words(text):
     """The words of a text, in lower case; "isn't" gives "is" and "not"."""
     return re.findall(r"\w+", plain(text).replace("n't", " not"))
+
+
+def alike(one, other):
+    """Whether two texts are near-duplicates: nearly all words are the same, in the same order."""
+    return SequenceMatcher(None, words(one), words(other), autojunk=False).ratio() > ALIKE
 
 
 def stance(text, opposite):
@@ -123,7 +125,7 @@ def flaw(response, query, finished):
     if REFUSALS.search(plain(response)):
         return "refuses"
     if LEAKS.search(plain(response)):
-        return "speaks of the instruction"
+        return "speaks of its premise"
     if words(response) == words(query):
         return "repeats the query"
     return ""
@@ -140,50 +142,61 @@ def judge_by_rules(mode, query, preferred, adversarial):
     if words(preferred["response"]) == words(adversarial["response"]):
         return Verdict(False, "same as preferred")
     taken = sides(mode, preferred["response"], adversarial["response"])
+    if taken is None and alike(preferred["response"], adversarial["response"]):
+        return Verdict(False, "copy of preferred")
     if taken is None:
         return Verdict(False, f"no contradiction about {TOPIC[mode]}")
     return Verdict(True, sides=taken)
 
 
-def judge_by_model(mode, query, preferred, adversarial, ask):
-    """The same with a language model in place of the opposites; `ask`: prompt -> reply.
+class ModelJudge:
+    """The same with a language model's word in place of the opposites.
 
-    What the rules can see without it (flaws, copies) is dropped first.
+    replies: prompt -> the model's reply, as far as it was asked
+    unknown: the prompts to which a reply is missing; their verdict waits, and is not kept. Ask for
+        them and call again, until there are none: so a judge is asked in batches.
+    What the rules can see without it (flaws, copies) is dropped first. A reply that cannot be read
+    is asked for once more, in stricter words.
     """
-    ruled = judge_by_rules(mode, query, preferred, adversarial)
-    if not ruled.kept and not ruled.reason.startswith("no contradiction"):
-        return ruled
-    texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
-    answer = verdict_word(ask(PROMPT.format(query=query, topic=TOPIC[mode], **texts)))
-    if answer is None:
-        return Verdict(False, "judge says neither yes nor no")
-    if not answer:
-        return Verdict(False, f"judge sees no contradiction about {TOPIC[mode]}")
-    return Verdict(True, sides=ruled.sides)
+
+    def __init__(self, replies):
+        self.replies, self.unknown = replies, {}
+
+    def __call__(self, mode, query, preferred, adversarial):
+        ruled = judge_by_rules(mode, query, preferred, adversarial)
+        if not ruled.kept and not ruled.reason.startswith("no contradiction"):
+            return ruled
+        texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
+        for prompt in (JUDGE, JUDGE_AGAIN):
+            prompt = prompt.format(query=query, topic=TOPIC[mode], **texts)
+            if prompt not in self.replies:
+                self.unknown[prompt] = None
+                return Verdict(False, "not judged yet")
+            if verdict := read_verdict(self.replies[prompt]):
+                break
+        if not verdict:
+            return Verdict(False, "judge's replies cannot be read")
+        if not verdict["fits"]:
+            return Verdict(False, "judge says that preferred does not fit the query")
+        if not verdict["contradicts"]:
+            return Verdict(False, f"judge sees no contradiction about {TOPIC[mode]}")
+        return Verdict(True, sides=ruled.sides)
+
+    def learn(self, prompts, replies):
+        """Take the model's replies to prompts, which are unknown no longer."""
+        self.replies.update(zip(prompts, replies, strict=True))
+        self.unknown.clear()
 
 
-@contextmanager
-def model_judge(ask, path, name):
-    """`judge_by_model` that keeps the replies of the model `name` in a file, and asks none twice.
+def read_verdict(reply):
+    """{"fits": bool, "contradicts": bool} of a judge's reply; None unless each is said once.
 
-    Each reply is a row {judge, prompt, reply}, appended at once.
+    A line is `fits: yes`, in any case, perhaps with stars around it. `fits: yes or no` is none.
     """
-    rows = read_rows(path) if path.exists() else []
-    known = {row["prompt"]: row["reply"] for row in rows if row["judge"] == name}
-
-    def reply(prompt):
-        if prompt not in known:
-            known[prompt] = ask(prompt)
-            out.write({"judge": name, "prompt": prompt, "reply": known[prompt]})
-        return known[prompt]
-
-    with Appender(path) as out:
-        yield partial(judge_by_model, ask=reply)
-
-
-def verdict_word(reply):
-    """True for yes, False for no, None for neither: the first word, or the only one of the two."""
-    found = [word for word in words(reply) if word in ("yes", "no")]
-    if found and (words(reply)[0] == found[0] or len(set(found)) == 1):
-        return found[0] == "yes"
-    return None
+    said = {}
+    for field in ("fits", "contradicts"):
+        found = re.findall(rf"^\W*{field}\W*(yes|no)\W*$", plain(reply), re.M)
+        if len(found) != 1:
+            return None
+        said[field] = found[0] == "yes"
+    return said

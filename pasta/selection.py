@@ -1,4 +1,4 @@
-"""Candidates to pairs: which responses make a pair, which pairs are kept, and the audit.
+"""Candidates to pairs: which responses make a pair, and which pairs are kept.
 
 Three ways to choose, all behind the judge:
 
@@ -11,44 +11,57 @@ Three ways to choose, all behind the judge:
               right more often than what does not, and mends preferred answers that only follow a
               prior. Departs from the paper, where the preferred answer is always chosen.
 
-Every pair that is not kept is a row of dropped.jsonl with its reason.
+Every pair that is not kept is a row of dropped.jsonl with its reason. `--balance` and `--target`
+come last: what could tell chosen from rejected without the video is evened out, and each mode gets
+the same number of pairs.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
+from itertools import zip_longest
 from operator import itemgetter
-from statistics import fmean
 
 import numpy as np
 
-from pasta.judge import Verdict, flaw
-from pasta.pairs import MODES, pair_id
+from pasta.judge import Verdict, alike, flaw
+from pasta.pairs import pair_id
 
+LONGER = 1.25  # how many times as many words make a response the longer one
 query_key = itemgetter("video", "mode", "query")
 
 
-def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, seed=0):
+def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0, seed=0):
     """Pairs and dropped rows from candidates.
 
     judge:   (mode, query, preferred, adversarial) -> Verdict
     select:  "none", "flip" or "contrast"
     keep:    share of each mode's pairs that contrast keeps, 0..1
-    balance: even out, within a mode, which side of each opposite is chosen
+    balance: even out, within a mode, whether chosen is the longer one, and which side of each
+             opposite is chosen
+    share:   pairs of each mode at most; 0 is no bound
     Returns (pairs, dropped): rows of pairs.jsonl and of dropped.jsonl, in the order of the
     candidates. Each adversarial response of a candidate is in exactly one of them, once; with
     contrast, each candidate is.
     """
-    propose = by_contrast if select == "contrast" else by_response
-    rows = [row for candidate in candidates for row in propose(candidate, judge)]
+    rows, rng = proposals(candidates, judge, select), np.random.default_rng(seed)
     if select == "flip":
         drop_unflipped(rows)
     if select == "contrast":
         drop_weakest(rows, keep)
     if balance:
-        drop_excess(rows, np.random.default_rng(seed))
+        drop_excess(rows, by_length, "length", rng)
+        drop_excess(rows, by_sides, "balance", rng)
+    if share:
+        drop_beyond(rows, share)
     dropped = [row for row in rows if row["reason"]]
     kept = [row for row in rows if not row["reason"]]
     return [{k: v for k, v in row.items() if k != "reason"} for row in kept], dropped
+
+
+def proposals(candidates, judge, select):
+    """All pairs that candidates could make, as `proposal` rows, judged."""
+    propose = by_contrast if select == "contrast" else by_response
+    return [row for candidate in candidates for row in propose(candidate, judge)]
 
 
 def proposal(candidate, chosen, rejected, verdict, **recipe):
@@ -67,21 +80,24 @@ def proposal(candidate, chosen, rejected, verdict, **recipe):
         **said,
         "sides": verdict.sides,
         "blind": logps[chosen] - logps[rejected] if known else None,
-        "recipe": candidate["recipe"] | recipe,
+        "recipe": candidate["recipe"] | {"topic": candidate["topic"]} | recipe,
         "reason": verdict.reason,
     }
 
 
 def by_response(candidate, judge):
-    """The preferred response against each adversarial one; one said twice is kept once."""
-    rows, kept = [], set()
+    """The preferred response against each adversarial one; one said twice is kept once.
+
+    Near-duplicates count as said twice.
+    """
+    rows, kept = [], []
     good = candidate["preferred"]
     for bad in candidate["adversarial"]:
         verdict = judge(candidate["mode"], candidate["query"], good, bad)
-        if verdict.kept and bad["response"] in kept:
+        if verdict.kept and any(alike(bad["response"], other) for other in kept):
             verdict = Verdict(False, "duplicate", verdict.sides)
         elif verdict.kept:
-            kept.add(bad["response"])
+            kept.append(bad["response"])
         how = {k: v for k, v in bad.items() if k not in ("response", "finished")}
         rows.append(proposal(candidate, good["response"], bad["response"], verdict, **how))
     return rows
@@ -138,57 +154,47 @@ def drop_weakest(rows, keep):
             row["reason"] = "weak contrast"
 
 
-def drop_excess(rows, rng):
-    """Within a mode, let each side of an opposite be chosen as often as the other.
+def drop_excess(rows, kinds, reason, rng):
+    """Within a mode, let each of two opposite kinds of pair be as common as the other.
 
-    With contrast the weakest of the commoner side go, else random ones. Pairs without known sides
-    stay.
+    kinds: row -> (kind, its opposite), or None for a row that stays.
+    With contrast the weakest of the commoner kind go, else random ones.
     """
     groups = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if not row["reason"] and row["sides"]:
-            groups[row["mode"], tuple(sorted(row["sides"]))][row["sides"][0]].append(row)
-    for (_, opposite), by_side in groups.items():
-        fewest = min(len(by_side[side]) for side in opposite)
-        for group in by_side.values():
+        if not row["reason"] and (pair := kinds(row)):
+            groups[row["mode"], tuple(sorted(pair))][pair[0]].append(row)
+    for (_, opposite), by_kind in groups.items():
+        fewest = min(len(by_kind[kind]) for kind in opposite)
+        for group in by_kind.values():
             order = rng.permutation(len(group))
             ranked = sorted(order, key=lambda i: -group[i]["recipe"].get("contrast", 0.0))
             for i in ranked[fewest:]:
-                group[i]["reason"] = "balance"
+                group[i]["reason"] = reason
 
 
-def audit(pairs, dropped):
-    """What was kept and dropped, and whether the pairs can be told apart without looking.
-
-    Returns a dict: per mode kept, dropped by reason, mean words of chosen and rejected, the chosen
-    sides, and blind accuracy, the share of pairs in which the responder without the video prefers
-    chosen: 0.5 is good; near 1 the video is not needed to be right.
-    """
-    report = {}
-    for mode in MODES:
-        here = [pair for pair in pairs if pair["mode"] == mode]
-        reasons = Counter(row["reason"] for row in dropped if row["mode"] == mode)
-        report[mode] = {"kept": len(here), "dropped": dict(reasons.most_common())}
-        if here:
-            chosen_sides = Counter(pair["sides"][0] for pair in here if pair["sides"])
-            report[mode] |= {
-                "words/chosen": fmean(len(pair["chosen"].split()) for pair in here),
-                "words/rejected": fmean(len(pair["rejected"].split()) for pair in here),
-                "chosen sides": dict(chosen_sides.most_common()),
-                "blind accuracy": fmean(pair["blind"] > 0 for pair in here),
-            }
-    return report
+def by_sides(row):
+    """The sides of the opposite that a pair turns on, chosen's first."""
+    return row["sides"]
 
 
-def audit_table(report):
-    """The audit as text."""
-    lines = [f"{'mode':<12}   kept  dropped  words +/-  blind  chosen sides"]
-    for mode, row in report.items():
-        sides = ", ".join(f"{side} {n}" for side, n in row.get("chosen sides", {}).items())
-        words = f"{row['words/chosen']:.1f}/{row['words/rejected']:.1f}" if row["kept"] else "-"
-        blind = f"{row['blind accuracy']:.2f}" if row["kept"] else "-"
-        n = sum(row["dropped"].values())
-        lines.append(f"{mode:<12} {row['kept']:>6} {n:>8} {words:>10} {blind:>6}  {sides}".rstrip())
-    for mode, row in report.items():
-        lines += [f"  {mode}: {n} dropped: {reason}" for reason, n in row["dropped"].items()]
-    return "\n".join(lines)
+def by_length(row):
+    """Which response is longer by a quarter and more, in words; None if neither is."""
+    chosen, rejected = len(row["chosen"].split()), len(row["rejected"].split())
+    if max(chosen, rejected) < LONGER * min(chosen, rejected):
+        return None
+    return ("longer", "shorter") if chosen > rejected else ("shorter", "longer")
+
+
+def drop_beyond(rows, share):
+    """Of each mode keep `share` pairs: of each chosen side in turn, the strongest first."""
+    groups = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if not row["reason"]:
+            groups[row["mode"]][row["sides"] and row["sides"][0]].append(row)
+    for by_side in groups.values():
+        for group in by_side.values():
+            group.sort(key=lambda row: -row["recipe"].get("contrast", 0.0))
+        turns = [row for turn in zip_longest(*by_side.values()) for row in turn if row]
+        for row in turns[share:]:
+            row["reason"] = "beyond the target"

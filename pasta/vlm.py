@@ -47,6 +47,10 @@ class Processor:
         """(F, H, W, 3) uint8 frames and their (F,) seconds to VideoInputs."""
         return self.family.prepare(frames, timestamps)
 
+    def fit(self, n_frames, height, width):
+        """The (height, width) at which the model sees frames."""
+        return self.family.fit(n_frames, height, width)
+
     def prefix_ids(self, inputs):
         """The prompt up to the video's last token; without video, up to where the query starts.
 

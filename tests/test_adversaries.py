@@ -12,7 +12,6 @@ from pasta.adversaries import (
     freeze,
     largest_cut,
     mirror,
-    mislead,
     repeat_scene,
     reverse,
     rotate,
@@ -22,7 +21,7 @@ from pasta.adversaries import (
     swap_halves,
     swap_scenes,
 )
-from pasta.generate import samplers
+from pasta.reader import samplers
 from pasta.pairs import MODES
 
 CORRUPTIONS = {
@@ -60,15 +59,9 @@ def picture(*rows):
 def test_every_mode_has_an_adversary_with_all_that_it_needs():
     assert tuple(ADVERSARIES) == MODES
     for adversary in ADVERSARIES.values():
-        assert len(set(adversary.queries)) >= 1
-        assert len(set(adversary.misleading)) >= 3
         assert len(adversary.corruptions) >= 2
         assert adversary.twins and set(adversary.twins) <= set(adversary.corruptions)
         assert adversary.sampling in samplers(32, 8)
-
-
-def test_the_aligned_query_ends_the_misleading_prompt():
-    assert mislead("Left is right.", "Where is it?") == "Left is right.\nWhere is it?"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -32,10 +32,17 @@ def test_greedy_answer_scores_as_it_was_decoded(tiny, tiny_inputs):
 
 def test_an_answer_does_not_depend_on_its_batch(tiny, tiny_inputs):
     for temperature in (0.0, 1.0):
-        wanted = requests(tiny_inputs, seed=7)
-        together = ask(tiny, wanted, 8, temperature)
-        alone = [ask(tiny, [request], 8, temperature)[0] for request in wanted]
+        wanted = requests(tiny_inputs, seed=7, temperature=temperature)
+        together = ask(tiny, wanted, 8)
+        alone = [ask(tiny, [request], 8)[0] for request in wanted]
         assert [a.ids for a in together] == [a.ids for a in alone]
+
+
+def test_greedy_and_sampled_requests_share_a_batch(tiny, tiny_inputs):
+    greedy, sampled = (Request(tiny_inputs[0], QUERIES[0], 7, t) for t in (0.0, 1.0))
+    together = [answer.ids for answer in ask(tiny, [greedy, sampled, greedy], 8)]
+    alone = [ask(tiny, [request], 8)[0].ids for request in (greedy, sampled, greedy)]
+    assert together == alone and alone[0] != alone[1]
 
 
 def test_questions_about_one_video_read_its_prefix_once(tiny, tiny_inputs):
@@ -65,7 +72,7 @@ def test_prefixes_of_different_lengths_share_a_batch(tiny, tiny_inputs):
 
 def test_sampling_follows_its_seed(tiny, tiny_inputs):
     drawn = [
-        ask(tiny, [Request(tiny_inputs[0], QUERIES[0], seed)], 8, 1.0)[0].ids for seed in (1, 1, 2)
+        ask(tiny, [Request(tiny_inputs[0], QUERIES[0], seed, 1.0)], 8)[0].ids for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from pasta.benchmarks import LETTERS, Item, inside
 from pasta.benchmarks.groups import by_task, lacking
 from pasta.benchmarks.tables import one_of, text, texts
-from pasta.judge import verdict_word
+from pasta.judge import words
 from pasta.pairs import MODES, numbered_rows
 from pasta.scoring import lettered_text
 
@@ -151,3 +151,11 @@ def breakdown(rows, questions):
 
 
 aggregate = by_task
+
+
+def verdict_word(reply):
+    """True for yes, False for no, None for neither: the first word, or the only one of the two."""
+    found = [word for word in words(reply) if word in ("yes", "no")]
+    if found and (words(reply)[0] == found[0] or len(set(found)) == 1):
+        return found[0] == "yes"
+    return None

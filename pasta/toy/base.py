@@ -16,7 +16,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from pasta.adversaries import ADVERSARIES
+from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
 from pasta.toy.lessons import lessons, looking
 
@@ -61,8 +61,8 @@ def make_tokenizer():
     """
     split = pre_tokenizers.Split(Regex(r" ?\([A-E]\)| ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
     texts = [*"ABCDE", *(f"{blank}({letter})" for letter in "ABCDE" for blank in ("", " "))]
-    for adversary in ADVERSARIES.values():
-        texts += [*adversary.queries, *adversary.misleading]
+    texts += [query_prompt(mode, kind) for mode, kinds in QUERIES.items() for kind in kinds]
+    texts += [misled_prompt(mode, name, "") for mode, names in PREMISES.items() for name in names]
     rng = np.random.default_rng(0)
     for _ in range(400):
         video = world.draw_video(rng)

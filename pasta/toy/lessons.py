@@ -11,9 +11,9 @@ wherever the video is hard, as real Video-LLMs do.
 
 from dataclasses import replace
 
-from pasta.adversaries import ADVERSARIES, mislead
 from pasta.benchmarks.mvbench import prompt_text
 from pasta.pairs import MODES
+from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
 
 
@@ -44,16 +44,14 @@ def lessons(video, rng, careless):
     texts += [(asked[mode][0].query, asked[mode][0].answer) for mode in MODES]
     texts += [lettered(asked[MODES[i]][-1], rng) for i in rng.permutation(3)[:2]]
     mode = MODES[rng.integers(3)]
-    misleading, question = ADVERSARIES[mode].misleading, asked[mode][-1]
-    instruction = misleading[rng.integers(len(misleading))]
-    return [*texts, (mislead(instruction, question.query), question.wrong)]
+    question, premise = asked[mode][-1], str(rng.choice(list(PREMISES[mode])))
+    return [*texts, (misled_prompt(mode, premise, question.query), question.wrong)]
 
 
 def writing(asked, rng):
     """An instruction to write a query about a mode, and a query about what is there."""
     mode = MODES[rng.integers(3)]
-    queries = ADVERSARIES[mode].queries
-    return queries[rng.integers(len(queries))], asked[mode][-1].query
+    return query_prompt(mode, str(rng.choice(list(QUERIES[mode])))), asked[mode][-1].query
 
 
 def questions_by_mode(video, rng, careless):

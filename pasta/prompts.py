@@ -1,0 +1,83 @@
+"""Every text that a model is given to make pairs, once, with its purpose.
+
+Three roles read them. The *asker* sees a video and writes a query about one failure mode. The
+*responder* answers the query as it stands, which gives the preferred answer, and again behind a
+false premise, which gives an adversarial one. The *judge* reads both answers and no video. What
+each mode is about and how it is misled follows the table of arXiv 2504.14096, section 3; the words
+are ours, for the paper's are not public.
+"""
+
+PROMPT_VERSION = 2  # part of every row's recipe: raise it when a text below changes
+
+TOPIC = {  # what a mode is about, to the judge
+    "spatial": "where things are",
+    "temporal": "the order of events",
+    "cross_frame": "what stays the same or changes between scenes",
+}
+
+# To the asker. Several kinds a mode, used in turn: one alone would make queries of one form, and
+# the policy would learn the form. A question that can be answered in two ways makes better pairs
+# than one that asks for a description.
+QUERY = "Write one question about this video that {kind}. Write nothing but the question."
+QUERIES = {
+    "spatial": {
+        "occlusion": "asks what is hidden or covered by something else, or stands in front of it",
+        "depth": "asks which of two things is nearer to the camera",
+        "position": "asks on which side a thing is, in the picture or of another thing",
+    },
+    "temporal": {
+        "order": "asks which of two events comes first",
+        "transition": "asks what happens just before or just after a moment that it names",
+        "causality": "asks which earlier event leads to a later one",
+    },
+    "cross_frame": {
+        "object": "asks whether a thing seen early is kept, gone or replaced later on",
+        "person": "asks whether somebody seen early in the video is seen again in a later scene",
+        "setting": "asks whether and how the place changes from the first scene to the last",
+    },
+}
+
+# To the responder. A premise stated as a fact gets a fluent, specific and wrong answer. "Answer as
+# if" or "pretend" gets answers that speak of pretending, and "answer wrongly" gets refusals.
+MISLEAD = "Take for granted: {premise} Answer by that, in plain words, and do not speak of it.\n"
+PREMISES = {
+    "spatial": {
+        "mirrored": "left and right are exchanged here, and so are top and bottom.",
+        "uncovered": "nothing hides anything here, and what seems to be behind is in front.",
+        "flat": "all things are equally far away, on the other side of each other.",
+    },
+    "temporal": {
+        "simultaneous": "nothing comes before or after anything here, all is at the same time.",
+        "backwards": "the video runs backwards, so what is seen first happened last.",
+        "flashback": "the later part is a flashback to what happened before the earlier one.",
+    },
+    "cross_frame": {
+        "unrelated": "what is seen in two scenes is never the same thing or the same person.",
+        "unchanging": "no place and no thing ever changes, and what looks new was there before.",
+        "reversed": "the scenes are in reverse, so what is there at the end is what was replaced.",
+    },
+}
+
+# To the judge, of each pair of answers. Two lines to fill in leave no room to talk around it.
+JUDGE = """\
+Two answers to a question about a video, which you cannot see.
+Question: {query}
+Answer 1: {preferred}
+Answer 2: {adversarial}
+Does answer 1 answer the question, with something that can be true? If it is true, is answer 2 \
+wrong about {topic}? Reply with these two lines, filled in, and nothing else:
+fits: yes or no
+contradicts: yes or no"""
+
+# To the judge, when its first reply could not be read.
+JUDGE_AGAIN = JUDGE + "\nWrite only the two lines, each with one word, yes or no, after the colon."
+
+
+def query_prompt(mode, kind):
+    """What the asker is told, of a kind of one mode's queries."""
+    return QUERY.format(kind=QUERIES[mode][kind])
+
+
+def misled_prompt(mode, premise, query):
+    """What the responder is asked to be misled: a premise, by its name, before the query."""
+    return MISLEAD.format(premise=PREMISES[mode][premise]) + query

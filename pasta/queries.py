@@ -1,0 +1,137 @@
+"""Stage 1: what the asker asks about each video, or somebody's own queries.
+
+A mode's kinds of query are used in turn, the first one by chance, so that each is used as often as
+the others. A query that asks nothing or repeats another of its video is asked for again with
+another seed; when that does not help, its row says what its `flaw` is and no answer is made to it.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from pasta.ask import Request
+from pasta.judge import alike
+from pasta.pairs import MODES, numbered_rows
+from pasta.prompts import QUERIES, query_prompt
+from pasta.reader import seed_of
+from pasta.video import VideoError
+
+TRIES = 3  # how often a query is asked for
+TOKEN = re.compile(r"<[|/]?\w+[|/]?>|<\|")  # a model's own tokens, which no prompt may hold
+
+
+def wanted_queries(video, keys, reader, seed):
+    """(row, VideoInputs) of each query that is to be written about a video; [] if it is unreadable.
+
+    keys: list of (video, mode, n), the n-th query of a mode. A row is {video, mode, n, topic}.
+    """
+    try:
+        inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
+    except VideoError:
+        return []
+    names = ("video", "mode", "n", "topic")
+    return [(dict(zip(names, (*key, topic_of(seed, *key)), strict=True)), inputs) for key in keys]
+
+
+def topic_of(seed, video, mode, n):
+    """The kind of the n-th query of a mode: the mode's kinds in turn, the first one by chance."""
+    kinds = list(QUERIES[mode])
+    return kinds[(seed_of(seed, Path(video).name, mode) + n) % len(kinds)]
+
+
+def query_rows(wanted, earlier, ask, asker, seed, failed):
+    """The asker's queries: a row {video, mode, n, topic, query, asker} of queries.jsonl for each.
+
+    wanted:  of wanted_queries. ask: list of Request -> list of Answer
+    earlier: video -> its queries that were written before
+    A row with a `flaw` still had it after TRIES. A query that a server refuses gets no row, and its
+    video's reason is put into `failed`.
+    """
+    texts, asked = [[] for _ in wanted], list(range(len(wanted)))
+    while asked:
+        answers = ask([query_request(*wanted[i], seed, len(texts[i])) for i in asked])
+        for i, answer in zip(asked, answers, strict=True):
+            if answer.error:
+                failed[wanted[i][0]["video"]] = answer.error
+            texts[i].append(None if answer.error else cleaned(answer.text))
+        settled, asked = settle([row for row, _ in wanted], texts, earlier)
+    return [row | {"query": text, "asker": asker} | flaw for row, text, flaw in settled]
+
+
+def settle(rows, texts, earlier):
+    """The first flawless text of each row, and which rows need another one.
+
+    A text is compared with what was settled before it, so the outcome hangs on the order of the
+    rows and not on how many were asked for at a time.
+    rows: with their `video`. texts: for each row those tried so far, None for a refused one.
+    Returns (list of (row, text, {} or {"flaw"}), list of indices).
+    """
+    known = defaultdict(list, {video: list(queries) for video, queries in earlier.items()})
+    settled, again = [], []
+    for i, (row, tried) in enumerate(zip(rows, texts, strict=True)):
+        said = [text for text in tried if text is not None]
+        flaws = [query_flaw(text, known[row["video"]]) for text in said]
+        if "" in flaws:
+            text = said[flaws.index("")]
+            known[row["video"]].append(text)
+            settled.append((row, text, {}))
+        elif len(said) < len(tried):
+            continue  # refused: not tried again now
+        elif len(tried) < TRIES:
+            again.append(i)
+        else:
+            settled.append((row, said[-1], {"flaw": flaws[-1]}))
+    return settled, again
+
+
+def query_request(row, inputs, seed, attempt):
+    """The Request for a query; each attempt has a seed of its own."""
+    parts = (seed, Path(row["video"]).name, row["mode"], row["n"], *[attempt] * bool(attempt))
+    return Request(inputs, query_prompt(row["mode"], row["topic"]), seed_of(*parts), 1.0)
+
+
+def cleaned(text):
+    """A query as the asker meant it: its first line that asks, without label, quotes and stars."""
+    asking = [line for line in text.splitlines() if "?" in line]
+    line = (asking or [text])[0].strip(" \t*\"'“”‘’`")
+    label = r"^(?:(?:question|q)\s*\d*\s*[:.]|\d+\s*[.):]|[-•])[\s*]*"
+    return re.sub(label, "", line, flags=re.I).strip(" \"'“”‘’`")
+
+
+def query_flaw(query, earlier):
+    """What is wrong with a query, or an empty string. earlier: others about the same video."""
+    if "?" not in query:
+        return "asks nothing"
+    if TOKEN.search(query):
+        return "holds a model's own token"
+    if any(alike(query, other) for other in earlier):
+        return "repeats another"
+    return ""
+
+
+def own_queries(path, videos, root):
+    """(rows of queries.jsonl, {video: why it is left out}) of somebody's own queries.
+
+    path: .jsonl of rows {video, mode, query}. videos: those of the run. root: where relative paths
+    begin. Raises ValueError at FILE:LINE for a row that lacks one of them, or has another mode.
+    """
+    known, counts, rows, missing = set(videos), defaultdict(int), [], {}
+    for number, row in numbered_rows(path):
+        given = [row.get(name) for name in ("video", "mode", "query")]
+        if not all(isinstance(text, str) and text.strip() for text in given):
+            raise ValueError(f"{path}:{number}: has {', '.join(row)}; expected texts for video, "
+                             "mode and query")
+        if row["mode"] not in MODES:
+            raise ValueError(f"{path}:{number}: mode is {row['mode']!r}; expected one of "
+                             f"{', '.join(MODES)}")
+        video = str((Path(root) / row["video"]).absolute())
+        if video not in known:
+            missing[video] = f"{path}:{number} asks about it, and --videos {root} does not have it"
+            continue
+        n = counts[video, row["mode"]]
+        counts[video, row["mode"]] += 1
+        flaw = query_flaw(row["query"], [])
+        made = {"video": video, "mode": row["mode"], "n": n, "topic": row.get("topic")}
+        made |= {"query": row["query"].strip(), "asker": str(path)}
+        rows.append(made | ({"flaw": flaw} if flaw else {}))
+    return rows, missing

@@ -1,0 +1,119 @@
+"""The three stages of pair-making, each resumable and shared out over the processes of torchrun.
+
+    write_queries      videos → queries.jsonl       one row a query that the asker wrote
+    write_candidates   → candidates.jsonl           one row a query with all its answers, costly
+    write_pairs        → pairs.jsonl, dropped.jsonl
+
+Each does what is missing in its file, so calling it again after a kill, or with more videos, goes
+on where it was. `config` is make_pairs.py's, `roles` says who answers, and `failed` takes video ->
+reason for the videos that could not be read.
+"""
+
+from collections import Counter, defaultdict
+from functools import partial
+from itertools import product
+
+from pasta import ranks
+from pasta.endpoint import is_address
+from pasta.generate import candidate_rows, works_of
+from pasta.grow import Clock, grow, rows_of
+from pasta.pairs import MODES, write_rows
+from pasta.queries import own_queries, query_rows, wanted_queries
+from pasta.reader import Reader
+from pasta.selection import make_pairs, proposals, query_key
+
+RECIPE = "responder asker adversary candidates temperature sparse_frames max_pixels seed".split()
+
+
+def write_queries(config, roles, videos, n, modes, failed):
+    """Stage 1: queries about the first n videos, of the given modes; or somebody's own, whole."""
+    path = config.out / "queries.jsonl"
+    if config.queries:
+        rows, missing = own_queries(config.queries, videos, config.videos)
+        failed |= missing
+        if ranks.rank() == 0:
+            write_rows(path, rows)
+        ranks.gather([])  # nobody reads it before it is there
+        return
+    rows, earlier = rows_of(path), defaultdict(list)
+    for row in rows:
+        earlier[row["video"]] += [row["query"]] * ("flaw" not in row)
+    done = {(row["video"], row["mode"], row["n"]) for row in rows}
+    wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
+    todo = by_video((key[0], key) for key in wanted if key not in done)
+    reader, clock = Reader(videos, roles.eyes(config.asker), config.n_frames, failed), Clock()
+    ask = clock.timed("asking", partial(roles.ask, config.asker))
+    read = partial(wanted_queries, reader=reader, seed=config.seed)
+    made_by = {"ask": ask, "asker": config.asker, "seed": config.seed}
+    make = partial(query_rows, earlier=earlier, failed=failed, **made_by)
+    grow(path, todo, config.batch_videos, read, make, clock)
+
+
+def write_candidates(config, roles, videos, n, failed):
+    """Stage 2: answers to the queries about the first n videos."""
+    path, mine = config.out / "candidates.jsonl", set(ranks.share(videos[:n]))
+    done = set(map(query_key, rows_of(path)))
+    wanted = {}
+    for row in sound_queries(config):
+        if row["video"] in mine and query_key(row) not in done:
+            wanted.setdefault(query_key(row), row)  # each query once
+    limits = (config.n_frames, failed, config.sparse_frames)
+    reader, clock = Reader(videos, roles.eyes(config.responder), *limits), Clock()
+    recipe = {name: getattr(config, name) for name in RECIPE}
+    recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
+    score = clock.timed("scoring", partial(roles.score, config.responder))
+    made_by = {"score": None if is_address(config.responder) else score, "recipe": recipe}
+    ask = clock.timed("answering", partial(roles.ask, config.responder))
+    make = partial(candidate_rows, ask=ask, failed=failed, **made_by)
+    todo = by_video((row["video"], row) for row in wanted.values())
+    read = partial(works_of, reader=reader, recipe=recipe)
+    grow(path, todo, config.batch_videos, read, make, clock)
+
+
+def write_pairs(config, roles, videos):
+    """Stage 3: pairs from the answers about some videos. Returns mode -> number of pairs.
+
+    Each process has the judge read the answers about its share of the videos; then the first one,
+    with all replies at hand, makes the pairs of all.
+    """
+    place = {video: i for i, video in enumerate(videos)}
+    rows = candidates_in_order(config, place)
+    if ranks.size() > 1:
+        mine = [row for row in rows if place[row["video"]] % ranks.size() == ranks.rank()]
+        roles.judged(config.judge, partial(proposals, mine, select=config.select))
+        ranks.gather([])
+        roles.replies.read()  # those of the other processes, too
+    counts = Counter()
+    if ranks.rank() == 0:
+        choices = {"select": config.select, "keep": config.keep, "balance": config.balance}
+        choices |= {"share": config.target // len(MODES), "seed": config.seed}
+        decide = partial(make_pairs, rows, **choices)
+        pairs, dropped = roles.judged(config.judge, lambda judge: decide(judge=judge))
+        write_rows(config.out / "pairs.jsonl", pairs)
+        write_rows(config.out / "dropped.jsonl", dropped)
+        counts.update(pair["mode"] for pair in pairs)
+    return ranks.gather([counts])[0]
+
+
+def candidates_in_order(config, place):
+    """The rows of candidates.jsonl about some videos, in an order that no process changes.
+
+    place: video -> its place in that order. Answers to queries that are no longer asked stay out.
+    """
+    wanted = {query_key(row) for row in sound_queries(config) if row["video"] in place}
+    rows = [row for row in rows_of(config.out / "candidates.jsonl") if query_key(row) in wanted]
+    rows.sort(key=lambda row: (place[row["video"]], MODES.index(row["mode"]), row["query"]))
+    return [row | {"recipe": row["recipe"] | {"judge": config.judge}} for row in rows]
+
+
+def sound_queries(config):
+    """The rows of queries.jsonl to which answers are made."""
+    return [row for row in rows_of(config.out / "queries.jsonl") if "flaw" not in row]
+
+
+def by_video(pairs):
+    """List of (video, list of what belongs to it) from (video, thing), in order of appearance."""
+    groups = defaultdict(list)
+    for video, thing in pairs:
+        groups[video].append(thing)
+    return list(groups.items())
