@@ -21,8 +21,8 @@ from pasta.adversaries import (
     swap_halves,
     swap_scenes,
 )
-from pasta.reader import samplers
 from pasta.pairs import MODES
+from pasta.reader import samplers
 
 CORRUPTIONS = {
     f"{mode}-{name}": corrupt

@@ -1,4 +1,4 @@
-"""Queries and candidates, with recording fakes in place of the model, and real files read.
+"""Candidates, with recording fakes in place of the model.
 
     python -m pytest tests/test_generate.py
 """
@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pasta import generate
-from pasta.adversaries import ADVERSARIES, PROMPT_VERSION
+from pasta.adversaries import ADVERSARIES
 from pasta.ask import Answer
-from pasta.generate import Reader, candidate_rows, query_rows, samplers, seed_of
+from pasta.generate import candidate_rows, works_of
 from pasta.pairs import MODES
-from pasta.toy.files import write_avi
-from pasta.video import VideoError, read_frames
+from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
+from pasta.reader import seed_of
+from pasta.video import VideoError
 
 RECIPE = {"candidates": 3, "adversary": "both", "temperature": 0.7, "twins": False, "seed": 0}
 LENGTHS = {"dense": 12, "native": 8, "uniform": 8, "sparse": 4}  # frames of each sampling
@@ -56,62 +56,27 @@ class Recorder:
     def __init__(self, say=lambda request: f"{request.prompt} {request.seed % 1000}"):
         self.say, self.asked = say, []
 
-    def __call__(self, requests, temperature):
-        self.asked += [(request, temperature) for request in requests]
+    def __call__(self, requests):
+        self.asked += requests
         return [Answer(self.say(request), (), 0.0, True) for request in requests]
 
     def misled(self):
-        return [request for request, temperature in self.asked if temperature > 0]
+        return [request for request in self.asked if request.temperature > 0]
 
     def preferred(self):
-        return [request for request, temperature in self.asked if temperature == 0]
+        return [request for request in self.asked if request.temperature == 0]
 
 
 def no_score(inputs, texts):
     return [0.0] * len(texts)
 
 
-def asked_for(*videos, queries=("Why?",)):
-    return [(video, [(video, mode, q) for mode in MODES for q in queries]) for video in videos]
-
-
 def candidates(*videos, ask=None, score=no_score, reader=None, queries=("Why?",), **changes):
-    return candidate_rows(
-        asked_for(*videos, queries=queries),
-        reader or FakeReader(),
-        ask or Recorder(),
-        score,
-        RECIPE | changes,
-    )
-
-
-# ---------------------------------------------------------------- queries
-
-
-def test_each_query_is_asked_for_with_an_instruction_of_its_mode():
-    ask = Recorder()
-    asked = [(v, [(v, mode, n) for mode in MODES for n in range(2)]) for v in ("a", "b")]
-    rows = query_rows(asked, FakeReader(), ask, "model", seed=0)
-    assert [(r["video"], r["mode"], r["n"]) for r in rows] == [k for _, keys in asked for k in keys]
-    for row, (request, temperature) in zip(rows, ask.asked, strict=True):
-        assert request.prompt in ADVERSARIES[row["mode"]].queries
-        assert temperature == 1.0 and row["asker"] == "model"
-        assert row["query"] == f"{request.prompt} {request.seed % 1000}"
-    assert all(rows[i]["query"] != rows[i + 1]["query"] for i in range(0, len(rows), 2))
-
-
-def test_queries_of_one_video_share_its_inputs():
-    ask, reader = Recorder(), FakeReader()
-    query_rows([("a", [("a", mode, 0) for mode in MODES])], reader, ask, "model", 0)
-    assert len(reader.prepared) == 1 and len({id(r.inputs) for r, _ in ask.asked}) == 1
-
-
-def test_a_bad_video_gets_no_query_and_its_neighbours_keep_theirs():
-    asked = [(v, [(v, mode, 0) for mode in MODES]) for v in ("a", "bad", "c")]
-    reader = FakeReader()
-    rows = query_rows(asked, reader, Recorder(), "model", 0)
-    assert rows == query_rows([asked[0], asked[2]], FakeReader(), Recorder(), "model", 0)
-    assert reader.failed == {"bad": "broken"}
+    reader, recipe, works = reader or FakeReader(), RECIPE | changes, []
+    for video in videos:
+        rows = [{"mode": mode, "query": q, "topic": "t"} for mode in MODES for q in queries]
+        works += works_of(video, rows, reader, recipe)
+    return candidate_rows(works, ask or Recorder(), score, recipe, reader.failed)
 
 
 # ---------------------------------------------------------------- candidates
@@ -125,7 +90,7 @@ def test_preferred_sees_dense_frames_and_adversarial_sparse_ones():
     assert {len(request.inputs.frames) for request in ask.misled()} == {LENGTHS["sparse"]}
 
 
-def test_no_misleading_instruction_leaks_into_a_preferred_prompt():
+def test_no_premise_leaks_into_a_preferred_prompt():
     ask = Recorder()
     candidates("a", "b", ask=ask, queries=("Why?", "Where?"))
     assert {request.prompt for request in ask.preferred()} == {"Why?", "Where?"}
@@ -144,21 +109,22 @@ def test_k_candidates_per_query_of_the_kinds_in_turn(adversary, kinds):
     assert [[bad["kind"] for bad in row["adversarial"]] for row in rows] == [kinds] * 3
 
 
-def test_prompt_adversary_puts_an_instruction_of_the_mode_before_the_query():
+def test_prompt_adversary_puts_a_premise_of_the_mode_before_the_query():
     ask = Recorder()
     rows = candidates("a", ask=ask, adversary="prompt")
     prompts = iter(request.prompt for request in ask.misled())
     for row in rows:
         told = [bad["instruction"] for bad in row["adversarial"]]
-        assert sorted(told) == sorted(ADVERSARIES[row["mode"]].misleading)  # K = 3: each one once
-        assert [f"{text}\nWhy?" for text in told] == [next(prompts) for _ in told]
+        assert sorted(told) == sorted(PREMISES[row["mode"]])  # K = 3: each one once
+        expected = [misled_prompt(row["mode"], premise, "Why?") for premise in told]
+        assert expected == [next(prompts) for _ in told]
 
 
-def test_no_misleading_instruction_is_left_out_when_one_is_used_a_query():
+def test_no_premise_is_left_out_when_one_is_used_a_query():
     videos = [f"v{i}" for i in range(30)]
     rows = candidates(*videos, adversary="prompt", candidates=1)
-    told = {bad["instruction"] for row in rows for bad in row["adversarial"]}
-    assert told == {text for mode in MODES for text in ADVERSARIES[mode].misleading}
+    told = {(row["mode"], bad["instruction"]) for row in rows for bad in row["adversarial"]}
+    assert told == {(mode, premise) for mode in MODES for premise in PREMISES[mode]}
 
 
 def test_frames_adversary_asks_the_query_itself_about_a_broken_video():
@@ -208,6 +174,25 @@ def test_a_bad_video_gets_no_candidates_and_its_neighbours_keep_theirs():
     assert candidates("a", "bad", "c", reader=reader) == candidates("a", "c")
     assert reader.failed == {"bad": "broken"}
     assert candidates("bad") == []
+
+
+def test_a_request_that_is_refused_names_its_video_and_its_neighbours_go_on():
+    class Refusing(Recorder):
+        def __call__(self, requests):
+            answers = super().__call__(requests)
+            return [
+                Answer("", (), 0.0, False, "too long") if i == 1 else answer
+                for i, answer in enumerate(answers)
+            ]
+
+    reader = FakeReader()
+    rows = candidates("a", "b", ask=Refusing(), reader=reader)
+    assert reader.failed == {"a": "too long"}
+    assert rows == candidates("a", "b")[1:]  # a's other modes, and b's
+
+
+def test_a_server_gives_no_scores():
+    assert [row["logps"] for row in candidates("a", score=None)] == [[]] * 3
 
 
 # ---------------------------------------------------------------- scores
@@ -276,87 +261,3 @@ def test_fewer_than_two_responses_are_not_scored(said):
 
     rows = candidates("a", ask=Recorder(lambda request: said), score=never, twins=True)
     assert [row["logps"] for row in rows] == [[]] * 3
-
-
-# ---------------------------------------------------------------- reading
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Three videos of 40 frames at 2 per second, and one that is none."""
-    rng = np.random.default_rng(0)
-    for name in ("a", "c", "d"):
-        frames = rng.integers(0, 256, (40, 28, 56, 3), np.uint8)
-        write_avi(tmp_path / f"{name}.avi", frames, fps=2.0)
-    (tmp_path / "b.avi").write_bytes(b"no video")
-    return [str(tmp_path / f"{name}.avi") for name in "abcd"]
-
-
-def processor(fit=lambda n, height, width: (height, width)):
-    return SimpleNamespace(family=SimpleNamespace(fit=fit), n_frames=32)
-
-
-def test_one_decoding_gives_what_each_sampling_alone_gives(files, monkeypatch):
-    opened = []
-
-    def counted(path, *args):
-        opened.append(path)
-        return read_frames(path, *args)
-
-    monkeypatch.setattr(generate, "read_frames", counted)
-    found = Reader(files, processor(), 8, {}).frames(files[0])
-    assert opened == files[:1]
-    for name, sample in samplers(8, 8).items():
-        frames, timestamps = read_frames(files[0], sample)
-        assert (found[name][0] == frames).all() and (found[name][1] == timestamps).all()
-
-
-def test_the_frame_budget_is_the_checkpoints_own_unless_given(files):
-    for given, used in ((0, 32), (8, 8)):
-        assert len(Reader(files, processor(), given, {}).frames(files[0])["dense"][0]) == used
-
-
-def test_a_bad_video_is_named_with_a_reason_and_not_tried_twice(files, monkeypatch):
-    failed = {}
-    reader = Reader(files, processor(), 8, failed)
-    with pytest.raises(VideoError):
-        reader.frames(files[1])
-    assert list(failed) == [files[1]] and failed[files[1]]
-    monkeypatch.setattr(generate, "read_frames", None)
-    with pytest.raises(VideoError, match=failed[files[1]].split("(")[0]):
-        reader.frames(files[1])
-
-
-def test_a_size_that_the_model_refuses_is_a_bad_video(files):
-    def fit(n, height, width):
-        raise ValueError("too long and thin")
-
-    failed = {}
-    with pytest.raises(VideoError):
-        Reader(files, processor(fit), 8, failed).frames(files[0])
-    assert failed == {files[0]: "too long and thin"}
-
-
-def test_other_is_the_next_video_that_can_be_read(files):
-    reader = Reader(files, processor(), 8, {})
-    good = [file for file in files if not file.endswith("b.avi")]
-    sparse = {file: read_frames(file, samplers(8, 8)["sparse"])[0] for file in good}
-    assert (reader.other(files[0]) == sparse[files[2]]).all()
-    assert (reader.other(files[2]) == sparse[files[3]]).all()
-    assert (reader.other(files[3]) == sparse[files[0]]).all()  # around the end
-    alone = Reader(files[:2], processor(), 8, {})
-    assert (alone.other(files[0]) == sparse[files[0]]).all()
-
-
-def test_seeds_tell_texts_apart():
-    seeds = [seed_of(*parts) for parts in (("ab", "c"), ("a", "bc"), ("abc",), (0, "a"), (1, "a"))]
-    assert len(set(seeds)) == 5 and all(0 <= seed < 2**63 for seed in seeds)
-    assert seed_of(1, "a") == seed_of("1", "a")
-
-
-def test_samplings_by_hand():
-    timestamps = np.arange(40) / 2.0
-    found = {name: choose(timestamps).tolist() for name, choose in samplers(4, 4).items()}
-    assert found["dense"] == found["native"] == found["uniform"] == [0, 13, 26, 39]
-    assert samplers(32, 32)["sparse"](timestamps).tolist() == list(range(0, 40, 2))
-    assert samplers(32, 4)["sparse"](timestamps).tolist() == [0, 12, 26, 38]  # of those

@@ -1,13 +1,13 @@
-"""The judge's rules as tables, a model's replies, and the file they are kept in.
+"""The judge's rules as tables, and how a model is asked and its replies are read.
 
     python -m pytest tests/test_judge.py
 """
 
 import pytest
 
-from pasta.judge import TOPIC, flaw, judge_by_model, judge_by_rules, model_judge, sides
-from pasta.judge import verdict_word as word
-from pasta.pairs import MODES, read_rows
+from pasta.judge import ModelJudge, alike, flaw, judge_by_rules, read_verdict, sides
+from pasta.pairs import MODES
+from pasta.prompts import JUDGE, JUDGE_AGAIN, TOPIC
 
 QUERY = "Where is the cup?"
 
@@ -95,10 +95,18 @@ def test_a_sentence_turned_round_says_the_same(mode, chosen, rejected, contradic
         ("I'm sorry, I can't tell.", True, "refuses"),
         ("I’m unable to see it.", True, "refuses"),
         ("As an AI, I see no video.", True, "refuses"),
-        ("It is left, as if mirrored.", True, "speaks of the instruction"),
-        ("Following the instruction, it is left.", True, "speaks of the instruction"),
-        ("Your instructions say left.", True, "speaks of the instruction"),
-        ("She reads the instructions on the cup.", True, ""),
+        ("It is left, as if mirrored.", True, "speaks of its premise"),
+        ("Following the instruction, it is left.", True, "speaks of its premise"),
+        ("Your instructions say left.", True, "speaks of its premise"),
+        ("As you asked, I will pretend that it is left.", True, "speaks of its premise"),
+        ("Taking it for granted that left is right, it is left.", True, "speaks of its premise"),
+        ("Under this assumption the cup is left.", True, "speaks of its premise"),
+        ("As an AI language model, I see no cup.", True, "refuses"),
+        ("It is not possible to determine the side.", True, "refuses"),
+        ("No information is given about it.", True, "refuses"),
+        ("I don't know.", True, "refuses"),
+        ("The cup cannot be seen, it is behind the box.", True, ""),
+        ("She reads instructions on the cup.", True, ""),
         ("where is the cup", True, "repeats the query"),
     ],
 )
@@ -119,7 +127,7 @@ GOOD, BAD = said("The cup is left."), said("The cup is right.")
         (QUERY, said("The cup is left.", finished=False), BAD, "preferred cut off"),
         (QUERY, said("I cannot see a cup."), BAD, "preferred refuses"),
         (QUERY, GOOD, said(""), "adversarial empty"),
-        (QUERY, GOOD, said("Pretend it is right."), "adversarial speaks of the instruction"),
+        (QUERY, GOOD, said("Pretend it is right."), "adversarial speaks of its premise"),
         (QUERY, GOOD, said("the cup is LEFT"), "same as preferred"),
         (QUERY, GOOD, said("The cup is red."), "no contradiction about where things are"),
     ],
@@ -130,67 +138,110 @@ def test_each_rule_drops_its_example_and_says_why(query, preferred, adversarial,
 
 
 @pytest.mark.parametrize(
-    ("reply", "expected"),
+    ("one", "other", "expected"),
     [
-        ("yes", True),
-        ("Yes.", True),
-        ("**No**", False),
-        ("No, since yes would mean a contradiction.", False),
-        ("I would say yes.", True),
-        ("The answer is: NO", False),
-        ("", None),
-        ("Maybe.", None),
-        ("Perhaps yes, perhaps no.", None),
-        ("Yesterday nothing happened.", None),
-        ('{"verdict": "yes"}', True),
-        ("1", None),
+        ("", "", True),
+        ("The cup is left.", "the cup is LEFT", True),
+        ("The cup is left.", "The cup is right.", False),
+        ("It is a.", "It is b.", False),
+        # 11 words of which 10 are the same, then 10 of which 9 are: 20 / 22 and 18 / 20
+        ("a b c d e f g h i j k", "a b c d e f g h i j x", True),
+        ("a b c d e f g h i j", "a b c d e f g h i x", False),
+        ("one two three", "three two one", False),
     ],
 )
-def test_verdicts_are_read_from_replies(reply, expected):
-    assert word(reply) is expected
+def test_near_duplicates_have_nearly_all_words_in_the_same_order(one, other, expected):
+    assert alike(one, other) is alike(other, one) is expected
+
+
+def test_a_near_copy_that_contradicts_is_kept_and_one_that_does_not_is_dropped():
+    good = "In the middle of the kitchen the cup stands on the left."
+    for word, reason in (("right", ""), ("table", "copy of preferred")):
+        verdict = judge_by_rules("spatial", QUERY, said(good), said(good.replace("left", word)))
+        assert (verdict.kept, verdict.reason) == (not reason, reason)
+
+
+# ---------------------------------------------------------------- a model as judge
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("fits: yes\ncontradicts: yes", (True, True)),
+        ("Fits: No\nContradicts: YES.", (False, True)),
+        ("**fits:** yes\n\n**contradicts:** no", (True, False)),
+        ("- fits: yes\n- contradicts: no\n", (True, False)),
+        ("Here you are.\nfits: yes\ncontradicts: no", (True, False)),
+        ("contradicts: no\nfits: yes", (True, False)),
+        ("fits = yes\ncontradicts = yes", (True, True)),
+        ("fits: yes", None),
+        ("fits: yes or no\ncontradicts: yes or no", None),
+        ("fits: yes\nfits: no\ncontradicts: yes", None),
+        ("fits: maybe\ncontradicts: yes", None),
+        ("Answer 1 fits: yes\ncontradicts: yes", None),
+        ("yes", None),
+        ("", None),
+    ],
+)
+def test_verdicts_are_read_line_by_line_or_not_at_all(reply, expected):
+    names = ("fits", "contradicts")
+    assert read_verdict(reply) == (expected and dict(zip(names, expected, strict=True)))
+
+
+def judged_by(*replies, good=GOOD, bad=BAD):
+    """(Verdict of a judge that gives these replies, the prompts that it got)."""
+    judge, prompts, replies = ModelJudge({}), [], list(replies)
+    while True:
+        verdict, unknown = judge("spatial", QUERY, good, bad), list(judge.unknown)
+        if not unknown:
+            return verdict, prompts
+        prompts += unknown
+        judge.learn(unknown, [replies.pop(0) for _ in unknown])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_model_is_asked_about_the_mode_with_both_answers(mode):
-    prompts = []
-
-    def ask(prompt):
-        prompts.append(prompt)
-        return "yes"
-
-    judge_by_model(mode, QUERY, said("On a table."), said("On a chair."), ask)
-    [prompt] = prompts
+    judge = ModelJudge({})
+    verdict = judge(mode, QUERY, said("On a table."), said("On a chair."))
+    assert (verdict.kept, verdict.reason) == (False, "not judged yet")
+    [prompt] = judge.unknown
     assert all(text in prompt for text in (QUERY, "On a table.", "On a chair.", TOPIC[mode]))
 
 
+YES, NO = "fits: yes\ncontradicts: yes", "fits: yes\ncontradicts: no"
+
+
 @pytest.mark.parametrize(
-    ("reply", "reason"),
+    ("replies", "reason"),
     [
-        ("yes", ""),
-        ("no", "judge sees no contradiction about where things are"),
-        ("well", "judge says neither yes nor no"),
+        ([YES], ""),
+        ([NO], "judge sees no contradiction about where things are"),
+        (["fits: no\ncontradicts: yes"], "judge says that preferred does not fit the query"),
+        (["well", YES], ""),
+        (["well", "yes"], "judge's replies cannot be read"),
     ],
 )
-def test_a_models_word_counts_and_not_the_opposites(reply, reason):
+def test_a_models_word_counts_and_not_the_opposites(replies, reason):
     for bad in (BAD, said("The cup is red.")):
-        verdict = judge_by_model("spatial", QUERY, GOOD, bad, lambda prompt: reply)
+        verdict, prompts = judged_by(*replies, bad=bad)
         assert (verdict.kept, verdict.reason) == (not reason, reason)
+        assert len(prompts) == len(replies)
+
+
+def test_the_second_time_the_judge_is_asked_in_other_words():
+    texts = {"query": QUERY, "preferred": GOOD["response"], "adversarial": BAD["response"]}
+    filled = [p.format(topic=TOPIC["spatial"], **texts) for p in (JUDGE, JUDGE_AGAIN)]
+    assert judged_by("well", "well")[1] == filled and filled[1].startswith(filled[0])
 
 
 def test_a_model_is_not_asked_about_what_the_rules_see():
-    verdict = judge_by_model("spatial", QUERY, GOOD, said(""), ask=None)
-    assert verdict.reason == "adversarial empty"
+    verdict, prompts = judged_by(bad=said(""))
+    assert verdict.reason == "adversarial empty" and not prompts
 
 
-def test_replies_are_kept_by_model_and_asked_for_once(tmp_path):
-    asked = []
-
-    def ask(prompt):
-        asked.append(prompt)
-        return "yes"
-
-    for name in ("one", "one", "two"):
-        with model_judge(ask, tmp_path / "replies.jsonl", name) as judge:
-            assert all(judge("spatial", QUERY, GOOD, BAD).kept for _ in range(2))
-    assert len(asked) == 2
-    assert [row["judge"] for row in read_rows(tmp_path / "replies.jsonl")] == ["one", "two"]
+def test_many_verdicts_wait_for_one_round_of_replies():
+    judge = ModelJudge({})
+    for i in range(5):
+        judge("spatial", QUERY, GOOD, said(f"The cup is {i}."))
+    judge("spatial", QUERY, GOOD, said("The cup is 0."))
+    assert len(judge.unknown) == 5

@@ -1,6 +1,7 @@
 """make_pairs.py on a few tiny videos and a random model: resuming, bad videos, judge, processes.
 
-A random model says nothing sensible, so where pairs are to come out a script answers in its place.
+A random model says nothing sensible: most of its queries ask nothing, and where pairs are to come
+out a script answers in its place.
 
     python -m pytest tests/test_make_pairs.py
 """
@@ -18,12 +19,15 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import make_pairs
+from pasta import roles
 from pasta.ask import Answer
-from pasta.pairs import MODES, read_pairs, read_rows
+from pasta.pairs import MODES, read_pairs, read_rows, write_rows
 from pasta.toy.files import write_videos
 
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")
 N_VIDEOS = 2  # and a broken one
+SETTINGS = {"select": "contrast", "max_new_tokens": 16, "max_pixels": 0, "n_queries": 3}
+SETTINGS |= {"dtype": "float32", "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -36,23 +40,21 @@ def videos(tmp_path_factory):
 
 def run_in(folder, **settings):
     """Run the script in this process. Returns its folder."""
-    defaults = {"select": "contrast", "max_new_tokens": 4, "max_pixels": 0}
-    defaults |= {"dtype": "float32", "device": "cpu", "out": folder}
-    make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
+    make_pairs.main(make_pairs.PairsConfig(**SETTINGS | {"out": folder} | settings))
     return folder
 
 
 @pytest.fixture
 def run(tmp_path, tiny_folder, videos):
     """Run the script on the videos with the tiny model, in a folder of the test."""
-    return partial(run_in, tmp_path / "out", model=str(tiny_folder), videos=videos)
+    return partial(run_in, tmp_path / "out", responder=str(tiny_folder), videos=videos)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny_folder, videos):
     """What a run that nobody stops writes."""
     folder = tmp_path_factory.mktemp("whole")
-    return contents(run_in(folder, model=str(tiny_folder), videos=videos))
+    return contents(run_in(folder, responder=str(tiny_folder), videos=videos))
 
 
 def contents(folder):
@@ -63,8 +65,8 @@ def say(request):
     """A sensible answer: a question, or left or right as the seed has it."""
     if request.prompt.startswith("Write"):
         return f"Is number {request.seed % 100000} left or right?"
-    if request.prompt.startswith("A question about a video"):
-        return "yes"
+    if request.prompt.startswith("Two answers"):
+        return "fits: yes\ncontradicts: yes"
     return "It is left." if request.seed % 2 else "It is right."
 
 
@@ -73,30 +75,31 @@ def sensible(monkeypatch):
     """Let `say` answer in the model's place. Returns the list of all that is asked."""
     asked = []
 
-    def ask(vlm, requests, max_new_tokens, temperature):
+    def ask(vlm, requests, max_new_tokens):
         asked.extend(requests)
         return [Answer(say(request), (), 0.0, True) for request in requests]
 
-    monkeypatch.setattr(make_pairs, "ask", ask)
+    monkeypatch.setattr(roles, "ask", ask)
     return asked
 
 
 def kill_after(monkeypatch, n):
     """Let the n-th batch end the run like ctrl-C."""
-    calls, ask = count(1), make_pairs.ask
+    calls, ask = count(1), roles.ask
 
     def killed(*args):
         if next(calls) == n:
             raise KeyboardInterrupt
         return ask(*args)
 
-    monkeypatch.setattr(make_pairs, "ask", killed)
+    monkeypatch.setattr(roles, "ask", killed)
 
 
 def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
     out = run()
     queries, candidates = (read_rows(out / name) for name in FILES[:2])
-    assert len(queries) == len(candidates) == N_VIDEOS * len(MODES)
+    sound = [row for row in queries if "flaw" not in row]
+    assert len(queries) == N_VIDEOS * len(MODES) * 3 and len(candidates) == len(sound) > 0
     assert {len(row["adversarial"]) for row in candidates} == {3}
     [skipped] = read_rows(out / "skipped.jsonl")
     assert skipped["video"] == str(videos / "00000b.avi") and skipped["reason"]
@@ -105,7 +108,7 @@ def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
     assert said.strip().splitlines()[-1].startswith("3 videos, 1 of them skipped")
 
 
-@pytest.mark.parametrize("n", [1, 2, 4, 6])  # each video has a batch of queries, two of answers
+@pytest.mark.parametrize("n", [1, 2, 5, 8])  # up to three batches of queries, then of answers
 def test_a_run_killed_anywhere_goes_on_to_the_same_files(run, whole, monkeypatch, n):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         kill_after(patch, n)
@@ -124,13 +127,13 @@ def test_a_torn_row_is_made_again_and_no_other(run, whole, tmp_path, name):
 
 def test_a_second_run_loads_no_model_and_changes_nothing(run, whole, monkeypatch):
     run()
-    monkeypatch.setattr(make_pairs, "load_vlm", None)
+    monkeypatch.setattr(roles, "load_vlm", None)
     assert contents(run()) == whole
 
 
 def test_a_renamed_folder_is_as_good_as_before(run, whole, tmp_path, monkeypatch):
     run().rename(tmp_path / "renamed")
-    monkeypatch.setattr(make_pairs, "load_vlm", None)
+    monkeypatch.setattr(roles, "load_vlm", None)
     assert contents(run_in(tmp_path / "renamed", **run.keywords)) == whole
 
 
@@ -146,15 +149,15 @@ def test_other_settings_need_another_folder(run):
 
 def test_other_weights_under_the_same_name_need_another_folder(run, tiny_folder, tmp_path):
     model = shutil.copytree(tiny_folder, tmp_path / "model")
-    run(limit=1, model=str(model))
+    run(limit=1, responder=str(model))
     weights = load_file(model / "model.safetensors")
     save_file({k: 2 * w for k, w in weights.items()}, model / "model.safetensors", {"format": "pt"})
     with pytest.raises(SystemExit, match="begun with --weights"):
-        run(limit=1, model=str(model))
+        run(limit=1, responder=str(model))
 
 
 def test_a_judge_that_cannot_be_loaded_is_refused_at_once(run, monkeypatch):
-    monkeypatch.setattr(make_pairs, "load_vlm", None)
+    monkeypatch.setattr(roles, "load_vlm", None)
     with pytest.raises(FileNotFoundError, match="no model folder"):
         run(judge="/no/judge")
 
@@ -183,7 +186,7 @@ def test_what_cannot_work_is_refused_at_once(run, tmp_path, settings, said):
 def test_sensible_answers_become_pairs_that_can_be_read(run, sensible, adversary, capsys):
     out = run(adversary=adversary, select="none", balance=False)
     pairs, dropped = read_pairs(out / "pairs.jsonl"), read_rows(out / "dropped.jsonl")
-    assert pairs and len(pairs) + len(dropped) == N_VIDEOS * len(MODES) * 3
+    assert pairs and len(pairs) + len(dropped) == N_VIDEOS * len(MODES) * 3 * 3
     assert all(row["reason"] for row in dropped)
     assert {pair.video for pair in pairs} <= {r["video"] for r in read_rows(out / "queries.jsonl")}
     report = json.loads((out / "audit.json").read_text())
@@ -194,19 +197,21 @@ def test_sensible_answers_become_pairs_that_can_be_read(run, sensible, adversary
     assert f"wrote {len(pairs)} pairs" in said
 
 
-def test_an_equal_query_is_answered_once(run, sensible, monkeypatch):
-    monkeypatch.setattr(make_pairs, "ask", lambda vlm, requests, *_: [
-        Answer("Is it left?", (), 0.0, True) for _ in requests
-    ])  # fmt: skip
-    out = run(queries=2)
-    assert len(read_rows(out / "queries.jsonl")) == N_VIDEOS * len(MODES) * 2
-    assert len(read_rows(out / "candidates.jsonl")) == N_VIDEOS * len(MODES)
+def test_an_equal_query_of_somebody_is_answered_once(run, sensible, tmp_path, videos):
+    row = {"video": "00000.avi", "mode": "spatial", "query": "Is it left?"}
+    write_rows(tmp_path / "own.jsonl", [row, row, row | {"video": "gone.avi"}])
+    out = run(queries=tmp_path / "own.jsonl")
+    assert len(read_rows(out / "queries.jsonl")) == 2
+    assert len(read_rows(out / "candidates.jsonl")) == 1
+    assert not any(request.prompt.startswith("Write") for request in sensible)
+    skipped = {row["video"]: row["reason"] for row in read_rows(out / "skipped.jsonl")}
+    assert "own.jsonl:3" in skipped[str(videos / "gone.avi")]
 
 
 def test_a_model_as_judge_is_asked_nothing_twice(run, sensible, tiny_folder):
     judging = {"judge": str(tiny_folder), "select": "none", "balance": False}
     out = run(**judging)
-    prompts = [r.prompt for r in sensible if r.prompt.startswith("A question about a video")]
+    prompts = [r.prompt for r in sensible if r.prompt.startswith("Two answers")]
     assert prompts and len(prompts) == len(set(prompts)) == len(read_rows(out / "replies.jsonl"))
     pairs = (out / "pairs.jsonl").read_text()
     sensible.clear()
@@ -214,23 +219,46 @@ def test_a_model_as_judge_is_asked_nothing_twice(run, sensible, tiny_folder):
     assert not sensible and (out / "pairs.jsonl").read_text() == pairs
 
 
-def test_one_model_is_held_at_a_time(monkeypatch):
-    held, seen = {}, []
+def test_one_model_is_held_at_a_time(monkeypatch, tmp_path):
+    seen = []
 
     def load_vlm(name, *_):
-        seen.append((name, list(held)))
+        seen.append((name, list(held.held)))
         return name.upper()
 
-    monkeypatch.setattr(make_pairs, "load_vlm", load_vlm)
-    config = SimpleNamespace(dtype="float32", max_pixels=0)
-    names = [make_pairs.one_model(held, config, "cpu", name) for name in ("a", "a", "b", "a")]
-    assert names == ["A", "A", "B", "A"]
+    monkeypatch.setattr(roles, "load_vlm", load_vlm)
+    config = SimpleNamespace(dtype="float32", max_pixels=0, out=tmp_path)
+    held = roles.Roles(config, "cpu")
+    assert [held.vlm(name) for name in ("a", "a", "b", "a")] == ["A", "A", "B", "A"]
     assert seen == [("a", []), ("b", []), ("a", [])]
 
 
+def test_the_stages_one_by_one_write_what_all_at_once_does(run, whole):
+    for stage in ("queries", "candidates", "judge"):
+        out = run(stage=stage)
+    assert contents(out) == whole
+
+
+def test_a_judge_may_be_a_stage_of_its_own_with_no_model_loaded(run, sensible, monkeypatch):
+    run(stage="queries")
+    out = run(stage="candidates")
+    assert not (out / "pairs.jsonl").exists()
+    monkeypatch.setattr(roles, "load_vlm", None)
+    before = (out / "candidates.jsonl").read_text()
+    run(stage="judge", select="none", balance=False)
+    assert read_pairs(out / "pairs.jsonl") and (out / "candidates.jsonl").read_text() == before
+
+
+def test_where_the_time_goes_is_told(run, capsys):
+    run()
+    said = capsys.readouterr().out
+    for stage, parts in (("queries", "asking"), ("candidates", "answering scoring")):
+        line = re.search(rf"{stage}: \d videos in .* videos/hour; (.*)", said)[1]
+        assert all(f"{part} " in line for part in (*parts.split(), "waiting for videos"))
+
+
 def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, videos):
-    flags = {"model": tiny_folder, "videos": videos, "out": tmp_path / "out", "device": "cpu"}
-    flags |= {"select": "contrast", "max_new_tokens": 4, "max_pixels": 0, "dtype": "float32"}
+    flags = SETTINGS | {"responder": tiny_folder, "videos": videos, "out": tmp_path / "out"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [make_pairs.__file__, *(str(x) for k, v in flags.items() for x in (f"--{k}", v))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)

@@ -1,4 +1,4 @@
-"""Candidates to pairs, by hand: who is chosen, what is dropped and why, and the audit.
+"""Candidates to pairs, by hand: who is chosen, what is dropped and why.
 
     python -m pytest tests/test_selection.py
 """
@@ -8,7 +8,15 @@ import pytest
 
 from pasta.judge import judge_by_rules
 from pasta.pairs import read_pairs, write_rows
-from pasta.selection import audit, audit_table, drop_excess, drop_weakest, make_pairs
+from pasta.selection import (
+    by_length,
+    by_sides,
+    drop_beyond,
+    drop_excess,
+    drop_weakest,
+    make_pairs,
+    proposals,
+)
 
 
 def candidate(preferred, *adversarial, video="/v.avi", mode="spatial", query="Where?", logps=()):
@@ -21,6 +29,7 @@ def candidate(preferred, *adversarial, video="/v.avi", mode="spatial", query="Wh
         "video": video,
         "mode": mode,
         "query": query,
+        "topic": "position",
         "preferred": {"response": preferred, "finished": True},
         "adversarial": [
             {"kind": kind, "response": response, "finished": True} for kind, response in adversarial
@@ -49,7 +58,9 @@ def test_a_pair_holds_what_was_said_and_how(tmp_path):
     [pair], _ = made(candidate(LEFT, ("prompt", RIGHT)))
     said = {"video": "/v.avi", "mode": "spatial", "query": "Where?"}
     assert pair == pair | said | {"chosen": LEFT, "rejected": RIGHT, "sides": ("left", "right")}
-    assert pair["recipe"] == {"candidates": 1, "twins": False, "kind": "prompt"}
+    assert pair["recipe"] == {
+        "candidates": 1, "twins": False, "topic": "position", "kind": "prompt"
+    }  # fmt: skip
     assert pair["blind"] == len(RIGHT) - len(LEFT)
     write_rows(tmp_path / "pairs.jsonl", [pair])
     [read] = read_pairs(tmp_path / "pairs.jsonl")
@@ -71,6 +82,19 @@ def test_kept_and_dropped_together_are_all_that_came_in():
 def test_a_response_said_twice_is_kept_once():
     pairs, dropped = made(candidate(LEFT, ("frames", RIGHT), ("prompt", RIGHT)))
     assert len(pairs) == 1 and reasons(dropped) == ["duplicate"]
+
+
+def test_of_near_duplicates_the_first_is_kept():
+    text = "On the whole the cup is to be seen on the right."
+    row = candidate("On the left.", ("frames", text), ("prompt", text.replace("whole", "table")))
+    pairs, dropped = made(row)
+    assert [pair["rejected"] for pair in pairs] == [text] and reasons(dropped) == ["duplicate"]
+
+
+def test_a_judge_sees_the_same_in_any_division_of_the_candidates():
+    rows = [candidate(LEFT, ("a", RIGHT)), candidate(LEFT, ("a", RED), video="/w.avi")]
+    apart = [row for one in rows for row in proposals([one], judge_by_rules, "none")]
+    assert proposals(rows, judge_by_rules, "none") == apart
 
 
 def test_a_response_once_cut_off_may_be_kept_later():
@@ -174,7 +198,8 @@ def test_each_side_of_an_opposite_is_chosen_equally_often():
         sided("temporal", "left", "right", 1),  # alone in its mode
         sided("temporal", None, None, 4),
     ]
-    drop_excess([row for group in groups for row in group], np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    drop_excess([row for group in groups for row in group], by_sides, "balance", rng)
     left = [sum(not row["reason"] for row in group) for group in groups]
     assert left == [2, 2, 3, 3, 0, 4]
     assert {row["reason"] for group in groups for row in group} == {"", "balance"}
@@ -183,7 +208,7 @@ def test_each_side_of_an_opposite_is_chosen_equally_often():
 def test_the_weakest_contrasts_go_first():
     common = [sided("spatial", "left", "right", 1, c)[0] for c in (1.0, 4.0, 2.0, 3.0)]
     rare = [sided("spatial", "right", "left", 1, c)[0] for c in (0.5, 0.1)]
-    drop_excess([*common, *rare], np.random.default_rng(0))
+    drop_excess([*common, *rare], by_sides, "balance", np.random.default_rng(0))
     assert [row["reason"] for row in common] == ["balance", "", "balance", ""]
     assert [row["reason"] for row in rare] == ["", ""]
 
@@ -191,62 +216,57 @@ def test_the_weakest_contrasts_go_first():
 def test_what_was_dropped_before_does_not_count_in_the_balance():
     rows = [*sided("spatial", "left", "right", 2), *sided("spatial", "right", "left", 2)]
     rows[0]["reason"] = rows[1]["reason"] = "duplicate"
-    drop_excess(rows, np.random.default_rng(0))
+    drop_excess(rows, by_sides, "balance", np.random.default_rng(0))
     assert [row["reason"] for row in rows] == ["duplicate", "duplicate", "balance", "balance"]
 
 
-# ---------------------------------------------------------------- audit
+def lengths(chosen, rejected, n, mode="spatial"):
+    texts = {"chosen": "w " * chosen, "rejected": "w " * rejected}
+    return [{"mode": mode, "reason": "", "recipe": {}} | texts for _ in range(n)]
 
 
-def pair(mode, chosen, rejected, blind, sides=None):
-    texts = {"chosen": chosen, "rejected": rejected}
-    return {"mode": mode, "blind": blind, "sides": sides} | texts
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected"),
+    [
+        (4, 4, None),
+        (4, 5, ("shorter", "longer")),  # 1.25 times as many
+        (5, 4, ("longer", "shorter")),
+        (5, 6, None),
+        (0, 1, ("shorter", "longer")),
+    ],
+)
+def test_a_response_is_longer_from_a_quarter_on(chosen, rejected, expected):
+    [row] = lengths(chosen, rejected, 1)
+    assert by_length(row) == expected
 
 
-PAIRS = [
-    pair("spatial", "a b c", "a", 0.5, ("left", "right")),
-    pair("spatial", "a", "a b", -0.5, ("left", "right")),
-    pair("spatial", "a b", "a b c", 0.0),  # a tie is not preferred
-    pair("temporal", "a", "b", 2.0, ("no", "yes")),
-]
-DROPPED = [
-    {"mode": "spatial", "reason": "duplicate"},
-    {"mode": "cross_frame", "reason": "adversarial empty"},
-    {"mode": "spatial", "reason": "balance"},
-    {"mode": "spatial", "reason": "duplicate"},
-]
+def test_chosen_is_the_longer_one_as_often_as_rejected():
+    groups = [lengths(9, 3, 5), lengths(3, 9, 2), lengths(4, 4, 3), lengths(9, 3, 1, "temporal")]
+    rng = np.random.default_rng(0)
+    drop_excess([row for group in groups for row in group], by_length, "length", rng)
+    assert [sum(not row["reason"] for row in group) for group in groups] == [2, 2, 3, 0]
+    assert {row["reason"] for group in groups for row in group} == {"", "length"}
 
 
-def test_audit_by_hand():
-    report = audit(PAIRS, DROPPED)
-    assert report == {
-        "spatial": {
-            "kept": 3,
-            "dropped": {"duplicate": 2, "balance": 1},
-            "words/chosen": 2.0,
-            "words/rejected": 2.0,
-            "chosen sides": {"left": 2},
-            "blind accuracy": pytest.approx(1 / 3),
-        },
-        "temporal": {
-            "kept": 1,
-            "dropped": {},
-            "words/chosen": 1.0,
-            "words/rejected": 1.0,
-            "chosen sides": {"no": 1},
-            "blind accuracy": 1.0,
-        },
-        "cross_frame": {"kept": 0, "dropped": {"adversarial empty": 1}},
-    }
+# ---------------------------------------------------------------- target
 
 
-def test_the_table_shows_the_audit():
-    assert audit_table(audit(PAIRS, DROPPED)).splitlines() == [
-        "mode           kept  dropped  words +/-  blind  chosen sides",
-        "spatial           3        3    2.0/2.0   0.33  left 2",
-        "temporal          1        0    1.0/1.0   1.00  no 1",
-        "cross_frame       0        1          -      -",
-        "  spatial: 2 dropped: duplicate",
-        "  spatial: 1 dropped: balance",
-        "  cross_frame: 1 dropped: adversarial empty",
+@pytest.mark.parametrize(
+    ("share", "kept"), [(6, [3, 2, 1]), (5, [2, 2, 1]), (3, [1, 1, 1]), (1, [1, 0, 0]), (9, None)]
+)
+def test_a_target_takes_the_sides_in_turn(share, kept):
+    groups = [
+        sided("spatial", "left", "right", 4),
+        sided("spatial", "right", "left", 2),
+        sided("spatial", None, None, 1),
     ]
+    other = sided("temporal", "first", "last", 1)
+    drop_beyond([row for group in (*groups, other) for row in group], share)
+    assert [sum(not row["reason"] for row in group) for group in groups] == (kept or [4, 2, 1])
+    assert not other[0]["reason"]
+
+
+def test_a_target_keeps_the_strongest():
+    rows = [row | {"sides": None} for row in contrasts("spatial", 3.0, 1.0, 2.0, 5.0)]
+    drop_beyond(rows, 2)
+    assert [row["reason"] for row in rows] == ["", *["beyond the target"] * 2, ""]

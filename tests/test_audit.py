@@ -1,0 +1,71 @@
+"""The audit, by hand.
+
+    python -m pytest tests/test_audit.py
+"""
+
+import pytest
+
+from pasta.audit import audit, audit_table
+
+
+def pair(mode, chosen, rejected, blind, sides=None, topic="order"):
+    texts = {"chosen": chosen, "rejected": rejected, "recipe": {"topic": topic}}
+    return {"mode": mode, "blind": blind, "sides": sides} | texts
+
+
+PAIRS = [
+    pair("spatial", "a b c", "a", 0.5, ("left", "right"), "depth"),
+    pair("spatial", "a", "a b", -0.5, ("left", "right"), None),
+    pair("spatial", "a b", "b a", 0.0, topic="depth"),  # a tie is not preferred
+    pair("temporal", "a", "b", None, ("no", "yes")),
+]
+DROPPED = [
+    {"mode": "spatial", "reason": "duplicate"},
+    {"mode": "cross_frame", "reason": "adversarial empty"},
+    {"mode": "spatial", "reason": "balance"},
+    {"mode": "spatial", "reason": "duplicate"},
+]
+QUERIES = [
+    {"mode": "temporal", "query": "When?"},
+    {"mode": "temporal", "query": "No", "flaw": "asks nothing"},
+]
+
+
+def test_audit_by_hand():
+    report = audit(PAIRS, DROPPED, QUERIES)
+    assert report == {
+        "spatial": {
+            "kept": 3,
+            "dropped": {"duplicate": 2, "balance": 1},
+            "words/chosen": 2.0,
+            "words/rejected": pytest.approx(5 / 3),
+            "chosen longer": 0.5,  # one longer, one shorter, one as long
+            "chosen sides": {"left": 2},
+            "topics": {"depth": 2, "own": 1},
+            "blind accuracy": pytest.approx(1 / 3),
+        },
+        "temporal": {
+            "kept": 1,
+            "dropped": {"query asks nothing": 1},
+            "words/chosen": 1.0,
+            "words/rejected": 1.0,
+            "chosen longer": 0.5,
+            "chosen sides": {"no": 1},
+            "topics": {"order": 1},
+            "blind accuracy": None,  # a server gives no log-probabilities
+        },
+        "cross_frame": {"kept": 0, "dropped": {"adversarial empty": 1}},
+    }
+
+
+def test_the_table_shows_the_audit():
+    assert audit_table(audit(PAIRS, DROPPED, QUERIES)).splitlines() == [
+        "mode           kept  dropped  words +/-  longer  blind  chosen sides; topics",
+        "spatial           3        3    2.0/1.7    0.50   0.33  left 2; depth 2, own 1",
+        "temporal          1        1    1.0/1.0    0.50      -  no 1; order 1",
+        "cross_frame       0        1          -       -      -",
+        "  spatial: 2 dropped: duplicate",
+        "  spatial: 1 dropped: balance",
+        "  temporal: 1 dropped: query asks nothing",
+        "  cross_frame: 1 dropped: adversarial empty",
+    ]

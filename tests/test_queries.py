@@ -1,0 +1,224 @@
+"""What the asker is asked, what its queries must be, and somebody's own queries.
+
+    python -m pytest tests/test_queries.py
+"""
+
+import json
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from pasta.ask import Answer
+from pasta.pairs import MODES
+from pasta.prompts import QUERIES, query_prompt
+from pasta.queries import (
+    TRIES,
+    cleaned,
+    own_queries,
+    query_flaw,
+    query_rows,
+    topic_of,
+    wanted_queries,
+)
+from pasta.video import VideoError
+
+
+class FakeReader:
+    """Prepares an object per video; those whose name begins with "bad" cannot be read."""
+
+    def __init__(self):
+        self.prepared = []
+        self.processor = SimpleNamespace(prepare=self.prepare)
+
+    def frames(self, video):
+        if video.startswith("bad"):
+            raise VideoError(video, "broken")
+        return {"uniform": (video, 0)}
+
+    def prepare(self, frames, timestamps):
+        self.prepared.append(frames)
+        return SimpleNamespace(frames=frames)
+
+
+class Asker:
+    """Says the texts it was given, one after another, or a query of the request's own seed."""
+
+    def __init__(self, *texts):
+        self.texts, self.asked = list(texts), []
+
+    def __call__(self, requests):
+        self.asked += requests
+        texts = [self.texts.pop(0) if self.texts else f"Is it {r.seed}?" for r in requests]
+        return [Answer(text, (), 0.0, True) for text in texts]
+
+
+def keys(*videos, n=1):
+    return [(video, mode, i) for video in videos for mode in MODES for i in range(n)]
+
+
+def wanted(*videos, n=1, reader=None):
+    reader = reader or FakeReader()
+    found = [wanted_queries(video, keys(video, n=n), reader, seed=0) for video in videos]
+    return [item for items in found for item in items]
+
+
+def rows_by(asker, items, earlier=(), failed=None):
+    failed = {} if failed is None else failed
+    return query_rows(items, dict(earlier), asker, "model", 0, failed)
+
+
+def test_each_query_is_asked_for_with_an_instruction_of_its_mode_and_topic():
+    asker = Asker()
+    rows = rows_by(asker, wanted("a", "b", n=2))
+    assert [(r["video"], r["mode"], r["n"]) for r in rows] == keys("a", "b", n=2)
+    for row, request in zip(rows, asker.asked, strict=True):
+        assert request.prompt == query_prompt(row["mode"], row["topic"])
+        assert QUERIES[row["mode"]][row["topic"]] in request.prompt
+        assert request.temperature == 1.0 and row["asker"] == "model"
+        assert row["query"] == f"Is it {request.seed}?" and "flaw" not in row
+
+
+def test_topics_come_in_turn_and_each_as_often_as_the_others():
+    for mode in MODES:
+        for video in "abcdef":
+            assert {topic_of(0, video, mode, n) for n in range(3)} == set(QUERIES[mode])
+        used = Counter(topic_of(0, f"v{i}", mode, 0) for i in range(900))
+        assert min(used.values()) > 240  # 300 each by chance, with a spread of 14
+
+
+def test_queries_of_one_video_share_its_inputs():
+    reader = FakeReader()
+    items = wanted("a", n=2, reader=reader)
+    assert reader.prepared == ["a"] and len({id(inputs) for _, inputs in items}) == 1
+
+
+def test_a_bad_video_gets_no_query():
+    assert wanted("bad", n=2) == []
+
+
+def test_a_query_does_not_depend_on_where_the_video_lies():
+    here, there = Asker(), Asker()
+    rows_by(here, wanted("/here/a"))
+    rows_by(there, wanted("/there/a"))
+    assert [r.seed for r in here.asked] == [r.seed for r in there.asked]
+
+
+def test_a_query_that_asks_nothing_is_asked_for_again_with_another_seed():
+    asker = Asker("Left?", "no question", "Which first?", "What stays?")
+    rows = rows_by(asker, wanted("a"))
+    assert [row["query"] for row in rows] == ["Left?", "What stays?", "Which first?"]
+    assert len(asker.asked) == 4 and asker.asked[3].seed != asker.asked[1].seed
+    assert asker.asked[3].prompt == asker.asked[1].prompt
+
+
+def test_a_flaw_that_stays_is_named():
+    asker = Asker("Left?", "none", "Which first?", *["still none"] * (TRIES - 1))
+    rows = rows_by(asker, wanted("a"))
+    assert [row.get("flaw") for row in rows] == [None, "asks nothing", None]
+    assert rows[1]["query"] == "still none" and len(asker.asked) == 3 + TRIES - 1
+
+
+def test_a_repeated_query_is_asked_for_again():
+    rows = rows_by(Asker("Is it left?", "Is it LEFT", "is it left?", "So?"), wanted("a")[:2])
+    assert [row["query"] for row in rows] == ["Is it left?", "So?"]
+
+
+def test_a_query_may_repeat_one_about_another_video():
+    rows = rows_by(Asker(*["Is it left?"] * 2), [wanted("a")[0], wanted("b")[0]])
+    assert [row["query"] for row in rows] == ["Is it left?"] * 2
+
+
+def test_what_was_written_before_counts_as_repeated():
+    rows = rows_by(Asker("Is it left?", "So?"), wanted("a")[:1], earlier={"a": ["Is it left?"]})
+    assert rows[0]["query"] == "So?"
+
+
+def test_the_outcome_does_not_depend_on_how_many_are_asked_for_at_a_time():
+    def say(requests):  # of few words, so that repeats are common
+        return [Answer(f"Is it {'ab c'[r.seed % 4]}?", (), 0.0, True) for r in requests]
+
+    items = wanted("a", n=3)
+    together, alone, earlier = rows_by(say, items), [], {"a": []}
+    for item in items:
+        alone += rows_by(say, [item], earlier)
+        earlier["a"] += [alone[-1]["query"]] * ("flaw" not in alone[-1])
+    assert together == alone
+    assert {row.get("flaw") for row in alone} == {None, "repeats another"}
+
+
+def test_a_refused_query_gets_no_row_and_is_named():
+    def refuse(requests):
+        return [Answer("", (), 0.0, False, "too large")] + Asker()(requests[1:])
+
+    failed = {}
+    rows = rows_by(refuse, wanted("a"), failed=failed)
+    assert [row["mode"] for row in rows] == list(MODES[1:]) and failed == {"a": "too large"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Is it left?", "Is it left?"),
+        ('"Is it left?"', "Is it left?"),
+        ("**Question:** Is it left?", "Is it left?"),
+        ("Question 1: Is it left?", "Is it left?"),
+        ("1. Is it left?\n2. Is it right?", "Is it left?"),
+        ("Sure! Here it is:\n\nIs it left?", "Is it left?"),
+        ("Questions are asked by whom?", "Questions are asked by whom?"),
+        ("3 men or 2?", "3 men or 2?"),
+        ("nothing", "nothing"),
+        ("", ""),
+    ],
+)
+def test_a_query_is_taken_out_of_what_is_around_it(text, expected):
+    assert cleaned(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "flaw"),
+    [
+        ("Is it left?", ""),
+        ("It is left.", "asks nothing"),
+        ("What is <|video_pad|>?", "holds a model's own token"),
+        ("<video> What is it?", "holds a model's own token"),
+        ("Is 3 < 4 and 5 > 4?", ""),
+        ("Where does the man put the red cup down?", ""),
+        ("Where does the man put the red cup in the end?", "repeats another"),
+        ("where does the man put the red cup, in the end", "asks nothing"),
+    ],
+)
+def test_flaws_of_queries(query, flaw):
+    assert query_flaw(query, ["Where does the man put the red cup at the end?"]) == flaw
+
+
+def write(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_own_queries_become_rows_and_a_video_that_is_not_there_is_named(tmp_path):
+    row = {"video": "a.mp4", "mode": "spatial", "query": " Where? "}
+    rows = [row, row | {"query": "And what?"}, row | {"video": "x.mp4"}, row | {"query": "No"}]
+    path, video = write(tmp_path / "q.jsonl", *rows), str(tmp_path / "a.mp4")
+    found, missing = own_queries(path, [video], tmp_path)
+    made = {"video": video, "mode": "spatial", "topic": None, "asker": str(path)}
+    assert found == [
+        made | {"n": 0, "query": "Where?"},
+        made | {"n": 1, "query": "And what?"},
+        made | {"n": 2, "query": "No", "flaw": "asks nothing"},
+    ]
+    [(name, reason)] = missing.items()
+    assert name == str(tmp_path / "x.mp4") and f"{path}:3" in reason
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"video": "a.mp4", "mode": "spatial"}, "q.jsonl:1: has video, mode; expected texts for"),
+        ({"video": "a.mp4", "mode": "depth", "query": "?"}, "mode is 'depth'; expected one of"),
+    ],
+)
+def test_an_own_query_that_lacks_something_is_refused_with_its_line(tmp_path, row, said):
+    with pytest.raises(ValueError, match=said):
+        own_queries(write(tmp_path / "q.jsonl", row), [], tmp_path)
