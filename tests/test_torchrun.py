@@ -11,7 +11,8 @@ from conftest import PAIRS_OF_VIDEO, finish, numbers
 from safetensors.torch import load_file
 
 from pasta import ranks
-from pasta.pairs import read_pairs, read_rows, write_rows
+from pasta.datasets import read_pairs
+from pasta.pairs import read_rows, write_rows
 from pasta.updates import by_video, plan
 from pasta.vlm import load_vlm
 
