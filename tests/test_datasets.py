@@ -334,7 +334,13 @@ def test_what_is_no_object_in_a_json_list_is_named_by_its_number(tmp_path):
 
 def test_a_json_list_cut_short_names_the_line(tmp_path):
     (tmp_path / "d.json").write_text("[\n" + json.dumps(ROW) + ",\n")
-    with pytest.raises(ValueError, match="d.json:3: .*expected one JSON list, or one object a"):
+    with pytest.raises(ValueError, match="d.json: .*line 3.*expected one JSON list, or one object"):
+        read_pairs(tmp_path / "d.json")
+
+
+def test_a_json_list_that_is_no_utf8_is_refused(tmp_path):
+    (tmp_path / "d.json").write_bytes(json.dumps([ROW]).encode().replace(b"Red", b"R\xe9d"))
+    with pytest.raises(ValueError, match="d.json: .*utf-8.*expected one JSON list"):
         read_pairs(tmp_path / "d.json")
 
 

@@ -140,6 +140,7 @@ def test_a_process_whose_video_is_unreadable_keeps_step_with_the_others(
     write_rows(toy_pairs, bad + rows)
     said = finish(torchrun(2, "run", "--shard", max_length=140))
     assert "3 pairs left out, 3 of 8 videos" in said
+    assert said.count(" about 8 videos: 5 found under ") == 1
     assert sum(row["pairs"] for row in metrics(tmp_path / "run")) == sum(PAIRS_OF_VIDEO)
 
 

@@ -4,6 +4,7 @@ Read are .jsonl, one object a line, and .json with one list of objects. Tables a
 takes packages that nothing else here needs: the message holds the command that converts them.
 """
 
+import codecs
 import json
 from pathlib import Path
 from shlex import quote
@@ -30,17 +31,15 @@ def placed_rows(path):
         new = stem if stem.suffix in (".json", ".jsonl") else stem.with_suffix(".jsonl")
         command = CONVERT[path.suffix].format(quote(str(path)), quote(str(new)))
         raise ValueError(f"{path}: expected .jsonl or .json; convert it: {command}")
-    text = path.read_bytes().decode("utf-8-sig", errors="replace").lstrip()
-    if not text.startswith("["):
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if not data.lstrip().startswith(b"["):
         for number, row in numbered_rows(path):
             yield f"{path}:{number}", row
         return
     try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}:{error.lineno}: {error.msg}; expected one JSON list, or one object a line"
-        ) from None
+        rows = json.loads(data)
+    except ValueError as error:  # also bytes that are no UTF-8
+        raise ValueError(f"{path}: {error}; expected one JSON list, or one object a line") from None
     for number, row in enumerate(rows, start=1):
         place = f"{path}: row {number}"
         if not isinstance(row, dict):
