@@ -361,7 +361,7 @@ def test_a_table_is_refused_with_the_command_that_converts_it(tmp_path, suffix, 
     """ruili0/LongVA-TPO-10k is one dataset.csv (ruili33/TPO, issue 4)."""
     names = between.join(["video", "prompt", "chosen", "rejected"])
     cells = between.join(["v.mp4", '"What is\nfirst, ""red""?"', '"Réd, then."', "Blue."])
-    (tmp_path / f"data set{suffix}").write_text(f"{names}\n{cells}\n", encoding="utf-8")
+    (tmp_path / f"data set{suffix}").write_text(f"{names}\n{cells}\n", encoding="utf-8-sig")
     (pair,) = converted(tmp_path / f"data set{suffix}")
     assert said(pair) == ("temporal", 'What is\nfirst, "red"?', "Réd, then.", "Blue.")
 

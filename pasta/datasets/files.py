@@ -11,8 +11,9 @@ from shlex import quote
 
 from pasta.pairs import numbered_rows
 
-CSV = "import csv, json, sys; rows = csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8'"
-CSV += ")%s); [print(json.dumps(row)) for row in rows]"
+CSV = "import csv, json, sys; "
+CSV += "rows = csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig')%s); "
+CSV += "[print(json.dumps(row)) for row in rows]"
 PARQUET = "import pandas, sys; pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], "
 PARQUET += "orient='records', lines=True)"
 CONVERT = {  # suffix: the command, given the names of both files

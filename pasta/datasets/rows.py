@@ -110,7 +110,7 @@ def layout(row, what):
     return (
         f"has no column for the {what}: its columns are {', '.join(row) or 'none'}; "
         f"expected one of each:\n{needed} (or --mode for all rows)\nrename them, such as: "
-        "jq -c '{id, video: .A, query: .B, chosen: .C, rejected: .D}' OLD.jsonl > NEW.jsonl"
+        "jq -c '{id, mode, video: .A, query: .B, chosen: .C, rejected: .D}' OLD.jsonl > NEW.jsonl"
     )
 
 
