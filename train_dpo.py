@@ -4,9 +4,8 @@
     torchrun --nproc_per_node 8 train_dpo.py --model Qwen/Qwen2.5-VL-7B-Instruct \\
         --pairs out/pairs/pairs.jsonl --out out/dpo-7b
 
-Writes config.json, metrics.jsonl, checkpoints/ and adapter/ in PEFT's format (model/ with
---lora_rank 0) into --out, and names unreadable videos in skipped.jsonl. The reference's
-log-probabilities are computed once and kept next to the pairs.
+Writes config.json, metrics.jsonl, checkpoints/, skipped.jsonl and adapter/ (model/ with
+--lora_rank 0) into --out, and the reference's log-probabilities, once, next to the pairs.
 """
 
 import time
@@ -22,9 +21,10 @@ import torch
 from pasta import ranks, toy
 from pasta.checkpoint import Checkpoints, open_run, save_trained
 from pasta.config import knob, package_versions, parse, seed_all, write_config
+from pasta.datasets import open_pairs
 from pasta.dpo import check_start, pack_loss, summarise
 from pasta.lora import adapter_off
-from pasta.pairs import MODES, read_pairs
+from pasta.pairs import MODES
 from pasta.policy import load_policy
 from pasta.reference import ReferenceCache, reference_logps
 from pasta.schedule import Log, clip_and_step, learning_rate
@@ -39,7 +39,7 @@ class TrainConfig:
 
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
     pairs: Path = knob("pairs.jsonl, of make_pairs.py or anybody's", Path("out/pairs/pairs.jsonl"))
-    videos: Path | None = knob("folder of relative video paths; None: that of the pairs", None)
+    video_root: Path | None = knob("folder of relative videos; None: that of the pairs", None)
     mode: Literal[MODES] | None = knob("mode of pairs that name none, as anybody else's", None)
     out: Path = knob("run folder; one with a finished run is refused", Path("out/dpo"))
     resume: bool = knob("go on from the newest checkpoint in --out, if there is one", False)
@@ -74,8 +74,8 @@ class TrainConfig:
 def main(config):
     result = config.out / ("adapter" if config.lora_rank else "model")
     open_run(config)
-    groups = by_video(read_pairs(config.pairs, config.mode, config.videos))
     device = ranks.start(config.device)
+    groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames

@@ -80,7 +80,8 @@ class ReferenceCache:
         except OSError as error:
             raise OSError(
                 f"cannot write {path}: {error.strerror}. The reference's log-probabilities are "
-                "kept beside the pairs: copy the pairs into a folder of your own, and give --videos"
+                "kept beside the pairs: copy the pairs into a folder of your own, and give "
+                "--video_root"
             ) from error
 
 
@@ -134,7 +135,7 @@ def reference_logps(cache, groups, loader, score):
     if not readable:
         raise ValueError(
             "no video of the pairs can be read; the reasons are above. "
-            "--videos is the folder that relative paths begin in"
+            "--video_root is the folder that relative paths begin in"
         )
     logps, tokens = {}, {}
     for group in readable:

@@ -191,7 +191,7 @@ class Skipped:
             listed = "\n".join(f"  {video}: {reason}" for video, reason in reasons.items())
             raise SystemExit(
                 f"{len(reasons)} videos cannot be read, and --max_skipped is {self.limit}:\n"
-                f"{listed}\n--videos is the folder that relative paths begin in"
+                f"{listed}\n--video_root is the folder that relative paths begin in"
             )
 
 

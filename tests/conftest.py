@@ -96,9 +96,9 @@ def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
     """
 
     def start(n, out, *switches, **flags):
-        settings = {"model": tiny_folder, "pairs": toy_pairs, "videos": toy_videos, "device": "cpu"}
+        settings = {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos}
         settings |= {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16}
-        settings |= {"batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
+        settings |= {"device": "cpu", "batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
         return launch("train_dpo.py", n, settings, *switches)
 
     return start

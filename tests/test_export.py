@@ -21,8 +21,9 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
 
 from pasta.config import write_json
+from pasta.datasets import read_pairs
 from pasta.lora import CONFIG, WEIGHTS, adapter_parameters, add_lora, load_adapter, save_adapter
-from pasta.pairs import Pair, read_pairs, read_rows, write_rows
+from pasta.pairs import Pair, read_rows, write_rows
 from pasta.tools.export import main
 from pasta.tools.export_pairs import png
 from pasta.toy.base import make_folder
@@ -252,7 +253,7 @@ def test_adapter_has_the_layout_that_vllm_loads(run):
 
 
 def export(to, toy_pairs, toy_videos, out, *flags):
-    main(["pairs", "--to", to, "--videos", str(toy_videos), *flags, str(toy_pairs), str(out)])
+    main(["pairs", "--to", to, "--video_root", str(toy_videos), *flags, str(toy_pairs), str(out)])
     return out
 
 
@@ -320,10 +321,10 @@ def test_relative_paths_become_absolute(tmp_path, toy_pairs, toy_videos, monkeyp
 def test_a_text_with_a_tag_of_its_own_is_refused_by_pair(tmp_path, field):
     texts = {"query": "Which?", "chosen": "This.", "rejected": "That."}
     row = {"id": "a1", "video": "v.mp4", "mode": "spatial"} | texts
-    write_rows(tmp_path / "pairs.jsonl", [row | {field: "see <image> here"}])
+    write_rows(tmp_path / "pairs.jsonl", [row | {field: "see <audio> here"}])
     out = tmp_path / "out"
     message = refused("pairs", "--to", "llama-factory", tmp_path / "pairs.jsonl", out)
-    assert f"pair a1: {field} holds <image>" in message and not out.exists()
+    assert f"pair a1: {field} holds <audio>" in message and not out.exists()
 
 
 def test_a_folder_of_frames_is_refused_where_only_files_are_read(tmp_path):
@@ -361,7 +362,7 @@ def test_missing_and_unfit_pairs_are_named(tmp_path, toy_pairs):
 
 def test_the_command_of_the_readme(tmp_path, toy_pairs, toy_videos):
     command = [sys.executable, "-m", "pasta.tools.export", "pairs", "--to", "ms-swift"]
-    command += ["--videos", str(toy_videos), str(toy_pairs), str(tmp_path / "out.jsonl")]
+    command += ["--video_root", str(toy_videos), str(toy_pairs), str(tmp_path / "out.jsonl")]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said == (
         f"wrote {tmp_path}/out.jsonl: 8 pairs; "
@@ -404,7 +405,7 @@ def test_pillow_reads_the_pixels_that_were_written(tmp_path):
 
 
 def test_images_come_back_as_the_frames_of_the_video(dataset, toy_pairs, toy_videos):
-    pairs = {pair.id: pair for pair in read_pairs(toy_pairs, videos=toy_videos)}
+    pairs = {pair.id: pair for pair in read_pairs(toy_pairs, video_root=toy_videos)}
     assert sorted(dataset["id"]) == sorted(pairs)
     for row in dataset:
         images = np.stack([np.asarray(image) for image in row["images"]])
@@ -445,7 +446,7 @@ def test_unreadable_videos_are_named_and_their_neighbours_kept(
     names = [str(tmp_path / "videos" / name) for name in ("00000.avi", "00003.avi")]
     assert [row["video"] for row in skipped] == names
     assert "no such file" in skipped[1]["reason"]
-    pairs = read_pairs(toy_pairs, videos=tmp_path / "videos")
+    pairs = read_pairs(toy_pairs, video_root=tmp_path / "videos")
     assert [id_ for row in skipped for id_ in row["pairs"]] == [
         pair.id for pair in pairs if pair.video in names
     ]
@@ -524,7 +525,7 @@ def trainer(tmp_path, tiny_folder, dataset, monkeypatch):
 
 
 def test_trls_collator_sees_the_frames_and_scores_the_responses(trainer, toy_pairs, toy_videos):
-    pairs = {pair.id: pair for pair in read_pairs(toy_pairs, videos=toy_videos)}
+    pairs = {pair.id: pair for pair in read_pairs(toy_pairs, video_root=toy_videos)}
     rows = [trainer.train_dataset[i] for i in (0, 7)]  # about two videos
     pairs = [pairs[row["id"]] for row in rows]
     batch = trainer.data_collator(rows)

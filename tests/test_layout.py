@@ -17,7 +17,8 @@ CORE = [*(ROOT / "pasta").glob("*.py"), *SCRIPTS]
 
 FLOORS = [  # a file may import from the floors above its own in this list, never from its own
     {"config", "pairs", "video", "families", "attention", "ranks", "prompts", "adversaries"},
-    {"vlm", "lora", "dpo", "schedule", "judge", "scoring", "reader", "grow", "audit", "pictures"},
+    {"vlm", "lora", "dpo", "schedule", "judge", "scoring", "reader", "grow", "audit", "pictures",
+     "datasets"},
     {"ask", "packs", "policy", "checkpoint", "benchmarks", "selection"},
     {"generate", "queries", "updates", "answers", "endpoint", "replies"},
     {"reference", "roles"},
@@ -56,6 +57,11 @@ def test_imports_only_point_down():
                 extra = of_ours(path) - below
                 assert not extra, f"pasta/{name}.py imports {extra} of its own floor or above"
         below |= floor
+
+
+def test_data_sets_are_read_without_the_method():
+    for path in (ROOT / "pasta" / "datasets").glob("*.py"):
+        assert of_ours(path) <= FLOORS[0] | {"datasets"}, path
 
 
 def test_every_core_file_has_a_floor():
@@ -143,8 +149,9 @@ def test_reading_train_dpo_takes_five_minutes():
 
 
 def test_readme_tree_equals_disk():
-    listed = set(re.findall(r"^  (\w+\.py) ", (ROOT / "README.md").read_text(), re.M))
-    assert listed == {path.name for path in (ROOT / "pasta").glob("*.py")} - {"__init__.py"}
+    listed = set(re.findall(r"^  (\w+(?:\.py|/)) ", (ROOT / "README.md").read_text(), re.M))
+    files = {path.name for path in (ROOT / "pasta").glob("*.py")} - {"__init__.py"}
+    assert listed == files | {f"{path.parent.name}/" for path in (ROOT / "pasta").glob("*/*.py")}
 
 
 def test_readme_commands_name_flags_that_exist():

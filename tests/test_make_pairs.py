@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 import make_pairs
 from pasta import roles
 from pasta.ask import Answer
-from pasta.pairs import MODES, read_pairs, read_rows, write_rows
+from pasta.datasets import read_pairs
+from pasta.pairs import MODES, read_rows, write_rows
 from pasta.toy.files import write_videos
 
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")

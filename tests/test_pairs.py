@@ -1,4 +1,4 @@
-"""pasta/pairs.py against rows written out by hand, in every shape that it accepts or refuses.
+"""pasta/pairs.py: .jsonl files that survive a kill, and their readers' messages.
 
     python -m pytest -q tests/test_pairs.py
 """
@@ -8,31 +8,13 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from pasta.pairs import MODES, Appender, Pair, read_pairs, read_rows
-
-ROW = {
-    "id": "a1",
-    "video": "v.mp4",
-    "mode": "temporal",
-    "query": "What is first?",
-    "chosen": "Red.",
-    "rejected": "Blue.",
-    "recipe": {"seed": 0},
-}
+from pasta.datasets import read_pairs
+from pasta.pairs import MODES, Appender, Pair, read_rows
 
 
 def write(path, *rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def one_pair(tmp_path, row, **kwargs):
-    (pair,) = read_pairs(write(tmp_path / "pairs.jsonl", row), **kwargs)
-    return pair
-
-
-def without(row, *names):
-    return {name: value for name, value in row.items() if name not in names}
 
 
 def test_what_the_appender_writes_is_read_back(tmp_path):
@@ -108,141 +90,6 @@ def test_the_appender_cuts_no_line_that_no_writer_tore(tmp_path):
     path.write_text("not rows")
     Appender(path).__exit__()
     assert path.read_text() == "not rows\n"
-
-
-OUR = without(ROW, "query", "chosen", "rejected", "recipe")
-SHAPES = {
-    "ours": ROW,
-    "paper's words": OUR
-    | {"question": "What is first?", "preferred": "Red.", "adversarial": "Blue."},
-    "LLaVA-Hound": OUR
-    | {"prompt": "<video>\nWhat is first?", "chosen": "Red.", "rejected": "Blue."},
-    "LLaMA-Factory": without(OUR, "video")
-    | {
-        "conversations": [{"from": "human", "value": "<video>What is first?"}],
-        "chosen": {"from": "gpt", "value": "Red."},
-        "rejected": {"from": "gpt", "value": "Blue."},
-        "videos": ["v.mp4"],
-    },
-    "ms-swift": without(OUR, "video")
-    | {
-        "messages": [
-            {"role": "user", "content": "<video>What is first?"},
-            {"role": "assistant", "content": "Red."},
-        ],
-        "rejected_response": "Blue.",
-        "videos": ["v.mp4"],
-    },
-    "TRL": OUR
-    | {
-        "prompt": [
-            {
-                "role": "user",
-                "content": [{"type": "video"}, {"type": "text", "text": "What is first?"}],
-            }
-        ],
-        "chosen": [{"role": "assistant", "content": [{"type": "text", "text": "Red."}]}],
-        "rejected": [{"role": "assistant", "content": "Blue."}],
-    },
-    "candidates": OUR
-    | {
-        "query": "What is first?",
-        "preferred": "Red.",
-        "adversarial": [{"kind": "reverse", "instruction": None, "response": "Blue."}],
-    },
-    "nulls of a merged data set": ROW | {"question": None, "videos": None, "messages": None},
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_each_shape_of_the_field_is_the_same_pair(tmp_path, shape):
-    pair = one_pair(tmp_path, SHAPES[shape])
-    expected = Pair("a1", str(tmp_path / "v.mp4"), "temporal", "What is first?", "Red.", "Blue.")
-    assert replace(pair, recipe={}) == expected
-
-
-@pytest.mark.parametrize("key", ["rejected", "adversarial"])
-def test_several_rejected_responses_give_a_pair_each(tmp_path, key):
-    row = without(ROW, "rejected") | {key: ["Blue.", "Green."]}
-    pairs = read_pairs(write(tmp_path / "pairs.jsonl", row))
-    assert [(p.id, p.chosen, p.rejected) for p in pairs] == [
-        ("a1#0", "Red.", "Blue."),
-        ("a1#1", "Red.", "Green."),
-    ]
-
-
-def test_ids_of_rows_without_one_follow_the_content(tmp_path):
-    rows = [without(ROW, "id"), without(ROW, "id") | {"rejected": "Green."}]
-    first = [p.id for p in read_pairs(write(tmp_path / "pairs.jsonl", *rows))]
-    (tmp_path / "moved").mkdir()
-    again = [p.id for p in read_pairs(write(tmp_path / "moved" / "pairs.jsonl", *rows[::-1]))]
-    assert first == again[::-1] and len(set(first)) == 2
-
-
-def test_a_number_is_an_id(tmp_path):
-    assert one_pair(tmp_path, ROW | {"id": 0}).id == "0"
-
-
-def test_a_default_mode_is_for_rows_without_one(tmp_path):
-    assert one_pair(tmp_path, without(ROW, "mode"), mode="spatial").mode == "spatial"
-    assert one_pair(tmp_path, ROW, mode="spatial").mode == "temporal"
-
-
-def test_relative_videos_are_looked_up_in_the_given_folder(tmp_path):
-    row = ROW | {"video": "a/b/../v.mp4"}
-    assert one_pair(tmp_path, row, videos="/data").video == "/data/a/b/../v.mp4"
-
-
-def test_absolute_videos_are_taken_as_they_are(tmp_path):
-    assert one_pair(tmp_path, ROW | {"video": "/d/v.mp4"}, videos="/data").video == "/d/v.mp4"
-
-
-BAD = {
-    "mode is 'crossframe'; expected one of spatial, temporal, cross_frame": {"mode": "crossframe"},
-    "mode is None": {"mode": None},
-    "chosen and rejected are both 'Red.'": {"rejected": " Red."},
-    "chosen is ''": {"chosen": ""},
-    "rejected is ' '": {"rejected": " "},
-    "query is 3": {"query": 3},
-    "query is '<video>' alone": {"query": "<video>"},
-    "chosen is by 'user'": {"chosen": {"role": "user", "content": "Red."}},
-    "chosen is by \\['gpt'\\]": {"chosen": {"from": ["gpt"], "value": "Red."}},
-    "chosen is {'text': 'Red.'}|chosen is None": {"chosen": {"text": "Red."}},
-    "query is \\[.*image": {"query": [{"type": "image"}, {"type": "text", "text": "Q"}]},
-    "rejected is 3": {"rejected": ["Blue.", 3]},
-    "has 2 of chosen, preferred": {"preferred": "Red."},
-    "has 0 of query": {"query": None},
-    "has 0 of rejected": {"rejected": None},
-    "video is \\['a', 'b'\\]": {"video": ["a", "b"]},
-    "video is ''": {"video": ""},
-    "video is '../v.mp4'": {"video": "../v.mp4"},
-    "video is 'a/../../v.mp4'": {"video": "a/../../v.mp4"},
-    "id is 1.5": {"id": 1.5},
-    "recipe is 'x'": {"recipe": "x"},
-    "messages is": {"query": None, "chosen": None, "messages": [{"role": "user", "content": "Q"}]},
-}
-
-
-@pytest.mark.parametrize("message", BAD)
-def test_a_bad_pair_names_file_line_and_fault(tmp_path, message):
-    path = write(tmp_path / "pairs.jsonl", ROW, ROW | {"id": "a2"} | BAD[message])
-    with pytest.raises(ValueError, match=f"pairs.jsonl:2: ({message}).*"):
-        read_pairs(path)
-
-
-def test_an_id_given_twice_names_both_lines(tmp_path):
-    with pytest.raises(ValueError, match="pairs.jsonl:2: id 'a1' is also on line 1"):
-        read_pairs(write(tmp_path / "pairs.jsonl", ROW, ROW))
-
-
-def test_an_empty_list_of_rejected_is_no_silent_drop(tmp_path):
-    with pytest.raises(ValueError, match="pairs.jsonl:1: rejected"):
-        read_pairs(write(tmp_path / "pairs.jsonl", ROW | {"rejected": []}))
-
-
-def test_an_empty_file_says_what_to_run(tmp_path):
-    with pytest.raises(ValueError, match="holds no pairs; `python make_pairs.py"):
-        read_pairs(write(tmp_path / "pairs.jsonl"))
 
 
 def test_modes_are_in_the_papers_order():

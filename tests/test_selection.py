@@ -6,8 +6,9 @@
 import numpy as np
 import pytest
 
+from pasta.datasets import read_pairs
 from pasta.judge import judge_by_rules
-from pasta.pairs import read_pairs, write_rows
+from pasta.pairs import write_rows
 from pasta.selection import (
     by_length,
     by_sides,

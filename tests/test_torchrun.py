@@ -11,7 +11,8 @@ from conftest import PAIRS_OF_VIDEO, finish, numbers
 from safetensors.torch import load_file
 
 from pasta import ranks
-from pasta.pairs import read_pairs, read_rows, write_rows
+from pasta.datasets import read_pairs
+from pasta.pairs import read_rows, write_rows
 from pasta.updates import by_video, plan
 from pasta.vlm import load_vlm
 
@@ -139,6 +140,7 @@ def test_a_process_whose_video_is_unreadable_keeps_step_with_the_others(
     write_rows(toy_pairs, bad + rows)
     said = finish(torchrun(2, "run", "--shard", max_length=140))
     assert "3 pairs left out, 3 of 8 videos" in said
+    assert said.count(" about 8 videos: 5 found under ") == 1
     assert sum(row["pairs"] for row in metrics(tmp_path / "run")) == sum(PAIRS_OF_VIDEO)
 
 

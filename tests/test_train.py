@@ -8,6 +8,7 @@ The plain loop has a row for each response, no cache and no packs. The model is 
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ import torch
 from conftest import PAIRS_OF_VIDEO, numbers
 
 import train_dpo
+from pasta.datasets import read_pairs
 from pasta.lora import adapter_off, adapter_parameters, add_lora, load_adapter
-from pasta.pairs import read_pairs, read_rows, write_rows
+from pasta.pairs import read_rows, write_rows
 from pasta.reference import Known, cache_row
 from pasta.toy import world
 from pasta.updates import by_video, hold_out, plan
@@ -32,8 +34,9 @@ def run(tmp_path, tiny_folder, toy_videos, toy_pairs):
     """Train in this process, in a new folder. Returns the rows of metrics.jsonl."""
 
     def run(out="run", **changes):
-        settings = FLAGS | {"model": str(tiny_folder), "pairs": toy_pairs, "videos": toy_videos}
-        settings |= {"out": tmp_path / out, "device": "cpu", "checkpointing": False, "workers": 0}
+        settings = FLAGS | {"model": str(tiny_folder), "pairs": toy_pairs, "workers": 0}
+        settings |= {"video_root": toy_videos, "out": tmp_path / out}
+        settings |= {"device": "cpu", "checkpointing": False}
         train_dpo.main(train_dpo.TrainConfig(**settings | changes))
         return read_rows(tmp_path / out / "metrics.jsonl")
 
@@ -59,7 +62,7 @@ def plain_run(model, pairs, videos, epochs, max_grad_norm):
     add_lora(vlm.model, rank=8, alpha=16, seed=0)
     parameters = adapter_parameters(vlm.model)
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=0.0)
-    groups = by_video(read_pairs(pairs, videos=videos))
+    groups = by_video(read_pairs(pairs, video_root=videos))
     updates, metrics = plan(groups, epochs, 3, 0), []
     for step, update in enumerate(updates):
         losses, margins = {}, {}
@@ -194,7 +197,7 @@ def test_held_out_pairs_are_scored_and_the_best_and_the_last_adapter_kept(
     scored = {row["step"]: row["eval/loss"] for row in metrics if "eval/loss" in row}
     steps = [row["step"] for row in metrics]
     assert list(scored) == [step for step in steps if step % 2 == 0 or step == steps[-1]]
-    groups = by_video(read_pairs(toy_pairs, videos=toy_videos))
+    groups = by_video(read_pairs(toy_pairs, video_root=toy_videos))
     _, held_out = hold_out(groups, 0.4, seed=0)
     best = min(scored, key=scored.get)
     expected = {"adapter": steps[-1], "adapter-best": best}
@@ -295,6 +298,24 @@ def test_pairs_of_a_bad_video_are_named_and_left_out(run, toy_pairs, tmp_path, c
     (skipped,) = read_rows(tmp_path / "run/skipped.jsonl")
     assert skipped["video"].endswith("gone.avi") and skipped["pairs"] == ["a", "b"]
     assert "2 pairs left out, 1 of 6 videos" in capsys.readouterr().out
+
+
+def test_a_run_tells_how_many_videos_are_found_before_it_loads_the_model(
+    run, toy_pairs, capsys, monkeypatch
+):
+    monkeypatch.setattr(train_dpo, "load_policy", lambda *_: sys.exit("here"))
+    rows = read_rows(toy_pairs)
+    write_rows(toy_pairs, [{**rows[0], "id": "a", "video": "gone.avi"}, *rows])
+    with pytest.raises(SystemExit, match="here"):
+        run()
+    said = capsys.readouterr().out
+    assert said.startswith("9 pairs (") and said.count("\n") == 1
+    assert ") about 6 videos: 5 found under " in said and ", 1 not, such as gone.avi\n" in said
+
+
+def test_a_run_without_any_video_stops_with_the_flag_to_change(run, tmp_path):
+    with pytest.raises(SystemExit, match=f"relative names begin in {tmp_path}/x: .*--video_root"):
+        run(video_root=tmp_path / "x")
 
 
 def test_videos_that_fail_later_are_left_out_of_their_updates(run, tmp_path, monkeypatch):

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import torch
 
+from pasta.datasets import read_pairs
 from pasta.lora import CONFIG, adapted, load_adapter
-from pasta.pairs import MODES, read_pairs
+from pasta.pairs import MODES
 from pasta.tools.export_pairs import MAX_PIXELS, WRITERS
 from pasta.video import VideoError
 from pasta.vlm import DEFAULT_FRAMES, load_vlm, local_folder, save_model
@@ -137,7 +138,7 @@ def run_pairs(args):
     refuse_existing(args.out)
     if not args.pairs.is_file():
         raise FileNotFoundError(f"there is no {args.pairs}; `python make_pairs.py` makes it")
-    pairs = read_pairs(args.pairs, args.mode, args.videos)
+    pairs = read_pairs(args.pairs, args.mode, args.video_root)
     print(WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels))
 
 
@@ -164,7 +165,8 @@ def make_parser():
     one.add_argument("pairs", type=Path, help="pairs.jsonl, of make_pairs.py or anybody's")
     one.add_argument("out", type=Path, help="file (ms-swift) or folder to write, a new one")
     one.add_argument("--to", choices=WRITERS, required=True, help="the trainer")
-    one.add_argument("--videos", type=Path, help="folder of relative paths (default: the pairs')")
+    text = "folder of relative videos (default: the pairs')"
+    one.add_argument("--video_root", type=Path, help=text)
     one.add_argument("--mode", choices=MODES, help="mode of pairs that name none")
     text = "trl: frames per video, spread evenly, an even number (%(default)s)"
     one.add_argument("--n_frames", type=int, default=DEFAULT_FRAMES, help=text)

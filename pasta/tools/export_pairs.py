@@ -8,9 +8,9 @@ TRL's DPOTrainer knows no videos: given a column `videos` it trains on the texts
 nothing. It knows images, so each frame becomes one. To Qwen's models these are pictures without
 times, one temporal patch each, where a video has one for two frames and M-RoPE positions in time.
 
-Each row keeps `id` and `mode`, which the three trainers drop. `pasta.pairs.read_pairs` reads the
-first two forms back, LLaMA-Factory's one row a line. Paths are absolute; a link keeps its own name,
-since the hub's cache links to files without suffix.
+Each row keeps `id` and `mode`, which the three trainers drop. `pasta.datasets` reads the first
+two forms back. Paths are absolute; a link keeps its own name, since the hub's cache links to files
+without suffix.
 
 Shapes: F frames, H, W pixels.
 """

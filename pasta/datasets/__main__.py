@@ -1,0 +1,41 @@
+"""See what is read of a preference data set, without training.
+
+    python -m pasta.datasets FILE --video_root DIR --mode temporal
+
+Prints how many pairs there are of each mode, how many of their videos were found, and the first
+pair. Exits with 1 when the file cannot be read, or no video is found.
+"""
+
+import json
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from dataclasses import asdict
+from pathlib import Path
+
+from pasta.datasets import check_found, describe, read_pairs, root_of
+from pasta.pairs import MODES
+
+
+def main(args=None):
+    parser = ArgumentParser(
+        prog="python -m pasta.datasets",
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", type=Path, help="pairs, .jsonl or .json")
+    text = "folder in which relative videos begin (default: that of the file)"
+    parser.add_argument("--video_root", type=Path, help=text)
+    parser.add_argument("--mode", choices=MODES, help="mode of pairs that name none")
+    args = parser.parse_args(args)
+    try:
+        pairs = read_pairs(args.file, args.mode, args.video_root)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    root = root_of(args.file, args.video_root)
+    print(describe(pairs, root))
+    print(json.dumps(asdict(pairs[0]), indent=2, ensure_ascii=False))
+    check_found(pairs, root)
+
+
+if __name__ == "__main__":
+    main()

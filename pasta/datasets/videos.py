@@ -1,0 +1,54 @@
+"""Where the video of a row is on this disk, and how many of them were found."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from pasta.pairs import MODES
+from pasta.video import jpeg_names
+
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+
+
+def find_video(name, root):
+    """The path of a video: a file, or a folder of JPEGs; as it is named, if it is nowhere.
+
+    name: as the row has it, which may leave out the suffix. root: where relative names begin.
+    Raises ValueError for a relative name that leaves `root`, by itself or by a link.
+    """
+    if os.path.normpath(name).split(os.sep)[0] == "..":
+        raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
+    path = str(Path(root) / name)
+    bare = os.path.splitext(name)[1].lower() not in SUFFIXES
+    spellings = [path, *(path + suffix for suffix in SUFFIXES if bare)]
+    found = next(filter(is_video, spellings), path)
+    real, inside = os.path.realpath(found), os.path.realpath(root)
+    if not os.path.isabs(name) and os.path.commonpath([real, inside]) != inside:
+        raise ValueError(
+            f"video {name!r} is a link to {real}, outside {root}; expected a file inside it: copy "
+            "it there, or write its absolute path into the row"
+        )
+    return found
+
+
+def is_video(path):
+    """Whether a file or a folder of frames is there."""
+    return os.path.isfile(path) or (os.path.isdir(path) and bool(jpeg_names(path)))
+
+
+def missing(pairs):
+    """The videos of some pairs that are not on this disk, in order of first appearance."""
+    return [name for name in dict.fromkeys(p.video for p in pairs) if not os.path.exists(name)]
+
+
+def describe(pairs, root):
+    """One line: the pairs of each mode, and how many of their videos are on this disk.
+
+    7020 pairs (2340 spatial, ...) about 2412 videos: 2410 found under DIR, 2 not, such as x.mp4
+    """
+    counts = Counter(pair.mode for pair in pairs)
+    modes = ", ".join(f"{counts[mode]} {mode}" for mode in MODES if counts[mode])
+    lost, n = missing(pairs), len({pair.video for pair in pairs})
+    said = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
+    names = [os.path.relpath(name, root) for name in lost[:3]]
+    return said + (f", {len(lost)} not, such as {', '.join(names)}" if lost else "")
