@@ -25,13 +25,14 @@ from pasta.ask import Request, ask
 from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
 from pasta.generate import Reader, candidate_rows, query_rows
+from pasta.hub import weights_digest
 from pasta.judge import judge_by_rules, model_judge
 from pasta.packs import pack_responses
 from pasta.pairs import MODES, Appender, read_rows, write_rows
 from pasta.policy import Policy
 from pasta.selection import audit, audit_table, make_pairs, query_key
 from pasta.video import list_videos
-from pasta.vlm import load_processor, load_vlm, weights_digest
+from pasta.vlm import load_processor, load_vlm
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from pasta import ranks
 from pasta.lora import add_lora
-from pasta.vlm import checkpoint_activations, load_vlm, video_features
+from pasta.vlm import as_position_ids, checkpoint_activations, load_vlm, video_features
 
 
 def load_policy(config, device):
@@ -59,7 +59,7 @@ class Policy(nn.Module):
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
             logits = self.model(
                 input_ids=pack.input_ids[None].to(device),
-                position_ids=pack.position_ids[:, None].to(device),  # (3, 1, L)
+                position_ids=as_position_ids(pack.position_ids[:, None].to(device)),
                 attention_mask=mask,
                 segments=pack.lengths if mask is None else None,  # for shared_prefix_attention
                 mm_encoder_outputs=video_features(self.model, self.family, inputs),

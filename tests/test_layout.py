@@ -17,14 +17,15 @@ CORE = [*(ROOT / "pasta").glob("*.py"), *SCRIPTS]
 
 FLOORS = [  # a file may import from the floors above its own in this list, never from its own
     {"config", "pairs", "video", "families", "attention", "ranks"},
-    {"vlm", "lora", "dpo", "schedule", "judge", "scoring", "adversaries"},
+    {"hub", "processor", "lora", "dpo", "schedule", "judge", "scoring", "adversaries"},
+    {"vlm"},
     {"ask", "packs", "policy", "checkpoint", "benchmarks", "selection"},
     {"generate", "updates", "answers"},
     {"reference"},
 ]
 OWNERS = {
     "decord": {"video"},
-    "transformers": {"vlm", "base"},
+    "transformers": {"vlm", "hub", "base"},
     "safetensors": {"lora", "checkpoint"},
 }
 PACKAGES = {"torch", "transformers", "decord", "numpy", "tqdm"}
