@@ -70,9 +70,10 @@ class Policy(nn.Module):
 
 
 def tune_all(model):
-    """Train all weights of a model but its vision tower's, for `Policy` runs that without gradient.
+    """Train the language model, all of it, and not what turns pixels into its tokens.
 
-    The frozen start is the reference; only its log-probabilities are kept, never a second model.
+    `Policy` runs that, the vision tower and its projector, without gradient. The frozen start is
+    the reference; only its log-probabilities are kept, never a second model.
     """
     for part in (model.get_decoder(), model.get_output_embeddings()):
         part.requires_grad_(True)

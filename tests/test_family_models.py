@@ -115,6 +115,7 @@ def test_the_video_counts(vlm, videos):
 @every_family
 def test_features_do_not_depend_on_what_is_computed_with_them(vlm, videos):
     family, calls = vlm.processor.family, []
+    vlm.model.requires_grad_(True)
     encoder = f"get_{family.encoder}_features"
     own = getattr(vlm.model, encoder)
     object.__setattr__(vlm.model, encoder, lambda **kwargs: calls.append(kwargs) or own(**kwargs))
