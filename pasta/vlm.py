@@ -64,15 +64,24 @@ def video_features(model, family, inputs):
     """
     if not inputs:
         return None
-    groups, levels_of = defaultdict(dict), {}
-    for x in inputs:
-        shape = tuple(tensor.shape[1:] for tensor in family.feature_kwargs(x).values())
-        groups[shape][id(x)] = x
-    for group in groups.values():
-        output = encode(model, family, group.values())
-        levels_of |= zip(group, levels(output, [x.n_tokens for x in group.values()]), strict=True)
-    rows = [join(output, parts) for parts in zip(*(levels_of[id(x)] for x in inputs), strict=True)]
-    return {family.encoder: SimpleNamespace(pooler_output=rows[0], deepstack_features=rows[1:])}
+    seen, together = {}, False  # id of a VideoInputs -> its levels
+    for group in of_one_shape(family, inputs):
+        output = encode(model, family, group)
+        found = levels(output, [x.n_tokens for x in group])
+        seen |= {id(x): of_x for x, of_x in zip(group, found, strict=True)}
+        together = torch.is_tensor(output.pooler_output)
+    rows = zip(*(seen[id(x)] for x in inputs), strict=True)  # a level at a time
+    # as the model gave them: some give a tuple of videos, some one tensor
+    tokens, *added = (torch.cat(row)[None] if together else row for row in rows)
+    return {family.encoder: SimpleNamespace(pooler_output=tokens, deepstack_features=added)}
+
+
+def of_one_shape(family, inputs):
+    """Lists of the different VideoInputs whose tensors agree but for their first dimension."""
+    groups = defaultdict(list)
+    for x in {id(x): x for x in inputs}.values():
+        groups[tuple(tensor.shape[1:] for tensor in family.feature_kwargs(x).values())].append(x)
+    return groups.values()
 
 
 def encode(model, family, videos):
@@ -90,13 +99,8 @@ def levels(output, lengths):
     lengths: n_tokens of each video.
     """
     found = [output.pooler_output, *getattr(output, "deepstack_features", [])]
-    flat = [torch.cat(x) if isinstance(x, tuple) else x.flatten(0, 1) for x in found]
+    flat = [x.flatten(0, 1) if torch.is_tensor(x) else torch.cat(x) for x in found]
     return zip(*(x.split(lengths) for x in flat), strict=True)
-
-
-def join(output, videos):
-    """A level of several videos, in the form in which the model gave it: a tuple, or a tensor."""
-    return videos if isinstance(output.pooler_output, tuple) else torch.cat(videos)[None]
 
 
 def load_processor(name, max_pixels=0):
@@ -123,6 +127,9 @@ def load_processor(name, max_pixels=0):
             f"{name} has no chat template; expected one in tokenizer_config.json, "
             "chat_template.jinja or chat_template.json"
         )
+    mark = family.placeholder
+    if mark and len(tokenizer(mark, add_special_tokens=False)["input_ids"]) != 1:
+        raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
     files = [folder / f for f in CONFIG_FILES if (folder / f).is_file()]
     digest = f"{digest_files(files)} max_pixels={family.max_pixels}"
     return Processor(tokenizer, family, n_frames, digest)
@@ -144,19 +151,27 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     """
     folder = local_folder(name)
     processor = load_processor(name, max_pixels)
-    config = AutoConfig.from_pretrained(folder)
-    text = config.get_text_config()
-    windowed = ["sliding_attention"] if getattr(text, "sliding_window", None) else []
-    if other := {*(getattr(text, "layer_types", None) or windowed)} - {"full_attention"}:
-        raise ValueError(f"{name} uses {', '.join(other)}; pasta's packed rows take none but full")
     sees = processor.family.placeholder is not None
     auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    check_attention(name, auto, AutoConfig.from_pretrained(folder))
     model = auto.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
         attn_implementation=ATTENTION if sees else ATTENTION["text_config"],
     )
     return VLM(processor, model.requires_grad_(False).eval().to(device), str(name))
+
+
+def check_attention(name, auto, config):
+    """Raise ValueError for a model whose layers do not all attend to all that came before."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    if kinds is None and getattr(text, "sliding_window", None):
+        kinds = ["sliding_attention"]
+    if other := sorted({*(kinds or ())} - {"full_attention"}):
+        raise ValueError(f"{name} uses {', '.join(other)}; pasta's packed rows do not")
+    if not auto._model_mapping[type(config)]._supports_attention_backend:
+        raise ValueError(f"{name}: transformers lets no other attention into a {config.model_type}")
 
 
 def checkpoint_activations(model):

@@ -7,6 +7,7 @@ too, for those of transformers are wrong (families/qwen.py).
     python -m pytest -q tests/test_family_models.py
 """
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import finish
 from golden.make_families import make_clip
 from tiny_models import TINY, make_language_model, make_tiny
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -297,6 +299,18 @@ def evaluated(model, bench, out, **flags):
     return read_rows(out / "eval/mvbench" / evaluate.base_name(Path(model)) / "answers.jsonl")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Qwen3-VL", "LLaVA-OneVision", "InternVL3"])
+def test_sharded_over_two_processes_the_losses_are_those_of_one(
+    train, torchrun, folders, name, tmp_path
+):
+    alone = train(lora_rank=0, epochs=2, lr=1e-3)
+    flags = {"model": folders[name], "n_frames": 4, "warmup": 0.0, "batch_pairs": 8, "epochs": 2}
+    finish(torchrun(2, "sharded", "--shard", lora_rank=0, **flags))
+    both = read_rows(tmp_path / "sharded/metrics.jsonl")
+    assert [row["loss"] for row in both] == pytest.approx([row["loss"] for row in alone], abs=1e-5)
+
+
 @every_family
 def test_a_benchmark_is_answered(folders, name, bench, tmp_path, monkeypatch):
     monkeypatch.setattr("pasta.benchmarks.mvbench.MAX_NEW_TOKENS", 4)
@@ -337,6 +351,18 @@ def test_a_language_model_answers_as_transformers_generates(kind, tmp_path):
         assert theirs.prompt(None, prompt) == text
         ids = theirs.model.generate(torch.tensor([text]), max_new_tokens=8, do_sample=False)
         assert list(answer.ids) == ids[0, len(text) :].tolist()
+
+
+def test_a_language_model_with_attention_of_its_own_is_refused(tmp_path):
+    folder = make_language_model(tmp_path / "model", "Llama")
+    config = json.loads((folder / "config.json").read_text())
+    for changes, said in [
+        ({"model_type": "bloom"}, "lets no other attention into a bloom"),
+        ({"model_type": "mistral", "sliding_window": 8}, "uses sliding_attention"),
+    ]:
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(ValueError, match=said):
+            load_vlm(folder)
 
 
 @pytest.mark.parametrize("kind", ["Qwen2", "Llama"])

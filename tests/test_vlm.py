@@ -59,6 +59,13 @@ def test_a_checkpoint_without_a_template_is_refused(folder):
         load_processor(folder)
 
 
+def test_a_tokenizer_that_does_not_know_the_placeholder_is_refused(folder):
+    for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+        path.write_text(path.read_text().replace("<|video_pad|>", "<|other|>"))
+    with pytest.raises(ValueError, match=r"<\|video_pad\|> is not one token"):
+        load_processor(folder)
+
+
 def test_max_pixels_can_only_lower_the_checkpoints_bound(folder):
     change(folder / "preprocessor_config.json", max_pixels=4 * 56 * 56)
     for bound, side in ((0, 112), (56 * 56, 56), (10**9, 112)):

@@ -161,23 +161,23 @@ def plain_positions(video_token, input_ids, inputs):
 # ------------------------------------------------------- families with frames of one size
 
 
-def fixed_family(config, given, fit, *, crop=None, extra=0, **own):
+def fixed_family(config, given, fit, *, token, token_id, per_frame, extra=0, crop=None, **own):
     """The Family of a model whose frames all have one size, and as many tokens.
 
-    given: of `given_settings`
-    fit:   of Family
-    crop:  (height, width) of the middle that is kept; None for all of it
-    extra: tokens of a video besides those of its frames
-    own:   per_frame, the tokens of a frame; video_token_id; and fields of Family: token,
-           feature_kwargs, and others that are not those of a prompt of video tokens alone
+    given:     of `given_settings`
+    fit:       of Family
+    token, token_id: text and id of a video token
+    per_frame: tokens of a frame. extra: tokens of a video besides.
+    crop:      (height, width) of the middle that is kept; None for all of it
+    own:       more fields of Family: feature_kwargs, and what is not as in a prompt of tokens alone
     """
-    per_frame, token_id = own.pop("per_frame"), own.pop("video_token_id")
     names = ("image_mean", "image_std", "rescale_factor")
     settings = require({name: given.get(name) for name in names} | {"video_token_id": token_id})
     settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
-    text = {"placeholder": own["token"], "video_text": partial(repeated, own["token"])}
+    text = {"placeholder": token, "video_text": partial(repeated, token)}
     return Family(
         model_type=config["model_type"],
+        token=token,
         fit=fit,
         prepare=partial(fixed_prepare, settings, fit),
         positions=partial(plain_positions, token_id),

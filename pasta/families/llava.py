@@ -17,10 +17,10 @@ def onevision_family(config, preprocessor, max_pixels):
         config,
         given,
         fixed_size(given),
+        token="<video>",
+        token_id=config.get("video_token_index"),
         per_frame=ceil(known["image_size"] // known["patch_size"] / 2) ** 2,
         extra=1,
-        video_token_id=config.get("video_token_index"),
-        token="<video>",
         feature_kwargs=as_batch,
     )
 
@@ -43,10 +43,10 @@ def next_video_family(config, preprocessor, max_pixels):
         config,
         given,
         partial(shorter_edge, edge),
-        crop=crop,
-        per_frame=rows * columns,
-        video_token_id=config.get("video_token_index"),
         token="<video>",
+        token_id=config.get("video_token_index"),
+        per_frame=rows * columns,
+        crop=crop,
         feature_kwargs=as_batch,
     )
 
