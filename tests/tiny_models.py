@@ -98,11 +98,10 @@ def make_tiny(folder, name, seed=0):
     """Write the tiny model of a family as a model folder. Returns the folder."""
     kind, model_class, text, vision, more = TINY[name]
     files = {file: small(content) for file, content in kind["files"].items()}
-    files = kind["files"] if kind is QWEN2 else files
     tokenizer = make_tokenizer(kind)
     model_type = getattr(transformers, model_class).config_class.model_type
-    llama = {"model_type": "llama"} if "<s>" in kind["special"] else {"model_type": "qwen2"}
-    text = TEXT | text | ids_of(tokenizer) | ({} if "Qwen" in name else llama)
+    reader = {"model_type": "llama" if "<s>" in kind["special"] else "qwen2"}
+    text = TEXT | text | ids_of(tokenizer) | ({} if model_type.startswith("qwen") else reader)
     marks = {"image_token_id": "<|image_pad|>", "vision_start_token_id": "<|vision_start|>",
              "vision_end_token_id": "<|vision_end|>", "image_token_index": "<image>"}  # fmt: skip
     marks = {key: mark for key, mark in marks.items() if mark in kind["special"]}
