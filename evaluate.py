@@ -26,9 +26,10 @@ from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.check import check_items
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
 from pasta.config import knob, parse, write_config
+from pasta.hub import digest_files, model_setting
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, write_rows
-from pasta.vlm import digest_files, load_processor, load_vlm, model_setting
+from pasta.vlm import load_processor, load_vlm
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
 

@@ -23,6 +23,7 @@ from pasta.checkpoint import Checkpoints, open_run, save_trained
 from pasta.config import knob, package_versions, parse, seed_all, write_config
 from pasta.datasets import open_pairs
 from pasta.dpo import check_start, pack_loss, summarise
+from pasta.hub import model_setting
 from pasta.lora import adapter_off
 from pasta.pairs import MODES
 from pasta.policy import load_policy
@@ -30,7 +31,6 @@ from pasta.reference import ReferenceCache, reference_logps
 from pasta.schedule import Log, clip_and_step, learning_rate
 from pasta.updates import PackLoader, Skipped, by_video, fingerprint, hold_out, plan
 from pasta.video import read_frames, uniform
-from pasta.vlm import model_setting
 
 
 @dataclass

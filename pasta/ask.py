@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import pad
 
-from pasta.vlm import video_features
+from pasta.vlm import as_position_ids, video_features
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def ask(vlm, requests, max_new_tokens=128):
         real = pad(real, (0, 1), value=True)  # (B, C)
         logits = vlm.model(
             input_ids=torch.tensor(tokens, device=real.device)[:, None],  # (B, 1)
-            position_ids=positions.expand(3, -1, -1),
+            position_ids=as_position_ids(positions),
             attention_mask=real[:, None, None] if padded else None,  # (B, 1, 1, C)
             past_key_values=cache,
             use_cache=True,
@@ -119,21 +119,21 @@ def read_prompts(vlm, requests):
     """Read the prefix of every distinct video, then every query behind its own.
 
     Returns (log-probabilities of the first token of each answer, (B, V) float32 nats on the CPU;
-    the key/value cache; (B, P + T) bool, which of its tokens are no padding; (B, 1) int64, the
-    position of the first token of each answer).
+    the key/value cache; (B, P + T) bool, which of its tokens are no padding; (3 or 1, B, 1)
+    int64, the position of the first token of each answer).
     """
     processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
     videos = list({id(request.inputs): request.inputs for request in requests}.values())
     prefixes = [processor.prefix_ids(inputs) for inputs in videos]
     places = [processor.positions(*pair) for pair in zip(prefixes, videos, strict=True)]
     ids, real = right_padded(vlm, prefixes)  # (D, P) each
-    positions = torch.zeros((3, *ids.shape), dtype=torch.int64)
+    positions = torch.zeros((len(places[0]), *ids.shape), dtype=torch.int64)
     for i, place in enumerate(places):
         positions[:, i, : place.shape[1]] = place
     seen = [inputs for inputs in videos if inputs is not None]
     vlm.model(
         input_ids=ids,
-        position_ids=positions.to(device),
+        position_ids=as_position_ids(positions.to(device)),
         attention_mask=None,  # causal
         mm_encoder_outputs=video_features(vlm.model, processor.family, seen),
         past_key_values=cache,
@@ -147,7 +147,8 @@ def read_prompts(vlm, requests):
     tails = [processor.query_ids(r.prompt, r.inputs is not None) for r in requests]
     ids, tail_real = right_padded(vlm, tails)  # (B, T) each
     first = torch.tensor([int(place.max()) + 1 for place in places], device=device)[which, None]
-    positions = first + torch.arange(ids.shape[1], device=device)  # (B, T)
+    ahead = first + torch.arange(ids.shape[1], device=device)  # (B, T)
+    axes = (len(positions), -1, -1)
     mask = None  # causal behind the cached tokens
     if not real.all():  # some prefix has padding, which must not be seen
         causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=device).tril()
@@ -156,7 +157,7 @@ def read_prompts(vlm, requests):
     lengths = tail_real.sum(1)  # (B,)
     logits = vlm.model(
         input_ids=ids,
-        position_ids=positions.expand(3, -1, -1),
+        position_ids=as_position_ids(ahead.expand(axes)),
         attention_mask=mask,  # (B, 1, T, P + T)
         past_key_values=cache,
         use_cache=True,
@@ -164,7 +165,8 @@ def read_prompts(vlm, requests):
     ).logits  # (B, B, V), of which each row needs its own
     rows = torch.arange(len(tails), device=device)
     token_logps = logits[rows, rows].float().log_softmax(-1).cpu()
-    return token_logps, cache, torch.cat([real[which], tail_real], 1), first + lengths[:, None]
+    real = torch.cat([real[which], tail_real], 1)
+    return token_logps, cache, real, (first + lengths[:, None]).expand(axes)
 
 
 def right_padded(vlm, rows):

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 
 from pasta import ranks
 from pasta.config import sync, write_json
+from pasta.hub import digest_files, save_model
 from pasta.lora import adapted, save_adapter
 from pasta.pairs import MODES, read_rows
-from pasta.vlm import digest_files, save_model
 
 STATE = "state.json"
 # What may differ when a run goes on: where and how fast it runs, not what it computes.

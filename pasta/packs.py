@@ -30,7 +30,7 @@ class Pack:
 
     inputs:       the video's VideoInputs, None for a prompt without video
     input_ids:    (L,) int64
-    position_ids: (3, L) int64, M-RoPE (time, height, width)
+    position_ids: (3, L) int64, M-RoPE (time, height, width), or (1, L) in a family without it
     lengths:      (P, n_0, n_1, ...) with sum L
     keep:         (R,) int64, the positions whose logits predict a response token
     targets:      (R,) int64, those response tokens
@@ -71,7 +71,7 @@ def pack(processor, inputs, segments):
     Returns a Pack. Raises ValueError for a segment without response tokens.
     """
     prefix = processor.prefix_ids(inputs)
-    ids, positions = list(prefix), [processor.positions(prefix, inputs)]  # (3, P)
+    ids, positions = list(prefix), [processor.positions(prefix, inputs)]  # (3 or 1, P)
     start = int(positions[0].max()) + 1  # every segment goes on where the prefix ended
     keep, targets, owner = [], [], []
     for i, segment in enumerate(segments):
@@ -83,7 +83,7 @@ def pack(processor, inputs, segments):
         targets += segment.ids[n - segment.n_response :]
         owner += [i] * segment.n_response
         ids += segment.ids
-        positions.append(torch.arange(start, start + n).expand(3, n))
+        positions.append(torch.arange(start, start + n).expand(len(positions[0]), n))
     return Pack(
         inputs,
         torch.tensor(ids),

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from pasta import ranks
 from pasta.lora import add_lora
-from pasta.vlm import checkpoint_activations, load_vlm, video_features
+from pasta.vlm import as_position_ids, checkpoint_activations, load_vlm, video_features
 
 
 def load_policy(config, device):
@@ -59,7 +59,7 @@ class Policy(nn.Module):
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
             logits = self.model(
                 input_ids=pack.input_ids[None].to(device),
-                position_ids=pack.position_ids[:, None].to(device),  # (3, 1, L)
+                position_ids=as_position_ids(pack.position_ids[:, None].to(device)),
                 attention_mask=mask,
                 segments=pack.lengths if mask is None else None,  # for shared_prefix_attention
                 mm_encoder_outputs=video_features(self.model, self.family, inputs),
@@ -70,9 +70,10 @@ class Policy(nn.Module):
 
 
 def tune_all(model):
-    """Train all weights of a model but its vision tower's, for `Policy` runs that without gradient.
+    """Train the language model, all of it, and not what turns pixels into its tokens.
 
-    The frozen start is the reference; only its log-probabilities are kept, never a second model.
+    `Policy` runs that, the vision tower and its projector, without gradient. The frozen start is
+    the reference; only its log-probabilities are kept, never a second model.
     """
     for part in (model.get_decoder(), model.get_output_embeddings()):
         part.requires_grad_(True)

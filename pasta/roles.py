@@ -10,11 +10,12 @@ import torch
 
 from pasta.ask import Request, ask
 from pasta.endpoint import Endpoint, is_address
+from pasta.hub import weights_digest
 from pasta.judge import ModelJudge, judge_by_rules
 from pasta.packs import pack_responses
 from pasta.policy import Policy
 from pasta.replies import Replies
-from pasta.vlm import load_processor, load_vlm, weights_digest
+from pasta.vlm import load_processor, load_vlm
 
 
 class Roles:

@@ -101,5 +101,5 @@ def test_letter_of_several_tokens_is_refused(tiny, tiny_inputs):
 
 
 def test_query_with_a_video_token_is_refused(tiny, tiny_inputs):
-    with pytest.raises(ValueError, match="holds 2 of <|video_pad|>".replace("|", r"\|")):
+    with pytest.raises(ValueError, match=r"holds <\|video_pad\|>; a query may not"):
         ask(tiny, [Request(tiny_inputs[0], "What is <|video_pad|>?")])

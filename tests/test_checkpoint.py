@@ -19,8 +19,8 @@ from torch import nn
 from pasta import checkpoint
 from pasta.checkpoint import Checkpoints, training_state
 from pasta.config import whole_folder
+from pasta.hub import digest_files
 from pasta.pairs import read_rows
-from pasta.vlm import digest_files
 from train_dpo import TrainConfig
 
 

@@ -1,4 +1,4 @@
-"""pasta/families.py against transformers' own processors and against tables worked out by hand.
+"""pasta/families/ against transformers' own processors and against tables worked out by hand.
 
 Pixels, grids and input ids: golden/families.json, made by transformers 5.23 with torchvision
 (golden/make_families.py says how). Positions: transformers#45381 and arithmetic.
@@ -8,9 +8,12 @@ Pixels, grids and input ids: golden/families.json, made by transformers 5.23 wit
 
 import functools
 import json
+import pickle
 import random
 from dataclasses import replace
+from functools import partial
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +21,10 @@ import torch
 from golden.make_families import (
     CHECKPOINTS,
     CLIPS,
+    FAMILIES,
     FILE,
     MESSAGES,
+    PROMPT,
     RELEASED,
     RESAVED,
     make_clip,
@@ -29,12 +34,16 @@ from golden.make_families import (
 )
 from transformers import AutoTokenizer, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
-from pasta.families import VideoInputs, family_for, read_preprocessor
+from pasta.families import VideoInputs, family_for, read_preprocessor, text_family
+from pasta.vlm import load_processor
 
 GOLDEN = json.loads(FILE.read_text())
 TEXT, VIDEO = 1, 9  # token ids
 QWEN2 = {"model_type": "qwen2_vl", "video_token_id": VIDEO}
+QWEN3 = {"model_type": "qwen3_vl", "video_token_id": VIDEO}
+QWEN3_PIXELS = FAMILIES["Qwen3-VL"]["files"]["video_preprocessor_config.json"]
 QWEN2_5 = {
     "model_type": "qwen2_5_vl",
     "video_token_id": VIDEO,
@@ -46,7 +55,7 @@ QWEN2_5 = {
 def checkpoints(tmp_path_factory):
     """(folder, Family) of each of the golden file's checkpoints."""
     found = {}
-    for name in CHECKPOINTS:
+    for name in (*CHECKPOINTS, *FAMILIES):
         folder = tmp_path_factory.mktemp("checkpoint")
         save_checkpoint(folder, name)
         config = json.loads((folder / "config.json").read_text())
@@ -58,17 +67,28 @@ def checkpoints(tmp_path_factory):
 def prepared(checkpoints):
     """(name, clip) -> VideoInputs with the sha256 of the pixels in their place."""
 
+    found = {}  # the shapes
+
     @functools.cache
     def prepare(name, clip):
         n_frames, height, width, fps = CLIPS[clip]
         frames, seconds = make_clip(n_frames, height, width), np.arange(n_frames) / fps
-        inputs = checkpoints[name][1].prepare(frames, seconds)
-        return replace(inputs, pixel_values=sha256(inputs.pixel_values))
+        family = checkpoints[name][1]
+        inputs = family.prepare(frames, seconds)
+        pixels, *_ = family.feature_kwargs(inputs).values()
+        found[name, clip] = list(pixels.shape)
+        return replace(inputs, pixel_values=sha256(pixels))
 
+    prepare.shapes = found
     return prepare
 
 
-every_clip = pytest.mark.parametrize(("name", "clip"), list(product(CHECKPOINTS, CLIPS)))
+answered = [tuple(key.rsplit(", ", 1)) for key in GOLDEN if ", " in key]
+every_clip = pytest.mark.parametrize(("name", "clip"), answered)
+of_qwen2 = pytest.mark.parametrize(("name", "clip"), list(product(CHECKPOINTS, CLIPS)))
+of_the_others = pytest.mark.parametrize(
+    ("name", "clip"), [(name, clip) for name, clip in answered if name in FAMILIES]
+)
 
 
 # -------------------------------------------------------- against transformers' processors
@@ -77,7 +97,8 @@ every_clip = pytest.mark.parametrize(("name", "clip"), list(product(CHECKPOINTS,
 @every_clip
 def test_pixels_are_those_of_transformers_bit_for_bit(prepared, name, clip):
     inputs, golden = prepared(name, clip), GOLDEN[f"{name}, {clip}"]
-    assert inputs.grid == tuple(golden["grid"])
+    assert prepared.shapes[name, clip] == golden["shape"]
+    assert list(inputs.grid) == golden.get("grid", [CLIPS[clip][0], 1, 1])
     assert inputs.pixel_values == golden["pixels"], (
         f"other pixels than transformers on {torch.backends.cpu.get_cpu_capability()} with torch "
         f"{torch.__version__}; the golden file is from {GOLDEN['made with']}. If 'needs no resize' "
@@ -86,7 +107,15 @@ def test_pixels_are_those_of_transformers_bit_for_bit(prepared, name, clip):
     )
 
 
-@every_clip
+@of_the_others
+def test_the_whole_prompt_is_that_of_transformers(checkpoints, prepared, name, clip):
+    processor, inputs = load_processor(checkpoints[name][0]), prepared(name, clip)
+    ids = processor.prefix_ids(inputs) + processor.query_ids(PROMPT)
+    assert runs(ids) == GOLDEN[f"{name}, {clip}"]["input_ids"]
+    processor.positions(ids, inputs)  # refuses a wrong number of video tokens
+
+
+@of_qwen2
 def test_input_ids_are_those_of_transformers(checkpoints, prepared, name, clip):
     folder, family = checkpoints[name]
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -181,6 +210,48 @@ def test_a_second_short_by_the_last_bit_is_a_second():
     assert positions[0].tolist() == [0, 2]
 
 
+def timed(t, h, w):
+    """A prompt of Qwen3-VL: two tokens of text before every grid, one behind it."""
+    inputs = video(t, h, w)
+    return inputs, torch.tensor(([TEXT] * 2 + [VIDEO] * (h * w // 4) + [TEXT]) * t)
+
+
+def test_each_grid_of_qwen3_vl_is_a_video_of_one_moment():
+    inputs, ids = timed(2, 4, 6)
+    assert family_for(QWEN3, QWEN3_PIXELS).positions(ids, inputs).tolist() == [
+        [0, 1, 2, 2, 2, 2, 2, 2, 5, 6, 7, 8, 8, 8, 8, 8, 8, 11],
+        [0, 1, 2, 2, 2, 3, 3, 3, 5, 6, 7, 8, 8, 8, 9, 9, 9, 11],
+        [0, 1, 2, 3, 4, 2, 3, 4, 5, 6, 7, 8, 9, 10, 8, 9, 10, 11],
+    ]
+
+
+def test_positions_of_qwen3_vl_are_those_of_transformers():
+    model = SimpleNamespace(config=SimpleNamespace(vision_config=SimpleNamespace(
+        spatial_merge_size=2
+    )))  # fmt: skip
+    model.get_vision_position_ids = partial(Qwen3VLModel.get_vision_position_ids, model)
+    rng = random.Random(0)
+    for _ in range(50):
+        t, h, w = rng.randint(1, 9), 2 * rng.randint(1, 9), 2 * rng.randint(1, 9)
+        inputs, ids = timed(t, h, w)
+        theirs, _ = Qwen3VLModel.get_rope_index(
+            model, ids[None], 2 * (ids == VIDEO)[None].int(), None, torch.tensor([[t, h, w]])
+        )
+        ours = family_for(QWEN3, QWEN3_PIXELS).positions(ids, inputs)
+        assert torch.equal(ours, theirs[:, 0])
+
+
+@pytest.mark.parametrize("name", ["LLaVA-OneVision", "LLaVA-NeXT-Video", "InternVL3"])
+def test_families_without_mrope_count_up(checkpoints, name):
+    folder, family = checkpoints[name]
+    inputs = family.prepare(make_clip(1, 56, 56), [0.0])
+    token = load_processor(folder).ids(family.token)
+    ids = torch.tensor([0, *token * inputs.n_tokens, 0])
+    assert family.positions(ids, inputs).tolist() == [list(range(len(ids)))]
+    with pytest.raises(ValueError, match=r"has \d+ video tokens \(id \d+\); expected \d+"):
+        family.positions(ids[:-2], inputs)
+
+
 def test_positions_inside_the_video_are_those_of_transformers():
     rng = random.Random(0)
     for _ in range(200):
@@ -203,7 +274,7 @@ def test_positions_inside_the_video_are_those_of_transformers():
     ],
 )
 def test_video_tokens_that_do_not_fit_the_video_are_an_error(ids, inputs):
-    with pytest.raises(ValueError, match=r"has \d video tokens \(id 9\); expected \d in one run"):
+    with pytest.raises(ValueError, match=r"has runs of \[.*\] video tokens \(id 9\); expected"):
         family_for(QWEN2_5, RELEASED).positions(torch.tensor(ids), inputs)
 
 
@@ -280,12 +351,51 @@ def test_fit_by_hand(height, width, expected):
     assert family_for(QWEN2_5, RELEASED).fit(2, height, width) == expected
 
 
-def test_fit_leaves_alone_what_it_has_fitted():
+@pytest.mark.parametrize("name", [*CHECKPOINTS, *FAMILIES])
+def test_fit_leaves_alone_what_it_has_fitted(checkpoints, name):
     rng = random.Random(0)
-    fit = family_for(QWEN2_5, RESAVED).fit
+    fit = checkpoints[name][1].fit
     for _ in range(500):
         fitted = fit(2, rng.randint(20, 3000), rng.randint(20, 3000))
         assert fit(2, *fitted) == fitted
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "height", "width", "expected"),
+    [
+        (8, 360, 640, (352, 640)),  # 11.25 and 20 units of 32
+        (2, 14, 200, (32, 448)),  # first * 32 / 14, then 457 is 14.3 units
+        (1, 64, 64, (64, 64)),
+        # 500 frames: / sqrt(500 * 360 * 640 / 25165824) = 2.139, then down to whole units
+        (500, 360, 640, (160, 288)),
+    ],
+)
+def test_fit_of_qwen3_vl_by_hand(n_frames, height, width, expected):
+    assert family_for(QWEN3, QWEN3_PIXELS).fit(n_frames, height, width) == expected
+
+
+def test_max_pixels_bounds_a_frame_of_qwen3_vl_whatever_their_number():
+    fit = family_for(QWEN3, QWEN3_PIXELS, max_pixels=100_000).fit
+    for n_frames in range(1, 40):
+        height, width = fit(n_frames, 720, 1280)
+        assert 60_000 < height * width <= 100_000
+
+
+def test_a_frame_is_resized_by_its_shorter_edge_and_cropped_in_the_middle(checkpoints):
+    family = checkpoints["LLaVA-NeXT-Video"][1]
+    assert family.fit(1, 200, 301) == (336, 505)  # 336 * 301 / 200 = 505.7
+    frames = np.zeros((1, 336, 505, 3), np.uint8)
+    frames[:, :, 84] = 255  # (505 - 336) / 2 = 84.5: the first column that is kept
+    pixels = family.prepare(frames, [0]).pixel_values
+    assert (pixels[..., 0] > 1).all() and (pixels[..., 1:] < 0).all()
+
+
+@pytest.mark.parametrize("name", ["LLaVA-OneVision", "LLaVA-NeXT-Video", "InternVL3"])
+def test_max_pixels_means_nothing_where_frames_have_one_size(checkpoints, name):
+    folder, family = checkpoints[name]
+    bounded = load_processor(folder, max_pixels=1000)
+    assert bounded.fit(8, 300, 400) == family.fit(8, 300, 400)
+    assert bounded.digest == load_processor(folder).digest
 
 
 def test_a_frame_too_long_for_qwen_is_an_error():
@@ -368,8 +478,36 @@ def test_steps_that_are_not_done_are_refused(asked):
 
 
 def test_an_unknown_model_type_lists_the_known():
-    with pytest.raises(ValueError, match="is 'llava'; expected one of qwen2_5_vl, qwen2_vl"):
+    known = "internvl, llava_next_video, llava_onevision, qwen2_5_vl, qwen2_vl, qwen3_vl"
+    with pytest.raises(ValueError, match=f"is 'llava'; expected one of {known}"):
         family_for({"model_type": "llava"}, RELEASED)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_missing_setting_of_any_family_is_named(checkpoints, name):
+    folder, _ = checkpoints[name]
+    config, settings = json.loads((folder / "config.json").read_text()), read_preprocessor(folder)
+    for key in ("image_mean", "image_std", "size"):
+        with pytest.raises(ValueError, match="lack "):
+            family_for(config, settings | {key: None})
+    with pytest.raises(ValueError, match="lack "):
+        family_for({"model_type": config["model_type"]}, settings)
+
+
+@pytest.mark.parametrize("name", [*CHECKPOINTS, *FAMILIES])
+def test_a_family_can_go_to_another_process(checkpoints, name):
+    family = checkpoints[name][1]
+    other, frames = pickle.loads(pickle.dumps(family)), make_clip(2, 60, 80)
+    assert torch.equal(
+        other.prepare(frames, [0, 1]).pixel_values, family.prepare(frames, [0, 1]).pixel_values
+    )
+
+
+def test_a_language_model_is_shown_no_video():
+    family = text_family("llama")
+    assert family.positions(torch.tensor([5, 5, 5]), None).tolist() == [[0, 1, 2]]
+    with pytest.raises(ValueError, match="'llama' reads text alone .* Expected one of internvl"):
+        family.prepare(make_clip(2, 56, 56), [0, 1])
 
 
 def test_settings_are_read_from_the_file_that_transformers_takes(tmp_path):

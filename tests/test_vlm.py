@@ -14,7 +14,8 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from pasta.vlm import load_processor, load_vlm, save_model, weights_digest
+from pasta.hub import save_model, weights_digest
+from pasta.vlm import load_processor, load_vlm
 
 # What Qwen2.5-VL has in chat_template.json, as far as one user turn goes, and with its tokenizer.
 FOR_VIDEOS = (
@@ -47,14 +48,21 @@ def change(path, **settings):
 def test_the_template_for_videos_wins_over_the_tokenizers(folder, of_tokenizer):
     set_template(folder, of_tokenizer)
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": FOR_VIDEOS}))
-    head, tail = load_processor(folder).split("Why?", True)
-    assert head == "<|im_start|>user\n<|vision_start|><|video_pad|>"
+    head, tail = load_processor(folder).split("Why?")
+    assert head == "<|im_start|>user\n<|vision_start|>"
     assert tail == "<|vision_end|>Why?<|im_end|>\n"
 
 
 def test_a_checkpoint_without_a_template_is_refused(folder):
     set_template(folder, None)
     with pytest.raises(ValueError, match="no chat template"):
+        load_processor(folder)
+
+
+def test_a_tokenizer_that_does_not_know_the_placeholder_is_refused(folder):
+    for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+        path.write_text(path.read_text().replace("<|video_pad|>", "<|other|>"))
+    with pytest.raises(ValueError, match=r"<\|video_pad\|> is not one token"):
         load_processor(folder)
 
 
@@ -69,7 +77,7 @@ def test_sliding_windows_are_refused(folder):
     config["text_config"] |= {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8}
     config["text_config"] |= {"use_sliding_window": True}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="sliding-window attention"):
+    with pytest.raises(ValueError, match="uses sliding_attention; pasta"):
         load_vlm(folder)
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 import torch
 
 from pasta.datasets import read_pairs
+from pasta.hub import local_folder, save_model
 from pasta.lora import CONFIG, adapted, load_adapter
 from pasta.pairs import MODES
 from pasta.tools.export_pairs import MAX_PIXELS, WRITERS
 from pasta.video import VideoError
-from pasta.vlm import DEFAULT_FRAMES, load_vlm, local_folder, save_model
+from pasta.vlm import DEFAULT_FRAMES, load_vlm
 
 DTYPES = ("float32", "bfloat16", "float16")
 

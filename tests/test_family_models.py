@@ -1,0 +1,372 @@
+"""Every family's model, tiny and random, from packed rows to training, against transformers' own.
+
+The oracle is transformers' forward as its users call it: sdpa attention, pixels passed in, one
+response a row, logits everywhere, no cache. Positions of Qwen2-VL and Qwen2.5-VL are ours there,
+too, for those of transformers are wrong (families/qwen.py).
+
+    python -m pytest -q tests/test_family_models.py
+"""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import finish
+from golden.make_families import make_clip
+from tiny_models import TINY, make_language_model, make_tiny
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+import evaluate
+import make_pairs
+import train_dpo
+from pasta.ask import Request, ask, letter_logps
+from pasta.families import FAMILIES
+from pasta.lora import adapter_parameters, add_lora, save_adapter
+from pasta.packs import pack_responses
+from pasta.pairs import read_rows
+from pasta.policy import Policy, shard_units, tune_all
+from pasta.tools.export import merge
+from pasta.toy import files
+from pasta.vlm import checkpoint_activations, load_processor, load_vlm, video_features
+
+TEXTS = [("Is it left?", "Yes"), ("Is it left?", "No, right."), ("Where?", "Up"), ("Where?", "")]
+every_family = pytest.mark.parametrize("name", TINY)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """name -> the folder of a tiny model."""
+    root = tmp_path_factory.mktemp("families")
+    return {name: make_tiny(root / name, name) for name in TINY}
+
+
+@pytest.fixture
+def vlm(folders, name):
+    """A fresh VLM of the family that the test is about."""
+    return load_vlm(folders[name])
+
+
+@pytest.fixture
+def videos(vlm):
+    """Three videos: a landscape, one of other length and shape, one as long as the first."""
+    clips = [(4, 60, 100), (7, 90, 50), (4, 60, 100)]
+    frames = [make_clip(*clip) // (i + 1) for i, clip in enumerate(clips)]
+    return [vlm.processor.prepare(f, np.arange(len(f)) / 2) for f in frames]
+
+
+class Oracle:
+    """transformers' model of a folder, called as its users do."""
+
+    def __init__(self, vlm, auto=AutoModelForImageTextToText):
+        self.processor = vlm.processor
+        self.model = auto.from_pretrained(vlm.name, dtype=torch.float32).eval()
+        self.kind = self.model.config.model_type
+
+    @torch.no_grad()
+    def logps(self, ids, inputs=None):
+        """(L, V) log-probabilities behind each of the ids."""
+        more = {} if inputs is None else self.processor.family.feature_kwargs(inputs)
+        ids = torch.tensor([ids])
+        if self.kind in ("qwen2_vl", "qwen2_5_vl"):
+            more["position_ids"] = self.processor.positions(ids[0].tolist(), inputs)[:, None]
+        elif self.kind == "qwen3_vl" and inputs is not None:
+            more["mm_token_type_ids"] = 2 * (ids == self.model.config.video_token_id).int()
+        return self.model(input_ids=ids, **more).logits[0].log_softmax(-1)
+
+    def score(self, inputs, query, response):
+        """The log-probability of a response."""
+        head = self.prompt(inputs, query)
+        tail = self.processor.response_ids(response)
+        logps = self.logps(head + tail, inputs)[len(head) - 1 : -1]
+        return logps[range(len(tail)), tail].sum()
+
+    def prompt(self, inputs, query):
+        with_video = inputs is not None
+        return self.processor.prefix_ids(inputs) + self.processor.query_ids(query, with_video)
+
+
+def test_every_family_has_a_tiny_model(folders):
+    kinds = {load_processor(folder).family.model_type for folder in folders.values()}
+    assert kinds == set(FAMILIES)
+
+
+# -------------------------------------------------------------------------------- scoring
+
+
+@every_family
+def test_packed_rows_score_as_transformers_own_forward(vlm, videos):
+    oracle = Oracle(vlm)
+    for inputs in (videos[0], videos[1], None):
+        packed, where = pack_responses(vlm.processor, inputs, TEXTS)
+        expected = torch.stack([oracle.score(inputs, *text) for text in TEXTS])
+        scores = Policy(vlm)(packed)[where]
+        lengths = packed.response_lengths[where]
+        assert ((scores - expected) / lengths).abs().max() < 1e-5
+
+
+@every_family
+def test_the_video_counts(vlm, videos):
+    one, two = (Policy(vlm)(pack_responses(vlm.processor, x, TEXTS)[0]) for x in videos[::2])
+    assert (one - two).abs().max() > 1e-3
+
+
+@every_family
+def test_features_do_not_depend_on_what_is_computed_with_them(vlm, videos):
+    family, calls = vlm.processor.family, []
+    vlm.model.requires_grad_(True)
+    encoder = f"get_{family.encoder}_features"
+    own = getattr(vlm.model, encoder)
+    object.__setattr__(vlm.model, encoder, lambda **kwargs: calls.append(kwargs) or own(**kwargs))
+    order = [videos[1], videos[0], videos[2], videos[0]]
+    together = flat(video_features(vlm.model, family, order)[family.encoder])
+    shapes = {tuple(x.shape[1:] for x in family.feature_kwargs(v).values()) for v in videos}
+    assert len(calls) == len(shapes)  # videos of one shape side by side, none twice
+    pixels = sum(next(iter(kwargs.values())).numel() for kwargs in calls)
+    assert pixels == sum(v.pixel_values.numel() for v in videos)
+    alone = [flat(video_features(vlm.model, family, [v])[family.encoder]) for v in order]
+    for level, parts in zip(together, zip(*alone, strict=True), strict=True):
+        assert torch.allclose(level, torch.cat(parts), atol=1e-5)
+        assert not level.requires_grad
+
+
+def flat(output):
+    """[(tokens, width)] of each level of a tower's output."""
+    found = [output.pooler_output, *output.deepstack_features]
+    return [torch.cat(x) if isinstance(x, tuple) else x.flatten(0, 1) for x in found]
+
+
+@every_family
+def test_bfloat16_changes_little(vlm, videos, folders, name):
+    packed, _ = pack_responses(vlm.processor, videos[0], TEXTS)
+    half = load_vlm(folders[name], "bfloat16")
+    exact = Policy(vlm)(packed)
+    for policy in (Policy(half), Policy(vlm, amp=True)):
+        assert ((policy(packed) - exact) / packed.response_lengths).abs().max() < 0.2
+
+
+# ----------------------------------------------------------------------------- generation
+
+
+@every_family
+def test_answers_over_the_cache_are_the_argmax_of_full_forwards(vlm, videos):
+    oracle = Oracle(vlm)
+    for inputs in (videos[0], None):
+        (answer,) = ask(vlm, [Request(inputs, "Where?")], max_new_tokens=8)
+        head = oracle.prompt(inputs, "Where?")
+        logps = oracle.logps(head + list(answer.ids), inputs)[len(head) - 1 : -1]
+        assert answer.ids == tuple(logps.argmax(-1).tolist())
+        assert answer.logps == pytest.approx(logps.max(-1).values.sum().item(), abs=1e-4)
+
+
+@every_family
+def test_a_batch_of_several_videos_answers_as_one_by_one(vlm, videos):
+    long, short, other = videos
+    wanted = [Request(x, q) for q in ("Where?", "Is it left or right?") for x in (long, short)]
+    wanted += [Request(other, "Why?"), Request(None, "Why?"), Request(long, "Why?")]
+    for request, answer in zip(wanted, ask(vlm, wanted, 6), strict=True):
+        (alone,) = ask(vlm, [request], 6)
+        assert answer.ids == alone.ids
+        assert answer.logps == pytest.approx(alone.logps, abs=1e-4)
+
+
+@every_family
+def test_letters_score_as_transformers_first_token(vlm, videos):
+    (found,) = letter_logps(vlm, [Request(videos[0], "A or B?")], [["A", "B"]])
+    oracle = Oracle(vlm)
+    last = oracle.logps(oracle.prompt(videos[0], "A or B?"), videos[0])[-1]
+    expected = [last[vlm.processor.ids(letter)[0]].item() for letter in "AB"]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+@every_family
+def test_a_query_may_not_hold_the_models_own_video_tokens(vlm, videos):
+    family = vlm.processor.family
+    for mark in {family.placeholder, family.token}:
+        with pytest.raises(ValueError, match="may not contain the model's own video tokens"):
+            ask(vlm, [Request(videos[0], f"What is {mark}?")])
+
+
+# ------------------------------------------------------------------------------- training
+
+
+def step_gradients(vlm, inputs):
+    """name -> gradient of a made-up loss, of all that is trained."""
+    packed, _ = pack_responses(vlm.processor, inputs, TEXTS)
+    vlm.model.zero_grad()
+    (Policy(vlm)(packed) * torch.tensor([1.0, -2.0, 0.5, 1.0])).sum().backward()
+    return {name: p.grad.clone() for name, p in vlm.model.named_parameters() if p.requires_grad}
+
+
+@every_family
+def test_full_tuning_reaches_the_language_model_alone_and_checkpointing_changes_nothing(
+    vlm, videos
+):
+    tune_all(vlm.model)
+    vlm.model.train()
+    plain = step_gradients(vlm, videos[0])
+    checkpoint_activations(vlm.model)
+    recomputed = step_gradients(vlm, videos[0])
+    assert all(torch.equal(plain[key], recomputed[key]) for key in plain)
+    assert all(grad.any() for grad in plain.values())
+    tuned = {key.replace("language_model.", "").split(".layers.")[0] for key in plain}
+    assert tuned <= {"model", "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"}
+    frozen = [p for p in vlm.model.parameters() if not p.requires_grad]
+    assert frozen and all(p.grad is None for p in frozen)
+
+
+@every_family
+def test_both_towers_layers_are_units_of_sharding(vlm):
+    names = {type(unit).__name__ for unit in shard_units(vlm.model)}
+    assert any("Decoder" in name for name in names)
+    assert any("Vision" in name or "Encoder" in name for name in names)
+
+
+@every_family
+def test_adapters_sit_in_every_language_layer_and_nowhere_else(vlm):
+    names = add_lora(vlm.model, rank=2, alpha=4)
+    kinds = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    assert [n.rsplit(".", 1)[1] for n in names] == kinds * 3
+    assert all(n.startswith("model.language_model.layers.") for n in names)
+
+
+@every_family
+def test_an_adapter_is_the_same_in_peft_and_merged(vlm, videos, folders, name, tmp_path):
+    peft = pytest.importorskip("peft")
+    add_lora(vlm.model, rank=2, alpha=4)
+    for p in adapter_parameters(vlm.model):
+        torch.nn.init.normal_(p, std=0.2)
+    packed, where = pack_responses(vlm.processor, videos[0], TEXTS)
+    ours = Policy(vlm)(packed)[where]
+    save_adapter(tmp_path / "adapter", vlm.model, str(folders[name]))
+    oracle = Oracle(vlm)
+    oracle.model = peft.PeftModel.from_pretrained(oracle.model, tmp_path / "adapter").eval()
+    merge(tmp_path / "adapter", tmp_path / "merged")
+    merged = Oracle(replace(vlm, name=str(tmp_path / "merged")))
+    for theirs in (oracle, merged):
+        expected = torch.stack([theirs.score(videos[0], *text) for text in TEXTS])
+        assert torch.allclose(ours, expected, atol=1e-3)
+
+
+@pytest.fixture
+def train(folders, name, toy_videos, toy_pairs, tmp_path):
+    """Train in this process. Returns the rows of metrics.jsonl."""
+
+    def run(**flags):
+        settings = {"model": str(folders[name]), "pairs": toy_pairs, "videos": toy_videos}
+        settings |= {"dtype": "float32", "device": "cpu", "workers": 0, "n_frames": 4, "lr": 2e-2}
+        settings |= {"batch_pairs": 8, "epochs": 4, "warmup": 0.0, "out": tmp_path / "run"}
+        train_dpo.main(train_dpo.TrainConfig(**settings | flags))
+        return read_rows(tmp_path / "run/metrics.jsonl")
+
+    return run
+
+
+@every_family
+def test_training_begins_at_ln_2_and_learns(train):
+    first, *_, last = train(lora_rank=4, lora_alpha=8)
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert last["loss"] < 0.9 * math.log(2)
+
+
+@pytest.mark.parametrize("name", ["Qwen3-VL"])
+def test_full_tuning_learns_and_its_folder_is_evaluated(train, name, tmp_path, bench):
+    first, *_, last = train(lora_rank=0, checkpointing=True, lr=2e-3)
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert last["loss"] < 0.9 * math.log(2)
+    assert len(evaluated(tmp_path / "run/model", bench, tmp_path)) == 6
+
+
+# ---------------------------------------------------------------------- the other scripts
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A benchmark of six questions in MVBench's layout."""
+    folder = tmp_path_factory.mktemp("bench")
+    files.write_benchmark(folder, 2, seed=0)
+    return folder
+
+
+def evaluated(model, bench, out, **flags):
+    """The rows of evaluate.py's answers."""
+    settings = {"model": str(model), "data": bench, "dtype": "float32", "device": "cpu"}
+    settings |= {"n_frames": 4, "out": out / "eval"} | flags
+    evaluate.main(evaluate.EvalConfig(**settings))
+    return read_rows(out / "eval/mvbench" / evaluate.base_name(Path(model)) / "answers.jsonl")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Qwen3-VL", "LLaVA-OneVision", "InternVL3"])
+def test_sharded_over_two_processes_the_losses_are_those_of_one(
+    train, torchrun, folders, name, tmp_path
+):
+    alone = train(lora_rank=0, epochs=2, lr=1e-3)
+    flags = {"model": folders[name], "n_frames": 4, "warmup": 0.0, "batch_pairs": 8, "epochs": 2}
+    finish(torchrun(2, "sharded", "--shard", lora_rank=0, **flags))
+    both = read_rows(tmp_path / "sharded/metrics.jsonl")
+    assert [row["loss"] for row in both] == pytest.approx([row["loss"] for row in alone], abs=1e-5)
+
+
+@every_family
+def test_a_benchmark_is_answered(folders, name, bench, tmp_path, monkeypatch):
+    monkeypatch.setattr("pasta.benchmarks.mvbench.MAX_NEW_TOKENS", 4)
+    rows = evaluated(folders[name], bench, tmp_path)
+    assert len(rows) == 6 and all("error" not in row for row in rows)
+    rows = evaluated(folders[name], bench, tmp_path / "letter", scoring="letter")
+    assert all(set(row["predicted"]) <= set("AB") for row in rows)
+
+
+def pairs_made(model, videos, out):
+    """The candidates that make_pairs.py writes."""
+    settings = {"model": str(model), "videos": videos, "out": out, "limit": 1, "n_frames": 4}
+    settings |= {"max_new_tokens": 4, "dtype": "float32", "device": "cpu", "select": "none"}
+    make_pairs.main(make_pairs.PairsConfig(**settings))
+    return read_rows(out / "candidates.jsonl")
+
+
+@every_family
+def test_candidates_are_made(folders, name, toy_videos, tmp_path):
+    rows = pairs_made(folders[name], toy_videos, tmp_path / "out")
+    assert len({row["mode"] for row in rows}) == 3
+    assert not read_rows(tmp_path / "out/skipped.jsonl")
+
+
+# ------------------------------------------------------------- language models, for judges
+
+
+@pytest.mark.parametrize("kind", ["Qwen2", "Llama"])
+def test_a_language_model_answers_as_transformers_generates(kind, tmp_path):
+    vlm = load_vlm(make_language_model(tmp_path / kind, kind))
+    theirs = Oracle(vlm, AutoModelForCausalLM)
+    prompts = ["Does B contradict A?", "Yes or no: is it so?"]
+    answers = ask(vlm, [Request(None, prompt) for prompt in prompts], 8)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        text = vlm.processor.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=True, add_generation_prompt=True
+        )["input_ids"]
+        assert theirs.prompt(None, prompt) == text
+        ids = theirs.model.generate(torch.tensor([text]), max_new_tokens=8, do_sample=False)
+        assert list(answer.ids) == ids[0, len(text) :].tolist()
+
+
+def test_a_language_model_with_attention_of_its_own_is_refused(tmp_path):
+    folder = make_language_model(tmp_path / "model", "Llama")
+    config = json.loads((folder / "config.json").read_text())
+    for changes, said in [
+        ({"model_type": "bloom"}, "lets no other attention into a bloom"),
+        ({"model_type": "mistral", "sliding_window": 8}, "uses sliding_attention"),
+    ]:
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        with pytest.raises(ValueError, match=said):
+            load_vlm(folder)
+
+
+@pytest.mark.parametrize("kind", ["Qwen2", "Llama"])
+def test_a_language_model_sees_no_video(kind, tmp_path):
+    processor = load_processor(make_language_model(tmp_path / kind, kind))
+    with pytest.raises(ValueError, match="reads text alone .* Expected one of internvl"):
+        processor.prepare(make_clip(2, 56, 56), [0.0, 0.5])
