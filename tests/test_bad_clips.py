@@ -8,6 +8,7 @@ frames. The clips are made here, by ffmpeg, and damaged by campaigns/spoil.py.
 
 import os
 import shutil
+import struct
 import subprocess
 import time
 from functools import partial
@@ -133,6 +134,21 @@ def test_a_clip_that_hangs_the_decoder_is_named_and_the_run_ends(
     assert time.monotonic() - began < 30  # once is enough: it is not tried again
     assert read == {str(videos / "later.mp4")}
     assert "not read in 2 s" in reasons[str(videos / "endless.mp4")]
+
+
+@pytest.mark.parametrize("name, mark, claim", [
+    ("fast.mp4", b"stts\0\0\0\0\0\0\0\1", struct.pack(">I", 2**32 - 1)),
+    ("b_frames.mov", b"stts\0\0\0\0\0\0\0\1", struct.pack(">I", 2**28)),
+    ("mpeg4.avi", struct.pack("<4I", 1, 25, 0, 50)[:12], struct.pack("<I", 2**32 - 1)),
+    ("b_frames.mkv", b"D\x89\x88", struct.pack(">d", 1e15)),
+    ("vp9.webm", b"D\x89\x88", struct.pack(">d", 1e300)),
+])  # fmt: skip
+def test_a_count_of_frames_that_no_memory_holds_is_a_video_error(good, tmp_path, name, mark, claim):
+    data = (good / name).read_bytes()  # decord reserves memory first, and without it aborts
+    start = data.index(mark) + len(mark)
+    (tmp_path / name).write_bytes(data[:start] + claim + data[start + len(claim) :])
+    with pytest.raises(VideoError, match="claims more frames"):
+        read_frames(tmp_path / name, everything)
 
 
 def everything(timestamps):
