@@ -65,8 +65,7 @@ def at_fps(timestamps, fps, max_frames):
     the fps. Then thinned evenly to an even number of at most max_frames.
     Returns (F,) ints, strictly increasing; [0, 0] for a single frame.
     """
-    elapsed = np.asarray(timestamps) - timestamps[0]
-    begins = np.append(elapsed, elapsed[-1] + 2 * SAME_TIME) - SAME_TIME
+    begins = np.append(timestamps, timestamps[-1] + 2 * SAME_TIME) - timestamps[0] - SAME_TIME
     shown = np.flatnonzero(np.diff(np.ceil(begins * fps)))  # no list of moments: some claim years
     return shown[uniform(shown, max_frames)]
 
@@ -134,6 +133,8 @@ def checked(path):
     if not os.path.isfile(name):  # decord waits for ever on a pipe
         there = os.path.exists(name)
         raise ValueError("no regular file, no folder of JPEGs" if there else "no such file on disk")
+    if not os.path.getsize(name):
+        raise ValueError("an empty file")
     with open(name, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_COPY) as data:
         head, wild = data[:9999], WILD_COUNT.search(data) is not None
     if wild or WILD_DURATION.search(head):  # reserving for them, decord aborts the whole program
@@ -150,10 +151,9 @@ def open_file(name):
     reader = VideoReader(name, num_threads=1)  # VP9 fails with the default, 0
     count, fps = len(reader), reader.get_avg_fps()
     seconds = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
-    # A file cut with `ffmpeg -ss 4 -c copy` begins at the keyframe before the cut and hides the
-    # frames up to it behind times below 0. decord counts them, and seeking among them gives wrong
-    # frames or never ends (dmlc/decord#269, #373, #375). Decoded in order, the file gives the
-    # frames it shows, from the first on; one must only stop at the last.
+    # A file cut with `ffmpeg -ss 4 -c copy` begins at the keyframe before the cut and hides all
+    # up to the cut behind times below 0. decord counts that too, and seeking gives wrong frames or
+    # never ends (dmlc/decord#269, #373, #375). Decoded in order, it gives what it shows, first.
     unknown = np.abs(seconds) > 1e7  # AVI and MPEG-PS files with B-frames say -3e17
     hidden = int((~unknown & (seconds < -1e-6)).sum())
     sound = not unknown.any() and (np.diff(seconds[hidden:]) > 0).all()

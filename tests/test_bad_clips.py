@@ -94,7 +94,9 @@ def check_campaign(good, tmp_path, model, n, seed):
         assert reason.strip() and "\n" not in reason and "/github/" not in reason
         assert reason[0] == reason[0].lower() and "Error" not in reason.split("(decord:")[0]
     kinds = {path: kind for path, (kind, _) in damaged.items()}
-    assert {kind for path, kind in kinds.items() if str(path) in reasons} >= {"empty", "page"}
+    empty = [reasons[str(path)] for path, kind in kinds.items() if kind == "empty"]
+    assert empty and set(empty) == {"an empty file"}
+    assert all(str(path) in reasons for path, kind in kinds.items() if kind == "page")
     assert all(str(path) in read for path, kind in kinds.items() if kind in ("suffix", "appended"))
 
 
