@@ -13,6 +13,7 @@ import struct
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from io import BytesIO
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 from threading import Thread
 
@@ -23,9 +24,11 @@ VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts
 JPEG = re.compile(r"(?is)[^.].*\.jpe?g")  # the names that macOS adds begin with a dot
 SAME_TIME = 1e-3  # seconds; decord's are float32, which is that coarse after four hours
 SHORT = 1500  # frames; up to here decoding all of them takes at most about twice as long as seeking
+WILD_COUNT = re.compile(rb"(?s)st(?:ts\0{4}.{4}|rh.{4}vids.{31})[\x10-\xff]")  # 2^28; MP4, AVI
+WILD_DURATION = re.compile(rb"(?s)\*\xd7\xb1.{,200}?D\x89(\x88[\x43-\x7f]|\x84[\x58-\x7f])")  # MKV
 MEANING = {  # what decord says: what it means
     "Error reading": "not a video, or cut short before its index",
-    "av_read_frame|sending packet|create buffer": "damaged or cut short",
+    "av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF": "damaged or cut short",
     "[Oo]ut of bound|StopIteration": "cut short; remux it: `ffmpeg -i IN -c copy OUT.mkv`",
     "measure duration": "no frame count in it; convert it: `ffmpeg -i IN OUT.mp4`",
     "find video stream": "nothing decord can decode; if it is AV1: `pip install decord2` instead",
@@ -62,9 +65,8 @@ def at_fps(timestamps, fps, max_frames):
     the fps. Then thinned evenly to an even number of at most max_frames.
     Returns (F,) ints, strictly increasing; [0, 0] for a single frame.
     """
-    elapsed = np.asarray(timestamps) - timestamps[0]
-    ticks = np.arange(0, elapsed[-1] + SAME_TIME, 1 / fps)
-    shown = np.unique(np.searchsorted(elapsed, ticks + SAME_TIME, side="right") - 1)
+    begins = np.append(timestamps, timestamps[-1] + 2 * SAME_TIME) - timestamps[0] - SAME_TIME
+    shown = np.flatnonzero(np.diff(np.ceil(begins * fps)))  # no list of moments: some claim years
     return shown[uniform(shown, max_frames)]
 
 
@@ -131,10 +133,12 @@ def checked(path):
     if not os.path.isfile(name):  # decord waits for ever on a pipe
         there = os.path.exists(name)
         raise ValueError("no regular file, no folder of JPEGs" if there else "no such file on disk")
-    with open(name, "rb") as file:
-        head = file.read(600)
-    if not head:
+    if not os.path.getsize(name):
         raise ValueError("an empty file")
+    with open(name, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_COPY) as data:
+        head, wild = data[:9999], WILD_COUNT.search(data) is not None
+    if wild or WILD_DURATION.search(head):  # reserving for them, decord aborts the whole program
+        raise ValueError("damaged: it claims more frames than memory could hold the times of")
     if head.startswith(b"#EXTM3U"):
         raise ValueError("a playlist, which names other files; expected a video")
     if b"GGG" in (head[:377:188], head[4:389:192]):  # packets of 188 or 192 bytes, marked 0x47
@@ -147,15 +151,14 @@ def open_file(name):
     reader = VideoReader(name, num_threads=1)  # VP9 fails with the default, 0
     count, fps = len(reader), reader.get_avg_fps()
     seconds = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
-    # A file cut with `ffmpeg -ss 4 -c copy` begins at the keyframe before the cut and hides the
-    # frames up to it behind times below 0. decord counts them, and seeking among them gives wrong
-    # frames or never ends (dmlc/decord#269, #373, #375). Decoded in order, the file gives the
-    # frames it shows, from the first on; one must only stop at the last.
+    # A file cut with `ffmpeg -ss 4 -c copy` begins at the keyframe before the cut and hides all
+    # up to the cut behind times below 0. decord counts that too, and seeking gives wrong frames or
+    # never ends (dmlc/decord#269, #373, #375). Decoded in order, it gives what it shows, first.
     unknown = np.abs(seconds) > 1e7  # AVI and MPEG-PS files with B-frames say -3e17
     hidden = int((~unknown & (seconds < -1e-6)).sum())
     sound = not unknown.any() and (np.diff(seconds[hidden:]) > 0).all()
     if hidden == count or not (sound or fps > 0):
-        raise ValueError(f"{count} frames, {hidden} of them hidden, at {fps:g} per second")
+        raise ValueError(f"damaged times: {count} frames, {hidden} hidden, {fps:g} per second")
     timestamps = seconds[hidden:] if sound else np.arange(count - hidden) / fps  # (N,)
     # Seeking is off in HEVC, WMV2, and H.264 and MPEG-4 of some kinds, too: only for long files.
     in_order = hidden or not sound or count <= SHORT
@@ -169,11 +172,8 @@ def open_file(name):
 
 def in_turn(reader, indices):
     """Decode from the first frame to the last that is wanted, and keep only the wanted ones."""
-    kept = {}
-    for i in range(indices.max() + 1):
-        frame = reader.next()
-        if i in indices:
-            kept[i] = pixels(frame)
+    decoded = enumerate(reader.next() for _ in range(indices.max() + 1))
+    kept = {i: pixels(frame) for i, frame in decoded if i in indices}
     return np.stack([kept[i] for i in indices])
 
 

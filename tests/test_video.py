@@ -133,6 +133,12 @@ def test_at_fps_above_the_rate_of_the_video_takes_each_frame_once():
     assert at_fps([0.0], 32, 32).tolist() == [0, 0]
 
 
+def test_at_fps_of_a_video_that_claims_to_last_for_ages_takes_no_memory():
+    times = np.array([0, 1e12, 2e12, 2e12 + 0.25])  # a list of its moments would take terabytes
+    assert at_fps(times, 32, 32).tolist() == [0, 1, 2, 3]
+    assert at_fps(times, 1, 32).tolist() == [0, 2]  # 0, 1, 2, thinned to an even number
+
+
 def test_at_fps_is_even_rising_and_inside():
     rng = np.random.default_rng(0)
     for n_frames in range(2, 120):
@@ -387,6 +393,21 @@ def test_an_error_survives_the_way_from_another_process():
     error = pickle.loads(pickle.dumps(VideoError("a.mp4", "an empty file")))
     assert (error.path, error.reason) == ("a.mp4", "an empty file")
     assert str(error) == "a.mp4: an empty file"
+
+
+@pytest.mark.parametrize("said", [
+    "[00:00:00] /github/a.cc:1: ERROR getting stream info of filea.mp4",
+    "[00:00:00] /github/a.cc:1: ERROR open codec through avcodec_open2: Invalid data found",
+    "[00:00:00] /github/a.h:1: Check failed: run_.load() ",
+    "[00:00:00] /github/a.cc:1: [a.mp4]Unable to handle EOF because the video might have corrupted",
+])  # fmt: skip
+def test_what_decord_says_of_damage_is_said_in_plain_words(clips, monkeypatch, said):
+    def damaged(*arguments, **more):
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(video, "VideoReader", damaged)
+    with pytest.raises(VideoError, match=r"whole\.mp4: damaged or cut short \(decord: "):
+        read_frames(clips / "whole.mp4", everything)
 
 
 def test_a_mistake_in_the_sampler_is_no_video_error(clips):

@@ -1,0 +1,159 @@
+"""Damaged copies of good videos: what half downloads, bad disks and wrong names leave behind.
+
+    python tests/campaigns/spoil.py FOLDER OUT --n 50 --seed 0
+
+Writes n files into OUT, each named NUMBER-KIND-SOURCE, the kinds in turn and the sources by chance.
+The same folder and seed give the same bytes.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+
+VIDEO = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv")
+INDEX = re.compile(  # what stands before sizes, times and places
+    rb"[mt]vhd|[mt][dk]hd|elst|avcC|st(?:sd|ts|ss|sc|sz|co)|ctts|t[fr]hd|trun"  # MP4, MOV
+    rb"|avih|str[hf]|idx1"  # AVI
+    rb"|\x15\x49\xa9\x66|\x16\x54\xae\x6b|\x1f\x43\xb6\x75|\x2a\xd7\xb1"  # MKV, WebM
+    rb"|\xe7[\x81-\x88]|\xb0[\x81\x82]"
+)
+
+
+def places(data, rng, n=2):
+    """n sorted places in the bytes."""
+    return sorted(int(place) for place in rng.integers(1, max(2, len(data)), n))
+
+
+def part(data, rng):
+    """Where a damaged part of up to a tenth of the bytes begins and ends."""
+    start = places(data, rng, 1)[0]
+    return start, min(len(data), start + int(rng.integers(1, max(2, len(data) // 10))))
+
+
+def put(data, start, new):
+    """The data with other bytes from `start` on, as long as before."""
+    return (data[:start] + new + data[start + len(new) :])[: len(data)]
+
+
+def truncated(data, rng):
+    return data[: places(data, rng, 1)[0]]
+
+
+def headless(data, rng):
+    return data[int(rng.integers(1, max(2, len(data) // 4))) :]
+
+
+def flipped(data, rng):
+    """From 1 to 100 bits anywhere."""
+    spoiled = bytearray(data)
+    for place in places(data, rng, int(10 ** rng.uniform(0, 2))):
+        spoiled[place % len(data)] ^= 1 << int(rng.integers(8))
+    return bytes(spoiled)
+
+
+def index(data, rng):
+    """A number in what says sizes, times and places; one at the start if nothing says so."""
+    found = [mark.end() for mark in INDEX.finditer(data)] or [0]
+    start = found[int(rng.integers(len(found)))] + int(rng.integers(40))
+    numbers = [bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1", rng.bytes(4), rng.bytes(1)]
+    return put(data, start, numbers[int(rng.integers(len(numbers)))])
+
+
+def zeroed(data, rng):
+    start, end = part(data, rng)
+    return put(data, start, bytes(end - start))
+
+
+def noisy(data, rng):
+    start, end = part(data, rng)
+    return put(data, start, rng.bytes(end - start))
+
+
+def header(data, rng):
+    """Other first bytes, 4 to 64 of them."""
+    return put(data, 0, rng.bytes(int(rng.integers(4, 65))))
+
+
+def unfinished(data, rng):
+    """A download for which the disk space was reserved: zeros to the end."""
+    start = places(data, rng, 1)[0]
+    return put(data, start, bytes(len(data) - start))
+
+
+def gap(data, rng):
+    start, end = places(data, rng)
+    return data[:start] + data[end:]
+
+
+def doubled(data, rng):
+    start, end = part(data, rng)
+    return data[:end] + data[start:]
+
+
+def swapped(data, rng):
+    """Two neighbouring parts, each in the other's place."""
+    a, b, c = places(data, rng, 3)
+    return data[:a] + data[b:c] + data[a:b] + data[c:]
+
+
+def appended(data, rng):
+    return data + rng.bytes(int(rng.integers(1, max(2, len(data)))))
+
+
+def empty(data, rng):
+    return b""
+
+
+def page(data, rng):
+    """What a server sends in place of the file."""
+    return b"<!DOCTYPE html><html><body><h1>403 Forbidden</h1></body></html>\n"
+
+
+def suffix(data, rng):
+    """The same bytes; `spoil_folder` gives them a name that promises another container."""
+    return data
+
+
+KINDS = {kind.__name__: kind for kind in (
+    truncated, flipped, index, zeroed, noisy, header, gap, doubled, swapped, appended, headless,
+    unfinished, suffix, empty, page,
+)}  # fmt: skip
+
+
+def spoil(data, kind, rng):
+    """The bytes of a file, damaged in one of KINDS. rng: numpy Generator."""
+    return KINDS[kind](data, rng)
+
+
+def spoil_folder(folder, out, n, seed):
+    """Write n damaged copies of a folder's videos into `out`. Returns {Path: (kind, source)}."""
+    sources = sorted(path for path in Path(folder).iterdir() if path.suffix in VIDEO)
+    if not sources:
+        raise SystemExit(f"no videos in {folder}; expected files that end in {', '.join(VIDEO)}")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    rng, written = np.random.default_rng(seed), {}
+    for i in range(n):
+        kind, source = list(KINDS)[i % len(KINDS)], sources[rng.integers(len(sources))]
+        others = [name for name in VIDEO if name != source.suffix]
+        ending = str(rng.choice(others)) if kind == "suffix" else ""
+        path = Path(out, f"{i:03}-{kind}-{source.name}{ending}")
+        path.write_bytes(spoil(source.read_bytes(), kind, rng))
+        written[path] = kind, source
+    return written
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("folder", type=Path, help="folder of good videos")
+    parser.add_argument("out", type=Path, help="folder of the damaged ones")
+    parser.add_argument("--n", type=int, default=50, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="of all choices")
+    given = parser.parse_args()
+    for path in spoil_folder(given.folder, given.out, given.n, given.seed):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
