@@ -19,7 +19,7 @@ from campaigns.spoil import KINDS, spoil, spoil_folder
 from imageio_ffmpeg import get_ffmpeg_exe
 
 import make_pairs
-from pasta import generate, video
+from pasta import queries, reader, video
 from pasta.pairs import MODES, read_rows
 from pasta.video import VideoError, read_frames
 
@@ -57,22 +57,24 @@ def good(tmp_path_factory):
 
 def run_on(videos, out, model):
     """Make pairs with a model of random weights, in this process. Returns the folder of it."""
-    settings = {"model": str(model), "select": "contrast", "max_new_tokens": 2, "max_pixels": 0}
+    settings = {"responder": str(model), "select": "contrast", "max_new_tokens": 2, "max_pixels": 0}
     settings |= {"n_frames": 4, "dtype": "float32", "device": "cpu", "batch_videos": 8}
-    make_pairs.main(make_pairs.PairsConfig(videos=videos, out=out, **settings))
+    with pytest.MonkeyPatch.context() as patch:  # what it asks is no question, and is answered
+        patch.setattr(queries, "query_flaw", lambda query, earlier: "")
+        make_pairs.main(make_pairs.PairsConfig(videos=videos, out=out, **settings))
     return out
 
 
 def fate(out, videos):
     """Sorted names of the videos that a run read, and a dict name -> reason of the others."""
-    queries, candidates, skipped = (
+    asked, candidates, skipped = (
         read_rows(out / f"{name}.jsonl") for name in ("queries", "candidates", "skipped")
     )
-    for rows in (queries, candidates):
+    for rows in (asked, candidates):
         seen = [(row["video"], row["mode"]) for row in rows]
         assert len(set(seen)) == len(MODES) * len({name for name, _ in seen})  # whole or not at all
     read = {row["video"] for row in candidates}
-    assert {row["video"] for row in queries} == read
+    assert {row["video"] for row in asked} == read
     reasons = {row["video"]: row["reason"] for row in skipped}
     assert len(reasons) == len(skipped)
     assert read | set(reasons) == {str(videos / name) for name in os.listdir(videos)}
@@ -130,7 +132,7 @@ def test_a_clip_that_hangs_the_decoder_is_named_and_the_run_ends(
     shutil.copy(good / "fast.mp4", videos / "endless.mp4")
     shutil.copy(good / "cut.mp4", videos / "later.mp4")
     monkeypatch.setattr(video, "VideoReader", Hanging)
-    monkeypatch.setattr(generate, "read_frames", partial(read_frames, timeout=2.0))
+    monkeypatch.setattr(reader, "read_frames", partial(read_frames, timeout=2.0))
     began = time.monotonic()
     read, reasons = fate(run_on(videos, tmp_path / "out", tiny_folder), videos)
     assert time.monotonic() - began < 30  # once is enough: it is not tried again

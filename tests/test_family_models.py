@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 import evaluate
 import make_pairs
 import train_dpo
+from pasta import queries
 from pasta.ask import Request, ask, letter_logps
 from pasta.families import FAMILIES
 from pasta.lora import adapter_parameters, add_lora, save_adapter
@@ -256,7 +257,7 @@ def train(folders, name, toy_videos, toy_pairs, tmp_path):
     """Train in this process. Returns the rows of metrics.jsonl."""
 
     def run(**flags):
-        settings = {"model": str(folders[name]), "pairs": toy_pairs, "videos": toy_videos}
+        settings = {"model": str(folders[name]), "pairs": toy_pairs, "video_root": toy_videos}
         settings |= {"dtype": "float32", "device": "cpu", "workers": 0, "n_frames": 4, "lr": 2e-2}
         settings |= {"batch_pairs": 8, "epochs": 4, "warmup": 0.0, "out": tmp_path / "run"}
         train_dpo.main(train_dpo.TrainConfig(**settings | flags))
@@ -322,9 +323,11 @@ def test_a_benchmark_is_answered(folders, name, bench, tmp_path, monkeypatch):
 
 def pairs_made(model, videos, out):
     """The candidates that make_pairs.py writes."""
-    settings = {"model": str(model), "videos": videos, "out": out, "limit": 1, "n_frames": 4}
+    settings = {"responder": str(model), "videos": videos, "out": out, "limit": 1, "n_frames": 4}
     settings |= {"max_new_tokens": 4, "dtype": "float32", "device": "cpu", "select": "none"}
-    make_pairs.main(make_pairs.PairsConfig(**settings))
+    with pytest.MonkeyPatch.context() as patch:  # what it asks is no question, and is answered
+        patch.setattr(queries, "query_flaw", lambda query, earlier: "")
+        make_pairs.main(make_pairs.PairsConfig(**settings))
     return read_rows(out / "candidates.jsonl")
 
 
