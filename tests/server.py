@@ -151,6 +151,7 @@ FAULTS = {
     "503": status(503),
     "400": status(400),
     "401": status(401),
+    "404": status(404),
     "hang": hang,
     "cut": cut,
     "cut body": cut_body,
@@ -191,18 +192,17 @@ class Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with owner.counting(Seen(self.path, dict(self.headers), body)) as (number, seen):
-            name = owner.fault(number, body)
-            if name:
-                seen.fate = name
-                return (owner.faults | FAULTS)[name](self, body)
-            if self.path != "/v1/chat/completions":
-                seen.fate = "404"
-                return self.reply(404, {"error": "not here"})
-            if owner.delay:
-                time.sleep(owner.delay)
-            text = owner.say(body)
-            self.reply(200, text if isinstance(text, dict) else completion(text))
-            seen.fate = "answered"
+            fault = owner.fault(number, body)
+            if not fault and self.path != "/v1/chat/completions":
+                fault = "404"
+            if not fault:
+                if owner.delay:
+                    time.sleep(owner.delay)
+                text = owner.say(body)
+            seen.fate = fault or "answered"  # told before the client can know
+        if fault:
+            return (owner.faults | FAULTS)[fault](self, body)
+        self.reply(200, text if isinstance(text, dict) else completion(text))
 
     def reply(self, code, said, headers=None):
         data = said if isinstance(said, bytes) else json.dumps(said).encode()
