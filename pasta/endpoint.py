@@ -23,7 +23,7 @@ import random
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Timer
 from urllib.parse import urlsplit
@@ -100,13 +100,11 @@ class Endpoint:
                 if future.cancelled():
                     continue
                 try:
-                    answer = future.result()
+                    yield index[future], future.result()
                 except EndpointError as error:
                     failure = failure or error
                     for waiting in index:
                         waiting.cancel()
-                else:
-                    yield index[future], answer
         finally:  # ctrl-C waits for the requests in flight and for no others
             pool.shutdown(cancel_futures=True)
         if failure:
@@ -141,12 +139,10 @@ class Endpoint:
                 # Later than asked, and by chance, so that not all come back at once.
                 time.sleep(max(wait, asked) * random.uniform(1.0, 1.5))
                 wait, asked = min(2 * wait, LONGEST_WAIT), 0.0
-            start = time.monotonic()
             try:
                 status, headers, reply = self.exchange(method, self.path + path, data)
             except (OSError, HTTPException) as error:  # time-outs and cut connections
-                spent = f"after {time.monotonic() - start:.1f} s of {self.timeout:g}"
-                trouble = without_key(f"{type(error).__name__} {error} {spent}")
+                trouble = without_key(f"{type(error).__name__} {error}")
                 continue
             text = without_key(reply.decode(errors="backslashreplace")).strip()
             trouble = f"HTTP {status}: {text[:200]}"
@@ -174,7 +170,7 @@ class Endpoint:
         connection = self.connect(self.host, timeout=self.timeout)
         connection.connect()
         # A socket's time-out begins anew with each byte; this one is for all of them.
-        start, limit = time.monotonic(), 1.1 * self.timeout
+        start, limit = time.monotonic(), 1.1 * self.timeout  # behind its own, which says more
         end = Timer(limit, socket.shutdown, (connection.sock, SHUT_RDWR))
         end.start()
         try:
@@ -182,7 +178,7 @@ class Endpoint:
             response = connection.getresponse()
             reply = response.read(MAX_REPLY)
             if response.length or time.monotonic() - start > limit:
-                raise IncompleteRead(reply, response.length)
+                raise ConnectionError(f"no end after {len(reply)} bytes")
             return response.status, response.headers, reply
         finally:
             end.cancel()
@@ -193,7 +189,7 @@ def api_key():
     """OPENAI_API_KEY, perhaps empty. Raises EndpointError for one that no header can hold."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise EndpointError("OPENAI_API_KEY has a line end or another character that no key has")
+        raise EndpointError("OPENAI_API_KEY has a line end or another sign that no key has; set it anew")
     return key
 
 

@@ -115,6 +115,12 @@ def cut_body(handler, body):
     handler.wfile.write(data[: len(data) // 2])
 
 
+def cut_chunk(handler, body):
+    data = json.dumps(completion("It is left.")).encode()
+    handler.start(200, {"Transfer-Encoding": "chunked"})
+    handler.wfile.write(b"%x\r\n%s" % (len(data), data[:9]))
+
+
 def not_json(handler, body):
     handler.reply(200, b"<html>please wait</html>")
 
@@ -155,6 +161,7 @@ FAULTS = {
     "hang": hang,
     "cut": cut,
     "cut body": cut_body,
+    "cut chunk": cut_chunk,
     "not JSON": not_json,
     "other shape": other_shape,
     "drip": drip,

@@ -5,6 +5,7 @@ python -m pytest -q tests/test_endpoint.py
 
 import base64
 import io
+import json
 import re
 import shutil
 import ssl
@@ -154,7 +155,7 @@ def naps(monkeypatch):
     return slept
 
 
-PASSING = ["429", "500", "503", "cut", "cut body", "not JSON", "other shape"]
+PASSING = ["429", "500", "503", "cut", "cut body", "cut chunk", "not JSON", "other shape"]
 
 
 @pytest.mark.parametrize("name", PASSING)
@@ -190,6 +191,18 @@ def test_bytes_of_any_kind_are_an_error_and_no_crash(server, data):
     server.fault = from_number(0, "bytes")
     with pytest.raises(EndpointError, match="HTTP 200"):
         asked(server, tries=1)
+
+
+def test_a_reply_in_chunks_is_put_together(server):
+    def chunked(handler, body):
+        handler.start(200, {"Transfer-Encoding": "chunked"})
+        for byte in json.dumps(completion("It is left, é.")).encode():
+            handler.wfile.write(b"1\r\n%c\r\n" % byte)
+        handler.wfile.write(b"0\r\n\r\n")
+
+    server.faults = {"chunked": chunked}
+    server.fault = from_number(0, "chunked")
+    assert asked(server)[0].text == "It is left, é."
 
 
 def test_no_text_is_an_empty_answer(server):
@@ -295,11 +308,18 @@ def test_a_request_that_hangs_holds_up_no_other(server):
     assert max(when[:7]) < 1.4 < when[7]  # the last one was tried again
 
 
-@pytest.mark.parametrize("name", ["hang", "drip", "drip body"])
-def test_a_reply_that_does_not_end_is_given_up_in_time(server, name):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hang", "TimeoutError timed out"),
+        ("drip", "no end after 0 b"),
+        ("drip body", "no end after"),
+    ],
+)
+def test_a_reply_that_does_not_end_is_given_up_in_time(server, name, said):
     server.fault = from_number(0, name)
     start = time.monotonic()
-    with pytest.raises(EndpointError, match=r"after 0\.\d s of 0.5, 1 times"):
+    with pytest.raises(EndpointError, match=f"{said}.*, 1 times"):
         asked(server, timeout=0.5, tries=1)
     assert 0.45 < time.monotonic() - start < 5
 

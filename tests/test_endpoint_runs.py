@@ -118,10 +118,27 @@ def test_other_batches_and_more_in_flight_change_nothing(run):
     assert contents(run("three", batch_videos=3, in_flight=32)) == one
 
 
+def test_a_model_folder_answers_what_a_server_asks(run, server, tiny_folder):
+    out = run(responder=str(tiny_folder), dtype="float32", max_new_tokens=4, max_pixels=0)
+    assert roles_of(server)["asker"] == QUERIES and not roles_of(server)["responder"]
+    asked = [row["query"] for row in read_rows(out / "queries.jsonl")]
+    assert [row["query"] for row in read_rows(out / "candidates.jsonl")] == asked
+
+
+def test_a_model_folder_judges_what_a_server_answers(run, server, tiny_folder, monkeypatch):
+    judge = {"judge": str(tiny_folder), "dtype": "float32"}
+    before = contents(run(**judge))
+    assert set(roles_of(server)) == {"asker", "responder"}
+    by = Counter(json.loads(line)["by"] for line in before["replies.jsonl"])
+    assert by[f"{server.address}#tiny"] == QUERIES + ANSWERS and by[str(tiny_folder)] > 0
+    monkeypatch.setattr(roles, "load_vlm", None)
+    assert contents(run(**judge)) == before
+
+
 # Faults that pass
 
 
-PASSING = ["429", "500", "503", "cut", "cut body", "not JSON", "other shape"]
+PASSING = ["429", "500", "503", "cut", "cut body", "cut chunk", "not JSON", "other shape"]
 
 
 @pytest.mark.parametrize("names", [*([name] for name in PASSING), [*PASSING, "hang"]], ids=str)
@@ -306,6 +323,16 @@ def test_what_the_judge_refuses_is_dropped(run, server, reply, reason):
     assert all(row["reason"].startswith(reason) for row in read_rows(out / "dropped.jsonl"))
 
 
+def test_a_judge_that_refuses_is_told_and_asked_again_by_the_next_run(run, server, capsys):
+    whole = contents(run("whole"))
+    server.fault = lambda number, body: "400" if role_of(body) == "judge" else None
+    assert contents(run())["pairs.jsonl"] == ""
+    said = f"replies of the judge are none: {server.address} refused: HTTP 400"
+    assert said in capsys.readouterr().out
+    server.fault = lambda number, body: None
+    assert contents(run()) == whole
+
+
 def test_a_judge_is_asked_in_batches(run, server):
     with Server(delay=0.1) as judge:
         run(judge=judge.address, in_flight=8)
@@ -354,6 +381,7 @@ def test_two_processes_make_the_same_pairs_as_one(run, server, videos, tmp_path)
     assert (tmp_path / "out/candidates.rank1.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_one_of_two_processes_stops_both(run, server, videos, tmp_path):
     whole = contents(run("whole"))
     begun(server)
