@@ -189,7 +189,7 @@ def api_key():
     """OPENAI_API_KEY, perhaps empty. Raises EndpointError for one that no header can hold."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise EndpointError("OPENAI_API_KEY has a line end or another sign that no key has; set it anew")
+        raise EndpointError("OPENAI_API_KEY has a line end or a sign that no key has; set it anew")
     return key
 
 
