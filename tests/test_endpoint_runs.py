@@ -359,6 +359,13 @@ def test_the_key_is_in_no_file_and_in_nothing_said(run, server, monkeypatch, tmp
     assert not any(KEY.encode() in data for data in files)
 
 
+@pytest.mark.parametrize("role", ["asker", "responder", "judge"])
+def test_an_address_with_a_password_is_refused_before_anything_is_written(run, tmp_path, role):
+    with pytest.raises(ValueError, match="expected http://HOST:PORT/v1") as caught:
+        run(**{role: "http://me:hunter2@127.0.0.1:8000/v1"})
+    assert "hunter2" not in str(caught.value) and not list(tmp_path.glob("out/*"))
+
+
 # Processes
 
 
