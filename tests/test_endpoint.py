@@ -230,7 +230,7 @@ def test_waits_double_up_to_the_longest(server, naps):
 
 def test_waits_differ_so_that_not_all_come_back_at_once(server, naps):
     server.fault = lambda number, body: "429" if number < 16 else None
-    asked(server, questions(16), in_flight=16)
+    asked(server, questions(16), in_flight=16, tries=20)
     assert len(set(naps)) == len(naps) >= 8
 
 
