@@ -11,6 +11,9 @@ each with its second before it.
 Nobody but the named host is talked to: http.client follows no redirect and knows no proxy. The key
 comes from the environment, OPENAI_API_KEY, and is in no file, log or message.
 
+Tokens are drawn as `ask` draws them, if the server adds nothing of its own: vLLM takes top_k and a
+repetition penalty from the model's folder unless it is started with `--generation-config vllm`.
+
 Shapes: F frames, H, W pixels.
 """
 
@@ -21,6 +24,8 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from socket import SHUT_RDWR, socket
+from threading import Timer
 from urllib.parse import urlsplit
 
 from pasta.ask import Answer
@@ -54,10 +59,10 @@ class Endpoint:
 
     def __init__(self, address, max_pixels=0, in_flight=16, timeout=300.0, tries=6, wait=1.0):
         url = urlsplit(address)
-        plain = not (url.username or url.password or url.query)
-        if url.scheme not in ("http", "https") or not url.hostname or not plain:
+        plain = "@" not in address.partition("#")[0] and not url.query
+        if url.scheme not in ("http", "https") or not plain or not url.hostname or url.port == 0:
             raise ValueError(f"{hidden(address)}: expected http://HOST:PORT/v1 or .../v1#MODEL, "
-                             "without user, password or ?; a key goes into OPENAI_API_KEY")
+                             "without user, password or ?; the key is OPENAI_API_KEY")  # fmt: skip
         self.connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.host, self.path = url.netloc, url.path.rstrip("/")
         self.max_pixels, self.in_flight, self.timeout = max_pixels or MAX_PIXELS, in_flight, timeout
@@ -71,7 +76,7 @@ class Endpoint:
         models = self.call("GET", "/models", lambda reply: [m["id"] for m in reply["data"]])
         if len(models) != 1:
             raise EndpointError(f"{self.address} has {len(models)} models: {', '.join(models)}; "
-                                f"name one as {self.address}#MODEL")
+                                f"name one as {self.address}#MODEL")  # fmt: skip
         return models[0]
 
     def fit(self, n_frames, height, width):
@@ -88,33 +93,34 @@ class Endpoint:
 
         Raises EndpointError when the server fails, behind all that it did answer.
         """
-        failure = None
-        with ThreadPoolExecutor(self.in_flight) as pool:
+        failure, pool = None, ThreadPoolExecutor(self.in_flight)
+        try:
             index = {pool.submit(self.answer, r, max_new_tokens): i for i, r in enumerate(requests)}
             for future in as_completed(index):
                 if future.cancelled():
                     continue
                 try:
-                    answer = future.result()
+                    yield index[future], future.result()
                 except EndpointError as error:
                     failure = failure or error
                     for waiting in index:
                         waiting.cancel()
-                else:
-                    yield index[future], answer
+        finally:  # ctrl-C waits for the requests in flight and for no others
+            pool.shutdown(cancel_futures=True)
         if failure:
             raise failure
 
     def answer(self, request, max_new_tokens):
         """The Answer to one Request; its `error` tells why the server refused."""
-        content = [{"type": "text", "text": request.prompt}]
+        content = request.prompt
         if request.inputs is not None:
-            content = [*request.inputs.content(), *content]
+            content = [*request.inputs.content(), {"type": "text", "text": content}]
         body = {
             "model": self.model,
             "messages": [{"role": "user", "content": content}],
             "max_tokens": max_new_tokens,
             "temperature": request.temperature,
+            "top_p": 1.0,
             "seed": request.seed % 2**31,  # more than 32 bits are not taken everywhere
         }
         try:
@@ -127,54 +133,70 @@ class Endpoint:
 
         read: a function of the reply's JSON; LookupError and TypeError say that it is another one.
         """
-        data, wait = None if body is None else json.dumps(body), self.wait
+        data, wait, asked = None if body is None else json.dumps(body), self.wait, 0.0
         for attempt in range(self.tries):
             if attempt:
-                time.sleep(wait * random.uniform(0.5, 1.0))  # so that not all come back at once
-                wait = min(2 * wait, LONGEST_WAIT)
+                # Later than asked, and by chance, so that not all come back at once.
+                time.sleep(max(wait, asked) * random.uniform(1.0, 1.5))
+                wait, asked = min(2 * wait, LONGEST_WAIT), 0.0
             try:
                 status, headers, reply = self.exchange(method, self.path + path, data)
             except (OSError, HTTPException) as error:  # time-outs and cut connections
-                trouble = f"{type(error).__name__} {error}".strip()
+                trouble = without_key(f"{type(error).__name__} {error}")
                 continue
-            trouble = f"HTTP {status}: {self.without_key(reply[:200])}"
-            if status in REFUSED:
+            text = without_key(reply.decode(errors="backslashreplace")).strip()
+            trouble = f"HTTP {status}: {text[:200]}"
+            if status in REFUSED and body:
                 raise Refused(f"{self.address} refused: {trouble}")
             if status == 200:
                 try:
-                    return read(json.loads(reply))
-                except (ValueError, LookupError, TypeError):
+                    return read(json.loads(text))
+                except (ValueError, LookupError, TypeError, RecursionError):
                     continue
             if status not in TRY_AGAIN:
-                where = f" to {headers['Location']}" if headers["Location"] else ""
+                where = without_key(f" to {headers['Location']}") if headers["Location"] else ""
                 raise EndpointError(f"{self.address}{path}: {trouble}{where}; expected a reply of "
-                                    "200: see the address, #MODEL and OPENAI_API_KEY")
-            wait = max(wait, asked_to_wait(headers["Retry-After"]))
-        raise EndpointError(f"{self.address}{path}: {trouble}, {self.tries} times; when the server "
-                            "is well again, the same command goes on")
+                                    "200: see the address, #MODEL and OPENAI_API_KEY")  # fmt: skip
+            asked = asked_to_wait(headers["Retry-After"])
+        raise EndpointError(f"{self.address}{path}: {trouble}, {self.tries} times; expected JSON "
+                            "of OpenAI's shape; when the server is well again, the same command "
+                            "goes on")  # fmt: skip
 
     def exchange(self, method, path, body):
         """(status, headers, bytes) of one HTTP exchange."""
-        headers, key = {"Content-Type": "application/json"}, os.environ.get("OPENAI_API_KEY")
-        if key:
+        headers = {"Content-Type": "application/json"}
+        if key := api_key():
             headers["Authorization"] = f"Bearer {key}"
-        end = time.monotonic() + self.timeout
         connection = self.connect(self.host, timeout=self.timeout)
+        connection.connect()
+        # A socket's time-out begins anew with each byte; this one is for all of them.
+        start, limit = time.monotonic(), 1.1 * self.timeout  # behind its own, which says more
+        end = Timer(limit, socket.shutdown, (connection.sock, SHUT_RDWR))
+        end.start()
         try:
             connection.request(method, path, body, headers)
-            response, reply = connection.getresponse(), b""
-            while part := response.read1(2**16):  # in parts: each may take the whole time-out
-                reply += part
-                if time.monotonic() > end or len(reply) > MAX_REPLY:
-                    raise TimeoutError(f"no end after {len(reply)} bytes")
+            response = connection.getresponse()
+            reply = response.read(MAX_REPLY)
+            if response.length or time.monotonic() - start > limit:
+                raise ConnectionError(f"no end after {len(reply)} bytes")
             return response.status, response.headers, reply
         finally:
+            end.cancel()
             connection.close()
 
-    def without_key(self, data):
-        """A server's bytes as text for a message; some repeat the key that they refuse."""
-        key, text = os.environ.get("OPENAI_API_KEY"), data.decode(errors="replace").strip()
-        return text.replace(key, "***") if key else text
+
+def api_key():
+    """OPENAI_API_KEY, perhaps empty. Raises EndpointError for one that no header can hold."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EndpointError("OPENAI_API_KEY has a line end or a sign that no key has; set it anew")
+    return key
+
+
+def without_key(text):
+    """A server's text without the key; some repeat what they refuse. A word is no key: "EMPTY"."""
+    key = api_key()
+    return text.replace(key, "***") if len(key) >= 8 else text
 
 
 def is_address(name):
@@ -183,13 +205,13 @@ def is_address(name):
 
 
 def hidden(address):
-    """An address for a message, without a password that may be in it."""
-    return re.sub(r"//[^/]*@", "//***@", address)
+    """An address for a message, without a password or a key that may be in it."""
+    return re.sub(r"//.*[@?].*", "//***", address)
 
 
 def asked_to_wait(value):
     """Seconds of a Retry-After header; 0 for none, and for a date, which few servers send."""
-    return min(float(value), 600.0) if value and value.isdigit() else 0.0
+    return min(float(value), 600.0) if value and value.isdecimal() else 0.0
 
 
 def read_answer(reply):

@@ -7,6 +7,7 @@ hash of all that decides the answer, the video's pictures too.
 
 import hashlib
 import json
+from contextlib import closing
 
 from tqdm import tqdm
 
@@ -30,21 +31,21 @@ class Replies:
     def ask(self, name, requests, max_new_tokens, answers):
         """Answer a list of Request, of which only those that are new are asked, each once.
 
-        name: of who answers. answers: list of Request -> (index, Answer) in any order, as they
-        come. A refused request, an Answer with `error`, is asked again next time.
+        name: of who answers. answers: a generator, list of Request -> (index, Answer) in any order,
+        as they come. A refused request, an Answer with `error`, is asked again next time.
         """
         keys = [reply_key(name, request, max_new_tokens) for request in requests]
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}
         refused, order = {}, list(new)
-        bar = tqdm(answers(list(new.values())), "replies", len(new), leave=False, unit="reply")
-        with Appender(ranks.named(self.path)) as out:
-            for i, answer in bar:
+        # Closed, so that an error here, or ctrl-C, ends the asking too.
+        with Appender(ranks.named(self.path)) as out, closing(answers(list(new.values()))) as said:
+            for i, answer in tqdm(said, "replies", len(new), leave=False, unit="reply"):
                 key = order[i]
                 if answer.error:
                     refused[key] = answer
                     continue
-                said = {"prompt": new[key].prompt, "text": answer.text, "finished": answer.finished}
-                self.known[key] = {"by": name, "key": key} | said
+                about = {"by": name, "key": key, "prompt": new[key].prompt}
+                self.known[key] = about | {"text": answer.text, "finished": answer.finished}
                 out.write(self.known[key])
         return [refused.get(key) or kept(self.known[key]) for key in keys]
 

@@ -60,8 +60,7 @@ class Roles:
         """Answer any number of requests. Returns a list of Answer, in their order."""
         if is_address(name):
             return self.asked_once(name, requests)
-        found = dict(self.answers(name, requests))
-        return [found[i] for i in range(len(requests))]
+        return [answer for _, answer in sorted(self.answers(name, requests))]
 
     def asked_once(self, name, requests):
         """The same, but what is in replies.jsonl is not asked again, and what is new is kept."""
@@ -105,4 +104,6 @@ class Roles:
             if not prompts:
                 return result
             answers = self.asked_once(name, [Request(None, prompt) for prompt in prompts])
+            if refused := [answer.error for answer in answers if answer.error]:
+                print(f"{len(refused)} replies of the judge are none: {refused[0]}")
             judge.learn(prompts, [answer.text for answer in answers])

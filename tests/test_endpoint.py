@@ -1,0 +1,549 @@
+"""A server as a model: what is sent, what is tried again, and what never leaves or comes in.
+
+python -m pytest -q tests/test_endpoint.py
+"""
+
+import base64
+import io
+import json
+import re
+import shutil
+import ssl
+import subprocess
+import time
+from itertools import count
+from threading import Event, Lock
+
+import numpy as np
+import pytest
+import server as fake
+from PIL import Image
+from server import Server, completion, from_number, pictures_of, prompt_of, status
+
+from pasta import endpoint
+from pasta.ask import Request, ask
+from pasta.endpoint import LONGEST_WAIT, Endpoint, EndpointError
+from pasta.pictures import Pictures, png
+from pasta.toy import world
+
+KEY = "sk-very-secret-0123456789"
+FAST = {"timeout": 5.0, "tries": 4, "wait": 0.001}
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        yield running
+
+
+def asked(server, requests=None, **settings):
+    """The Answers of a server, in order."""
+    requests = requests or [Request(None, "Is it left?")]
+    found = dict(Endpoint(server.address, **FAST | settings).answers(requests))
+    return [found[i] for i in range(len(requests))]
+
+
+def questions(n):
+    return [Request(None, f"Is number {i} left?") for i in range(n)]
+
+
+def tiny_video(n=2, side=4):
+    frames = np.random.default_rng(0).integers(0, 256, (n, side, side, 3)).astype(np.uint8)
+    return frames, np.arange(n) * 0.5
+
+
+# What is sent
+
+
+def test_a_request_about_a_video_is_one_of_openai_s_shape(server):
+    frames, times = tiny_video()
+    video = Endpoint(server.address).prepare(frames, times)
+    asked(server, [Request(video, "Is it left?", seed=2**40 + 5, temperature=0.7)])
+    urls = ["data:image/png;base64," + base64.b64encode(png(frame)).decode() for frame in frames]
+    assert server.seen[0].path == "/v1/chat/completions"
+    assert server.seen[0].headers["Content-Type"] == "application/json"
+    assert server.seen[0].body == {
+        "model": "tiny",
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "0.0 s"},
+                    {"type": "image_url", "image_url": {"url": urls[0]}},
+                    {"type": "text", "text": "0.5 s"},
+                    {"type": "image_url", "image_url": {"url": urls[1]}},
+                    {"type": "text", "text": "Is it left?"},
+                ],
+            }
+        ],
+        "max_tokens": 128,
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "seed": 5,
+    }
+
+
+def test_a_request_without_video_is_a_plain_text(server):
+    asked(server, [Request(None, "Is it left?")])
+    assert server.seen[0].body["messages"] == [{"role": "user", "content": "Is it left?"}]
+
+
+@pytest.mark.parametrize("second", [0.0, 0.04, 12.345, 3600.0])
+def test_a_frame_s_second_is_told_to_a_tenth(second):
+    parts = Pictures((b"",), (second,)).content()
+    assert parts[0] == {"type": "text", "text": f"{round(second, 1)} s"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (3, 5), (56, 56), (123, 77)])
+def test_pillow_reads_the_same_pixels_from_a_png(size):
+    rng = np.random.default_rng(sum(size))
+    for frame in (rng.integers(0, 256, (*size, 3)), np.zeros((*size, 3)), np.full((*size, 3), 255)):
+        frame = frame.astype(np.uint8)
+        with Image.open(io.BytesIO(png(frame))) as image:
+            image.verify()  # the checksums too
+        with Image.open(io.BytesIO(png(frame))) as image:
+            assert (image.format, image.mode) == ("PNG", "RGB")
+            assert np.array_equal(np.asarray(image), frame)
+
+
+def test_frames_are_shrunk_to_the_bound_and_never_grown(server):
+    eyes = Endpoint(server.address, max_pixels=100)
+    assert eyes.fit(8, 10, 10) == (10, 10) and eyes.fit(8, 4, 5) == (4, 5)
+    height, width = eyes.fit(8, 40, 90)  # 3600 pixels: a sixth of each side
+    assert (height, width) == (6, 15)
+
+
+def test_a_real_model_behind_it_sees_the_same_pixels_and_says_the_same(tiny, server):
+    frames, times = world.render(world.draw_video(np.random.default_rng(3))), np.arange(16) / 2
+    lock, seen = Lock(), []
+
+    def say(body):
+        content = body["messages"][0]["content"]
+        got = [base64.b64decode(url.partition(",")[2]) for url in pictures_of(body)]
+        got = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in got])
+        told = [p["text"] for p in content if p["type"] == "text"][:-1]
+        inputs = tiny.processor.prepare(got, np.array([float(t.split()[0]) for t in told]))
+        request = Request(inputs, prompt_of(body), body["seed"], body["temperature"])
+        with lock:
+            seen.append(got)
+            [answer] = ask(tiny, [request], body["max_tokens"])
+        return completion(answer.text, "stop" if answer.finished else "length")
+
+    server.say = say
+    eyes = Endpoint(server.address, timeout=60.0)
+    wanted = [("Is the red circle left?", 0, 0.0), ("What comes first?", 7, 1.0)]
+    video, inputs = eyes.prepare(frames, times), tiny.processor.prepare(frames, times)
+    over_http = dict(eyes.answers([Request(video, *rest) for rest in wanted], 8))
+    direct = ask(tiny, [Request(inputs, *rest) for rest in wanted], 8)
+    assert all(np.array_equal(got, frames) for got in seen) and len(seen) == 2
+    for i, answer in enumerate(direct):
+        assert (over_http[i].text, over_http[i].finished) == (answer.text, answer.finished)
+
+
+# What is tried again
+
+
+def one_fault(server, name, times=1):
+    server.fault = lambda number, body: name if number < times else None
+
+
+@pytest.fixture
+def naps(monkeypatch):
+    """The seconds slept between tries; nothing is waited for."""
+    slept = []
+    monkeypatch.setattr(endpoint.time, "sleep", slept.append)
+    return slept
+
+
+PASSING = ["429", "500", "503", "cut", "cut body", "cut chunk", "not JSON", "other shape"]
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_may_pass_is_tried_again_until_it_does(server, name):
+    one_fault(server, name, times=3)
+    [answer] = asked(server)
+    assert answer.text in fake.ONE.values() and answer.finished and not answer.error
+    assert [seen.fate for seen in server.seen] == [name] * 3 + ["answered"]
+    assert len({seen.key for seen in server.seen}) == 1  # the same request
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_does_not_pass_is_tried_so_often_and_no_more(server, name):
+    server.fault = from_number(0, name)
+    with pytest.raises(EndpointError, match=f"{server.address}/chat/completions: .* 4 times"):
+        asked(server)
+    assert len(server.seen) == 4
+
+
+@pytest.mark.parametrize("shape", [5, None, [], {}, "text", {"choices": None}, {"choices": {}},
+                                   {"choices": [5]}, {"choices": [{"message": {}}]},
+                                   completion(["It is left."]), completion(5)])  # fmt: skip
+def test_json_of_any_other_shape_is_an_error_and_no_crash(server, shape):
+    server.faults = {"shape": lambda handler, body: handler.reply(200, shape)}
+    server.fault = from_number(0, "shape")
+    with pytest.raises(EndpointError, match="HTTP 200: .*expected JSON of OpenAI's shape"):
+        asked(server, tries=1)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff{}", b"[" * 10**6, b'{"choices": [{"mess'])
+def test_bytes_of_any_kind_are_an_error_and_no_crash(server, data):
+    server.faults = {"bytes": lambda handler, body: handler.reply(200, data)}
+    server.fault = from_number(0, "bytes")
+    with pytest.raises(EndpointError, match="HTTP 200"):
+        asked(server, tries=1)
+
+
+def test_a_reply_in_chunks_is_put_together(server):
+    def chunked(handler, body):
+        handler.start(200, {"Transfer-Encoding": "chunked"})
+        for byte in json.dumps(completion("It is left, é.")).encode():
+            handler.wfile.write(b"1\r\n%c\r\n" % byte)
+        handler.wfile.write(b"0\r\n\r\n")
+
+    server.faults = {"chunked": chunked}
+    server.fault = from_number(0, "chunked")
+    assert asked(server)[0].text == "It is left, é."
+
+
+def test_no_text_is_an_empty_answer(server):
+    """OpenAI's schema allows it: a model that thought until its tokens were spent says nothing."""
+    server.say = lambda body: completion(None, "length")
+    [answer] = asked(server)
+    assert (answer.text, answer.finished, answer.error) == ("", False, "")
+    assert len(server.seen) == 1
+
+
+def test_thoughts_are_no_part_of_an_answer(server):
+    server.say = lambda body: "<think>Left? No,\nright.</think>\n\nIt is right. "
+    assert asked(server)[0].text == "It is right."
+
+
+def test_waits_double_up_to_the_longest(server, naps):
+    server.fault = from_number(0, "500")
+    with pytest.raises(EndpointError, match="9 times"):
+        asked(server, tries=9, wait=1.0)
+    wanted = [1, 2, 4, 8, 16, 32, LONGEST_WAIT, LONGEST_WAIT]
+    assert len(naps) == len(wanted)
+    for nap, least in zip(naps, wanted, strict=True):
+        assert least <= nap <= 1.5 * least
+
+
+def test_waits_differ_so_that_not_all_come_back_at_once(server, naps):
+    server.fault = lambda number, body: "429" if number < 16 else None
+    asked(server, questions(16), in_flight=16, tries=20)
+    assert len(set(naps)) == len(naps) >= 8
+
+
+@pytest.mark.parametrize(
+    ("value", "least"),
+    [("7", 7), ("0", 1), ("100000", 600), ("Wed, 21 Oct 2026 07:28:00 GMT", 1), ("-5", 1),
+     ("1.5", 1), ("\xb2", 1), ("9" * 400, 600)],
+)  # fmt: skip
+def test_a_server_is_left_alone_as_long_as_it_asks(server, naps, value, least):
+    server.faults = {"busy": status(429, Retry_After=value)}
+    one_fault(server, "busy")
+    asked(server, wait=1.0)
+    [nap] = naps
+    assert least <= nap <= 1.5 * least
+
+
+def test_a_wait_that_was_asked_for_makes_later_ones_no_longer(server, naps):
+    server.faults = {"busy": status(429, Retry_After="30")}
+    server.fault = lambda number, body: ["busy", "500", None][number]
+    asked(server, wait=1.0)
+    assert 30 <= naps[0] <= 45 and 2 <= naps[1] <= 3
+
+
+@pytest.mark.parametrize("code", [401, 402, 403, 404, 405])
+def test_what_no_waiting_helps_is_not_tried_again(server, code):
+    server.faults = {"no": status(code)}
+    server.fault = from_number(0, "no")
+    with pytest.raises(EndpointError, match=rf"HTTP {code}: .*see the address, #MODEL and OPENAI"):
+        asked(server)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_a_refused_request_is_an_answer_with_an_error_and_the_others_go_on(server, code):
+    server.faults = {"refused": status(code)}
+    server.fault = lambda number, body: "refused" if "number 1 " in prompt_of(body) else None
+    answers = asked(server, questions(3))
+    assert [bool(answer.error) for answer in answers] == [False, True, False]
+    assert f"{server.address} refused: HTTP {code}" in answers[1].error and answers[1].text == ""
+    assert len(server.seen) == 3
+
+
+def test_the_answers_before_a_failure_come_before_it(server):
+    server.fault = from_number(5, "500")
+    answers, got = Endpoint(server.address, **FAST | {"in_flight": 2}).answers(questions(200)), []
+    with pytest.raises(EndpointError):
+        got.extend(answers)
+    assert len(got) == len(server.answered()) == 5
+    assert len({seen.key for seen in server.seen}) < 100  # those that waited are asked no more
+
+
+def test_what_is_left_early_asks_for_no_more(server):
+    server.delay = 0.02
+    answers = Endpoint(server.address, **FAST | {"in_flight": 2}).answers(questions(200))
+    next(answers)
+    answers.close()
+    assert len(server.seen) < 100
+
+
+# Time and size
+
+
+def test_as_many_requests_are_in_flight_as_told_and_never_more(server):
+    server.delay = 0.05
+    asked(server, questions(30), in_flight=5)
+    assert server.most == 5
+
+
+def test_a_request_that_hangs_holds_up_no_other(server):
+    server.fault = lambda number, body: "hang" if number == 0 else None
+    start, when = time.monotonic(), []
+    for _ in Endpoint(server.address, **FAST | {"timeout": 1.5}).answers(questions(8)):
+        when.append(time.monotonic() - start)
+    assert len(when) == 8
+    assert max(when[:7]) < 1.4 < when[7]  # the last one was tried again
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hang", "TimeoutError timed out"),
+        ("drip", "no end after 0 b"),
+        ("drip body", "no end after"),
+    ],
+)
+def test_a_reply_that_does_not_end_is_given_up_in_time(server, name, said):
+    server.fault = from_number(0, name)
+    start = time.monotonic()
+    with pytest.raises(EndpointError, match=f"{said}.*, 1 times"):
+        asked(server, timeout=0.5, tries=1)
+    assert 0.45 < time.monotonic() - start < 5
+
+
+def test_a_reply_of_endless_size_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(endpoint, "MAX_REPLY", 2**20)
+    server.fault = from_number(0, "endless")
+    with pytest.raises(EndpointError, match="HTTP 200"):
+        asked(server, tries=1)
+
+
+def test_a_server_that_is_not_there_is_an_error(server):
+    port = server.port
+    server.http.server_close()
+    with pytest.raises(EndpointError, match="ConnectionRefusedError .*, 3 times"):
+        Endpoint(f"http://127.0.0.1:{port}/v1", tries=3, wait=0.001)
+
+
+# Nobody but the named host
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("same", [False, True])
+def test_a_redirect_is_not_followed(server, code, same):
+    with Server() as other:
+        target = f"{(server if same else other).address}/elsewhere"
+        server.faults = {"away": status(code, Location=target)}
+        server.fault = from_number(0, "away")
+        with pytest.raises(EndpointError, match=f"HTTP {code}: .* to {target}"):
+            asked(server)
+        assert len(server.seen) == 1 and not other.seen and not other.gets
+
+
+def test_no_proxy_is_used(server, monkeypatch):
+    with Server() as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "")
+        asked(server)
+        assert server.answered() and not proxy.seen and not proxy.gets
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1/", "/a/b"])
+def test_the_address_s_path_is_kept(server, path):
+    eyes = Endpoint(f"http://127.0.0.1:{server.port}{path}#M", **FAST)
+    with pytest.raises(EndpointError) if path != "/v1/" else pytest.MonkeyPatch.context():
+        list(eyes.answers([Request(None, "Is it left?")]))
+    assert server.seen[0].path == f"{path.rstrip('/')}/chat/completions"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:hunter2@127.0.0.1:8000/v1",
+        "http://hunter2@127.0.0.1:8000/v1",
+        "http://me:hunter/2@127.0.0.1:8000/v1",
+        "http://me:hunter2/v1@127.0.0.1/v1#M",
+        "http://127.0.0.1:8000/v1?api_key=hunter2",
+        "http://127.0.0.1:8000/v1?api_key=hunter2#M",
+        "https://127.0.0.1:8000/v1?api_key=a@hunter2",
+        "http://me:x?hunter2@127.0.0.1/v1",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(address):
+    with pytest.raises(ValueError, match="expected http://HOST:PORT/v1") as caught:
+        Endpoint(address)
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "http:///v1", "ftp://host/v1", "http://host:x/v1", "http://host:99999/v1"],
+)
+def test_an_address_that_is_none_is_refused_at_once(address):
+    with pytest.raises(ValueError):
+        Endpoint(address)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_an_error(server, tmp_path):
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
+    command += ["-days", "2", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Server() as secure:
+        secure.http.socket = context.wrap_socket(secure.http.socket, server_side=True)
+        with pytest.raises(EndpointError, match="CERTIFICATE_VERIFY_FAILED"):
+            Endpoint(f"https://127.0.0.1:{secure.port}/v1", **FAST)
+        assert not secure.gets
+
+
+def test_a_server_without_https_is_an_error(server):
+    with pytest.raises(EndpointError, match="SSL"):
+        Endpoint(server.address.replace("http:", "https:"), **FAST)
+
+
+# Models
+
+
+def test_the_one_model_of_a_server_needs_no_name(server):
+    assert Endpoint(server.address).name == f"{server.address}#tiny"
+
+
+def test_a_model_s_name_stands_behind_the_address(server):
+    server.models = (500, {})
+    eyes = Endpoint(f"{server.address}#org/model@2", **FAST)
+    list(eyes.answers([Request(None, "Is it left?")]))
+    assert eyes.model == server.seen[0].body["model"] == "org/model@2" and not server.gets
+
+
+@pytest.mark.parametrize("names", [["a", "b"], []])
+def test_several_models_or_none_are_refused_with_their_names(server, names):
+    server.models = (200, {"data": [{"id": name} for name in names]})
+    said = f"has {len(names)} models: {', '.join(names)}; name one as {server.address}#MODEL"
+    with pytest.raises(EndpointError, match=re.escape(said)):
+        Endpoint(server.address)
+
+
+@pytest.mark.parametrize("code", [400, 401, 404, 422, 500])
+def test_a_server_that_does_not_tell_its_models_is_an_error(server, code):
+    server.models = (code, {"error": "no"})
+    with pytest.raises(EndpointError, match=f"{server.address}/models: HTTP {code}"):
+        Endpoint(server.address, **FAST)
+
+
+# The key
+
+
+@pytest.fixture
+def key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return KEY
+
+
+def test_the_key_stands_in_the_header_alone(server, key):
+    asked(server)
+    for headers in (server.gets[0], server.seen[0].headers):
+        assert headers.pop("Authorization") == f"Bearer {key}"
+        assert key not in str(headers)
+    assert key not in str(server.seen[0].body) + server.seen[0].path
+
+
+def test_without_a_key_no_header_is_sent(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    asked(server)
+    assert "Authorization" not in server.seen[0].headers
+
+
+def said_of(server):
+    """All that a failing request makes us say."""
+    try:
+        return "".join(answer.error + answer.text for answer in asked(server, tries=2))
+    except EndpointError as error:
+        return f"{error} {error!r} {error.__cause__} {error.__context__}"
+
+
+def line(handler, body):
+    """A status line that is none."""
+    handler.wfile.write(f"SECRET {KEY}\r\n\r\n".encode())
+
+
+ECHOES = {
+    "401": status(401),
+    "400": status(400),
+    "500": status(500),
+    "307": status(307, Location=f"http://127.0.0.1:9/?key={KEY}"),
+    "status line": line,
+    "at the edge": lambda handler, body: handler.reply(401, b"x" * 190 + KEY.encode()),
+    "not JSON": lambda handler, body: handler.reply(200, f"<b>{KEY}</b>".encode()),
+    "answer": lambda handler, body: handler.reply(200, completion(f"Your key is {KEY}.")),
+}
+
+
+@pytest.mark.parametrize("name", ECHOES)
+def test_a_key_that_the_server_repeats_is_not_repeated_by_us(server, key, name):
+    server.faults = ECHOES
+    server.fault = from_number(0, name)
+    said = said_of(server)
+    assert len(said) > 10
+    assert not any(key[i : i + 8] in said for i in range(len(key) - 7))
+
+
+def test_a_word_in_the_key_s_place_hides_no_answer(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "left")  # a server without keys wants some word, "EMPTY"
+    server.say = lambda body: "It is left."
+    assert asked(server)[0].text == "It is left."
+
+
+def test_blanks_around_the_key_are_no_part_of_it(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    asked(server)
+    assert server.seen[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("bad", [f"{KEY}\nX: y", f"“{KEY}”", f"{KEY}\x00"])
+def test_a_key_that_no_header_holds_is_refused_and_not_repeated(server, monkeypatch, bad):
+    if "\x00" in bad:  # no environment holds it
+        monkeypatch.setattr(endpoint.os, "environ", {"OPENAI_API_KEY": bad})
+    else:
+        monkeypatch.setenv("OPENAI_API_KEY", bad)
+    with pytest.raises(EndpointError, match="OPENAI_API_KEY has") as caught:
+        Endpoint(server.address)
+    assert KEY not in str(caught.value) and not server.gets
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_waits_for_what_is_in_flight_and_for_no_more(server, monkeypatch):
+    server.delay = 0.02
+    numbers, held = count(), Event()
+
+    def broken(futures):
+        for future in original(futures):
+            if next(numbers) == 3:
+                held.set()
+                raise KeyboardInterrupt
+            yield future
+
+    original = endpoint.as_completed
+    monkeypatch.setattr(endpoint, "as_completed", broken)
+    with pytest.raises(KeyboardInterrupt):
+        asked(server, questions(200), in_flight=2)
+    assert held.is_set() and len(server.seen) < 100

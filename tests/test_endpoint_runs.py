@@ -1,0 +1,404 @@
+"""make_pairs.py with servers in all three roles: faults, dead servers, several processes.
+
+The oracle is the same run on a server without faults: no answer is lost, none asked for twice.
+
+    python -m pytest -q tests/test_endpoint_runs.py
+"""
+
+import json
+import time
+from collections import Counter
+from functools import partial
+
+import pytest
+from conftest import finish, launch
+from server import Server, at_random, from_number, pictures_of, role_of, sensible, status
+
+import make_pairs
+from pasta import replies, roles
+from pasta.ask import Request
+from pasta.endpoint import Endpoint
+from pasta.pairs import MODES, read_rows
+from pasta.reader import Reader
+from pasta.toy.files import write_videos
+
+N_VIDEOS, K = 3, 3
+QUERIES = N_VIDEOS * len(MODES)
+ANSWERS = QUERIES * (K + 1)
+ROWS = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder, N_VIDEOS, seed=0)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    """Endpoints that wait little between tries, and try often enough for any share of faults."""
+    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=12, wait=0.001))
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def run(server, videos, tmp_path):
+    """Run the script in this process, all roles on the server. Returns its folder."""
+
+    def run(name="out", **settings):
+        defaults = {"videos": videos, "out": tmp_path / name, "device": "cpu", "balance": False}
+        defaults |= {role: server.address for role in ("responder", "asker", "judge")}
+        defaults |= {"select": "none", "timeout": 20.0, "batch_videos": 2}
+        make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
+        return tmp_path / name
+
+    return run
+
+
+def contents(folder):
+    """What a run wrote; replies come in any order."""
+    found = {name: (folder / name).read_text() for name in ROWS}
+    lines = [line for path in folder.glob("replies*.jsonl") for line in path.open()]
+    return found | {"replies.jsonl": sorted(lines)}
+
+
+def begun(server):
+    """Forget what was seen."""
+    server.seen.clear()
+
+
+def roles_of(server):
+    return Counter(seen.role for seen in server.seen)
+
+
+# All three roles
+
+
+@pytest.mark.parametrize("select", ["none", "flip"])
+def test_three_servers_make_pairs(run, server, select):
+    with Server() as asker, Server() as judge:
+        out = run(asker=asker.address, judge=judge.address, select=select)
+        assert roles_of(asker) == {"asker": QUERIES}
+        assert roles_of(server) == {"responder": ANSWERS}
+        assert set(roles_of(judge)) == {"judge"}
+        assert not any(pictures_of(seen.body) for seen in judge.seen)  # it reads and sees nothing
+    pairs, dropped = read_rows(out / "pairs.jsonl"), read_rows(out / "dropped.jsonl")
+    assert {pair["mode"] for pair in pairs} == set(MODES)
+    assert len(pairs) + len(dropped) == QUERIES * K
+    assert {row["reason"] for row in dropped} <= {"duplicate", "answer survives the broken video"}
+    for pair in pairs:
+        chosen, rejected = ("left" in pair[name] for name in ("chosen", "rejected"))
+        assert chosen != rejected
+
+
+def test_each_request_about_a_video_shows_its_frames(run, server):
+    run()
+    asker = [seen for seen in server.seen if seen.role == "asker"]
+    assert {len(pictures_of(seen.body)) for seen in asker} == {16}  # the toy's frames, all of them
+    assert len({tuple(pictures_of(seen.body)) for seen in asker}) == N_VIDEOS
+
+
+def test_a_second_run_asks_nothing_and_changes_nothing(run, server):
+    before = contents(run())
+    begun(server)
+    assert contents(run()) == before and not server.seen
+
+
+def test_other_batches_and_more_in_flight_change_nothing(run):
+    one = contents(run("one", batch_videos=1, in_flight=1))
+    assert contents(run("three", batch_videos=3, in_flight=32)) == one
+
+
+def test_a_model_folder_answers_what_a_server_asks(run, server, tiny_folder):
+    out = run(responder=str(tiny_folder), dtype="float32", max_new_tokens=4, max_pixels=0)
+    assert roles_of(server)["asker"] == QUERIES and not roles_of(server)["responder"]
+    asked = [row["query"] for row in read_rows(out / "queries.jsonl")]
+    assert [row["query"] for row in read_rows(out / "candidates.jsonl")] == asked
+
+
+def test_a_model_folder_judges_what_a_server_answers(run, server, tiny_folder, monkeypatch):
+    judge = {"judge": str(tiny_folder), "dtype": "float32"}
+    before = contents(run(**judge))
+    assert set(roles_of(server)) == {"asker", "responder"}
+    by = Counter(json.loads(line)["by"] for line in before["replies.jsonl"])
+    assert by[f"{server.address}#tiny"] == QUERIES + ANSWERS and by[str(tiny_folder)] > 0
+    monkeypatch.setattr(roles, "load_vlm", None)
+    assert contents(run(**judge)) == before
+
+
+# Faults that pass
+
+
+PASSING = ["429", "500", "503", "cut", "cut body", "cut chunk", "not JSON", "other shape"]
+
+
+@pytest.mark.parametrize("names", [*([name] for name in PASSING), [*PASSING, "hang"]], ids=str)
+def test_faults_that_pass_change_no_file(run, server, names):
+    whole = contents(run("whole"))
+    begun(server)
+    share = 0.04 if "hang" in names else 0.3
+    server.fault = at_random(share, names)
+    assert contents(run("faulty", timeout=1.0 if "hang" in names else 20.0)) == whole
+    assert set(names) & {seen.fate for seen in server.seen}
+    once = Counter(server.answered())
+    assert set(once.values()) == {1} and len(once) == len(whole["replies.jsonl"])
+
+
+# Failures that stop a stage
+
+
+STAGES = {"queries": 4, "candidates": QUERIES + 13, "judge": QUERIES + ANSWERS + 3}
+
+
+@pytest.mark.parametrize("name", ["500", "cut", "not JSON", "401", "307"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_failing_server_stops_the_run_and_the_next_one_asks_what_is_missing(
+    run, server, tmp_path, monkeypatch, stage, name
+):
+    whole = contents(run("whole"))
+    begun(server)
+    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=2, wait=0.001))
+    server.faults = {"307": status(307, Location="http://127.0.0.1:9/v1")}
+    server.fault = from_number(STAGES[stage], name)
+    with pytest.raises(SystemExit) as caught:
+        run()
+    said = str(caught.value)
+    assert f"{server.address}/chat/completions: HTTP" in said or name == "cut"
+    assert f"{server.address}/chat/completions: " in said and f"kept in {tmp_path / 'out'}" in said
+    kept = read_rows(tmp_path / "out/replies.jsonl")
+    assert len(kept) == len(server.answered()) == STAGES[stage]
+
+    server.fault = lambda number, body: None
+    assert contents(run()) == whole
+    once = Counter(server.answered())
+    assert set(once.values()) == {1} and len(once) == len(whole["replies.jsonl"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_server_that_goes_away_may_come_back(run, server, monkeypatch, stage):
+    whole = contents(run("whole"))
+    begun(server)
+    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=3, wait=0.001))
+
+    def fault(number, body):
+        if number >= STAGES[stage]:
+            server.http.server_close()  # nobody listens any more
+            return "cut"
+
+    server.fault = fault
+    with pytest.raises(SystemExit, match="ConnectionRefusedError|RemoteDisconnected|ResetError"):
+        run()
+    with pytest.raises(SystemExit, match="ConnectionRefusedError.*the same command goes on"):
+        run()  # it is still away, and is missed before any work
+    server.__exit__()
+    server.fault = lambda number, body: None
+    with server:
+        assert contents(run()) == whole
+    assert set(Counter(server.answered()).values()) == {1}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_keeps_what_was_answered(run, server, tmp_path, monkeypatch, stage):
+    whole = contents(run("whole"))
+    begun(server)
+    write, written = replies.Appender.write, []
+
+    def interrupted(appender, row):
+        write(appender, row)
+        if "key" in row:
+            written.append(row)
+            if len(written) == STAGES[stage]:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(replies.Appender, "write", interrupted)
+        run(in_flight=1)
+    assert len(read_rows(tmp_path / "out/replies.jsonl")) == STAGES[stage]
+    lost = len(server.seen) - STAGES[stage]
+    assert lost <= 2  # what was in flight
+    assert contents(run()) == whole
+    assert len(server.answered()) == len(whole["replies.jsonl"]) + lost
+
+
+def test_an_answer_that_cannot_be_written_ends_the_asking(server, tmp_path, monkeypatch):
+    def full(appender, row):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(replies.Appender, "write", full)
+    requests = [Request(None, f"Is number {i} left?") for i in range(200)]
+    server.delay = 0.01
+    ask = Endpoint(server.address, in_flight=2).answers
+    with pytest.raises(OSError, match="no space") as caught:
+        replies.Replies(tmp_path / "replies.jsonl").ask("me", requests, 8, ask)
+    n = len(server.seen)
+    time.sleep(0.1)
+    assert len(server.seen) == n < 100 and caught  # its traceback holds the generator
+
+
+# Refused videos
+
+
+@pytest.mark.parametrize("role", ["asker", "responder"])
+def test_a_refused_video_is_named_and_its_neighbours_go_on(run, server, videos, role):
+    whole = contents(run("whole"))
+    begun(server)
+    video = videos / "00001.avi"
+    shows = only_shows(video, server)
+    server.fault = lambda number, body: "400" if role_of(body) == role and shows(body) else None
+    out = run()
+    [skipped] = read_rows(out / "skipped.jsonl")
+    assert skipped["video"] == str(video)
+    assert skipped["reason"].startswith(f"{server.address} refused: HTTP 400")
+    assert "400" in {seen.fate for seen in server.seen}
+    for name in ROWS[role == "responder" : 4]:
+        rows = [json.loads(line) for line in whole[name].splitlines()]
+        assert read_rows(out / name) == [row for row in rows if row["video"] != str(video)]
+    server.fault = lambda number, body: None
+    assert contents(run())["skipped.jsonl"] == ""  # the next run asks again
+    assert read_rows(out / "candidates.jsonl")[-1]["video"] == str(video)
+
+
+def only_shows(video, server):
+    """A function of a request's body: whether all its frames are a video's, and it has some."""
+    eyes = Endpoint(server.address)
+    frames = Reader([str(video)], eyes, 0, {}).frames(str(video))["uniform"]  # all of them
+    parts = eyes.prepare(*frames).content()
+    its = {part["image_url"]["url"] for part in parts if part["type"] == "image_url"}
+    return lambda body: its.issuperset(pictures_of(body) or ["none"])
+
+
+# The judge
+
+
+def judged_by(say):
+    """`sensible`, with another judge."""
+    return lambda body: (say if role_of(body) == "judge" else sensible)(body)
+
+
+STRICTER = "Write only the two lines"
+
+
+def test_a_judge_s_unreadable_reply_is_asked_for_again_in_stricter_words(run, server):
+    yes = "**Fits:** yes\n**Contradicts:** yes"
+    say = judged_by(lambda body: yes if STRICTER in str(body) else "Both may be right, or so.")
+    whole = contents(run("whole"))
+    begun(server)
+    server.say = say
+    found = contents(run())
+    assert found["pairs.jsonl"] == whole["pairs.jsonl"] and found["pairs.jsonl"]
+    judge = [seen.prompt for seen in server.seen if seen.role == "judge"]
+    stricter = [prompt for prompt in judge if STRICTER in prompt]
+    assert len(judge) == 2 * len(stricter) > 0
+    assert all(prompt.startswith(tuple(judge[: len(stricter)])) for prompt in stricter)
+
+
+def test_a_judge_whose_replies_cannot_be_read_drops_with_the_reason(run, server):
+    server.say = judged_by(lambda body: "Both may be right, or so.")
+    out = run()
+    assert read_rows(out / "pairs.jsonl") == []
+    reasons = Counter(row["reason"] for row in read_rows(out / "dropped.jsonl"))
+    assert reasons == {"judge's replies cannot be read": QUERIES * K}
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("fits: no\ncontradicts: yes", "judge says that preferred does not fit the query"),
+        ("fits: yes\ncontradicts: no", "judge sees no contradiction about"),
+    ],
+)
+def test_what_the_judge_refuses_is_dropped(run, server, reply, reason):
+    server.say = judged_by(lambda body: reply)
+    out = run()
+    assert read_rows(out / "pairs.jsonl") == []
+    assert all(row["reason"].startswith(reason) for row in read_rows(out / "dropped.jsonl"))
+
+
+def test_a_judge_that_refuses_is_told_and_asked_again_by_the_next_run(run, server, capsys):
+    whole = contents(run("whole"))
+    server.fault = lambda number, body: "400" if role_of(body) == "judge" else None
+    assert contents(run())["pairs.jsonl"] == ""
+    said = f"replies of the judge are none: {server.address} refused: HTTP 400"
+    assert said in capsys.readouterr().out
+    server.fault = lambda number, body: None
+    assert contents(run()) == whole
+
+
+def test_a_judge_is_asked_in_batches(run, server):
+    with Server(delay=0.1) as judge:
+        run(judge=judge.address, in_flight=8)
+        assert judge.most == 8
+
+
+# The key
+
+
+@pytest.mark.parametrize("name", [None, "401", "400", "500"])
+def test_the_key_is_in_no_file_and_in_nothing_said(run, server, monkeypatch, tmp_path, capfd, name):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=2, wait=0.001))
+    server.fault = lambda number, body: name if number % 5 == 4 or name == "401" else None
+    stopped = ""
+    try:
+        run()
+    except SystemExit as error:
+        stopped = str(error)
+    assert bool(stopped) == (name in ("401", "500") and "HTTP" in stopped)
+    assert {seen.headers["Authorization"] for seen in server.seen} == {f"Bearer {KEY}"}
+    said = capfd.readouterr()
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 3 and (name != "400" or b"***" in b"".join(files))
+    assert KEY not in stopped + said.out + said.err
+    assert not any(KEY.encode() in data for data in files)
+
+
+@pytest.mark.parametrize("role", ["asker", "responder", "judge"])
+def test_an_address_with_a_password_is_refused_before_anything_is_written(run, tmp_path, role):
+    with pytest.raises(ValueError, match="expected http://HOST:PORT/v1") as caught:
+        run(**{role: "http://me:hunter2@127.0.0.1:8000/v1"})
+    assert "hunter2" not in str(caught.value) and not list(tmp_path.glob("out/*"))
+
+
+# Processes
+
+
+def test_two_processes_make_the_same_pairs_as_one(run, server, videos, tmp_path):
+    whole = contents(run("whole"))
+    late = only_shows(videos / "00001.avi", server)  # that of the second process
+
+    def say(body):
+        time.sleep(0.5 * late(body))
+        return sensible(body)
+
+    server.say = say
+    flags = {"videos": videos, "out": tmp_path / "out", "device": "cpu", "select": "none"}
+    flags |= {role: server.address for role in ("responder", "asker", "judge")}
+    finish(launch("make_pairs.py", 2, flags, "--no-balance"))
+    for name in ("pairs.jsonl", "dropped.jsonl", "skipped.jsonl"):
+        assert (tmp_path / "out" / name).read_text() == whole[name]
+    assert (tmp_path / "out/candidates.rank1.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_one_of_two_processes_stops_both(run, server, videos, tmp_path):
+    whole = contents(run("whole"))
+    begun(server)
+    late = only_shows(videos / "00001.avi", server)  # that of the second process
+    server.fault = lambda number, body: (
+        "401" if role_of(body) == "responder" and late(body) else None
+    )
+    flags = {"videos": videos, "out": tmp_path / "out", "device": "cpu", "select": "none"}
+    flags |= {role: server.address for role in ("responder", "asker", "judge")}
+    process = launch("make_pairs.py", 2, flags, "--no-balance")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode != 0 and "HTTP 401" in said and "kept in" in said
+    server.fault = lambda number, body: None
+    assert (run() / "pairs.jsonl").read_text() == whole["pairs.jsonl"]  # by one process
+    assert len(server.answered()) - len(whole["replies.jsonl"]) <= 16  # in flight when both ended
