@@ -91,6 +91,7 @@ def main(config):
             roles.eyes(config.judge)  # what cannot be loaded fails now, and not after hours
         if ranks.rank() == 0:
             start_folder(config, roles)
+        ranks.gather([])  # nobody writes into a folder that is refused
         make(config, roles, videos, failed)
         failed = dict(ranks.gather(list(failed.items())))
         if ranks.rank() == 0:

@@ -57,7 +57,8 @@ def write_candidates(config, roles, videos, n, failed):
     for row in sound_queries(config):
         if row["video"] in mine and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
-    limits = (config.n_frames, failed, config.sparse_frames)
+    unread = dict(failed)  # also videos that only break others: they are not missed
+    limits = (config.n_frames, unread, config.sparse_frames)
     reader, clock = Reader(videos, roles.eyes(config.responder), *limits), Clock()
     recipe = {name: getattr(config, name) for name in RECIPE}
     recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
@@ -68,6 +69,7 @@ def write_candidates(config, roles, videos, n, failed):
     todo = by_video((row["video"], row) for row in wanted.values())
     read = partial(works_of, reader=reader, recipe=recipe)
     grow(path, todo, config.batch_videos, read, make, clock)
+    failed |= {video: unread[video] for video, _ in todo if video in unread}
 
 
 def write_pairs(config, roles, videos):
@@ -76,6 +78,7 @@ def write_pairs(config, roles, videos):
     Each process has the judge read the answers about its share of the videos; then the first one,
     with all replies at hand, makes the pairs of all.
     """
+    ranks.gather([])  # until then a slower process may still write answers
     place = {video: i for i, video in enumerate(videos)}
     rows = candidates_in_order(config, place)
     if ranks.size() > 1:
