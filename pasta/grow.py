@@ -64,7 +64,7 @@ def grow(path, groups, n, read, make, clock):
     bar = tqdm(desc=path.stem, total=len(groups), unit="video", disable=ranks.rank() > 0)
     with Appender(ranks.named(path)) as out, ThreadPoolExecutor(1) as pool, bar:
         ahead = [pool.submit(read, *group) for group in chunks[0]] if chunks else []
-        for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):
+        for chunk, following in zip(chunks, [*chunks[1:], []], strict=False):
             current, ahead = ahead, [pool.submit(read, *group) for group in following]
             with clock("waiting for videos"):
                 works = [work for future in current for work in future.result()]
