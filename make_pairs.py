@@ -146,8 +146,9 @@ def make(config, roles, videos, failed):
         write_queries(config, roles, videos, n, modes, failed)
         write_candidates(config, roles, videos, n, failed)
         counts = write_pairs(config, roles, videos[:n])
-        modes = [mode for mode in MODES if counts[mode] < share]
-        if not modes or n == len(videos):
+        asked, modes = modes, [mode for mode in MODES if counts[mode] < share]
+        # A mode that had its share may lose it: what balance drops by chance hangs on all pairs.
+        if not modes or n == len(videos) and set(modes) <= set(asked):
             break
         # As many as the poorest mode needs at its rate so far, and at most thrice as many.
         needed = 1.1 * n * share / max(1, min(counts[mode] for mode in modes))
