@@ -62,6 +62,8 @@ class Canned(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = asked["messages"][0]["content"][-1]["text"]
         draw = crc32(f"{prompt} {asked['seed']}".encode())
+        if "picky" in self.path and draw % 4 == 0:
+            return self.send_error(400)
         yes = "yes" if draw % 3 else "no"
         text = f"fits: yes\ncontradicts: {yes}" if "fits:" in prompt else f"Is it number {draw}?"
         self.reply({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
@@ -109,6 +111,7 @@ def flags(place, out, name):
             "a model as judge": {"n_queries": 3, "judge": model},
             "to a target, by a server": {"n_queries": 2, "target": 9, "keep": 1.0}
             | {"asker": place.server, "judge": place.server},
+        "a server refuses some": {"n_queries": 2, "asker": place.server.replace("v1", "picky")},
         }[name]
     )
 
@@ -127,7 +130,7 @@ def lines(folder, stem):
 
 def contents(folder):
     """All that a run leaves: each process's rows in their order, replies in any order."""
-    names = [path.name for path in folder.glob("*.json*") if "replies" not in path.name]
+    names = [path.name for path in folder.glob("[!.r]*.json*")]  # not a killed writer's, no replies
     assert {"pairs.jsonl", "dropped.jsonl", "skipped.jsonl", "audit.json"} <= set(names)
     kept = {name: (folder / name).read_text() for name in names if name != "config.json"}
     return kept | {"replies": sorted(lines(folder, "replies"))}
@@ -261,12 +264,20 @@ def test_killed_twice_the_files_equal_those_of_an_unbroken_run(place, main, tmp_
         assert main(name, "killed") == expected
 
 
-def test_one_stage_after_another_leaves_what_all_at_once_do(main):
-    name = "a model as judge"
+@pytest.mark.parametrize("name", ["a model as judge", "a server refuses some"])
+def test_one_stage_after_another_leaves_what_all_at_once_do(main, name):
     for stage in ("queries", "candidates"):
         with pytest.raises(AssertionError):  # pairs.jsonl is missing
             main(name, stage=stage)
     assert main(name, stage="judge") == main(name, "all")
+
+
+def test_what_a_server_will_not_ask_about_a_video_leaves_its_other_queries_answered(main):
+    left = main("a server refuses some")
+    asked = [json.loads(line) for line in left["queries.jsonl"].splitlines()]
+    refused = [json.loads(line)["video"] for line in left["skipped.jsonl"].splitlines()]
+    assert len(asked) < 3 * 3 * 2 and {row["video"] for row in asked} & set(refused)
+    assert len(left["candidates.jsonl"].splitlines()) == len(asked)
 
 
 def test_a_video_that_only_breaks_others_is_skipped_by_none_and_after_no_kill(main):
