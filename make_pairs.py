@@ -160,7 +160,7 @@ def make(config, roles, videos, failed):
 def write_report(config, roles, videos, failed):
     """Name the videos that were left out, and show what became of the others."""
     path = config.out / "skipped.jsonl"
-    if config.stage == "candidates":  # the queries' stage has met those that have none
+    if config.stage in ("candidates", "judge"):  # the stages before have met others
         failed = {row["video"]: row["reason"] for row in rows_of(path)} | failed
     if config.stage != "judge":
         rows = [{"video": video, "reason": failed[video]} for video in sorted(failed)]

@@ -1,6 +1,6 @@
 """What pair-making saves by asking for all answers about the same frames at once.
 
-    python -m pytest -q tests/test_pairs_prefix.py
+python -m pytest -q tests/test_pairs_prefix.py
 """
 
 import time
@@ -34,7 +34,9 @@ class Film:
 def asked(tiny, monkeypatch, tmp_path):
     """(Roles that hold the tiny model, the K + 1 requests of a query about thousands of tokens)."""
     rng = np.random.default_rng(0)
-    film = Film(tiny.processor, rng.integers(0, 256, (16, 336, 448, 3), np.uint8), np.arange(16) / 2)
+    film = Film(
+        tiny.processor, rng.integers(0, 256, (16, 336, 448, 3), np.uint8), np.arange(16) / 2
+    )
     query = {"mode": "spatial", "query": "Is the red circle left or right?", "topic": None}
     [work] = works_of("film.avi", [query], film, RECIPE)
     requests = [Request(work.clean, query["query"]), *(request for _, request in work.misled)]

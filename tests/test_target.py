@@ -144,3 +144,17 @@ def test_how_many_videos_are_worked_on_at_a_time_changes_nothing(run, n):
         for at_a_time in (1, n)
     )
     assert [rows(one, name) for name in names] == [rows(other, name) for name in names]
+
+
+def test_a_mode_that_loses_its_share_is_asked_for_again(monkeypatch, capsys):
+    counts = iter([(10, 3, 10), (10, 8, 10), (9, 10, 10), (12, 10, 10)])  # balance is by chance
+    rounds = []
+    monkeypatch.setattr(make_pairs, "write_queries", lambda *args: rounds.append(args[3:5]))
+    monkeypatch.setattr(make_pairs, "write_candidates", lambda *_: None)
+    monkeypatch.setattr(
+        make_pairs, "write_pairs", lambda *_: dict(zip(MODES, next(counts), strict=True))
+    )
+    config = make_pairs.PairsConfig(responder="m", videos="v", target=30)
+    make_pairs.make(config, None, list(range(15)), {})
+    assert rounds == [(4, MODES), (12, ["temporal"]), (15, ["temporal"]), (15, ["spatial"])]
+    assert "do not make" not in capsys.readouterr().out
