@@ -74,6 +74,7 @@ class Canned(BaseHTTPRequestHandler):
 def canned_server():
     """The address of a running server."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Canned)
+    server.handle_error = lambda *_: None  # who asked was killed
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
     server.shutdown()
@@ -232,7 +233,7 @@ def test_killed_ten_times_the_files_equal_those_of_an_unbroken_run(place, name, 
     print(name, n, hit)
     assert contents(out) == expected
     assert sum(hit.values()) >= 10 and hit["candidates"] and hit["judge"]
-    assert hit["queries"] or "own" in name  # which are copied at once
+    assert hit["queries"] or name != "a model as judge"  # others' queries come in a moment
     if n:
         assert expected["pairs.jsonl"] == unbroken(place, name, 0)["pairs.jsonl"]
 
