@@ -91,6 +91,7 @@ def main(config):
             roles.eyes(config.judge)  # what cannot be loaded fails now, and not after hours
         if ranks.rank() == 0:
             start_folder(config, roles)
+        ranks.gather([])  # nobody writes into a folder that is refused
         make(config, roles, videos, failed)
         failed = dict(ranks.gather(list(failed.items())))
         if ranks.rank() == 0:
@@ -145,8 +146,9 @@ def make(config, roles, videos, failed):
         write_queries(config, roles, videos, n, modes, failed)
         write_candidates(config, roles, videos, n, failed)
         counts = write_pairs(config, roles, videos[:n])
-        modes = [mode for mode in MODES if counts[mode] < share]
-        if not modes or n == len(videos):
+        asked, modes = modes, [mode for mode in MODES if counts[mode] < share]
+        # A mode that had its share may lose it: what balance drops by chance hangs on all pairs.
+        if not modes or n == len(videos) and set(modes) <= set(asked):
             break
         # As many as the poorest mode needs at its rate so far, and at most thrice as many.
         needed = 1.1 * n * share / max(1, min(counts[mode] for mode in modes))
@@ -158,7 +160,7 @@ def make(config, roles, videos, failed):
 def write_report(config, roles, videos, failed):
     """Name the videos that were left out, and show what became of the others."""
     path = config.out / "skipped.jsonl"
-    if config.stage == "candidates":  # the queries' stage has met those that have none
+    if config.stage in ("candidates", "judge"):  # the stages before have met others
         failed = {row["video"]: row["reason"] for row in rows_of(path)} | failed
     if config.stage != "judge":
         rows = [{"video": video, "reason": failed[video]} for video in sorted(failed)]

@@ -41,12 +41,14 @@ def write_queries(config, roles, videos, n, modes, failed):
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
     todo = by_video((key[0], key) for key in wanted if key not in done)
-    reader, clock = Reader(videos, roles.eyes(config.asker), config.n_frames, failed), Clock()
+    unread = {}  # and not `failed`: of a video, a server may refuse one query alone
+    reader, clock = Reader(videos, roles.eyes(config.asker), config.n_frames, unread), Clock()
     ask = clock.timed("asking", partial(roles.ask, config.asker))
     read = partial(wanted_queries, reader=reader, seed=config.seed)
     made_by = {"ask": ask, "asker": config.asker, "seed": config.seed}
     make = partial(query_rows, earlier=earlier, failed=failed, **made_by)
     grow(path, todo, config.batch_videos, read, make, clock)
+    failed |= unread
 
 
 def write_candidates(config, roles, videos, n, failed):
@@ -57,7 +59,8 @@ def write_candidates(config, roles, videos, n, failed):
     for row in sound_queries(config):
         if row["video"] in mine and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
-    limits = (config.n_frames, failed, config.sparse_frames)
+    unread = {}  # also videos that only break others: they are not missed
+    limits = (config.n_frames, unread, config.sparse_frames)
     reader, clock = Reader(videos, roles.eyes(config.responder), *limits), Clock()
     recipe = {name: getattr(config, name) for name in RECIPE}
     recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
@@ -68,6 +71,7 @@ def write_candidates(config, roles, videos, n, failed):
     todo = by_video((row["video"], row) for row in wanted.values())
     read = partial(works_of, reader=reader, recipe=recipe)
     grow(path, todo, config.batch_videos, read, make, clock)
+    failed |= {video: unread[video] for video, _ in todo if video in unread}
 
 
 def write_pairs(config, roles, videos):
@@ -76,6 +80,7 @@ def write_pairs(config, roles, videos):
     Each process has the judge read the answers about its share of the videos; then the first one,
     with all replies at hand, makes the pairs of all.
     """
+    ranks.gather([])  # until then a slower process may still write answers
     place = {video: i for i, video in enumerate(videos)}
     rows = candidates_in_order(config, place)
     if ranks.size() > 1:

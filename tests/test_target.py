@@ -1,0 +1,160 @@
+"""make_pairs.py --target over 60 toy videos: rounds, shares, what is left for later.
+
+A script answers in the model's place, so what each query gives is known.
+
+    python -m pytest -q tests/test_target.py
+"""
+
+import re
+from collections import Counter
+
+import pytest
+
+import make_pairs
+from pasta.ask import Answer
+from pasta.pairs import MODES, read_rows
+from pasta.prompts import QUERIES, query_prompt
+from pasta.toy.files import write_videos
+
+N_VIDEOS = 60
+SIDES = {"spatial": "left or right", "temporal": "first or last", "cross_frame": "kept or replaced"}
+MODE_OF = {query_prompt(mode, kind): mode for mode, kinds in QUERIES.items() for kind in kinds}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    write_videos(folder, N_VIDEOS, seed=0)
+    return folder
+
+
+def say(request, rare):
+    """A query that names the two sides and a number; then the side that number and seed decide.
+
+    Of the mode `rare` only each third query is ever answered wrongly.
+    """
+    if request.prompt in MODE_OF:
+        return f"Is number {request.seed % 100000} {SIDES[MODE_OF[request.prompt]]}?"
+    number, *sides = re.search(r"number (\d+) (\w+) or (\w+)\?", request.prompt).groups()
+    steady = int(number) % 3 and SIDES[rare] == " or ".join(sides) if rare else False
+    wrong = request.temperature > 0 and not steady and request.seed % 2
+    return f"It is {sides[(int(number) + wrong) % 2]}."
+
+
+@pytest.fixture
+def run(tmp_path, tiny_folder, videos, monkeypatch):
+    """Run the script in a folder of the test with answers of `say`. Returns the folder.
+
+    `run.asked` is a list of all that was asked.
+    """
+
+    def run(name="out", rare=None, **settings):
+        def ask(vlm, requests, max_new_tokens):
+            run.asked.extend(requests)
+            return [Answer(say(request, rare), (), 0.0, True) for request in requests]
+
+        monkeypatch.setattr("pasta.roles.ask", ask)
+        monkeypatch.setattr("pasta.roles.Roles.score", lambda *args: [0.0] * len(args[-1]))
+        defaults = {"responder": str(tiny_folder), "videos": videos, "out": tmp_path / name}
+        defaults |= {"select": "none", "max_pixels": 0, "dtype": "float32", "device": "cpu"}
+        make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
+        return tmp_path / name
+
+    run.asked = []
+    return run
+
+
+def rows(folder, name):
+    return read_rows(folder / f"{name}.jsonl")
+
+
+def by_mode(found):
+    """Mode -> how many rows are of it."""
+    return dict(Counter(row["mode"] for row in found))
+
+
+def test_a_run_over_60_videos_stops_at_the_target_with_equal_shares(run):
+    out = run(target=30)
+    pairs, dropped = rows(out, "pairs"), rows(out, "dropped")
+    assert by_mode(pairs) == dict.fromkeys(MODES, 10)
+    assert len({row["video"] for row in rows(out, "queries")}) < N_VIDEOS
+    for mode in MODES:
+        sides = Counter(tuple(pair["sides"]) for pair in pairs if pair["mode"] == mode)
+        assert sorted(sides.values()) == [5, 5]
+    assert len(pairs) + len(dropped) == 3 * len(rows(out, "candidates"))
+
+
+def test_of_an_odd_share_one_side_has_one_more(run):
+    pairs = rows(run(target=33), "pairs")
+    for mode in MODES:
+        sides = Counter(pair["sides"][0] for pair in pairs if pair["mode"] == mode)
+        assert sorted(sides.values()) == [5, 6]
+
+
+def test_pairs_beyond_the_target_are_dropped_and_named(run):
+    out = run(target=30)
+    kept = {pair["id"] for pair in rows(out, "pairs")}
+    beyond = [row["id"] for row in rows(out, "dropped") if row["reason"] == "beyond the target"]
+    run(stage="judge")  # of the same answers, without a target
+    assert beyond and sorted(kept | set(beyond)) == sorted(p["id"] for p in rows(out, "pairs"))
+
+
+def test_a_mode_that_has_its_share_gets_no_more_queries(run):
+    out = run(target=30, rare="temporal")
+    assert by_mode(rows(out, "pairs")) == dict.fromkeys(MODES, 10)
+    asked = by_mode(rows(out, "queries"))
+    assert asked["temporal"] > 1.5 * max(asked["spatial"], asked["cross_frame"])
+    assert asked == by_mode(rows(out, "candidates"))
+
+
+def test_too_few_videos_give_all_pairs_there_are_and_say_so(run, capsys):
+    few = rows(run(target=300, limit=5), "pairs")
+    assert "5 videos do not make --target 300; add videos or --n_queries" in capsys.readouterr().out
+    assert few == rows(run("all", limit=5), "pairs") and few
+
+
+def test_a_larger_target_goes_on_and_asks_nothing_anew(run):
+    out = run(target=15)
+    before = {name: rows(out, name) for name in ("queries", "candidates")}
+    run.asked.clear()
+    run(target=45)
+    assert by_mode(rows(out, "pairs")) == dict.fromkeys(MODES, 15)
+    for name, kept in before.items():
+        after = rows(out, name)
+        assert after[: len(kept)] == kept and len(after) > len(kept)
+    new = len(rows(out, "queries")) - len(before["queries"])
+    assert sum(request.prompt in MODE_OF for request in run.asked) == new
+    assert len(run.asked) == new + 4 * (len(rows(out, "candidates")) - len(before["candidates"]))
+
+
+def test_a_run_that_is_done_asks_nothing_when_it_is_begun_again(run):
+    out = run(target=30, rare="spatial")
+    names = ("queries", "candidates", "pairs", "dropped", "skipped")
+    before = {name: rows(out, name) for name in names}
+    run.asked.clear()
+    run(target=30, rare="spatial")
+    assert not run.asked and {name: rows(out, name) for name in names} == before
+
+
+@pytest.mark.parametrize("n", [5, 16])
+def test_how_many_videos_are_worked_on_at_a_time_changes_nothing(run, n):
+    names = ("queries", "candidates", "pairs", "dropped")
+    one, other = (
+        run(f"{at_a_time}", target=30, rare="temporal", batch_videos=at_a_time)
+        for at_a_time in (1, n)
+    )
+    assert [rows(one, name) for name in names] == [rows(other, name) for name in names]
+
+
+def test_a_mode_that_loses_its_share_is_asked_for_again(monkeypatch, capsys):
+    counts = iter([(10, 3, 10), (10, 8, 10), (9, 10, 10), (12, 10, 10)])  # balance is by chance
+    rounds = []
+    monkeypatch.setattr(make_pairs, "write_queries", lambda *args: rounds.append(args[3:5]))
+    monkeypatch.setattr(make_pairs, "write_candidates", lambda *_: None)
+    monkeypatch.setattr(
+        make_pairs, "write_pairs", lambda *_: dict(zip(MODES, next(counts), strict=True))
+    )
+    config = make_pairs.PairsConfig(responder="m", videos="v", target=30)
+    make_pairs.make(config, None, list(range(15)), {})
+    assert rounds == [(4, MODES), (12, ["temporal"]), (15, ["temporal"]), (15, ["spatial"])]
+    assert "do not make" not in capsys.readouterr().out
