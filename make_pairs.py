@@ -22,11 +22,11 @@ from pasta import ranks, toy
 from pasta.audit import audit, audit_table
 from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
-from pasta.endpoint import EndpointError, is_address
 from pasta.grow import rows_of
 from pasta.pairs import MODES, read_rows, write_rows
 from pasta.prompts import PROMPT_VERSION
 from pasta.roles import Roles
+from pasta.roles.endpoint import EndpointError, is_address
 from pasta.stages import candidates_in_order, write_candidates, write_pairs, write_queries
 from pasta.video import list_videos
 

@@ -14,12 +14,12 @@ from functools import partial
 from itertools import product
 
 from pasta import ranks
-from pasta.endpoint import is_address
 from pasta.generate import candidate_rows, works_of
 from pasta.grow import Clock, grow, rows_of
 from pasta.pairs import MODES, write_rows
 from pasta.queries import own_queries, query_rows, wanted_queries
 from pasta.reader import Reader
+from pasta.roles.endpoint import is_address
 from pasta.selection import make_pairs, proposals, query_key
 
 RECIPE = "responder asker adversary candidates temperature sparse_frames max_pixels seed".split()

@@ -20,10 +20,10 @@ import server as fake
 from PIL import Image
 from server import Server, completion, from_number, pictures_of, prompt_of, status
 
-from pasta import endpoint
 from pasta.ask import Request, ask
-from pasta.endpoint import LONGEST_WAIT, Endpoint, EndpointError
-from pasta.pictures import Pictures, png
+from pasta.roles import endpoint
+from pasta.roles.endpoint import LONGEST_WAIT, Endpoint, EndpointError
+from pasta.roles.pictures import Pictures, png
 from pasta.toy import world
 
 KEY = "sk-very-secret-0123456789"

@@ -15,11 +15,12 @@ from conftest import finish, launch
 from server import Server, at_random, from_number, pictures_of, role_of, sensible, status
 
 import make_pairs
-from pasta import replies, roles
+from pasta import roles
 from pasta.ask import Request
-from pasta.endpoint import Endpoint
 from pasta.pairs import MODES, read_rows
 from pasta.reader import Reader
+from pasta.roles import replies
+from pasta.roles.endpoint import Endpoint
 from pasta.toy.files import write_videos
 
 N_VIDEOS, K = 3, 3

@@ -29,7 +29,7 @@ from threading import Timer
 from urllib.parse import urlsplit
 
 from pasta.ask import Answer
-from pasta.pictures import Pictures, png
+from pasta.roles.pictures import Pictures, png
 
 MAX_PIXELS = 602112  # of a frame, unless told: Qwen2.5-VL's own bound for videos
 MAX_REPLY = 2**24  # bytes; a reply is a few thousand

@@ -9,12 +9,12 @@ from functools import partial
 import torch
 
 from pasta.ask import Request, ask
-from pasta.endpoint import Endpoint, is_address
 from pasta.hub import weights_digest
 from pasta.judge import ModelJudge, judge_by_rules
 from pasta.packs import pack_responses
 from pasta.policy import Policy
-from pasta.replies import Replies
+from pasta.roles.endpoint import Endpoint, is_address
+from pasta.roles.replies import Replies
 from pasta.vlm import load_processor, load_vlm
 
 
