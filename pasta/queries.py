@@ -1,4 +1,4 @@
-"""Stage 1: what the asker asks about each video, or somebody's own queries.
+"""Stage 1: what the asker asks about each video.
 
 A mode's kinds of query are used in turn, the first one by chance, so that each is used as often as
 the others. A query that asks nothing or repeats another of its video is asked for again with
@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pasta.ask import Request
 from pasta.judge import alike
-from pasta.pairs import MODES, numbered_rows
 from pasta.prompts import QUERIES, query_prompt
 from pasta.reader import seed_of
 from pasta.video import VideoError
@@ -107,31 +106,3 @@ def query_flaw(query, earlier):
     if any(alike(query, other) for other in earlier):
         return "repeats another"
     return ""
-
-
-def own_queries(path, videos, root):
-    """(rows of queries.jsonl, {video: why it is left out}) of somebody's own queries.
-
-    path: .jsonl of rows {video, mode, query}. videos: those of the run. root: where relative paths
-    begin. Raises ValueError at FILE:LINE for a row that lacks one of them, or has another mode.
-    """
-    known, counts, rows, missing = set(videos), defaultdict(int), [], {}
-    for number, row in numbered_rows(path):
-        given = [row.get(name) for name in ("video", "mode", "query")]
-        if not all(isinstance(text, str) and text.strip() for text in given):
-            raise ValueError(f"{path}:{number}: has {', '.join(row)}; expected texts for video, "
-                             "mode and query")
-        if row["mode"] not in MODES:
-            raise ValueError(f"{path}:{number}: mode is {row['mode']!r}; expected one of "
-                             f"{', '.join(MODES)}")
-        video = str((Path(root) / row["video"]).absolute())
-        if video not in known:
-            missing[video] = f"{path}:{number} asks about it, and --videos {root} does not have it"
-            continue
-        n = counts[video, row["mode"]]
-        counts[video, row["mode"]] += 1
-        flaw = query_flaw(row["query"], [])
-        made = {"video": video, "mode": row["mode"], "n": n, "topic": row.get("topic")}
-        made |= {"query": row["query"].strip(), "asker": str(path)}
-        rows.append(made | ({"flaw": flaw} if flaw else {}))
-    return rows, missing

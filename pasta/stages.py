@@ -14,10 +14,11 @@ from functools import partial
 from itertools import product
 
 from pasta import ranks
+from pasta.datasets.queries import own_queries
 from pasta.generate import candidate_rows, works_of
 from pasta.grow import Clock, grow, rows_of
 from pasta.pairs import MODES, write_rows
-from pasta.queries import own_queries, query_rows, wanted_queries
+from pasta.queries import query_flaw, query_rows, wanted_queries
 from pasta.reader import Reader
 from pasta.roles.endpoint import is_address
 from pasta.selection import make_pairs, proposals, query_key
@@ -31,8 +32,10 @@ def write_queries(config, roles, videos, n, modes, failed):
     if config.queries:
         rows, missing = own_queries(config.queries, videos, config.videos)
         failed |= missing
+        flaws = [query_flaw(row["query"], []) for row in rows]
         if ranks.rank() == 0:
-            write_rows(path, rows)
+            told = [{"flaw": flaw} if flaw else {} for flaw in flaws]
+            write_rows(path, [row | more for row, more in zip(rows, told, strict=True)])
         ranks.gather([])  # nobody reads it before it is there
         return
     rows, earlier = rows_of(path), defaultdict(list)

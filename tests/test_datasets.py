@@ -14,6 +14,7 @@ import pytest
 
 from pasta.datasets import read_pairs
 from pasta.datasets.__main__ import main
+from pasta.datasets.queries import own_queries
 from pasta.pairs import Pair
 from pasta.toy.files import write_videos
 
@@ -463,3 +464,36 @@ def test_no_video_found_says_where_it_looked_and_what_to_change(tmp_path, capsys
                        "with --video_root"):  # fmt: skip
         main([str(path)])
     assert "1 pairs (1 temporal) about 1 videos: 0 found under" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- queries
+
+
+def test_own_queries_become_rows_and_a_video_that_is_not_there_is_named(tmp_path):
+    row = {"video": "a.mp4", "mode": "spatial", "query": " Where? "}
+    rows = [row, row | {"video": "a", "query": "And what?", "topic": "depth"}]
+    rows += [row | {"video": "x.mp4"}, row | {"mode": "temporal"}]
+    path, video = write(tmp_path / "q.jsonl", *rows), str(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").touch()
+    found, missing = own_queries(path, [video], tmp_path)
+    made = {"video": video, "mode": "spatial", "topic": None, "asker": str(path)}
+    assert found == [
+        made | {"n": 0, "query": "Where?"},
+        made | {"n": 1, "query": "And what?", "topic": "depth"},
+        made | {"n": 0, "query": "Where?", "mode": "temporal"},
+    ]
+    [(name, reason)] = missing.items()
+    assert name == str(tmp_path / "x.mp4") and f"{path}:3" in reason
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"video": "a.mp4", "mode": "spatial"}, "q.jsonl:1: has video, mode; expected texts for"),
+        ({"video": "a.mp4", "mode": "depth", "query": "?"}, "mode is 'depth'; expected one of"),
+        ({"video": "../a.mp4", "mode": "spatial", "query": "?"}, "q.jsonl:1: video is"),
+    ],
+)
+def test_an_own_query_that_lacks_something_is_refused_with_its_line(tmp_path, row, said):
+    with pytest.raises(ValueError, match=said):
+        own_queries(write(tmp_path / "q.jsonl", row), [], tmp_path)

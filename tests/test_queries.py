@@ -1,9 +1,8 @@
-"""What the asker is asked, what its queries must be, and somebody's own queries.
+"""What the asker is asked and what its queries must be.
 
     python -m pytest tests/test_queries.py
 """
 
-import json
 from collections import Counter
 from types import SimpleNamespace
 
@@ -12,15 +11,7 @@ import pytest
 from pasta.ask import Answer
 from pasta.pairs import MODES
 from pasta.prompts import QUERIES, query_prompt
-from pasta.queries import (
-    TRIES,
-    cleaned,
-    own_queries,
-    query_flaw,
-    query_rows,
-    topic_of,
-    wanted_queries,
-)
+from pasta.queries import TRIES, cleaned, query_flaw, query_rows, topic_of, wanted_queries
 from pasta.video import VideoError
 
 
@@ -190,35 +181,3 @@ def test_a_query_is_taken_out_of_what_is_around_it(text, expected):
 )
 def test_flaws_of_queries(query, flaw):
     assert query_flaw(query, ["Where does the man put the red cup at the end?"]) == flaw
-
-
-def write(path, *rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def test_own_queries_become_rows_and_a_video_that_is_not_there_is_named(tmp_path):
-    row = {"video": "a.mp4", "mode": "spatial", "query": " Where? "}
-    rows = [row, row | {"query": "And what?"}, row | {"video": "x.mp4"}, row | {"query": "No"}]
-    path, video = write(tmp_path / "q.jsonl", *rows), str(tmp_path / "a.mp4")
-    found, missing = own_queries(path, [video], tmp_path)
-    made = {"video": video, "mode": "spatial", "topic": None, "asker": str(path)}
-    assert found == [
-        made | {"n": 0, "query": "Where?"},
-        made | {"n": 1, "query": "And what?"},
-        made | {"n": 2, "query": "No", "flaw": "asks nothing"},
-    ]
-    [(name, reason)] = missing.items()
-    assert name == str(tmp_path / "x.mp4") and f"{path}:3" in reason
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ({"video": "a.mp4", "mode": "spatial"}, "q.jsonl:1: has video, mode; expected texts for"),
-        ({"video": "a.mp4", "mode": "depth", "query": "?"}, "mode is 'depth'; expected one of"),
-    ],
-)
-def test_an_own_query_that_lacks_something_is_refused_with_its_line(tmp_path, row, said):
-    with pytest.raises(ValueError, match=said):
-        own_queries(write(tmp_path / "q.jsonl", row), [], tmp_path)

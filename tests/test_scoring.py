@@ -7,16 +7,13 @@ import math
 
 import pytest
 
+from pasta.benchmarks.report import comparison, counts, mcnemar, table
 from pasta.scoring import (
-    comparison,
-    counts,
     lettered_text,
     likeliest_letter,
-    mcnemar,
     mean_of,
     paired_difference,
     summary,
-    table,
     wilson,
 )
 

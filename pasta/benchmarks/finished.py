@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 
 from pasta.ask import Request, ask
+from pasta.benchmarks.report import comparison, counts, markdown, table
 from pasta.config import write_json
 from pasta.pairs import read_rows
-from pasta.scoring import comparison, counts, markdown, summary, table
+from pasta.scoring import summary
 from pasta.vlm import load_vlm
 
 
