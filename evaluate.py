@@ -11,7 +11,6 @@ goes on where it was stopped; scored.jsonl beside it holds those that the scores
 OUT/BENCH/scores.json and scores.md hold the numbers of the table.
 """
 
-import json
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from pasta import ranks, toy
 from pasta.answers import answered, clip, earlier_rows, fingerprint, reread
 from pasta.benchmarks import NAMES, benchmark
+from pasta.benchmarks.adapters import ADAPTER, find_adapters
 from pasta.benchmarks.check import check_items
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
 from pasta.config import knob, parse, write_config
@@ -30,8 +30,6 @@ from pasta.hub import digest_files, model_setting
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, write_rows
 from pasta.vlm import load_processor, load_vlm
-
-ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
 
 
 @dataclass
@@ -75,45 +73,6 @@ def find_data(config, bench):
         f"{bench.FETCH} {data}"
     )
     return in_toy[config.bench]()
-
-
-def find_adapters(config):
-    """{name: adapter folder}, the base model first with None.
-
-    A name is the end of the path, as long as it takes to tell the adapters from each other.
-    """
-    folders = list(dict.fromkeys(Path(a).resolve() for a in config.adapter))
-    if not folders and (ADAPTER / "adapter_config.json").is_file():
-        if other := other_base(ADAPTER, config.model):
-            print(f"{ADAPTER} is left out: {other}")
-        else:
-            folders = [ADAPTER.resolve()]
-    for folder in folders:  # now, and not after hours of answers of the base model
-        if not (folder / "adapter_config.json").is_file():
-            raise FileNotFoundError(f"{folder} has no adapter_config.json; expected an adapter")
-        if config.adapter and (other := other_base(folder, config.model)):
-            print(f"{folder} is loaded all the same: {other}")
-    of_run = [f.name == "adapter" and f.parent not in folders for f in folders]
-    parts = [(f.parent if r else f).parts for f, r in zip(folders, of_run, strict=True)]
-    depth = 1
-    while len({p[-depth:] for p in parts}) < len(parts):
-        depth += 1
-    names = ["+" + "-".join(p[-depth:]) for p in parts]
-    return {base_name(Path(config.model)): None} | dict(zip(names, folders, strict=True))
-
-
-def base_name(model):
-    """What a run of the bare model is called; a fully tuned one as its run, like adapters."""
-    of_run = (model.parent / "metrics.jsonl").is_file()
-    return model.parent.name + model.name.removeprefix("model") if of_run else model.name
-
-
-def other_base(folder, model):
-    """That an adapter was trained on another model, in words; "" if it was not."""
-    settings = json.loads((folder / "adapter_config.json").read_text())
-    base = settings.get("base_model_name_or_path") or "a model it does not name"
-    same = Path(base).resolve() == Path(model).resolve()
-    return "" if same else f"it was trained on {base}, this is {model}"
 
 
 def answers(config, bench, questions, adapter, path, settings):

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import evaluate
-from evaluate import EvalConfig, find_adapters, main
+from evaluate import EvalConfig, main
 from pasta import answers, scoring
 from pasta.answers import loaded_ahead
 from pasta.ask import Answer
 from pasta.benchmarks import check, mvbench
+from pasta.benchmarks.adapters import base_name, find_adapters
 from pasta.pairs import read_rows, write_rows
 from pasta.video import VideoError
 
@@ -436,7 +437,7 @@ def test_fully_tuned_models_are_named_as_their_runs(tmp_path):
     (tmp_path / "plain/model").mkdir(parents=True)
     names = {"a/model": "a", "b/model": "b", "b/model-best": "b-best", "plain/model": "model"}
     for path, name in names.items():
-        assert evaluate.base_name(tmp_path / path) == name
+        assert base_name(tmp_path / path) == name
 
 
 def test_compare_counts_only_items_that_both_answered(tmp_path, capsys):

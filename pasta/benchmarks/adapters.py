@@ -1,0 +1,45 @@
+"""Which adapters are scored beside a base model, and what each is called."""
+
+import json
+from pathlib import Path
+
+ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
+
+
+def find_adapters(config):
+    """{name: adapter folder}, the base model first with None.
+
+    A name is the end of the path, as long as it takes to tell the adapters from each other.
+    """
+    folders = list(dict.fromkeys(Path(a).resolve() for a in config.adapter))
+    if not folders and (ADAPTER / "adapter_config.json").is_file():
+        if other := other_base(ADAPTER, config.model):
+            print(f"{ADAPTER} is left out: {other}")
+        else:
+            folders = [ADAPTER.resolve()]
+    for folder in folders:  # now, and not after hours of answers of the base model
+        if not (folder / "adapter_config.json").is_file():
+            raise FileNotFoundError(f"{folder} has no adapter_config.json; expected an adapter")
+        if config.adapter and (other := other_base(folder, config.model)):
+            print(f"{folder} is loaded all the same: {other}")
+    of_run = [f.name == "adapter" and f.parent not in folders for f in folders]
+    parts = [(f.parent if r else f).parts for f, r in zip(folders, of_run, strict=True)]
+    depth = 1
+    while len({p[-depth:] for p in parts}) < len(parts):
+        depth += 1
+    names = ["+" + "-".join(p[-depth:]) for p in parts]
+    return {base_name(Path(config.model)): None} | dict(zip(names, folders, strict=True))
+
+
+def base_name(model):
+    """What a run of the bare model is called; a fully tuned one as its run, like adapters."""
+    of_run = (model.parent / "metrics.jsonl").is_file()
+    return model.parent.name + model.name.removeprefix("model") if of_run else model.name
+
+
+def other_base(folder, model):
+    """That an adapter was trained on another model, in words; "" if it was not."""
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    base = settings.get("base_model_name_or_path") or "a model it does not name"
+    same = Path(base).resolve() == Path(model).resolve()
+    return "" if same else f"it was trained on {base}, this is {model}"
