@@ -62,7 +62,7 @@ class PairsConfig:
     max_new_tokens: int = knob("tokens per query, response or reply at most", 128, toy=24)
     batch_videos: int = knob("videos worked on at a time", 1, toy=16)
     batch_size: int = knob("prompts per forward pass", 8, toy=64)
-    in_flight: int = knob("requests that a server gets at a time, from --batch_videos", 16)
+    in_flight: int = knob("requests to a server at a time, of each process; see --batch_videos", 16)
     timeout: float = knob("seconds that a server has for one request", 300.0)
     dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
     seed: int = knob("of all sampling", 0)

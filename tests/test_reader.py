@@ -49,6 +49,11 @@ def test_the_frame_budget_is_the_checkpoints_own_unless_given(files):
         assert len(Reader(files, processor(), given, {}).frames(files[0])["dense"][0]) == used
 
 
+def test_a_language_model_is_refused_at_once(files):
+    with pytest.raises(ValueError, match="reads text alone; name a Video-LLM"):
+        Reader(files, SimpleNamespace(n_frames=0), 8, {})
+
+
 def test_a_bad_video_is_named_with_a_reason_and_not_tried_twice(files, monkeypatch):
     failed = {}
     reader = Reader(files, processor(), 8, failed)
