@@ -46,8 +46,10 @@ class Reader:
 
     def __init__(self, videos, processor, n_frames, failed, sparse_frames=0):
         if not processor.n_frames:
-            raise ValueError("asker and responder must see videos, and this model reads text alone; "
-                             "name a Video-LLM: only a --judge may be a language model")  # fmt: skip
+            raise ValueError(
+                "asker and responder must see videos, and this model reads text alone; "
+                "name a Video-LLM: only a --judge may be a language model"
+            )
         self.videos, self.processor, self.failed = videos, processor, failed
         self.n_frames = n_frames or processor.n_frames
         self.samplers = samplers(self.n_frames, sparse_frames or self.n_frames)
