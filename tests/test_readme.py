@@ -23,6 +23,9 @@ README = (ROOT / "README.md").read_text()
 SHOWN = re.search(r"<!-- what the first command prints.*?```\n(.*?)```", README, re.S)[1]
 
 
+AUDIT = re.search(r"<!-- the audit of the first command.*?```\n(.*?)```", README, re.S)[1]
+
+
 def first_command():
     """The README's first command; outside of CI, which may load packages, its scripts alone."""
     line = next(line for line in README.splitlines() if line.startswith("python3 -m venv"))
@@ -56,6 +59,33 @@ def test_the_row_without_flags_is_the_first_result():
     assert (mean, *gain) == (numbers(SHOWN)["mean"][3], *numbers(SHOWN)["mean"][-3:])
     toy = {field.name: field.metadata["toy"] for field in fields(PairsConfig)}
     assert f"`--select {toy['select']} --keep {toy['keep']}`" in row
+
+
+def modes_of(audit):
+    """mode -> (kept, sides with their counts) of an audit's table."""
+    found = {}
+    for line in audit.splitlines():
+        if match := re.match(r"(spatial|temporal|cross_frame) +(\d+) .*\d  (.*); ", line):
+            found[match[1]] = int(match[2]), dict(re.findall(r"(\w+) (\d+)", match[3]))
+    return found
+
+
+def test_the_number_of_pairs_without_flags_is_that_of_the_audit():
+    row = next(line for line in README.splitlines() if line.startswith("| no flag: "))
+    kept = sum(n for n, _ in modes_of(AUDIT).values())
+    assert row.split("|")[2].strip() == f"{kept:,}"
+
+
+@pytest.mark.slow
+def test_readme_shows_the_audit_that_the_first_command_prints(first_run):
+    shown, printed = modes_of(AUDIT), modes_of(first_run[2])
+    assert list(shown) == list(printed) == ["spatial", "temporal", "cross_frame"]
+    for mode, (kept, sides) in printed.items():
+        assert kept == pytest.approx(shown[mode][0], rel=0.35)
+        assert sides.keys() == shown[mode][1].keys()
+        assert len(set(sides.values())) == 1  # balanced
+    heads = [text[text.index("mode  ") :].splitlines()[0] for text in (AUDIT, first_run[2])]
+    assert heads[0] == heads[1]
 
 
 @pytest.mark.slow
