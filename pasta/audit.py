@@ -39,8 +39,8 @@ def audit(pairs, dropped, queries=()):
 
 
 def counted(names):
-    """Name -> how often it occurs, the commonest first."""
-    return dict(Counter(names).most_common())
+    """Name -> how often it occurs, the commonest first, and of equals the first in the alphabet."""
+    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
 def audit_table(report):
