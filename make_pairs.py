@@ -19,15 +19,15 @@ from typing import Literal
 import torch
 
 from pasta import ranks, toy
-from pasta.audit import audit, audit_table
 from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
 from pasta.grow import rows_of
-from pasta.pairs import MODES, read_rows, write_rows
+from pasta.pairs import MODES, write_rows
 from pasta.prompts import PROMPT_VERSION
 from pasta.roles import Roles
 from pasta.roles.endpoint import EndpointError, is_address
 from pasta.stages import candidates_in_order, write_candidates, write_pairs, write_queries
+from pasta.tools.audit import audit_of, audit_table
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
@@ -59,8 +59,9 @@ class PairsConfig:
     sparse_frames: int = knob("frame budget of adversarial responses, at 1 fps", 8, toy=16)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
     temperature: float = knob("of adversarial responses; preferred ones are greedy", 0.7)
-    max_new_tokens: int = knob("tokens per query, response or reply at most", 128, toy=24)
-    batch_videos: int = knob("videos worked on at a time", 1, toy=16)
+    max_new_tokens: int = knob("tokens per query or response at most", 128, toy=24)
+    judge_tokens: int = knob("tokens per reply of a judge at most; one that thinks needs more", 512)
+    batch_videos: int = knob("videos worked on at a time; as many are read ahead", 1, toy=16)
     batch_size: int = knob("prompts per forward pass", 8, toy=64)
     in_flight: int = knob("requests to a server at a time, of each process; see --batch_videos", 16)
     timeout: float = knob("seconds that a server has for one request", 300.0)
@@ -71,14 +72,14 @@ class PairsConfig:
 
 # What may change between two runs into one folder: nothing that is in its costly rows.
 FREE = """
-    out stage limit target judge select keep balance adversarial_qa batch_videos batch_size
-    in_flight timeout device
+    out stage limit target judge judge_tokens select keep balance adversarial_qa batch_videos
+    batch_size in_flight timeout device
 """.split()
 
 
 def main(config):
     found = list_videos(config.videos) if config.videos.is_dir() else []
-    videos = [str(path.absolute()) for path in found][: config.limit or None]
+    videos = [str(path.absolute()) for path in found]
     if not videos:
         raise SystemExit(f"no videos in {config.videos}; --videos takes a folder of them")
     check_choices(config)
@@ -87,15 +88,14 @@ def main(config):
     device, failed = ranks.start(config.device), {}  # failed: video -> reason
     try:
         roles = Roles(config, device)
-        if config.judge != "rules":
-            roles.eyes(config.judge)  # what cannot be loaded fails now, and not after hours
+        names = roles.open()
         if ranks.rank() == 0:
-            start_folder(config, roles)
+            start_folder(config, roles, names)
         ranks.gather([])  # nobody writes into a folder that is refused
-        make(config, roles, videos, failed)
+        n = make(config, roles, videos, failed)
         failed = dict(ranks.gather(list(failed.items())))
         if ranks.rank() == 0:
-            write_report(config, roles, videos, failed)
+            write_report(config, roles, videos, n, failed)
     except EndpointError as error:
         raise SystemExit(f"{error}\nWhat was answered so far is kept in {config.out}.") from None
     ranks.stop()
@@ -113,17 +113,21 @@ def check_choices(config):
                          f"or {len(MODES)} and more")
 
 
-def start_folder(config, roles):
-    """Write config.json; refuse a folder whose rows were made with other settings or weights."""
-    names = dict.fromkeys(name for name in (config.responder, config.asker) if name)
-    made_by = {"weights": {name: roles.origin(name) for name in names}}
-    made_by |= {"prompt_version": PROMPT_VERSION}
+def start_folder(config, roles, names):
+    """Write config.json; refuse a folder whose rows were made with other settings or weights.
+
+    names: the models that are asked now; what is known of the others is kept.
+    """
+    authors = [name for name in names if name in (config.asker, config.responder)]
+    weights = {name: roles.origin(name) for name in authors}
+    before = read_config(config.out) if (config.out / "config.json").exists() else {}
+    known = before.get("weights", {})
+    made_by = {"weights": known | weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
-    if (config.out / "config.json").exists():
-        before = read_config(config.out)
-        if changed := [k for k in ours if str(before.get(k)) != ours[k]]:
-            told = ", ".join(f"--{k} {before.get(k)}, now {ours[k]}" for k in changed)
-            raise SystemExit(f"{config.out} was begun with {told}; choose another --out")
+    theirs = before | {"weights": known | weights | known}
+    if before and (changed := [k for k in ours if str(theirs.get(k)) != ours[k]]):
+        told = ", ".join(f"--{k} {theirs.get(k)}, now {ours[k]}" for k in changed)
+        raise SystemExit(f"{config.out} was begun with {told}; choose another --out")
     write_config(config.out, config, **made_by)
 
 
@@ -131,34 +135,45 @@ def make(config, roles, videos, failed):
     """The stages; with --target in rounds, more videos until each mode has its share of pairs.
 
     How many videos come next hangs on nothing but the pairs so far: a run that goes on after a
-    kill takes the same rounds.
+    kill takes the same rounds. Returns the number of videos that were used.
     """
-    share, modes, n = config.target // len(MODES), MODES, len(videos)
-    if config.stage == "queries":
-        return write_queries(config, roles, videos, n, modes, failed)
-    if config.stage == "candidates":
-        return write_candidates(config, roles, videos, n, failed)
-    if config.stage == "judge":
-        return write_pairs(config, roles, videos)
+    last = min(config.limit or len(videos), len(videos))
+    if config.stage != "all":
+        make_stage(config, roles, videos, last, failed)
+        return last
+    share, modes, n, asked = config.target // len(MODES), MODES, last, dict.fromkeys(MODES, 0)
     if share:
         n = min(n, math.ceil(share / (config.n_queries * config.candidates)))
     while True:
         write_queries(config, roles, videos, n, modes, failed)
         write_candidates(config, roles, videos, n, failed)
-        counts = write_pairs(config, roles, videos[:n])
-        asked, modes = modes, [mode for mode in MODES if counts[mode] < share]
-        # A mode that had its share may lose it: what balance drops by chance hangs on all pairs.
-        if not modes or n == len(videos) and set(modes) <= set(asked):
+        asked |= dict.fromkeys(modes, n)
+        counts = write_pairs(config, roles, videos, asked)
+        modes = [mode for mode in MODES if counts[mode] < share]
+        if all(asked[mode] == last for mode in modes):
             break
         # As many as the poorest mode needs at its rate so far, and at most thrice as many.
         needed = 1.1 * n * share / max(1, min(counts[mode] for mode in modes))
-        n = min(len(videos), 3 * n, max(n + 1, math.ceil(needed)))
-    if modes and ranks.rank() == 0:
+        n = min(last, 3 * n, max(n + 1, math.ceil(needed)))
+    if modes and ranks.rank() == 0 and share:
         print(f"{n} videos do not make --target {config.target}; add videos or --n_queries")
+    return n
 
 
-def write_report(config, roles, videos, failed):
-    """Name the videos that were left out, and show what became of the others."""
+def make_stage(config, roles, videos, n, failed):
+    """One stage alone, about the first n videos."""
+    if config.stage == "queries":
+        return write_queries(config, roles, videos, n, MODES, failed)
+    before = {"candidates": "queries", "judge": "candidates"}[config.stage]
+    if not rows_of(config.out / f"{before}.jsonl"):
+        raise SystemExit(f"no rows in {config.out}/{before}.jsonl; first: --stage {before}")
+    if config.stage == "candidates":
+        return write_candidates(config, roles, videos, n, failed)
+    return write_pairs(config, roles, videos, dict.fromkeys(MODES, n))
+
+
+def write_report(config, roles, videos, n, failed):
+    """Name the videos that were left out, and show what became of the n others."""
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before have met others
         failed = {row["video"]: row["reason"] for row in rows_of(path)} | failed
@@ -167,20 +182,22 @@ def write_report(config, roles, videos, failed):
         write_rows(path, rows)
         for row in rows:
             print(f"skipped {row['video']}: {row['reason']}")
+    following = {"queries": "--stage candidates", "candidates": "--stage judge"}
     if config.stage in ("all", "judge"):
-        pairs, dropped = (read_rows(config.out / f"{name}.jsonl") for name in ("pairs", "dropped"))
-        report = audit(pairs, dropped, rows_of(config.out / "queries.jsonl"))
+        report = audit_of(config.out)
         write_json(config.out / "audit.json", report)
         print(audit_table(report))
-        print(f"wrote {len(pairs)} pairs to {config.out / 'pairs.jsonl'}")
+        kept = sum(row["kept"] for row in report.values())
+        print(f"wrote {kept} pairs to {config.out / 'pairs.jsonl'}")
         if config.adversarial_qa:
-            write_adversarial_qa(config, roles, videos)
-    print(f"{len(videos)} videos, {len(failed)} of them skipped; next: torchrun train_dpo.py")
+            write_adversarial_qa(config, roles, videos[:n])
+    then = following.get(config.stage, "torchrun train_dpo.py")
+    print(f"{n} videos, {len(failed)} of them skipped; next: {then}")
 
 
 def write_adversarial_qa(config, roles, videos):
     """items.jsonl; its videos should not be those that a model is aligned on."""
-    rows = candidates_in_order(config, {video: i for i, video in enumerate(videos)})
+    rows = candidates_in_order(config, videos, dict.fromkeys(MODES, len(videos)))
     ask = partial(roles.asked_once, config.asker or config.responder)
     items = roles.judged(config.judge, lambda judge: adversarial_rows(rows, judge, ask))
     write_rows(config.out / "items.jsonl", items)

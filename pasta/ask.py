@@ -2,7 +2,7 @@
 
 The loop is our own because the positions are: decoding goes on from the largest position of the
 prompt, as training does. A request that is sampled has a seed of its own, so its answer does not
-depend on what else is in the batch.
+depend on what else is in the batch, up to how bfloat16 rounds.
 
 Questions about one video share its prefix, which is read once for all of them; then each question
 reads it out of the key/value cache. Rows are padded at the right. A causal prefix never looks

@@ -6,14 +6,13 @@
 
 Asking and scoring come in as functions, so that each stage can be followed, and tested, without a
 model. A request's randomness is a hash of what it is, so that a row is the same in whatever batch,
-order or run it is made.
+order or run it is made, up to how bfloat16 rounds in batches of other shapes.
 
 Shapes: K adversarial responses of a query. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
 
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -54,7 +53,7 @@ def works_of(video, queries, reader, recipe):
     video that cannot be read is in `reader.failed`.
     """
     try:
-        frames, name, ready = reader.frames(video), Path(video).name, {}
+        frames, name, ready = reader.frames(video), reader.name(video), {}
     except VideoError:
         return []
 

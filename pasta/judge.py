@@ -39,18 +39,25 @@ OPPOSITES = {  # the words of two sides that contradict each other; a side is ca
     ),
 }
 DENIALS = {"not", "no", "never", "none", "nothing", "cannot"}
-REFUSALS = re.compile(
-    r"\bi(?: am|'m) (?:sorry|unable|not able)|\bi (?:cannot|can not|can't)"
-    r"|\bas an? (?:ai|language)\b|\bi (?:do not|don't) (?:know|have)\b"
-    r"|\b(?:im|not )possible to (?:tell|say|determine|answer)"
-    r"|\bcannot be (?:determined|answered)|\bno (?:video|information) (?:is|was|about)\b"
+REFUSALS = re.compile(  # only where a sentence begins: people in a video refuse things, too
+    r"(?:^|[.!?:] +)(?:unfortunately,? |(?:based on|from) the video,? |i'm sorry,? but )?(?:"
+    r"sorry\b|i(?: am|'m) (?:sorry|unable|not able)|i (?:cannot|can not|can't)|unable to\b"
+    r"|i (?:do not|don't) (?:know|have)|as an? (?:ai|language)\b|no information\b"
+    r"|(?:it is |it's )?(?:impossible|not possible|unclear)\b"
+    r"|there is (?:no|not enough|insufficient) (?:way|information|video)"
+    r"|(?:this|it) cannot be (?:determined|answered)"
+    r"|the video (?:does not|doesn't) (?:provide|contain|give|show) (?:any|enough|sufficient))"
 )
-LEAKS = re.compile(  # answers that speak of the premise, or of having been given one
-    r"\b(?:as if|pretend\w*|as (?:you )?(?:asked|instructed|requested|stated|told)|hypothetical\w*"
-    r"|(?:the|your|this|that) (?:instructions?|premise|assumption)|assum(?:e|ing) that"
+LEAKS = re.compile(  # of a misled answer: it speaks of its premise, or of having been given one
+    r"\b(?:as (?:you|i was) (?:asked|instructed|requested|told|stated)"
+    r"|as (?:requested|instructed)\b(?! by)|(?:by|per|under|given|following) the instructions?"
+    r"|(?:i|we|i'll|let's|let us)(?: will| shall)? pretend|hypothetical\w*|your instructions?"
+    r"|(?:the|your|this|that) (?:premise|assumption)|assum(?:e|ing) that"
     r"|tak(?:e|ing) (?:it |that )?for granted)\b"
 )
-ALIKE = 0.9  # share of words in common, in order, above which two texts are near-duplicates
+TOKEN = re.compile(r"<[|/]?\w+[|/]?>|<\|")  # a model's own tokens, which no prompt may hold
+COMMON = set("a an the is are was were be it its this that of in on at to and or".split())
+ALIKE = 0.95  # share of telling words in common, in order, above which two texts are alike
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,18 @@ def words(text):
     return re.findall(r"\w+", plain(text).replace("n't", " not"))
 
 
+def telling(text):
+    """The words of a text but the most common ones, which copies exchange for each other."""
+    return [word for word in words(text) if word not in COMMON]
+
+
 def alike(one, other):
-    """Whether two texts are near-duplicates: nearly all words are the same, in the same order."""
-    return SequenceMatcher(None, words(one), words(other), autojunk=False).ratio() > ALIKE
+    """Whether two texts are near-duplicates: the same words tell, in the same order.
+
+    All of them in a short text; of more than twenty, one may be another.
+    """
+    one, other = telling(one), telling(other)
+    return one == other or SequenceMatcher(None, one, other, autojunk=False).ratio() > ALIKE
 
 
 def stance(text, opposite):
@@ -116,15 +132,21 @@ def sides(mode, chosen, rejected):
     return first if set(first) == {"yes", "no"} else None
 
 
-def flaw(response, query, finished):
-    """What is wrong with a response on its own, or an empty string."""
+def flaw(answer, query):
+    """What is wrong with an answer on its own, or an empty string.
+
+    answer: {"response", "finished"}, and "instruction" if it was given a premise.
+    """
+    response = answer["response"]
     if not words(response):
         return "empty"
-    if not finished:
+    if not answer["finished"]:
         return "cut off"
-    if REFUSALS.search(plain(response)):
+    if TOKEN.search(response):
+        return "holds a model's own token"
+    if REFUSALS.search(re.sub(r'"[^"]*"|“[^”]*”', "", plain(response))):
         return "refuses"
-    if LEAKS.search(plain(response)):
+    if "instruction" in answer and LEAKS.search(plain(response)):
         return "speaks of its premise"
     if words(response) == words(query):
         return "repeats the query"
@@ -132,18 +154,16 @@ def flaw(response, query, finished):
 
 
 def judge_by_rules(mode, query, preferred, adversarial):
-    """Verdict on one adversarial response. preferred, adversarial: {"response", "finished"}."""
+    """Verdict on one adversarial response. preferred, adversarial: as the answer of `flaw`."""
     if "?" not in query:
         return Verdict(False, "query asks nothing")
-    if problem := flaw(preferred["response"], query, preferred["finished"]):
+    if problem := flaw(preferred, query):
         return Verdict(False, f"preferred {problem}")
-    if problem := flaw(adversarial["response"], query, adversarial["finished"]):
+    if problem := flaw(adversarial, query):
         return Verdict(False, f"adversarial {problem}")
-    if words(preferred["response"]) == words(adversarial["response"]):
+    if telling(preferred["response"]) == telling(adversarial["response"]):
         return Verdict(False, "same as preferred")
     taken = sides(mode, preferred["response"], adversarial["response"])
-    if taken is None and alike(preferred["response"], adversarial["response"]):
-        return Verdict(False, "copy of preferred")
     if taken is None:
         return Verdict(False, f"no contradiction about {TOPIC[mode]}")
     return Verdict(True, sides=taken)
@@ -193,9 +213,9 @@ def read_verdict(reply):
 
     A line is `fits: yes`, in any case, perhaps with stars around it. `fits: yes or no` is none.
     """
-    said = {}
+    said, reply = {}, plain(reply).rpartition("</think>")[2]
     for field in ("fits", "contradicts"):
-        found = re.findall(rf"^\W*{field}\W*(yes|no)\W*$", plain(reply), re.M)
+        found = re.findall(rf"^\W*{field}\W*(yes|no)\W*$", reply, re.M)
         if len(found) != 1:
             return None
         said[field] = found[0] == "yes"

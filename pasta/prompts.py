@@ -72,6 +72,13 @@ contradicts: yes or no"""
 # To the judge, when its first reply could not be read.
 JUDGE_AGAIN = JUDGE + "\nWrite only the two lines, each with one word, yes or no, after the colon."
 
+# To the asker again, in text alone: a question that takes a wrong answer for granted is what
+# adversarial QA asks (the paper's Table 6).
+FALSE_PREMISE = (
+    "Write one question about the video that takes it for granted that the following is true, "
+    "without repeating it word for word: {wrong}\nReply with the question alone."
+)
+
 
 def query_prompt(mode, kind):
     """What the asker is told, of a kind of one mode's queries."""

@@ -7,20 +7,19 @@ another seed; when that does not help, its row says what its `flaw` is and no an
 
 import re
 from collections import defaultdict
-from pathlib import Path
+from functools import partial
 
 from pasta.ask import Request
-from pasta.judge import alike
-from pasta.prompts import QUERIES, query_prompt
+from pasta.judge import TOKEN, alike
+from pasta.prompts import PROMPT_VERSION, QUERIES, query_prompt
 from pasta.reader import seed_of
 from pasta.video import VideoError
 
 TRIES = 3  # how often a query is asked for
-TOKEN = re.compile(r"<[|/]?\w+[|/]?>|<\|")  # a model's own tokens, which no prompt may hold
 
 
 def wanted_queries(video, keys, reader, seed):
-    """(row, VideoInputs) of each query that is to be written about a video; [] if it is unreadable.
+    """(row, attempt -> Request) of each query about a video; [] if it is unreadable.
 
     keys: list of (video, mode, n), the n-th query of a mode. A row is {video, mode, n, topic}.
     """
@@ -28,17 +27,21 @@ def wanted_queries(video, keys, reader, seed):
         inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
     except VideoError:
         return []
-    names = ("video", "mode", "n", "topic")
-    return [(dict(zip(names, (*key, topic_of(seed, *key)), strict=True)), inputs) for key in keys]
+    wanted, name = [], reader.name(video)
+    for _, mode, n in keys:
+        parts, topic = (seed, name, mode, n), topic_of(seed, name, mode, n)
+        request = partial(query_request, inputs, query_prompt(mode, topic), parts)
+        wanted.append(({"video": video, "mode": mode, "n": n, "topic": topic}, request))
+    return wanted
 
 
-def topic_of(seed, video, mode, n):
+def topic_of(seed, name, mode, n):
     """The kind of the n-th query of a mode: the mode's kinds in turn, the first one by chance."""
     kinds = list(QUERIES[mode])
-    return kinds[(seed_of(seed, Path(video).name, mode) + n) % len(kinds)]
+    return kinds[(seed_of(seed, name, mode) + n) % len(kinds)]
 
 
-def query_rows(wanted, earlier, ask, asker, seed, failed):
+def query_rows(wanted, earlier, ask, asker, failed):
     """The asker's queries: a row {video, mode, n, topic, query, asker} of queries.jsonl for each.
 
     wanted:  of wanted_queries. ask: list of Request -> list of Answer
@@ -48,13 +51,14 @@ def query_rows(wanted, earlier, ask, asker, seed, failed):
     """
     texts, asked = [[] for _ in wanted], list(range(len(wanted)))
     while asked:
-        answers = ask([query_request(*wanted[i], seed, len(texts[i])) for i in asked])
+        answers = ask([wanted[i][1](len(texts[i])) for i in asked])
         for i, answer in zip(asked, answers, strict=True):
             if answer.error:
                 failed[wanted[i][0]["video"]] = answer.error
             texts[i].append(None if answer.error else cleaned(answer.text))
         settled, asked = settle([row for row, _ in wanted], texts, earlier)
-    return [row | {"query": text, "asker": asker} | flaw for row, text, flaw in settled]
+    made_by = {"asker": asker, "prompt_version": PROMPT_VERSION}
+    return [row | {"query": text} | made_by | flaw for row, text, flaw in settled]
 
 
 def settle(rows, texts, earlier):
@@ -83,10 +87,9 @@ def settle(rows, texts, earlier):
     return settled, again
 
 
-def query_request(row, inputs, seed, attempt):
-    """The Request for a query; each attempt has a seed of its own."""
-    parts = (seed, Path(row["video"]).name, row["mode"], row["n"], *[attempt] * bool(attempt))
-    return Request(inputs, query_prompt(row["mode"], row["topic"]), seed_of(*parts), 1.0)
+def query_request(inputs, prompt, parts, attempt):
+    """The Request for a query; each attempt, counted from 0, has a seed of its own."""
+    return Request(inputs, prompt, seed_of(*parts, *[attempt] * bool(attempt)), 1.0)
 
 
 def cleaned(text):

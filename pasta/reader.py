@@ -4,6 +4,7 @@ Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8, timestamps (F,) se
 """
 
 import hashlib
+import os
 from contextlib import suppress
 from functools import lru_cache, partial
 
@@ -36,24 +37,23 @@ def samplers(n_frames, sparse_frames):
 class Reader:
     """Decodes each video once for all samplings, and remembers those that cannot be read.
 
-    videos: all paths of the run; `other` takes the next one of them
+    videos: all paths there are; `other` takes the next one of them
+    root: folder that they are in; their names begin there, so that seeds do not hang on where it is
     processor: gives `prepare`, `fit` and `n_frames`: a vlm.Processor, or an Endpoint
     n_frames: frame budget; 0 is the checkpoint's own
     failed: path -> reason, filled here
     sparse_frames: budget of adversarial responses; 0 is n_frames
-    Raises ValueError for a processor of a language model, which sees no frames.
     """
 
-    def __init__(self, videos, processor, n_frames, failed, sparse_frames=0):
-        if not processor.n_frames:
-            raise ValueError(
-                "asker and responder must see videos, and this model reads text alone; "
-                "name a Video-LLM: only a --judge may be a language model"
-            )
-        self.videos, self.processor, self.failed = videos, processor, failed
+    def __init__(self, videos, root, processor, n_frames, failed, sparse_frames=0):
+        self.videos, self.root, self.processor, self.failed = videos, root, processor, failed
         self.n_frames = n_frames or processor.n_frames
         self.samplers = samplers(self.n_frames, sparse_frames or self.n_frames)
         self.frames = lru_cache(maxsize=2)(self.read)  # the video at work and its `other`
+
+    def name(self, video):
+        """What a video is called below the root: two folders may hold clips of one name."""
+        return os.path.relpath(video, self.root)
 
     def read(self, video):
         """Sampling -> (frames, timestamps). Raises VideoError, the second time without trying."""
@@ -68,12 +68,17 @@ class Reader:
             return together
 
         try:
-            frames, timestamps = read_frames(video, sample, self.processor.fit)
+            # all samplings at the size of n_frames: some families give fewer frames more pixels
+            frames, timestamps = read_frames(video, sample, self.fit)
         except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
             self.failed[video] = getattr(error, "reason", str(error))
             raise VideoError(video, self.failed[video]) from error
         places = {name: np.searchsorted(together, indices) for name, indices in chosen.items()}
         return {name: (frames[place], timestamps[place]) for name, place in places.items()}
+
+    def fit(self, _, height, width):
+        """The (height, width) at which the model sees n_frames, as in training."""
+        return self.processor.fit(self.n_frames, height, width)
 
     def other(self, video):
         """The sparse frames of the next video that can be read; its own if there is none."""

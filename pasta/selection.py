@@ -109,7 +109,7 @@ def by_contrast(candidate, judge):
     Raises ValueError for a candidate whose answers were not scored with and without breaking.
     """
     query, answers = candidate["query"], [candidate["preferred"], *candidate["adversarial"]]
-    sound = {a["response"] for a in answers if not flaw(a["response"], query, a["finished"])}
+    sound = {answer["response"] for answer in answers if not flaw(answer, query)}
     if not candidate["recipe"]["twins"]:
         raise ValueError(
             f"answers to {query!r} about {candidate['video']} were not scored on broken videos; "

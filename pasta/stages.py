@@ -5,8 +5,8 @@
     write_pairs        → pairs.jsonl, dropped.jsonl
 
 Each does what is missing in its file, so calling it again after a kill, or with more videos, goes
-on where it was. `config` is make_pairs.py's, `roles` says who answers, and `failed` takes video ->
-reason for the videos that could not be read.
+on where it was. `config` is make_pairs.py's, `roles` says who answers, `videos` are all there are,
+and `failed` takes video -> reason for those that could not be read.
 """
 
 from collections import Counter, defaultdict
@@ -45,10 +45,11 @@ def write_queries(config, roles, videos, n, modes, failed):
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
     todo = by_video((key[0], key) for key in wanted if key not in done)
     unread = {}  # and not `failed`: of a video, a server may refuse one query alone
-    reader, clock = Reader(videos, roles.eyes(config.asker), config.n_frames, unread), Clock()
+    seen_by = (roles.eyes(config.asker), config.n_frames, unread)
+    reader, clock = Reader(videos, config.videos.absolute(), *seen_by), Clock()
     ask = clock.timed("asking", partial(roles.ask, config.asker))
     read = partial(wanted_queries, reader=reader, seed=config.seed)
-    made_by = {"ask": ask, "asker": config.asker, "seed": config.seed}
+    made_by = {"ask": ask, "asker": config.asker}
     make = partial(query_rows, earlier=earlier, failed=failed, **made_by)
     grow(path, todo, config.batch_videos, read, make, clock)
     failed |= unread
@@ -63,8 +64,8 @@ def write_candidates(config, roles, videos, n, failed):
         if row["video"] in mine and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
     unread = {}  # also videos that only break others: they are not missed
-    limits = (config.n_frames, unread, config.sparse_frames)
-    reader, clock = Reader(videos, roles.eyes(config.responder), *limits), Clock()
+    seen_by = (roles.eyes(config.responder), config.n_frames, unread, config.sparse_frames)
+    reader, clock = Reader(videos, config.videos.absolute(), *seen_by), Clock()
     recipe = {name: getattr(config, name) for name in RECIPE}
     recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
     score = clock.timed("scoring", partial(roles.score, config.responder))
@@ -77,18 +78,19 @@ def write_candidates(config, roles, videos, n, failed):
     failed |= {video: unread[video] for video, _ in todo if video in unread}
 
 
-def write_pairs(config, roles, videos):
-    """Stage 3: pairs from the answers about some videos. Returns mode -> number of pairs.
+def write_pairs(config, roles, videos, asked):
+    """Stage 3: pairs from the answers. Returns mode -> number of pairs.
 
+    asked: mode -> about how many of the videos its queries are.
     Each process has the judge read the answers about its share of the videos; then the first one,
     with all replies at hand, makes the pairs of all.
     """
     ranks.gather([])  # until then a slower process may still write answers
-    place = {video: i for i, video in enumerate(videos)}
-    rows = candidates_in_order(config, place)
+    rows = candidates_in_order(config, videos, asked)
     if ranks.size() > 1:
-        mine = [row for row in rows if place[row["video"]] % ranks.size() == ranks.rank()]
-        roles.judged(config.judge, partial(proposals, mine, select=config.select))
+        mine = set(ranks.share(videos))
+        share = [row for row in rows if row["video"] in mine]
+        roles.judged(config.judge, partial(proposals, share, select=config.select))
         ranks.gather([])
         roles.replies.read()  # those of the other processes, too
     counts = Counter()
@@ -103,12 +105,18 @@ def write_pairs(config, roles, videos):
     return ranks.gather([counts])[0]
 
 
-def candidates_in_order(config, place):
-    """The rows of candidates.jsonl about some videos, in an order that no process changes.
+def candidates_in_order(config, videos, asked):
+    """The rows of candidates.jsonl about the videos asked about, in the order of the videos.
 
-    place: video -> its place in that order. Answers to queries that are no longer asked stay out.
+    asked: as of `write_pairs`. What a longer run left about others is not looked at, nor are
+    answers to queries that are no longer asked.
     """
-    wanted = {query_key(row) for row in sound_queries(config) if row["video"] in place}
+    place = {video: i for i, video in enumerate(videos)}
+    wanted = {
+        query_key(row)
+        for row in sound_queries(config)
+        if place.get(row["video"], len(videos)) < asked[row["mode"]]
+    }
     rows = [row for row in rows_of(config.out / "candidates.jsonl") if query_key(row) in wanted]
     rows.sort(key=lambda row: (place[row["video"]], MODES.index(row["mode"]), row["query"]))
     return [row | {"recipe": row["recipe"] | {"judge": config.judge}} for row in rows]

@@ -5,7 +5,7 @@
 
 import pytest
 
-from pasta.audit import audit, audit_table
+from pasta.tools.audit import audit, audit_table
 
 
 def pair(mode, chosen, rejected, blind, sides=None, topic="order"):

@@ -128,7 +128,7 @@ def test_a_model_folder_judges_what_a_server_answers(run, server, tiny_folder, m
     judge = {"judge": str(tiny_folder), "dtype": "float32"}
     before = contents(run(**judge))
     assert set(roles_of(server)) == {"asker", "responder"}
-    by = Counter(json.loads(line)["by"] for line in before["replies.jsonl"])
+    by = Counter(json.loads(line)["by"].split()[0] for line in before["replies.jsonl"])
     assert by[f"{server.address}#tiny"] == QUERIES + ANSWERS and by[str(tiny_folder)] > 0
     monkeypatch.setattr(roles, "load_vlm", None)
     assert contents(run(**judge)) == before
@@ -269,7 +269,7 @@ def test_a_refused_video_is_named_and_its_neighbours_go_on(run, server, videos, 
 def only_shows(video, server):
     """A function of a request's body: whether all its frames are a video's, and it has some."""
     eyes = Endpoint(server.address)
-    frames = Reader([str(video)], eyes, 0, {}).frames(str(video))["uniform"]  # all of them
+    frames = Reader([str(video)], "/", eyes, 0, {}).frames(str(video))["uniform"]  # all of them
     parts = eyes.prepare(*frames).content()
     its = {part["image_url"]["url"] for part in parts if part["type"] == "image_url"}
     return lambda body: its.issuperset(pictures_of(body) or ["none"])

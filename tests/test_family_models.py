@@ -25,6 +25,7 @@ import make_pairs
 import train_dpo
 from pasta import queries
 from pasta.ask import Request, ask, letter_logps
+from pasta.benchmarks.adapters import base_name
 from pasta.families import FAMILIES
 from pasta.lora import adapter_parameters, add_lora, save_adapter
 from pasta.packs import pack_responses
@@ -297,7 +298,7 @@ def evaluated(model, bench, out, **flags):
     settings = {"model": str(model), "data": bench, "dtype": "float32", "device": "cpu"}
     settings |= {"n_frames": 4, "out": out / "eval"} | flags
     evaluate.main(evaluate.EvalConfig(**settings))
-    return read_rows(out / "eval/mvbench" / evaluate.base_name(Path(model)) / "answers.jsonl")
+    return read_rows(out / "eval/mvbench" / base_name(Path(model)) / "answers.jsonl")
 
 
 @pytest.mark.slow

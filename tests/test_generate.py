@@ -42,6 +42,9 @@ class FakeReader:
             raise VideoError(video, "broken")
         return video_frames(video)
 
+    def name(self, video):
+        return Path(video).name
+
     def other(self, video):
         return video_frames("other")["sparse"][0]
 

@@ -85,33 +85,63 @@ def test_a_sentence_turned_round_says_the_same(mode, chosen, rejected, contradic
 
 
 @pytest.mark.parametrize(
-    ("response", "finished", "expected"),
+    ("response", "expected"),
     [
-        ("The cup is left.", True, ""),
-        ("左边", True, ""),
-        ("", True, "empty"),
-        (" .,! ", True, "empty"),
-        ("The cup is", False, "cut off"),
-        ("I'm sorry, I can't tell.", True, "refuses"),
-        ("I’m unable to see it.", True, "refuses"),
-        ("As an AI, I see no video.", True, "refuses"),
-        ("It is left, as if mirrored.", True, "speaks of its premise"),
-        ("Following the instruction, it is left.", True, "speaks of its premise"),
-        ("Your instructions say left.", True, "speaks of its premise"),
-        ("As you asked, I will pretend that it is left.", True, "speaks of its premise"),
-        ("Taking it for granted that left is right, it is left.", True, "speaks of its premise"),
-        ("Under this assumption the cup is left.", True, "speaks of its premise"),
-        ("As an AI language model, I see no cup.", True, "refuses"),
-        ("It is not possible to determine the side.", True, "refuses"),
-        ("No information is given about it.", True, "refuses"),
-        ("I don't know.", True, "refuses"),
-        ("The cup cannot be seen, it is behind the box.", True, ""),
-        ("She reads instructions on the cup.", True, ""),
-        ("where is the cup", True, "repeats the query"),
+        ("The cup is left.", ""),
+        ("左边", ""),
+        ("", "empty"),
+        (" .,! ", "empty"),
+        ("where is the cup", "repeats the query"),
+        ("It is on <|video_pad|>.", "holds a model's own token"),
+        ("I'm sorry, I can't tell.", "refuses"),
+        ("I’m unable to see it.", "refuses"),
+        ("As an AI, I see no video.", "refuses"),
+        ("As an AI language model, I see no cup.", "refuses"),
+        ("The cup is red. It is not possible to determine the side.", "refuses"),
+        ("It is unclear from the video where it is.", "refuses"),
+        ("Based on the video, it is impossible to say.", "refuses"),
+        ("Unfortunately, there is no way to tell.", "refuses"),
+        ("There is not enough information.", "refuses"),
+        ("The video does not provide enough information to tell.", "refuses"),
+        ("Unable to determine from the video.", "refuses"),
+        ("Sorry, the frames do not show this.", "refuses"),
+        ("No information is given about it.", "refuses"),
+        ("I don't know.", "refuses"),
+        ("The cup cannot be seen, it is behind the box.", ""),
+        ('He says "I am sorry. I cannot come." before he leaves.', ""),
+        ("The sign reads: no video is allowed here.", ""),
+        ("The video does not show a cup.", ""),
     ],
 )
-def test_flaws(response, finished, expected):
-    assert flaw(response, QUERY, finished) == expected
+def test_flaws(response, expected):
+    assert flaw(said(response), QUERY) == expected
+
+
+def test_what_is_cut_off_is_flawed():
+    assert flaw(said("The cup is", finished=False), QUERY) == "cut off"
+
+
+@pytest.mark.parametrize(
+    ("response", "leaks"),
+    [
+        ("As you asked, I will pretend that it is left.", True),
+        ("As instructed, the cup is left.", True),
+        ("Taking it for granted that left is right, it is left.", True),
+        ("Under this assumption the cup is left.", True),
+        ("Assuming that all is mirrored, it is left.", True),
+        ("Following the instructions, it is left.", True),
+        ("In this hypothetical video it is left.", True),
+        ("She reads the instructions before she builds the shelf.", False),
+        ("He raises his arm as if to throw the ball.", False),
+        ("The boy pretends to fall before the girl laughs.", False),
+        ("The dog sits first, as told by the trainer.", False),
+        ("He stirs, as instructed by the cook.", False),
+    ],
+)
+def test_an_answer_that_speaks_of_its_premise_is_flawed_if_it_had_one(response, leaks):
+    misled = said(response) | {"instruction": "mirrored"}
+    assert flaw(misled, QUERY) == ("speaks of its premise" if leaks else "")
+    assert flaw(said(response), QUERY) == ""
 
 
 GOOD, BAD = said("The cup is left."), said("The cup is right.")
@@ -127,8 +157,10 @@ GOOD, BAD = said("The cup is left."), said("The cup is right.")
         (QUERY, said("The cup is left.", finished=False), BAD, "preferred cut off"),
         (QUERY, said("I cannot see a cup."), BAD, "preferred refuses"),
         (QUERY, GOOD, said(""), "adversarial empty"),
-        (QUERY, GOOD, said("Pretend it is right."), "adversarial speaks of its premise"),
+        (QUERY, GOOD, said("I pretend it is right.") | {"instruction": "flat"},
+         "adversarial speaks of its premise"),
         (QUERY, GOOD, said("the cup is LEFT"), "same as preferred"),
+        (QUERY, GOOD, said("A cup was at the left."), "same as preferred"),
         (QUERY, GOOD, said("The cup is red."), "no contradiction about where things are"),
     ],
 )
@@ -141,24 +173,16 @@ def test_each_rule_drops_its_example_and_says_why(query, preferred, adversarial,
     ("one", "other", "expected"),
     [
         ("", "", True),
-        ("The cup is left.", "the cup is LEFT", True),
+        ("The cup is left.", "a cup was at the LEFT", True),
         ("The cup is left.", "The cup is right.", False),
-        ("It is a.", "It is b.", False),
-        # 11 words of which 10 are the same, then 10 of which 9 are: 20 / 22 and 18 / 20
-        ("a b c d e f g h i j k", "a b c d e f g h i j x", True),
-        ("a b c d e f g h i j", "a b c d e f g h i x", False),
         ("one two three", "three two one", False),
+        # of 21 words 20 are the same: 40 / 42 is above 0.95; of 20, 19: 38 / 40 is not
+        (" ".join("bcdefghjklmnopqrstuvw"), " ".join("bcdefghjklmnopqrstuvX"), True),
+        (" ".join("bcdefghjklmnopqrstuv"), " ".join("bcdefghjklmnopqrstuX"), False),
     ],
 )
-def test_near_duplicates_have_nearly_all_words_in_the_same_order(one, other, expected):
+def test_near_duplicates_have_nearly_all_telling_words_in_the_same_order(one, other, expected):
     assert alike(one, other) is alike(other, one) is expected
-
-
-def test_a_near_copy_that_contradicts_is_kept_and_one_that_does_not_is_dropped():
-    good = "In the middle of the kitchen the cup stands on the left."
-    for word, reason in (("right", ""), ("table", "copy of preferred")):
-        verdict = judge_by_rules("spatial", QUERY, said(good), said(good.replace("left", word)))
-        assert (verdict.kept, verdict.reason) == (not reason, reason)
 
 
 # ---------------------------------------------------------------- a model as judge
@@ -174,6 +198,8 @@ def test_a_near_copy_that_contradicts_is_kept_and_one_that_does_not_is_dropped()
         ("Here you are.\nfits: yes\ncontradicts: no", (True, False)),
         ("contradicts: no\nfits: yes", (True, False)),
         ("fits = yes\ncontradicts = yes", (True, True)),
+        ("<think>\nfits: no\ncontradicts: no\n</think>\nfits: yes\ncontradicts: yes", (True, True)),
+        ("<think>\nfits: no\ncontr", None),
         ("fits: yes", None),
         ("fits: yes or no\ncontradicts: yes or no", None),
         ("fits: yes\nfits: no\ncontradicts: yes", None),

@@ -17,7 +17,7 @@ CORE = [*(ROOT / "pasta").glob("*.py"), *SCRIPTS]
 
 FLOORS = [  # what a file or folder may import: from the floors above its own in this list alone
     {"config", "pairs", "video", "families", "attention", "ranks", "prompts", "adversaries"},
-    {"hub", "processor", "lora", "dpo", "schedule", "judge", "scoring", "reader", "grow", "audit",
+    {"hub", "processor", "lora", "dpo", "schedule", "judge", "scoring", "reader", "grow",
      "datasets"},
     {"vlm"},
     {"ask", "packs", "policy", "checkpoint", "selection"},

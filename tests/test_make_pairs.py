@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file, save_file
+from tiny_models import make_language_model
 
 import make_pairs
 from pasta import roles
@@ -248,6 +249,35 @@ def test_a_judge_may_be_a_stage_of_its_own_with_no_model_loaded(run, sensible, m
     before = (out / "candidates.jsonl").read_text()
     run(stage="judge", select="none", balance=False)
     assert read_pairs(out / "pairs.jsonl") and (out / "candidates.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(("stage", "first"), [("candidates", "queries"), ("judge", "candidates")])
+def test_a_stage_that_has_nothing_to_work_on_names_the_one_before(run, stage, first):
+    with pytest.raises(SystemExit, match=f"no rows in .*{first}.jsonl; first: --stage {first}"):
+        run(stage=stage)
+
+
+def test_a_stage_alone_does_not_need_the_models_of_the_others(run, tiny_folder, tmp_path):
+    asker = shutil.copytree(tiny_folder, tmp_path / "asker")
+    out = run(stage="queries", asker=str(asker), judge="/no/judge")
+    shutil.rmtree(asker)
+    run(stage="candidates", asker=str(asker))
+    weights = json.loads((out / "config.json").read_text())["weights"]
+    assert list(weights) == [str(asker), str(tiny_folder)]
+
+
+def test_a_language_model_as_responder_is_refused_at_once(run, tmp_path):
+    make_language_model(tmp_path / "text", "Qwen2")
+    with pytest.raises(SystemExit, match="reads text alone: it can be the --judge"):
+        run(responder=str(tmp_path / "text"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_first_videos_have_the_same_rows_with_and_without_a_limit(run, whole):
+    out = run(limit=1)  # the video that breaks it, the next one, is beyond the limit
+    for name in FILES[:2]:
+        rows = (out / name).read_text()
+        assert rows and whole[name].startswith(rows)
 
 
 def test_where_the_time_goes_is_told(run, capsys):

@@ -61,7 +61,8 @@ class Canned(BaseHTTPRequestHandler):
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         time.sleep(0.03)  # long enough to be killed in
-        prompt = asked["messages"][0]["content"][-1]["text"]
+        said = asked["messages"][0]["content"]
+        prompt = said if isinstance(said, str) else said[-1]["text"]
         draw = crc32(f"{prompt} {asked['seed']}".encode())
         if "picky" in self.path and draw % 4 == 0:
             return self.send_error(400)
@@ -225,10 +226,8 @@ def killed(place, name, n):
     ("name", "n"),
     [
         ("own queries, rules", 0),
-        ("a model as judge", 0),
-        ("to a target, by a server", 0),
         ("a model as judge", 2),
-        ("to a target, by a server", 2),
+        ("to a target, by a server", 0),
     ],
 )
 def test_killed_ten_times_the_files_equal_those_of_an_unbroken_run(place, name, n):

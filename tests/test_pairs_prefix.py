@@ -26,6 +26,9 @@ class Film:
     def __init__(self, processor, frames, timestamps):
         self.processor, self.seen = processor, (frames, timestamps)
 
+    def name(self, video):
+        return video
+
     def frames(self, video):
         return dict.fromkeys(("dense", "native", "uniform", "sparse"), self.seen)
 

@@ -11,11 +11,8 @@ The judge also reads the new question: it must contradict the preferred answer a
 
 from pasta.ask import Request
 from pasta.pairs import pair_id
+from pasta.prompts import FALSE_PREMISE
 
-ASK = (
-    "Write one question about the video that takes it for granted that the following is true, "
-    "without repeating it word for word: {wrong}\nReply with the question alone."
-)
 MAX_OPTIONS = 4  # one more is "None of the above", and letters end at E
 
 
@@ -29,7 +26,7 @@ def adversarial_rows(candidates, judge, ask):
     """
     wrong = [contradicting(candidate, judge) for candidate in candidates]
     some = [(c, texts) for c, texts in zip(candidates, wrong, strict=True) if texts]
-    asked = ask([Request(None, ASK.format(wrong=texts[0])) for _, texts in some])
+    asked = ask([Request(None, FALSE_PREMISE.format(wrong=texts[0])) for _, texts in some])
     rows = []
     for (candidate, texts), claim in zip(some, asked, strict=True):
         mode, query, preferred = (candidate[k] for k in ("mode", "query", "preferred"))

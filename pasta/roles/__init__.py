@@ -21,17 +21,35 @@ from pasta.vlm import load_processor, load_vlm
 class Roles:
     """The models of a run, by name, as its config has them.
 
-    config: dtype, max_pixels, max_new_tokens, batch_size, in_flight, timeout, out.
+    config: make_pairs.py's.
     """
 
     def __init__(self, config, device):
         self.config, self.device = config, device
         self.held = {}  # name -> the one VLM in memory
-        self.known = {}  # name -> its Endpoint or Processor
+        self.known, self.origins = {}, {}  # name -> its Endpoint or Processor; its `origin`
         self.replies = Replies(config.out / "replies.jsonl")
+
+    def open(self):
+        """The names of the models that the stages at hand ask; what cannot be used fails now.
+
+        Raises SystemExit for a model that would have to see and reads text alone.
+        """
+        c = self.config
+        by_stage = {"queries": [c.asker], "candidates": [c.responder], "judge": [c.judge]}
+        by_stage["judge"] += [c.asker or c.responder] * c.adversarial_qa
+        names = by_stage.get(c.stage) or [name for stage in by_stage.values() for name in stage]
+        names = [name for name in dict.fromkeys(names) if name not in (None, "rules")]
+        for name in names:
+            if not self.eyes(name).n_frames and name in (c.asker, c.responder):
+                raise SystemExit(f"{name} reads text alone: it can be the --judge; --asker and "
+                                 "--responder take a model that sees videos")  # fmt: skip
+        return names
 
     def eyes(self, name):
         """What makes a video ready for `name`: `prepare`, `fit`, `n_frames`. No weights are loaded.
+
+        n_frames is 0 for a model that reads text alone.
 
         Raises what a model folder that cannot be used, or a server that does not answer, raises.
         """
@@ -46,7 +64,10 @@ class Roles:
 
     def origin(self, name):
         """What the answers of `name` owe to it: a digest of its weights, or a server's model."""
-        return self.eyes(name).name if is_address(name) else weights_digest(name)
+        if name not in self.origins:
+            at_server = is_address(name)
+            self.origins[name] = self.eyes(name).name if at_server else weights_digest(name)
+        return self.origins[name]
 
     def vlm(self, name):
         """The VLM `name`. The one held before is let go of first: memory need not hold two."""
@@ -60,18 +81,24 @@ class Roles:
         """Answer any number of requests. Returns a list of Answer, in their order."""
         if is_address(name):
             return self.asked_once(name, requests)
-        return [answer for _, answer in sorted(self.answers(name, requests))]
+        found = sorted(self.answers(name, requests, self.config.max_new_tokens))
+        return [answer for _, answer in found]
 
-    def asked_once(self, name, requests):
-        """The same, but what is in replies.jsonl is not asked again, and what is new is kept."""
-        n = self.config.max_new_tokens
+    def asked_once(self, name, requests, n_tokens=0):
+        """The same, but what is in replies.jsonl is not asked again, and what is new is kept.
+
+        n_tokens: of an answer at most; 0: max_new_tokens.
+        """
+        n_tokens = n_tokens or self.config.max_new_tokens
         if is_address(name):
-            server = self.eyes(name)
-            answers = partial(server.answers, max_new_tokens=n)
-            return self.replies.ask(server.name, requests, n, answers)
-        return self.replies.ask(name, requests, n, partial(self.answers, name))
+            author = self.eyes(name).name
+            answers = partial(self.eyes(name).answers, max_new_tokens=n_tokens)
+        else:
+            author = f"{name} {self.origin(name)}"
+            answers = partial(self.answers, name, n_tokens=n_tokens)
+        return self.replies.ask(author, requests, n_tokens, answers)
 
-    def answers(self, name, requests):
+    def answers(self, name, requests, n_tokens):
         """Yield (index, Answer) of a local model, batch by batch; requests about one video meet."""
         first = {}
         for i, request in enumerate(requests):
@@ -80,8 +107,7 @@ class Roles:
         for start in range(0, len(order), self.config.batch_size):
             batch = order[start : start + self.config.batch_size]
             asked = [requests[i] for i in batch]
-            answers = ask(self.vlm(name), asked, self.config.max_new_tokens)
-            yield from zip(batch, answers, strict=True)
+            yield from zip(batch, ask(self.vlm(name), asked, n_tokens), strict=True)
 
     @torch.inference_mode()
     def score(self, name, inputs, texts):
@@ -103,7 +129,8 @@ class Roles:
             result, prompts = decide(judge), list(judge.unknown)
             if not prompts:
                 return result
-            answers = self.asked_once(name, [Request(None, prompt) for prompt in prompts])
+            requests = [Request(None, prompt) for prompt in prompts]
+            answers = self.asked_once(name, requests, self.config.judge_tokens)
             if refused := [answer.error for answer in answers if answer.error]:
                 print(f"{len(refused)} replies of the judge are none: {refused[0]}")
             judge.learn(prompts, [answer.text for answer in answers])

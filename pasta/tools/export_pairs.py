@@ -17,16 +17,14 @@ Shapes: F frames, H, W pixels.
 
 import os
 import re
-import struct
-import zlib
 from functools import partial
 from itertools import islice
 
-import numpy as np
 from tqdm import tqdm
 
 from pasta.config import whole_folder, write_json
 from pasta.pairs import write_rows
+from pasta.roles.pictures import png
 from pasta.updates import by_video
 from pasta.video import VideoError, read_frames, uniform
 
@@ -195,26 +193,6 @@ def fit_within(max_pixels, n_frames, height, width):
     """The (height, width) in the same ratio with at most `max_pixels`; 0 leaves them."""
     scale = min(1, (max_pixels / (height * width)) ** 0.5) if max_pixels else 1
     return max(1, int(height * scale)), max(1, int(width * scale))
-
-
-def png(frame):
-    """A frame (H, W, 3) uint8 RGB as the bytes of a PNG, which loses nothing.
-
-    Each row holds the differences to the row above (filter 2), modulo 256.
-    """
-
-    def chunk(kind, data):
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    height, width, _ = frame.shape
-    rows = np.diff(frame.reshape(height, -1), axis=0, prepend=np.zeros((1, 3 * width), np.uint8))
-    rows = np.pad(rows, ((0, 0), (1, 0)), constant_values=2)  # (H, 1 + 3 W)
-    header = struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
-    pixels = zlib.compress(rows.tobytes(), level=1)  # higher ones take several times as long
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
 
 
 WRITERS = {"llama-factory": write_llama_factory, "ms-swift": write_ms_swift, "trl": write_trl}

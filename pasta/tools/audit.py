@@ -1,12 +1,17 @@
 """The audit: what was kept and dropped, and whether pairs can be told apart without looking.
 
+    python -m pasta.tools.audit out/pairs
+
 A pair teaches to look only if nothing else tells chosen from rejected: not the length, not a word
 that is mostly chosen, not what the model would prefer without the video.
 """
 
+import sys
 from collections import Counter
+from pathlib import Path
 from statistics import fmean
 
+from pasta.grow import rows_of
 from pasta.pairs import MODES
 
 
@@ -58,3 +63,13 @@ def audit_table(report):
     for mode, row in report.items():
         lines += [f"  {mode}: {n} dropped: {reason}" for reason, n in row["dropped"].items()]
     return "\n".join(lines)
+
+
+def audit_of(folder):
+    """The audit of a folder that make_pairs.py wrote."""
+    names = ("pairs", "dropped", "queries")
+    return audit(*(rows_of(Path(folder) / f"{name}.jsonl") for name in names))
+
+
+if __name__ == "__main__":
+    print(audit_table(audit_of(sys.argv[1])))
