@@ -124,7 +124,7 @@ def start_folder(config, roles, names):
     known = before.get("weights", {})
     made_by = {"weights": known | weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
-    theirs = before | {"weights": known | weights | known}
+    theirs = before | {"weights": known | weights | known}  # in our order, with their digests
     if before and (changed := [k for k in ours if str(theirs.get(k)) != ours[k]]):
         told = ", ".join(f"--{k} {theirs.get(k)}, now {ours[k]}" for k in changed)
         raise SystemExit(f"{config.out} was begun with {told}; choose another --out")
@@ -182,16 +182,17 @@ def write_report(config, roles, videos, n, failed):
         write_rows(path, rows)
         for row in rows:
             print(f"skipped {row['video']}: {row['reason']}")
-    following = {"queries": "--stage candidates", "candidates": "--stage judge"}
+    pairs = config.out / "pairs.jsonl"
     if config.stage in ("all", "judge"):
         report = audit_of(config.out)
         write_json(config.out / "audit.json", report)
         print(audit_table(report))
         kept = sum(row["kept"] for row in report.values())
-        print(f"wrote {kept} pairs to {config.out / 'pairs.jsonl'}")
+        print(f"wrote {kept} pairs to {pairs}")
         if config.adversarial_qa:
             write_adversarial_qa(config, roles, videos[:n])
-    then = following.get(config.stage, "torchrun train_dpo.py")
+    following = {"queries": "this with --stage candidates", "candidates": "this with --stage judge"}
+    then = following.get(config.stage, f"torchrun train_dpo.py --pairs {pairs}")
     print(f"{n} videos, {len(failed)} of them skipped; next: {then}")
 
 
