@@ -24,7 +24,7 @@ from pasta.pairs import MODES, numbered_rows
 from pasta.scoring import lettered_text
 
 DATA = Path("data/adversarial")
-FETCH = "python make_pairs.py --adversarial_qa --model MODEL --videos HELD_OUT --out"
+FETCH = "python make_pairs.py --adversarial_qa --responder MODEL --videos HELD_OUT --out"
 MAX_NEW_TOKENS = 64
 MACRO, RANDOM = True, False
 EMPTY = "wrong"
