@@ -94,14 +94,20 @@ def test_two_processes_give_the_scores_of_one_and_share_the_videos(evaluate, tmp
 
 
 @pytest.fixture
-def chatty(tmp_path):
+def chatty(tmp_path, bench):
     """A model that begins most answers with A or B, whichever its last hidden state leans to."""
     make_folder(tmp_path / "model")
-    vlm = load_vlm(tmp_path / "model")
+    vlm, states = load_vlm(tmp_path / "model"), []
+    hook = vlm.model.lm_head.register_forward_pre_hook(lambda _, args: states.append(args[0][0]))
+    list(answered(vlm, mvbench, mvbench.items(bench), 16, "letter", 1))
+    hook.remove()
+    last = torch.stack([state[-1] for state in states[1::2]])  # of a prefix, of a question, ...
+    mean = last.mean(0) / last.mean(0).norm()
+    lean = torch.linalg.svd(last - last.mean(0))[2][0]  # where questions differ most
+    lean = lean - (lean @ mean) * mean  # and none of what they have in common
     letters = [vlm.processor.ids(letter)[0] for letter in "AB"]
     weight = vlm.model.lm_head.weight.detach().clone()  # untied from the embeddings
-    lean = torch.randn(weight.shape[1], generator=torch.Generator().manual_seed(0))
-    weight[letters] = torch.stack([lean, -lean])
+    weight[letters] = 100 * torch.stack([lean, -lean])
     vlm.model.lm_head.weight = torch.nn.Parameter(weight)
     return vlm
 

@@ -226,7 +226,7 @@ def killed(place, name, n):
     ("name", "n"),
     [
         ("own queries, rules", 0),
-        ("a model as judge", 2),
+        ("a model as judge", 0),
         ("to a target, by a server", 0),
     ],
 )

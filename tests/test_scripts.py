@@ -36,7 +36,7 @@ def made(tiny_folder, tmp_path_factory):
     files.write_videos(folder / "videos", 5, seed=0)
     (folder / "videos/broken.avi").write_bytes(b"RIFF but no video")
     flags = ["--dtype", "float32", "--max_new_tokens", "8", "--select", "none", "--device", "cpu"]
-    command = [ROOT / "make_pairs.py", "--model", tiny_folder, "--videos", "videos", *flags]
+    command = [ROOT / "make_pairs.py", "--responder", tiny_folder, "--videos", "videos", *flags]
     return folder, run(folder, *command), command
 
 
@@ -46,9 +46,10 @@ def test_make_pairs_names_the_broken_video_and_ends_with_the_count(made):
     assert said.strip().splitlines()[-1].startswith("6 videos, 1 of them skipped")
 
 
-def test_every_query_has_k_adversarial_answers(made):
-    rows = read_rows(made[0] / "out/pairs/candidates.jsonl")
-    assert len(rows) == 5 * len(MODES)
+def test_every_query_that_asks_something_has_k_adversarial_answers(made):
+    rows, queries = (read_rows(made[0] / f"out/pairs/{x}.jsonl") for x in ("candidates", "queries"))
+    assert len(queries) == 5 * len(MODES)
+    assert [row["query"] for row in rows] == [q["query"] for q in queries if "flaw" not in q] != []
     assert {len(row["adversarial"]) for row in rows} == {3}
 
 
