@@ -139,7 +139,7 @@ def test_an_id_that_comes_twice_is_refused(folder):
 def test_missing_files_say_what_makes_them(tmp_path, folder):
     with pytest.raises(
         FileNotFoundError,
-        match="make_pairs.py --adversarial_qa --model MODEL",
+        match="make_pairs.py --adversarial_qa --responder MODEL",
     ):
         adversarial.items(tmp_path)
     with pytest.raises(FileNotFoundError, match="1 videos are missing, such as .*b.mp4"):
