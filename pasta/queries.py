@@ -42,7 +42,9 @@ def topic_of(seed, name, mode, n):
 
 
 def query_rows(wanted, earlier, ask, asker, failed):
-    """The asker's queries: a row {video, mode, n, topic, query, asker} of queries.jsonl for each.
+    """The asker's queries: a row of queries.jsonl for each.
+
+    It is {video, mode, n, topic, query, asker, prompt_version}.
 
     wanted:  of wanted_queries. ask: list of Request -> list of Answer
     earlier: video -> its queries that were written before

@@ -160,7 +160,7 @@ GOOD, BAD = said("The cup is left."), said("The cup is right.")
         (QUERY, GOOD, said("I pretend it is right.") | {"instruction": "flat"},
          "adversarial speaks of its premise"),
         (QUERY, GOOD, said("the cup is LEFT"), "same as preferred"),
-        (QUERY, GOOD, said("A cup was at the left."), "same as preferred"),
+        (QUERY, GOOD, said("A cup was left."), "same as preferred"),
         (QUERY, GOOD, said("The cup is red."), "no contradiction about where things are"),
     ],
 )
@@ -173,7 +173,8 @@ def test_each_rule_drops_its_example_and_says_why(query, preferred, adversarial,
     ("one", "other", "expected"),
     [
         ("", "", True),
-        ("The cup is left.", "a cup was at the LEFT", True),
+        ("The cup is left.", "a cup was LEFT", True),
+        ("The cup is in the box.", "The cup is on the box.", False),
         ("The cup is left.", "The cup is right.", False),
         ("one two three", "three two one", False),
         # of 21 words 20 are the same: 40 / 42 is above 0.95; of 20, 19: 38 / 40 is not

@@ -179,7 +179,7 @@ def test_a_query_is_taken_out_of_what_is_around_it(text, expected):
         ("Is 3 < 4 and 5 > 4?", ""),
         ("Where does the man put the red cup down?", ""),
         ("So where does the man put the red cup at the end?", ""),
-        ("Where does a man put the red cup, in the end?", "repeats another"),
+        ("Where does a man put the red cup, at the end?", "repeats another"),
         ("Where does the man put the blue cup at the end?", ""),
         ("where does the man put the red cup, in the end", "asks nothing"),
     ],
