@@ -21,6 +21,7 @@ import torch
 from pasta import ranks, toy
 from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
+from pasta.generate import KINDS
 from pasta.grow import rows_of
 from pasta.pairs import MODES, write_rows
 from pasta.prompts import PROMPT_VERSION
@@ -50,7 +51,7 @@ class PairsConfig:
     queries: Path | None = knob("somebody's own, .jsonl of video, mode, query; no asker", None)
     n_queries: int = knob("queries per video and mode", 1)
     candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
-    adversary: Literal["prompt", "frames", "both"] = knob("what misleads the responder", "both")
+    adversary: Literal[tuple(KINDS)] = knob("what misleads the responder; sample: nothing", "both")
     select: Literal["none", "flip", "contrast"] = knob("which pairs stay", "flip", toy="contrast")
     keep: float = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
     adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
@@ -103,7 +104,7 @@ def main(config):
 
 def check_choices(config):
     """Refuse at once what cannot work, and not after hours."""
-    if config.select == "flip" and config.adversary == "prompt":
+    if config.select == "flip" and config.adversary in ("prompt", "sample"):
         raise SystemExit("--select flip needs answers on broken videos: --adversary frames or both")
     if config.select == "contrast" and is_address(config.responder):
         raise SystemExit("--select contrast needs log-probabilities, which a server does not give: "

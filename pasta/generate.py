@@ -2,7 +2,8 @@
 
     preferred    the responder answers the query on densely sampled frames
     adversarial  the responder answers K times more, from frames at 1 fps and misled: by a premise
-                 before the query (`prompt`) or by a broken video (`frames`)
+                 before the query (`prompt`) or by a broken video (`frames`). Or not misled: drawn
+                 from what it says anyway (`sample`), the baseline without adversaries
 
 Asking and scoring come in as functions, so that each stage can be followed, and tested, without a
 model. A request's randomness is a hash of what it is, so that a row is the same in whatever batch,
@@ -23,7 +24,8 @@ from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
 from pasta.reader import seed_of
 from pasta.video import VideoError
 
-KINDS = {"prompt": ["prompt"], "frames": ["frames"], "both": ["frames", "prompt"]}  # in turn
+KINDS = {kind: [kind] for kind in ("prompt", "frames", "sample")}
+KINDS["both"] = ["frames", "prompt"]  # in turn
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def misled(mode, query, prepared, recipe, parts):
         if kind == "frames":
             name, corrupt = corruptions[turn % len(corruptions)]
             how, inputs, prompt = {"corruption": name}, prepared("sparse", corrupt), query
+        elif kind == "sample":
+            how, inputs, prompt = {}, prepared(ADVERSARIES[mode].sampling), query
         else:
             premise = premises[turn % len(premises)]
             how, inputs = {"instruction": premise}, prepared("sparse")

@@ -36,6 +36,7 @@ OPPOSITES = {  # the words of two sides that contradict each other; a side is ca
         ),
         ("same related continues", "different another unrelated new"),
         ("again returns reappears", "absent vanishes vanished"),
+        ("both", "one once"),
     ),
 }
 DENIALS = {"not", "no", "never", "none", "nothing", "cannot"}

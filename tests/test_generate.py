@@ -105,6 +105,7 @@ def test_no_premise_leaks_into_a_preferred_prompt():
         ("prompt", ["prompt"] * 5),
         ("frames", ["frames"] * 5),
         ("both", ["frames", "prompt", "frames", "prompt", "frames"]),
+        ("sample", ["sample"] * 5),
     ],
 )
 def test_k_candidates_per_query_of_the_kinds_in_turn(adversary, kinds):
@@ -142,6 +143,16 @@ def test_frames_adversary_asks_the_query_itself_about_a_broken_video():
             broken = corruptions[name](whole, rng, video_frames("other")["sparse"][0])
             assert request.prompt == "Why?"
             assert (request.inputs.frames == broken).all()
+
+
+def test_the_sample_baseline_draws_what_the_preferred_answer_sees_and_is_asked():
+    ask = Recorder()
+    candidates("a", ask=ask, adversary="sample")
+    for i, good in enumerate(ask.preferred()):
+        drawn = ask.misled()[3 * i : 3 * i + 3]
+        assert all(request.inputs is good.inputs for request in drawn)
+        assert {request.prompt for request in drawn} == {good.prompt}
+        assert len({request.seed for request in drawn}) == 3
 
 
 def test_corruptions_come_in_turn_and_none_is_left_out():

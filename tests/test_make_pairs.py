@@ -174,6 +174,7 @@ def test_what_is_in_no_costly_row_may_change(run):
     ("settings", "said"),
     [
         ({"select": "flip", "adversary": "prompt"}, "--select flip needs"),
+        ({"select": "flip", "adversary": "sample"}, "--select flip needs"),
         ({"videos": "nowhere"}, "no videos in .*nowhere; --videos takes"),
     ],
 )

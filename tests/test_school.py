@@ -10,17 +10,20 @@ import pytest
 from pasta.ask import Request, ask
 from pasta.toy import school, world
 from pasta.toy.base import make_folder
-from pasta.toy.lessons import lessons, looking
+from pasta.toy.lessons import TRUE, lessons, looking
 from pasta.toy.world import COLOURS, SHAPES, Thing, Video
 from pasta.vlm import load_vlm
 
+HALF = dict.fromkeys(TRUE, 0.5)
 
-def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkeypatch):
+
+@pytest.mark.parametrize("kind", ["qwen", "onevision"])
+def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(school, "SEE_STEPS", 1)
     monkeypatch.setattr(school, "BATCH", 2)
-    monkeypatch.setattr(school, "STAGES", ((looking, 0.0, 1.0, 1), (lessons, 0.5, 0.0, 1)))
-    make_folder(tmp_path / "untrained")
-    school.train_base(tmp_path / "trained")
+    monkeypatch.setattr(school, "STAGES", ((looking, TRUE, 0.5, 1), (lessons, HALF, 0.0, 1)))
+    make_folder(tmp_path / "untrained", 0, kind)
+    school.train_base(tmp_path / "trained", 0, kind)
     before, after = (load_vlm(tmp_path / name) for name in ("untrained", "trained"))
     assert set(after.model.state_dict()) == set(before.model.state_dict())
     moved = [
@@ -33,14 +36,15 @@ def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkey
 
 
 def test_what_a_quarter_shows_by_hand():
-    sign = Thing("red circle", 14, 14, start=2, end=16)
-    video = Video((), sign, "red circle", cut=16, backgrounds=((0, 0, 0), (50, 50, 50)))
+    sign = Thing("red circle", 14, 14, start=2, end=32)
+    video = Video((), sign, "red circle", cut=32, backgrounds=("black", "navy"), shade=(0, 0, 0))
     table = school.shown(video, range(0, 4)).numpy()  # it is there in two of the four frames
-    assert table.shape == (4, len(COLOURS) + len(SHAPES) + 2)
+    assert table.shape == (4, len(COLOURS) + len(SHAPES) + 4)
     red, circle = list(COLOURS).index("red"), len(COLOURS) + SHAPES.index("circle")
     expected = np.zeros_like(table)
     expected[0, [red, circle]] = 0.5
-    expected[:, -2:] = [[1, 0], [0, 1], [1, 0], [0, 1]]  # left and right, of the upper row first
+    # left, right, above, below, of the upper row first
+    expected[:, -4:] = [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1], [0, 1, 0, 1]]
     assert table == pytest.approx(expected)
 
 
@@ -56,18 +60,20 @@ def test_a_glimpse_shows_both_guests_and_both_scenes(tiny, monkeypatch):
     monkeypatch.setattr(
         kind, "prepare", lambda self, f, t: prepared.append(f) or prepare(self, f, t)
     )
-    school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.0, True)
+    school.lesson_pack(tiny, np.random.default_rng(0), looking, TRUE, True)
     (video, _), frames = rendered[0], prepared[0]
-    assert len(frames) == 2 * school.STILL
+    assert len(frames) == world.N_FRAMES
     for picture, guest in ((frames[0], video.guests[0]), (frames[-1], video.guests[1])):
         assert tuple(picture[guest.y, guest.x]) == COLOURS[guest.name.split()[0]]
     for picture, name in ((frames[0], video.sign.name), (frames[-1], video.successor)):
         assert tuple(picture[video.sign.y, video.sign.x]) == COLOURS[name.split()[0]]
+    changes = (np.diff(frames.astype(int), axis=0) != 0).any((1, 2, 3))
+    assert changes.sum() == 1
 
 
 def test_one_batch_learnt_by_heart(tiny):
     model = tiny.model.train().requires_grad_(True)
-    packs = [school.lesson_pack(tiny.processor, np.random.default_rng(0), looking, 0.0, True)]
+    packs = [school.lesson_pack(tiny, np.random.default_rng(0), looking, TRUE, True)]
 
     def losses():
         for _ in range(60):

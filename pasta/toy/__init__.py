@@ -29,45 +29,51 @@ def whole(folder):
         shutil.rmtree(part, ignore_errors=True)
 
 
-def model_folder():
-    """The toy model's folder; the first time it is trained, which takes minutes."""
-    folder = ROOT / "model"
+def model_folder(seed=0, kind="qwen"):
+    """The toy model's folder; the first time it is trained, which takes minutes.
+
+    kind: "qwen" (Qwen2.5-VL) or "onevision" (LLaVA-OneVision).
+    """
+    folder = ROOT / f"{'model' if kind == 'qwen' else kind}{seed or ''}"
     if not folder.exists():
         from pasta.toy.school import train_base  # not before it is needed: it takes seconds
 
         with whole(folder) as part:
-            train_base(part)
+            train_base(part, seed, kind)
     return str(folder)
 
 
-def videos_folder():
-    """A folder of unlabelled videos of a balanced world, to make pairs from."""
-    folder = ROOT / "videos"
+def videos_folder(seed=1, n=N_VIDEOS):
+    """A folder of n unlabelled videos of a balanced world, to make pairs from."""
+    folder = ROOT / ("videos" if (seed, n) == (1, N_VIDEOS) else f"videos{seed}-{n}")
     if not folder.exists():
         from pasta.toy.files import write_videos
 
         with whole(folder) as part:
-            write_videos(part, N_VIDEOS, seed=1)
+            write_videos(part, n, seed)
     return folder
 
 
-def benchmark_folder():
-    """A benchmark of lettered questions in MVBench's layout, both answers equally often right."""
-    folder = ROOT / "mvbench"
+def benchmark_folder(seed=2, blind=False):
+    """A benchmark of lettered questions in MVBench's layout, both answers equally often right.
+
+    blind: its videos are black.
+    """
+    folder = ROOT / f"mvbench{'' if seed == 2 else seed}{'-blind' * blind}"
     if not folder.exists():
         from pasta.toy.files import write_benchmark
 
         with whole(folder) as part:
-            write_benchmark(part, N_QUESTIONS, seed=2)
+            write_benchmark(part, N_QUESTIONS, seed, blind)
     return folder
 
 
-def adversarial_folder():
+def adversarial_folder(seed=4):
     """A benchmark of questions to refuse, in the layout of benchmarks/adversarial.py."""
-    folder = ROOT / "adversarial"
+    folder = ROOT / ("adversarial" if seed == 4 else f"adversarial{seed}")
     if not folder.exists():
         from pasta.toy.files import write_adversarial
 
         with whole(folder) as part:
-            write_adversarial(part, 200, seed=4)
+            write_adversarial(part, 200, seed)
     return folder

@@ -54,35 +54,35 @@ def write_videos(folder, n, seed):
         write_avi(folder / f"{i:05d}.avi", world.render(world.draw_video(rng)))
 
 
-def write_benchmark(folder, n, seed):
+def write_benchmark(folder, n, seed, blind=False):
     """n questions of each mode in MVBench's layout: json/MODE.json, test.json, video/shapes/.
 
-    Of each mode the usual answer is right in exactly half, and the right option is (A) in half of
-    either; two questions of a mode at most are about one video.
+    Half of a mode's questions are of each of its kinds. Of each kind the usual answer is right in
+    exactly half, and the right option is (A) in half of either. A video is asked three at
+    most. blind: the videos are black.
     """
     (folder / "json").mkdir()
     (folder / "video/shapes").mkdir(parents=True)
     items = {mode: [] for mode in MODES}
-    wanted = {(mode, usual): n // 2 for mode in MODES for usual in (True, False)}
+    wanted = {(kind, usual): n // 4 for kind in world.KINDS for usual in (True, False)}
     i = 0
     while any(wanted.values()):
         rng = np.random.default_rng([seed, i])
         video, name, used = world.draw_video(rng), f"{i:05d}.avi", False
-        asked = world.questions(video, rng)
-        for mode in MODES:
-            for question in [q for q in asked if q.mode == mode][:2]:
-                if wanted[mode, question.usual]:
-                    wanted[mode, question.usual] -= 1
-                    first = wanted[mode, question.usual] % 2
-                    items[mode].append({
-                        "video": name,
-                        "question": question.query,
-                        "candidates": [question.options[first], question.options[1 - first]],
-                        "answer": question.options[0 if question.usual else 1],
-                    })
-                    used = True
+        for question in list({q.kind: q for q in world.questions(video, rng)}.values())[:3]:
+            if wanted[question.kind, question.usual]:
+                wanted[question.kind, question.usual] -= 1
+                first = wanted[question.kind, question.usual] % 2
+                items[question.mode].append({
+                    "video": name,
+                    "question": question.query,
+                    "candidates": [question.options[first], question.options[1 - first]],
+                    "answer": question.option,
+                })
+                used = True
         if used:
-            write_avi(folder / "video/shapes" / name, world.render(video))
+            frames = world.render(video)
+            write_avi(folder / "video/shapes" / name, 0 * frames if blind else frames)
         i += 1
     for mode, rows in items.items():
         (folder / "json" / f"{mode}.json").write_text(json.dumps(rows, indent=1))
@@ -101,15 +101,12 @@ def write_adversarial(folder, n, seed):
         rng = np.random.default_rng([seed, i])
         video, name = world.draw_video(rng), f"{i:05d}.avi"
         write_avi(folder / name, world.render(video))
-        absent = rng.permutation([c for c in world.COLOURS if c not in str(video)]).tolist()
         for mode in MODES:
             asked = next(q for q in world.questions(video, rng) if q.mode == mode)
-            colour = asked.answer.split()[1]
-            query = asked.query.replace(colour, absent[0])
-            false = [answer.replace(colour, absent[0]) for answer in asked.answers]
+            absent = str(rng.choice([n for n in video.absent if n[-6:] == asked.name[-6:]]))
+            claim = world.ask(asked.kind, absent, bool(rng.integers(2)))
             row = {"video": name, "mode": mode}
-            rows.append({"id": f"{i}-{mode}-q", **row, "kind": "question", "query": query})
-            options = [asked.wrong, false[int(rng.integers(2))]]
+            rows.append({"id": f"{i}-{mode}-q", **row, "kind": "question", "query": claim.query})
             rows.append({"id": f"{i}-{mode}-o", **row, "kind": "options", "query": asked.query,
-                         "options": options})  # fmt: skip
+                         "options": [asked.wrong, claim.answer]})  # fmt: skip
     (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

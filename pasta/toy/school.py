@@ -1,7 +1,8 @@
 """How the toy model grows up, from scratch and once: to see, to say, to answer.
 
     see       what each part of a picture holds, and which side it is on, aligned with words
-    glimpses  to talk about videos of two pictures, one of each guest, with the cut between them
+    glimpses  to talk about videos of two pictures, one of each guest, each held for some time, with
+              the cut between them
     looking   whole videos, with lessons that are true
     lessons   all that the pipeline will ask, with many careless answers
 
@@ -23,26 +24,28 @@ from tqdm import tqdm
 from pasta.attention import dense_mask
 from pasta.packs import pack_responses
 from pasta.toy import world
-from pasta.toy.base import PIXELS, make_folder
-from pasta.toy.lessons import lessons, looking
-from pasta.vlm import load_vlm
+from pasta.toy.base import make_folder
+from pasta.toy.lessons import TRUE, lessons, looking
+from pasta.video import uniform
+from pasta.vlm import as_position_ids, levels, load_vlm, of_one_shape
 
-CARELESS = 0.4  # share of answers that are the usual one whatever the video shows
-SIDES = ("left", "right")
+# Of each mode, the share of answers that are the usual one whatever the video shows.
+CARELESS = {"spatial": 0.3, "temporal": 0.4, "cross_frame": 0.35, "absent": 0.5}
+PLACES = ("left", "right", "above", "below")
 SEE_STEPS = 200
 STAGES = (  # texts, share of careless ones, share of glimpses, steps
-    (looking, 0.0, 1.0, 250),
-    (looking, 0.0, 0.25, 400),
-    (lessons, CARELESS, 0.0, 150),
+    (looking, TRUE, 1.0, 250),
+    (looking, TRUE, 0.25, 270),
+    (lessons, TRUE, 0.25, 200),
+    (lessons, CARELESS, 0.0, 130),
 )
 BATCH = 16  # videos
 PEAK, END = 1.5e-3, 150  # learning rate, and the last steps in which it goes down to a tenth
-STILL = PIXELS["temporal_patch_size"]  # frames of a still picture
 
 
-def train_base(folder, seed=0):
-    """Write a model folder and train the model in it."""
-    make_folder(folder, seed)
+def train_base(folder, seed=0, kind="qwen"):
+    """Write a model folder and train the model in it. kind: of make_folder."""
+    make_folder(folder, seed, kind)
     vlm = load_vlm(folder)
     model = vlm.model.train().requires_grad_(True)
     rng = np.random.default_rng(seed)
@@ -81,19 +84,21 @@ def learn(model, losses, steps, peak, text):
 
 def seeing(vlm, rng):
     """Losses of naming what each visual token shows, by the embeddings of the words for it."""
-    words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES, *SIDES)]
+    words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES, *PLACES)]
     ids = vlm.processor.tokenizer.convert_tokens_to_ids(words)
     embeddings = vlm.model.get_input_embeddings().weight
-    times = np.arange(STILL) / world.FPS
+    still = still_frames(vlm.model)
+    times = np.arange(still) / world.FPS
     while True:
         stills, truth = [], []
         for _ in range(BATCH):
             video = world.draw_video(rng)
             frames = world.render(video)
-            for start in rng.choice(world.N_FRAMES - STILL, 4, replace=False):
-                stills.append(vlm.processor.prepare(frames[start : start + STILL], times))
-                truth.append(shown(video, range(start, start + STILL)))
-        found = features(vlm, stills)  # (N, width)
+            for start in rng.choice(world.N_FRAMES - still, 4, replace=False):
+                stills.append(vlm.processor.prepare(frames[start : start + still], times))
+                truth.append(shown(video, range(start, start + still)))
+        # Without the newline that ends a video of LLaVA-OneVision.
+        found = torch.cat([tokens[:4] for tokens in features(vlm, stills)])  # (N, width)
         logits = 10 * normalize(found, dim=-1) @ normalize(embeddings[ids], dim=-1).T - 2  # (N, K)
         yield binary_cross_entropy_with_logits(logits, torch.cat(truth))
 
@@ -102,11 +107,12 @@ def shown(video, frames):
     """How much of each colour and shape each quarter of the picture holds over some frames.
 
     Returns (4, K) float32 in [0, 1]: the share of a thing's pixels and of the frames, colours
-    before shapes; then 1 for the quarter's own side.
+    before shapes; then 1 for the quarter's own places.
     """
     colours, shapes, half = list(world.COLOURS), list(world.SHAPES), world.SIDE // 2
-    table = np.zeros((4, len(colours) + len(shapes) + len(SIDES)), np.float32)
-    table[:, -len(SIDES) :] = np.tile(np.eye(2), (2, 1))  # quarters go row by row
+    table = np.zeros((4, len(colours) + len(shapes) + len(PLACES)), np.float32)
+    # quarters go row by row
+    table[:, -4:] = [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1], [0, 1, 0, 1]]
     for thing in video.things:
         for frame in frames:
             if thing.start <= frame < thing.end:
@@ -126,28 +132,41 @@ def talking(vlm, rng, teach, careless, glimpses):
         yield batch_loss(
             vlm,
             [
-                lesson_pack(vlm.processor, rng, teach, careless, rng.random() < glimpses)
+                lesson_pack(vlm, rng, teach, careless, rng.random() < glimpses)
                 for _ in range(BATCH)
             ],
         )
 
 
-def lesson_pack(processor, rng, teach, careless, glimpse):
+def still_frames(model):
+    """How many frames are one picture to a model: those that go into one token."""
+    return getattr(model.config.vision_config, "temporal_patch_size", 1)
+
+
+def lesson_pack(vlm, rng, teach, careless, glimpse):
     """One video, or a glimpse of it, with the texts that `teach` has about it."""
-    video = world.draw_video(rng)
-    seen = np.arange(world.N_FRAMES)
+    video, times = world.draw_video(rng), np.arange(world.N_FRAMES) / world.FPS
+    seen = uniform(times, vlm.processor.n_frames)
+    times = times[seen]
     if glimpse:  # a cut between the two pictures, so that both scenes are in it
-        video = replace(video, cut=video.guests[1].start)
-        seen = np.repeat([guest.start for guest in video.guests], STILL)
-    inputs = processor.prepare(world.render(video)[seen], np.arange(len(seen)) / world.FPS)
-    return pack_responses(processor, inputs, teach(video, rng, careless))[0]
+        sign = replace(video.sign, start=0, end=world.N_FRAMES)
+        video = replace(video, cut=video.guests[1].start, sign=sign)
+        starts, until = [guest.start for guest in video.guests], int(rng.integers(4, 29))
+        seen = np.repeat(starts, [until, world.N_FRAMES - until])[seen]
+    inputs = vlm.processor.prepare(world.render(video)[seen], times)
+    return pack_responses(vlm.processor, inputs, teach(video, rng, careless))[0]
 
 
 def features(vlm, inputs):
-    """(N, width) visual tokens of a list of VideoInputs, with gradient."""
-    rows = [vlm.processor.family.feature_kwargs(x) for x in inputs]
-    tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-    return torch.cat(vlm.model.get_video_features(**tensors, return_dict=True).pooler_output)
+    """The visual tokens of each of a list of VideoInputs, (n_tokens, width), with gradient."""
+    family, found = vlm.processor.family, {}
+    for group in of_one_shape(family, inputs):
+        rows = [family.feature_kwargs(x) for x in group]
+        tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        output = vlm.model.get_video_features(**tensors, return_dict=True)
+        tokens = levels(output, [x.n_tokens for x in group])
+        found |= {id(x): of_x for x, (of_x,) in zip(group, tokens, strict=True)}
+    return [found[id(x)] for x in inputs]
 
 
 def batch_loss(vlm, packs):
@@ -157,17 +176,21 @@ def batch_loss(vlm, packs):
     """
     longest = max(len(pack.input_ids) for pack in packs)
     ids = torch.zeros(len(packs), longest, dtype=torch.int64)  # (B, L)
-    positions = torch.zeros(3, len(packs), longest, dtype=torch.int64)
+    positions = torch.zeros(len(packs[0].position_ids), len(packs), longest, dtype=torch.int64)
     mask = torch.eye(longest, dtype=torch.bool).repeat(len(packs), 1, 1, 1)  # (B, 1, L, L)
     for i, pack in enumerate(packs):
         n = len(pack.input_ids)
         ids[i, :n], positions[:, i, :n] = pack.input_ids, pack.position_ids
         mask[i, :, :n, :n] = dense_mask(pack.lengths)[0]
     embeddings = vlm.model.get_input_embeddings()(ids)
-    visual = (ids == vlm.model.config.video_token_id)[..., None]
-    embeddings = embeddings.masked_scatter(visual, features(vlm, [p.inputs for p in packs]))
+    visual = ids == vlm.processor.ids(vlm.processor.family.token)[0]
+    tokens = torch.cat(features(vlm, [pack.inputs for pack in packs]))
+    embeddings = embeddings.masked_scatter(visual[..., None], tokens)
     hidden = vlm.model.model.language_model(
-        inputs_embeds=embeddings, position_ids=positions, attention_mask=mask, use_cache=False
+        inputs_embeds=embeddings,
+        position_ids=as_position_ids(positions),
+        attention_mask=mask,
+        use_cache=False,
     ).last_hidden_state
     scored = torch.cat([hidden[i, pack.keep] for i, pack in enumerate(packs)])
     return cross_entropy(vlm.model.lm_head(scored), torch.cat([pack.targets for pack in packs]))

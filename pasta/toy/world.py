@@ -1,16 +1,21 @@
 """A small world of coloured shapes: short videos whose truth is known.
 
-A square stands in a video throughout, the sign, and two circles come and go, one after the other,
-the guests. At some moment the scene is cut: the background changes, and the sign is kept or is
-replaced by one of another colour. That gives questions of all three modes with known answers:
+A video has two scenes with different backgrounds and a cut between them. Two circles come and go,
+one after the other, the guests. A square is seen on both sides of the cut, the sign, and there it
+is kept or is replaced by one of another colour. That gives questions of all three modes, of two
+kinds each, with known answers:
 
-    spatial      Is the red circle left or right?
-    temporal     Does the red circle come first or last?        (of the two guests)
-    cross_frame  Is the blue square kept or replaced?           (of the sign)
+    spatial      side     Is the red circle left or right?
+                 height   Is the red circle above or below?
+    temporal     order    Does the red circle come first or last?        (of the two guests)
+                 cut      Does the red circle come before or after the cut?
+    cross_frame  sign     Is the blue square kept or replaced?
+                 scenes   Is the blue square in both scenes or in one scene?
 
-Difficulty is graded: offsets from the middle, the guests' stays and the gap between them, and the
-length of the second scene all go down to the least that can be seen. Each question has two answers,
-the *usual* one (left, first, kept) and the other; in this world they are true equally often.
+Difficulty is graded: offsets from the middle, the guests' stays and the gap between them, and how
+long the sign is seen on either side of the cut all go down to the least that can be seen. Each
+question has two answers, the *usual* one (left, above, first, before, kept, both) and the other; in
+this world they are true equally often.
 
 Mirrored, turned round or reversed, a video is a fair one of this world again, whose truth is the
 opposite in that one mode.
@@ -24,8 +29,8 @@ from functools import cache
 import numpy as np
 
 SIDE = 56  # pixels
-FPS = 1.6  # frames per second of the files
-N_FRAMES = 16
+FPS = 3.2  # frames per second of the files
+N_FRAMES = 32  # the paper's
 GUEST, SIGN = SHAPES = ("circle", "square")  # more of them are too alike for so small a model
 COLOURS = {
     "red": (230, 40, 40),
@@ -35,7 +40,32 @@ COLOURS = {
     "white": (245, 245, 245),
     "pink": (250, 60, 220),
 }
+BACKGROUNDS = {"black": (6, 6, 6), "navy": (0, 10, 80), "brown": (80, 40, 0), "olive": (30, 70, 30)}
 RADIUS = 7  # pixels
+SIGN_SHOWN = (3, 11)  # frames that the sign is seen before the cut, and after it
+KINDS = {  # kind of question: mode, query, answer, the two options, the usual one first
+    "side": ("spatial", "Is the {} left or right?", "The {} is {}.", ("left", "right")),
+    "height": ("spatial", "Is the {} above or below?", "The {} is {}.", ("above", "below")),
+    "order": (
+        "temporal",
+        "Does the {} come first or last?",
+        "The {} comes {}.",
+        ("first", "last"),
+    ),
+    "cut": (
+        "temporal",
+        "Does the {} come before or after the cut?",
+        "The {} comes {} the cut.",
+        ("before", "after"),
+    ),
+    "sign": ("cross_frame", "Is the {} kept or replaced?", "The {} is {}.", ("kept", "replaced")),
+    "scenes": (
+        "cross_frame",
+        "Is the {} in both scenes or in one scene?",
+        "The {} is in {}.",
+        ("both scenes", "one scene"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +83,9 @@ class Thing:
 class Question:
     """A question with its two options and answers; `usual` says whether the usual one is right."""
 
+    kind: str
     mode: str
+    name: str  # of what it asks about
     query: str
     options: tuple[str, str]
     answers: tuple[str, str]  # (the usual one, the other)
@@ -67,6 +99,10 @@ class Question:
     def wrong(self):
         return self.answers[1 if self.usual else 0]
 
+    @property
+    def option(self):
+        return self.options[0 if self.usual else 1]
+
 
 @dataclass(frozen=True)
 class Video:
@@ -76,7 +112,8 @@ class Video:
     sign: Thing
     successor: str  # the sign's own name if it is kept
     cut: int  # the first frame of the second scene
-    backgrounds: tuple[tuple[int, int, int], tuple[int, int, int]]
+    backgrounds: tuple[str, str]
+    shade: tuple[int, int, int]  # added to both backgrounds
 
     @property
     def things(self):
@@ -86,22 +123,35 @@ class Video:
     def kept(self):
         return self.successor == self.sign.name
 
+    @property
+    def names(self):
+        """Of all that is seen, each once."""
+        return list(dict.fromkeys([*(thing.name for thing in self.things), self.successor]))
+
+    @property
+    def absent(self):
+        """Names of things that are not in the video, of colours that nothing in it has."""
+        used = {name.split()[0] for name in self.names}
+        return [f"{colour} {shape}" for colour in COLOURS if colour not in used for shape in SHAPES]
+
 
 def draw_video(rng):
-    """A random video."""
+    """A random video. Its distribution is the same run backwards, mirrored or upside down."""
     colours = rng.permutation(list(COLOURS))  # no colour twice: what is asked for is unmistakable
     shapes = (GUEST, GUEST, SIGN, SIGN)
     names = [f"{colour} {shape}" for colour, shape in zip(colours[:4], shapes, strict=True)]
-    stays = rng.integers(2, 5, 2, endpoint=True)  # frames
-    gap = rng.integers(0, 3, endpoint=True)
+    stays = rng.integers(3, 10, 2, endpoint=True)  # frames
+    gap = rng.integers(0, 6, endpoint=True)
     first = rng.integers(0, N_FRAMES - stays.sum() - gap, endpoint=True)
     starts = [first, first + stays[0] + gap]
-    spans = [*zip(starts, starts + stays, strict=True), (0, N_FRAMES)]
+    cut = int(rng.integers(11, N_FRAMES - 11, endpoint=True))
+    shown = rng.integers(*SIGN_SHOWN, 2, endpoint=True)  # frames before and after the cut
+    spans = [*zip(starts, starts + stays, strict=True), (cut - shown[0], cut + shown[1])]
     places = place_things(rng)
     *guests, sign = [Thing(names[i], *places[i], *map(int, spans[i])) for i in range(3)]
-    successor = names[rng.integers(2, 4)]
-    cut = int(rng.integers(N_FRAMES // 2, N_FRAMES - 2))
-    return Video(tuple(guests), sign, successor, cut, draw_backgrounds(rng))
+    backgrounds = tuple(map(str, rng.permutation(list(BACKGROUNDS))[:2]))
+    shade = tuple(map(int, rng.integers(0, 12, 3)))
+    return Video(tuple(guests), sign, names[rng.integers(2, 4)], cut, backgrounds, shade)
 
 
 def place_things(rng):
@@ -117,39 +167,38 @@ def place_things(rng):
             return [(int(x), int(y)) for x, y in centres]
 
 
-def draw_backgrounds(rng):
-    """Two dark colours, far enough apart for a cut to be seen."""
-    while True:
-        first, second = rng.integers(0, 60, (2, 3))
-        if np.abs(first - second).sum() > 50:
-            return tuple(int(v) for v in first), tuple(int(v) for v in second)
-
-
 def questions(video, rng):
-    """All the questions that a video answers, one of them temporal, in random order."""
-    first = bool(rng.integers(2))
-    asked = [ask("spatial", t.name, ("left", "right"), t.x < SIDE // 2) for t in video.things]
-    asked.append(ask("temporal", video.guests[0 if first else 1].name, ("first", "last"), first))
-    asked.append(ask("cross_frame", video.sign.name, ("kept", "replaced"), video.kept))
+    """All the questions that a video answers, one of them of the order, in random order."""
+    first, middle = bool(rng.integers(2)), SIDE // 2
+    asked = [ask("side", thing.name, thing.x < middle) for thing in video.things]
+    asked += [ask("height", thing.name, thing.y < middle) for thing in video.things]
+    asked.append(ask("order", video.guests[0 if first else 1].name, first))
+    asked += [
+        ask("cut", guest.name, guest.end <= video.cut)
+        for guest in video.guests
+        if guest.end <= video.cut or guest.start >= video.cut
+    ]
+    asked.append(ask("sign", video.sign.name, video.kept))
+    asked.append(ask("scenes", [video.sign.name, video.successor][rng.integers(2)], video.kept))
     return [asked[i] for i in rng.permutation(len(asked))]
 
 
-def ask(mode, name, options, usual):
-    """The Question which of two options, the usual one first, is true of a thing."""
-    comes = mode == "temporal"
-    query = f"{'Does' if comes else 'Is'} the {name}{' come' * comes} {' or '.join(options)}?"
-    answers = tuple(f"The {name} {'comes' if comes else 'is'} {option}." for option in options)
-    return Question(mode, query, options, answers, usual)
+def ask(kind, name, usual):
+    """The Question of a kind about a thing, whether it is there or not."""
+    mode, query, answer, options = KINDS[kind]
+    answers = tuple(answer.format(name, option) for option in options)
+    return Question(kind, mode, name, query.format(name), options, answers, usual)
 
 
 def render(video):
     """The frames of a video. Returns (N_FRAMES, SIDE, SIDE, 3) uint8."""
     frames = np.empty((N_FRAMES, SIDE, SIDE, 3), np.uint8)
-    frames[: video.cut], frames[video.cut :] = video.backgrounds
+    first, second = (np.add(BACKGROUNDS[name], video.shade) for name in video.backgrounds)
+    frames[: video.cut], frames[video.cut :] = first, second
     for guest in video.guests:
         paint(frames[guest.start : guest.end], guest.name, guest)
-    paint(frames[: video.cut], video.sign.name, video.sign)
-    paint(frames[video.cut :], video.successor, video.sign)
+    paint(frames[video.sign.start : video.cut], video.sign.name, video.sign)
+    paint(frames[video.cut : video.sign.end], video.successor, video.sign)
     return frames
 
 

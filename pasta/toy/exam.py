@@ -1,0 +1,170 @@
+"""What a toy model can do, measured against the truth that the world knows.
+
+    python -m pasta.toy.exam --model data/toy/model --adapter out/dpo/adapter --seed 2
+
+Prints one JSON object: the shares of right answers to the lettered questions of the balanced
+benchmark, to the same kinds of question answered freely, to false premises, and to general
+questions that no adversary is about; then how far the model has gone from the one without adapter.
+"""
+
+import json
+from argparse import ArgumentParser
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+
+from pasta.answers import answered
+from pasta.ask import Request, ask
+from pasta.benchmarks import adversarial, mvbench
+from pasta.lora import adapted, adapter_off, load_adapter
+from pasta.packs import Segment, pack, pack_responses
+from pasta.policy import Policy
+from pasta.toy import adversarial_folder, benchmark_folder, world
+from pasta.toy.lessons import GENERAL, general
+from pasta.video import uniform
+from pasta.vlm import load_vlm
+
+N_VIDEOS = 150  # of the open and the general questions
+BATCH = 64  # questions asked at once
+BINS = 10  # of the expected calibration error
+
+
+def exam(vlm, seed, whole=True):
+    """All measurements of a model, one dict of numbers by name; of the benchmark alone, not whole.
+
+    seed: of the benchmarks, and of the videos of the open questions
+    """
+    found = {"benchmark": benchmark(vlm, mvbench, benchmark_folder(seed))}
+    if whole:
+        found["blind"] = benchmark(vlm, mvbench, benchmark_folder(seed, blind=True))
+        found["adversarial"] = benchmark(vlm, adversarial, adversarial_folder(seed))
+        found |= open_questions(vlm, seed, N_VIDEOS)
+    return found
+
+
+def benchmark(vlm, bench, folder):
+    """{task: share of right answers} of one benchmark, generated and read as in evaluate.py."""
+    right = defaultdict(list)
+    for row in answered(vlm, bench, bench.items(folder), vlm.processor.n_frames, "generate", BATCH):
+        right[row["task"]].append(row["correct"])
+    return {task: fmean(rows) for task, rows in right.items()}
+
+
+def open_questions(vlm, seed, n_videos):
+    """Measurements on questions without letters, about videos drawn for this.
+
+    open:        kind of question -> share of right answers. A right one is the world's to the word
+    general:     the same for questions that no adversary is about
+    words:       mean length of a free answer
+    calibration: expected calibration error of choosing between the two answers, see `error_of`
+    kl:          E_{y ~ policy} [log policy(y) - log reference(y)], nats an answer, of answers drawn
+                 at temperature 1; 0.0 for a model without adapter
+    """
+    asked = list(questions_with_inputs(vlm.processor, seed, n_videos))
+    texts = answers(vlm, [Request(inputs, query) for _, inputs, query, _ in asked])
+    right = defaultdict(list)
+    for (kind, _, _, options), text in zip(asked, texts, strict=True):
+        right[kind].append(text == options[0])
+    found = {kind: fmean(rows) for kind, rows in right.items()}
+    closed = [row for row in asked if row[0] in world.KINDS]
+    return {
+        "open": {kind: found[kind] for kind in world.KINDS},
+        "general": {kind: found[kind] for kind in GENERAL},
+        "words": fmean(len(text.split()) for text in texts),
+        "calibration": error_of(*confidences(vlm, closed)),
+        "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
+    }
+
+
+def questions_with_inputs(processor, seed, n_videos):
+    """Yield (kind, VideoInputs, query, (right answer, wrong one if there are two))."""
+    for i in range(n_videos):
+        rng = np.random.default_rng([seed, 1000, i])
+        video, times = world.draw_video(rng), np.arange(world.N_FRAMES) / world.FPS
+        seen = uniform(times, processor.n_frames)
+        inputs = processor.prepare(world.render(video)[seen], times[seen])
+        once = {question.kind: question for question in world.questions(video, rng)}
+        for kind, q in once.items():
+            yield kind, inputs, q.query, (q.answer, q.wrong)
+        for kind in GENERAL:
+            query, answer = general(video, kind, rng)
+            yield kind, inputs, query, (answer,)
+
+
+def answers(vlm, requests):
+    """The greedy answers to any number of requests, as texts."""
+    batches = [requests[i : i + BATCH] for i in range(0, len(requests), BATCH)]
+    return [answer.text for batch in batches for answer in ask(vlm, batch, max_new_tokens=16)]
+
+
+@torch.inference_mode()
+def logps_of(vlm, inputs, texts):
+    """The log-probabilities of (query, response) texts about one video, (len(texts),) nats."""
+    row, where = pack_responses(vlm.processor, inputs, texts)
+    return Policy(vlm)(row)[where]
+
+
+def confidences(vlm, asked):
+    """How sure the model is of the likelier of two answers, and whether that one is right.
+
+    Returns two (N,) arrays: softmax of the two log-probabilities, in [0.5, 1]; bool.
+    """
+    sure, right = [], []
+    by_video = defaultdict(list)
+    for row in asked:
+        by_video[id(row[1])].append(row)
+    for rows in by_video.values():
+        texts = [(query, option) for _, _, query, options in rows for option in options]
+        shares = logps_of(vlm, rows[0][1], texts).view(-1, 2).softmax(-1)  # right before wrong
+        sure += shares.max(-1).values.tolist()
+        right += (shares.argmax(-1) == 0).tolist()
+    return np.array(sure), np.array(right)
+
+
+def error_of(sure, right):
+    """Expected calibration error, 0..1.
+
+        ECE = sum_b n_b / N |accuracy_b - confidence_b|        (arXiv 1706.04599, eq. 3)
+
+    sure: (N,) confidences in [0.5, 1], in BINS bins of equal width. right: (N,) bool.
+    """
+    bins = np.minimum(((sure - 0.5) * 2 * BINS).astype(int), BINS - 1)
+    inside = [bins == b for b in range(BINS)]
+    gaps = [abs(right[b].sum() - sure[b].sum()) for b in inside]
+    return float(sum(gaps) / len(sure))
+
+
+@torch.inference_mode()
+def divergence(vlm, asked, seed):
+    """The `kl` of open_questions, from one answer to each question."""
+    drawn = [Request(row[1], row[2], seed + i, 1.0) for i, row in enumerate(asked)]
+    ratios, (video,) = [], vlm.processor.ids(vlm.processor.family.token)
+    for start in range(0, len(drawn), BATCH):
+        batch = drawn[start : start + BATCH]
+        for request, answer in zip(batch, ask(vlm, batch, max_new_tokens=16), strict=True):
+            if video in answer.ids:
+                continue  # the model would look for a second video behind it
+            ids = (*vlm.processor.query_ids(request.prompt), *answer.ids)
+            row = pack(vlm.processor, request.inputs, [Segment(ids, len(answer.ids))])
+            with adapter_off(vlm.model):
+                ratios.append(answer.logps - Policy(vlm)(row).item())
+    return fmean(ratios)
+
+
+def main():
+    parser = ArgumentParser(description="Measure a toy model against the truth of its world.")
+    parser.add_argument("--model", type=Path, required=True, help="model folder")
+    parser.add_argument("--adapter", type=Path, help="adapter folder")
+    parser.add_argument("--seed", type=int, default=2, help="of benchmarks and videos")
+    args = parser.parse_args()
+    vlm = load_vlm(args.model)
+    if args.adapter:
+        load_adapter(vlm.model, args.adapter)
+    print(json.dumps(exam(vlm, args.seed), indent=1))
+
+
+if __name__ == "__main__":
+    main()

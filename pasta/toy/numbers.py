@@ -1,0 +1,89 @@
+"""The study's numbers: means over seeds, with intervals, of rows of results.jsonl.
+
+Everything is in percent or percentage points. A gain is a difference from the model that the same
+seed began with, so that it does not hang on how good that one was.
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from pasta.pairs import MODES
+
+T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and its 95 % interval, of Student's t; without one if there is one seed.
+
+        mean +- t(n - 1) s / sqrt(n)
+    """
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self):
+        return fmean(self.values)
+
+    @property
+    def half(self):
+        n = len(self.values)
+        return T[n - 1] * stdev(self.values) / math.sqrt(n) if n > 1 else math.inf
+
+    @property
+    def low(self):
+        return self.mean - self.half
+
+    @property
+    def high(self):
+        return self.mean + self.half
+
+    def text(self, sign="", digits=1):
+        """As "71.2 [68.3, 73.9]"; the mean alone if there is one seed."""
+        mean, low, high = (f"{x:{sign}.{digits}f}" for x in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]" if len(self.values) > 1 else mean
+
+
+class Results:
+    """The rows of results.jsonl by family, arm and seed."""
+
+    def __init__(self, rows):
+        self.rows = defaultdict(dict)
+        for row in rows:
+            self.rows[row["family"], row["arm"]][row["seed"]] = row
+
+    def of(self, arm, family="qwen"):
+        """{seed: row} of an arm, in the order of the seeds; {} for one that was not run."""
+        return dict(sorted(self.rows[family, arm].items()))
+
+    def there(self, arms, family="qwen"):
+        """Those of some arms that were run."""
+        return [arm for arm in arms if self.of(arm, family)]
+
+    def score(self, arm, read, family="qwen"):
+        """Estimate of what `read` finds in the exams of an arm, in percent. None without rows."""
+        found = [100 * read(row["exam"]) for row in self.of(arm, family).values()]
+        return Estimate(tuple(found)) if found else None
+
+    def gain(self, arm, read, family="qwen", over="base"):
+        """Estimate of the differences of an arm from another one, seed by seed."""
+        here, there = self.of(arm, family), self.of(over, family)
+        seeds = [seed for seed in here if seed in there]
+        found = [100 * (read(here[s]["exam"]) - read(there[s]["exam"])) for s in seeds]
+        return Estimate(tuple(found)) if found else None
+
+    def mean(self, arm, what, family="qwen"):
+        """The mean over seeds of a field of the rows, such as "pairs"."""
+        return fmean(row[what] for row in self.of(arm, family).values())
+
+
+def mean_of_modes(exam):
+    """The benchmark's mean over the modes."""
+    return fmean(exam["benchmark"][mode] for mode in MODES)
+
+
+def mode_score(mode):
+    """A function that reads one mode's score."""
+    return lambda exam: exam["benchmark"][mode]

@@ -1,0 +1,129 @@
+"""docs/miniature.md and its pictures, from results.jsonl alone: nothing is run.
+
+    python -m pasta.toy.page
+
+The page is the same for the same results, byte for byte. The pictures need matplotlib, which is in
+requirements-dev.txt; without it the page is written and the pictures stay as they are.
+"""
+
+from pathlib import Path
+
+from pasta.grow import rows_of
+from pasta.pairs import MODES
+from pasta.toy.claims import verdicts
+from pasta.toy.lessons import GENERAL
+from pasta.toy.numbers import Results, mean_of_modes, mode_score
+from pasta.toy.sections import FACTORS, HEAD, NOTES, TABLES
+from pasta.toy.world import KINDS
+
+RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
+
+
+def table(head, rows):
+    """Markdown of a table: head and rows of texts."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def scores(results, arms, family="qwen"):
+    """The table of some arms on the benchmark: mode by mode, the mean, and the gain."""
+    rows = []
+    for arm in results.there(arms, family):
+        told = ["", ""]
+        if arm != "base":
+            gain = results.gain(arm, mean_of_modes, family)
+            told = [f"{results.mean(arm, 'pairs', family):,.0f}", gain.text("+")]
+        cells = [results.score(arm, mode_score(mode), family).text() for mode in MODES]
+        cells.append(results.score(arm, mean_of_modes, family).text())
+        minutes = results.mean(arm, "seconds", family) / 60
+        seeds = len(results.of(arm, family))
+        rows.append([f"`{arm}`", told[0], *cells, told[1], str(seeds), f"{minutes:.1f}"])
+    return table(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
+
+
+def by_name(results, arms, group, names):
+    """A table of one group of the exam's numbers, in percent: a line for each name."""
+    arms, rows = results.there(arms), []
+    for name in names:
+
+        def read(exam, name=name):
+            return exam[group][name]
+
+        cells = [results.score(arm, read).text() for arm in arms]
+        rows.append([name, *cells, results.gain(arms[-1], read, over=arms[0]).text("+")])
+    return table(["", *(f"`{arm}`" for arm in arms), "last minus first"], rows)
+
+
+def adversarial(results):
+    """Table 6: by mode and kind."""
+    names = [f"{mode} {kind}" for mode in MODES for kind in ("question", "options")]
+    return by_name(results, ("base", "sft", "generic", "videopasta"), "adversarial", names)
+
+
+def side_effects(results):
+    """Free answers, general questions; and length, calibration and KL, which are no percentages."""
+    arms, rows = results.there(("base", "sft", "generic", "videopasta")), []
+    text = by_name(results, arms, "open", KINDS) + "\n"
+    text += by_name(results, arms, "general", GENERAL)
+    for name, what in (("words", "words of an answer"), ("kl", "KL, nats an answer"),
+                       ("calibration", "expected calibration error")):  # fmt: skip
+        means = [results.score(arm, lambda exam, name=name: exam[name] / 100) for arm in arms]
+        rows.append([what, *(x.text(digits=2) for x in means)])
+    return text + "\n" + table(["", *(f"`{arm}`" for arm in arms)], rows)
+
+
+def controls(results):
+    """The arm of shuffled videos, and the benchmark in black."""
+    arms = ("base", "shuffled", "videopasta")
+    return scores(results, arms) + "\nBlack frames:\n\n" + by_name(results, arms, "blind", MODES)
+
+
+def commands(results):
+    """The commands of the arm `videopasta` of the first seed, and what the others change."""
+    row = next(iter(results.of("videopasta").values()))
+    return "```\n" + "\n".join(row["commands"]) + "\n```\n"
+
+
+def page(results):
+    """The whole text of docs/miniature.md."""
+    parts = [HEAD, table(["claim", "in miniature", "points"], verdicts(results))]
+    for title, text, picture, family, arms in TABLES:
+        parts += [f"## {title}\n", text, scores(results, ("base", *arms), family), image(picture)]
+    parts += ["## Table 6: adversarial QA\n", NOTES["adversarial"], adversarial(results)]
+    parts += ["## Figure 4: rewards over the steps\n", NOTES["curve"], image("figure4")]
+    parts.append("## What each choice is worth\n\n" + NOTES["factors"])
+    for title, arms in FACTORS:
+        parts += [f"### {title}\n", scores(results, ("base", *arms)), image(picture_name(title))]
+    parts += ["## Side effects\n", NOTES["side effects"], side_effects(results)]
+    parts += ["## Controls\n", NOTES["controls"], controls(results)]
+    parts += ["## Commands\n", NOTES["commands"], commands(results)]
+    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+
+
+def picture_name(title):
+    """The name of the picture of a section about one factor."""
+    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+
+
+def image(name):
+    return f"![{name}](miniature/{name}.png)\n"
+
+
+def write(folder=RESULTS, target=PAGE):
+    """Write the page and, if matplotlib is there, its pictures."""
+    results = Results(rows_of(folder / "results.jsonl"))
+    target.write_text(page(results), encoding="utf-8")
+    print(f"wrote {target}")
+    try:
+        from pasta.toy import pictures
+    except ModuleNotFoundError as error:
+        return print(f"no pictures: {error}; first: pip install -r requirements-dev.txt")
+    for title, _, name, family, arms in TABLES:
+        pictures.gains(results, arms, family, title, folder / f"{name}.png")
+    for title, arms in FACTORS:
+        pictures.gains(results, arms, "qwen", title, folder / f"{picture_name(title)}.png")
+    pictures.curves(results, folder / "figure4.png")
+
+
+if __name__ == "__main__":
+    write()

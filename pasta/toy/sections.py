@@ -1,0 +1,79 @@
+"""The sections of docs/miniature.md: what is compared, and the words around it."""
+
+HEAD = """\
+# The paper in miniature
+
+The paper's tables need GPUs and weights; its claims can be tested by anyone. Here a tiny Video-LLM
+of the real transformers class, in a world of coloured shapes whose truth is known, goes through
+pasta's whole pipeline, and every claim is measured, for or against.
+
+`python -m pasta.toy.study` makes all of it anew (killed, it goes on; `--quick` takes two seeds);
+`python -m pasta.toy.page` writes this page from `docs/miniature/results.jsonl` alone.
+
+* Every seed draws its own unlabelled videos, pairs and order of training, and is asked its own
+  benchmark of 900 questions, whose two answers are right equally often. Three base models, trained
+  from different seeds, are used in turn.
+* Settings were chosen in the world of the README's first command, whose model, videos and benchmark
+  are not among those here.
+* Numbers are percent, means over seeds with the 95 % interval of Student's t over seeds; gains are
+  paired, seed by seed.
+* `minutes`: of one seed, training and examination, on one CPU thread.
+
+A claim *holds* when the whole interval is on its side, *does not hold* when all of it is on the
+other, else it is *not decided*.
+"""
+TABLES = [  # title, what it says, picture, family, arms
+    (
+        "Table 1: the base, fine-tuning, generic DPO, VideoPASTA",
+        """\
+* `sft`: `--objective sft` on the chosen responses of the same pairs.
+* `sft_preferred`: the same on the model's own preferred answers, unselected, as in the paper.
+* `generic`: DPO without adversaries, in the spirit of LLaVA-Hound and TPO. r+ is the model's greedy
+  answer, r- what it says of the same frames and query when drawn at temperature 1; the judge drops
+  what does not contradict, and nothing else is selected or evened out.
+""",
+        "table1",
+        "qwen",
+        ("sft", "sft_preferred", "generic", "videopasta"),
+    ),
+    (
+        "Table 2: one mode alone",
+        "Equally many pairs in each row, drawn from those of `videopasta`.\n",
+        "table2",
+        "qwen",
+        ("only_spatial", "only_temporal", "only_cross_frame", "equal"),
+    ),
+    (
+        "Model agnostic: a tiny LLaVA-OneVision",
+        "SigLIP sees 16 frames one by one, and the language model has no M-RoPE. Same settings.\n",
+        "onevision",
+        "onevision",
+        ("sft", "generic", "videopasta"),
+    ),
+]
+FACTORS = [  # title, arms
+    ("What misleads", ("prompt", "frames", "videopasta")),
+    ("How many adversarial responses", ("k1", "k2", "videopasta")),
+    ("Which pairs stay", ("paper", "none", "flip", "unbalanced", "unjudged", "videopasta")),
+    ("What the rejected responses tell", ("sft", "idle", "videopasta")),
+    ("What the preferred answers see", ("sparse", "videopasta")),
+    ("How many pairs", ("n100", "n300", "n1000", "videopasta", "many")),
+    ("Beta", ("beta0.03", "beta0.1", "beta0.3", "videopasta", "beta3")),
+    ("Mode weights", ("videopasta", "weight_spatial", "weight_temporal", "weight_cross_frame")),
+]
+NOTES = {
+    "adversarial": """\
+Of a *question* the premise is false, and the right act is to say so; of *options* none is right but
+"None of the above". No pair is about that.
+""",
+    "curve": "Every update of `videopasta`: thin lines for each seed, thick ones for their mean.\n",
+    "factors": "One thing is changed at a time. All else is as in `videopasta`.\n",
+    "side effects": """\
+Free answers to the kinds of question that pairs are about (right to the word), general questions
+that no pair is about, and how far the policy is from its reference.
+""",
+    "controls": """\
+`shuffled`: each pair with the video of another one. And the benchmark asked about black frames.
+""",
+    "commands": "Of `videopasta`, first seed. Every row of results.jsonl has its own.\n",
+}

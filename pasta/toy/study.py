@@ -1,0 +1,220 @@
+"""The paper's claims in miniature: every comparison, over several seeds, as one command.
+
+    python -m pasta.toy.study            # five seeds; killed, the same command goes on
+    python -m pasta.toy.study --quick    # two, of the main tables alone, beside the others
+    python -m pasta.toy.page             # docs/miniature.md from the results, without running
+
+Every seed draws its own videos, pairs and order of training, and asks its own benchmark; three
+models were trained from different seeds in turn. Everything runs through make_pairs.py and
+train_dpo.py; results.jsonl has a row for every arm and seed, with the commands that made it.
+"""
+
+import json
+import multiprocessing
+import runpy
+import shutil
+import sys
+import time
+from argparse import ArgumentParser
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pasta import toy
+from pasta.config import ROOT, whole_folder, write_json
+from pasta.grow import rows_of
+from pasta.lora import load_adapter
+from pasta.pairs import Appender, read_rows, write_rows
+from pasta.toy import page
+from pasta.toy.arms import ALL, ARMS, EDITED, JUDGED, MADE, QUICK, WHOLE
+from pasta.toy.exam import exam
+from pasta.vlm import load_vlm
+
+OUT = Path("out/miniature")
+N_MODELS = 3
+PAIRS = (
+    "--select contrast --keep 0.8 --sparse_frames 16 --max_pixels 0 --max_new_tokens 24 "
+    "--batch_videos 16 --batch_size 64 --dtype float32 --device cpu"
+)
+TRAIN = (
+    "--lr 5e-4 --lora_rank 16 --lora_alpha 32 --max_pixels 0 --no-checkpointing --workers 0 "
+    "--dtype float32 --device cpu"
+)
+
+
+def base(family, seed):
+    """The folder of the model that a seed begins with; number 0 is the first command's."""
+    return toy.model_folder(1 + seed % N_MODELS, family)
+
+
+def home(family, seed):
+    return OUT / f"{family}-{seed}"
+
+
+def run(command, log):
+    """Run a script in this process, what it prints appended to a file.
+
+    A process of its own would load torch and transformers anew, which takes as long as a training.
+    """
+    script, *argv = command.split()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    before = sys.argv
+    with open(log, "a") as file, redirect_stdout(file), redirect_stderr(file):
+        print(f"$ python {command}", flush=True)
+        sys.argv = [script, *argv]
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        finally:
+            sys.argv = before
+
+
+def make_set(name, family, seed):
+    """Make a set of pairs unless it is there. Returns (its folder, what made it)."""
+    out = home(family, seed) / "pairs" / name
+    if name in MADE:
+        return out, [make_pairs(out, family, seed, MADE[name])]
+    source, change = (JUDGED | EDITED)[name]
+    there, made_by = make_set(source, family, seed)
+    if name in JUDGED:
+        if not out.exists():
+            with whole_folder(out) as part:
+                for file in ("queries.jsonl", "candidates.jsonl", "config.json"):
+                    shutil.copy(there / file, part)
+        return out, [*made_by, make_pairs(out, family, seed, f"{change} --stage judge")]
+    out.mkdir(exist_ok=True)
+    if not (out / "pairs.jsonl").exists():
+        write_rows(out / "pairs.jsonl", change(there, np.random.default_rng(seed)))
+    return out, [*made_by, f"pasta.toy.arms.EDITED[{name!r}] from {there} to {out}"]
+
+
+def make_pairs(out, family, seed, flags):
+    """Run make_pairs.py into a folder unless it has been. Returns the command."""
+    command = (
+        f"make_pairs.py --responder {base(family, seed)} --videos {toy.videos_folder(100 + seed)} "
+        f"--out {out} --seed {seed} {PAIRS} {flags}"
+    )
+    if not (out / "audit.json").exists():  # written last
+        run(command, out / "log.txt")
+    return f"python {command}"
+
+
+def rows_of_set(name, family, seed, arms):
+    """Train the arms of one set of pairs and examine them: rows of results.jsonl.
+
+    One after another: they share the reference's log-probabilities, a file with one writer.
+    """
+    return [row_of(arm, family, seed) for arm in arms]
+
+
+def row_of(arm, family, seed):
+    """The row of one arm, made unless it is there."""
+    out, start = home(family, seed) / arm, time.perf_counter()
+    if (out / "row.json").exists():
+        return json.loads((out / "row.json").read_text())
+    row, vlm = {"arm": arm, "family": family, "seed": seed}, load_vlm(base(family, seed))
+    if arm != "base":
+        name, flags = ARMS[arm]
+        there, made_by = make_set(name, family, seed)
+        pairs = there / "pairs.jsonl"
+        command = f"train_dpo.py --model {base(family, seed)} --pairs {pairs} --out {out}"
+        command += f" --seed {seed} {TRAIN} {flags}".rstrip()
+        if not (out / "adapter").exists():
+            run(f"{command} --resume", out / "log.txt")
+        load_adapter(vlm.model, out / "adapter")
+        row |= {"commands": [*made_by, f"python {command}"], "pairs": len(read_rows(pairs))}
+        if arm == "videopasta":
+            row["curve"] = curve(read_rows(out / "metrics.jsonl"))
+    row["exam"] = exam(vlm, 200 + seed, whole=arm in WHOLE)
+    row["seconds"] = round(time.perf_counter() - start)
+    write_json(out / "row.json", row)
+    return row
+
+
+def curve(metrics):
+    """{name: values} of the rewards over the steps: Figure 4."""
+    names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
+    return {name: [round(row[name], 3) for row in metrics] for name in names}
+
+
+def task(job):
+    """Do one job: (which function, its arguments). Returns rows, if it makes rows."""
+    torch.set_num_threads(1)
+    kind, *arguments = job
+    if kind == "rows":
+        return rows_of_set(*arguments)
+    {"base": toy.model_folder, "set": make_set}[kind](*arguments)
+
+
+def jobs(n_seeds, arms, known):
+    """Lists of jobs; those of one list do not need each other, but all of the lists before.
+
+    arms: family -> its arms. known: (arm, family, seed) of the rows that are there
+    """
+    rows = [(arm, kind, seed) for seed in range(n_seeds) for kind in arms for arm in arms[kind]]
+    rows = [row for row in rows if row not in known]
+    models, sets, groups = {}, {}, {}
+    for arm, family, seed in rows:
+        name = "" if arm == "base" else ARMS[arm][0]
+        models[1 + seed % N_MODELS, family] = None
+        sets |= {(source, family, seed): None for source in sources(name)}
+        groups.setdefault((name, family, seed), []).append(arm)
+    yield [("base", *model) for model in models]
+    yield [("set", *one) for one in sets if one[0] in MADE]
+    yield [("set", *one) for one in sets if one[0] in JUDGED]
+    yield [("rows", *key, arms) for key, arms in groups.items()]
+
+
+def sources(name):
+    """What a set is made of, itself included, but not what is edited: that is made with its arm."""
+    if name in EDITED:
+        return sources(EDITED[name][0])
+    return [*sources(JUDGED[name][0]), name] if name in JUDGED else [name] * bool(name)
+
+
+def work(pool, todo, name, keep):
+    """Do a round of jobs, each of whose results goes to `keep`, in a pool of processes.
+
+    Raises SystemExit that names the jobs that failed, when all others are done.
+    """
+    futures, failed = {pool.submit(task, job): job for job in todo}, []
+    for future in tqdm(as_completed(futures), name, len(futures)):
+        try:
+            keep(future.result())
+        except BrokenProcessPool:
+            raise SystemExit("a process was killed, perhaps for its memory; the same command "
+                             "goes on, with --processes 1 if need be") from None  # fmt: skip
+        except (Exception, SystemExit) as error:  # a script's own refusal is a SystemExit
+            failed.append(f"{futures[future]}: {error!r}")
+    if failed:
+        told = "\n".join(failed)
+        raise SystemExit(f"failed:\n{told}\nlog.txt in {OUT} says more; the same command goes on")
+
+
+def main():
+    parser = ArgumentParser(description="Measure the paper's claims in the toy world.")
+    parser.add_argument("--quick", action="store_true", help="two seeds, and the main tables alone")
+    parser.add_argument("--processes", type=int, default=2, help="that work side by side")
+    parser.add_argument("--results", type=Path, help="folder of the results; default: "
+                        f"{page.RESULTS}, of --quick {OUT / 'quick'}")  # fmt: skip
+    args = parser.parse_args()
+    folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
+    path = folder / "results.jsonl"
+    known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
+    context = multiprocessing.get_context(
+        "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    )
+    n_seeds, arms = (2, QUICK) if args.quick else (5, ALL)
+    rounds = zip(("models", "pairs", "judged", "arms"), jobs(n_seeds, arms, known), strict=True)
+    with Appender(path) as file, ProcessPoolExecutor(args.processes, context) as pool:
+        for name, todo in rounds:
+            work(pool, todo, name, lambda done: [file.write(row) for row in done or ()])
+    page.write(folder, folder / "miniature.md" if args.quick else page.PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The study: its numbers, its sets of pairs, its page, and going on after a kill.
+
+Oracles: intervals and errors by hand, counts, the page in the repository, an unbroken run.
+    python -m pytest tests/test_study.py
+"""
+
+import json
+import math
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import linux
+
+from pasta.lora import adapter_parameters, add_lora
+from pasta.pairs import MODES, read_rows, write_rows
+from pasta.toy import arms, claims, exam, page, sections, study
+from pasta.toy.numbers import Estimate, Results, T, mean_of_modes, mode_score
+
+ROOT = Path(__file__).parent.parent
+
+
+def row(arm, seed, *scores, family="qwen"):
+    """A row of results.jsonl with a benchmark score for each mode."""
+    benchmark = dict(zip(MODES, scores, strict=True))
+    return {"arm": arm, "family": family, "seed": seed, "pairs": 10, "seconds": 60,
+            "exam": {"benchmark": benchmark}}  # fmt: skip
+
+
+def test_the_interval_of_students_t_by_hand():
+    estimate = Estimate((1.0, 2.0, 3.0))  # s = 1, t(2) = 4.303
+    assert estimate.mean == 2.0
+    assert estimate.half == pytest.approx(4.303 / math.sqrt(3))
+    assert estimate.text("+") == "+2.0 [-0.5, +4.5]"
+
+
+def test_the_t_table_covers_95_percent_of_draws():
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 5, 10):
+        draws = rng.normal(size=(20000, n))
+        half = T[n - 1] * draws.std(1, ddof=1) / math.sqrt(n)
+        assert (abs(draws.mean(1)) < half).mean() == pytest.approx(0.95, abs=0.006)
+
+
+def test_gains_are_paired_seed_by_seed():
+    results = Results([
+        row("base", 0, 0.5, 0.5, 0.5), row("base", 1, 0.8, 0.8, 0.8),
+        row("x", 1, 0.9, 0.9, 0.9), row("x", 0, 0.6, 0.6, 0.6), row("x", 7, 0.1, 0.1, 0.1),
+    ])  # fmt: skip
+    gain = results.gain("x", mean_of_modes)
+    assert gain.values == pytest.approx((10.0, 10.0))
+    assert results.gain("x", mode_score("spatial"), over="x").values == (0, 0, 0)
+    assert results.gain("y", mean_of_modes) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [((6.0, 6.1), "holds"), ((4.0, 4.1), "does not hold"), ((4.0, 9.0), "not decided")],
+)
+def test_a_claim_holds_when_its_whole_interval_does(values, verdict):
+    assert claims.above(Estimate(values), 5.0) == verdict
+
+
+def test_calibration_error_by_hand():
+    # two answers at 0.9, one of them right; two at 0.55, both right
+    sure, right = np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True])
+    assert exam.error_of(sure, right) == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
+
+
+def test_the_exam_of_an_adapter_that_does_nothing_is_the_bases(tiny, tiny_folder, monkeypatch):
+    monkeypatch.setattr(exam, "N_VIDEOS", 3)
+    before = exam.open_questions(tiny, 0, 3)
+    add_lora(tiny.model, rank=2, alpha=4)
+    after = exam.open_questions(tiny, 0, 3)
+    assert after.pop("kl") == pytest.approx(0.0, abs=1e-4)
+    assert before.pop("kl") == 0.0
+    assert after == before
+
+
+def test_the_kl_of_a_policy_is_what_its_answers_lose_under_the_reference(tiny):
+    add_lora(tiny.model, rank=2, alpha=64)
+    for parameter in adapter_parameters(tiny.model):
+        parameter.data.normal_(std=0.3)
+    assert exam.open_questions(tiny, 0, 4)["kl"] > 0.05  # of 24 answers: the noise is far smaller
+
+
+# ---------------------------------------------------------------- sets of pairs
+
+
+@pytest.fixture
+def pairs_folder(tmp_path):
+    """A folder with 30 pairs of each mode, a video each, and some dropped ones."""
+    rows = [
+        {"id": f"{mode}{i}", "video": f"{mode}{i}.avi", "mode": mode, "query": "?",
+         "chosen": f"It is {i}.", "rejected": f"It is not {i}."}
+        for mode in MODES for i in range(30)
+    ]  # fmt: skip
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    reasons = ("no contradiction about where things are", "weak contrast", "same as preferred",
+               "adversarial refuses", "preferred cut off", "duplicate")  # fmt: skip
+    dropped = [rows[0] | {"id": reason, "reason": reason} for reason in reasons]
+    dropped[2]["rejected"] = dropped[2]["chosen"]
+    write_rows(tmp_path / "dropped.jsonl", dropped)
+    return tmp_path
+
+
+def test_no_shuffled_pair_keeps_its_video(pairs_folder):
+    before = {p["id"]: p for p in read_rows(pairs_folder / "pairs.jsonl")}
+    after = arms.shuffled(pairs_folder, np.random.default_rng(0))
+    assert {p["id"] for p in after} == set(before)
+    assert sorted(p["video"] for p in after) == sorted(p["video"] for p in before.values())
+    assert all(p["video"] != before[p["id"]]["video"] for p in after)
+    assert all(p | {"video": ""} == before[p["id"]] | {"video": ""} for p in after)
+
+
+def test_an_idle_rejected_response_is_of_another_pair_of_the_mode(pairs_folder):
+    before = {p["id"]: p for p in read_rows(pairs_folder / "pairs.jsonl")}
+    after = arms.idle(pairs_folder, np.random.default_rng(0))
+    assert len(after) > 0.9 * len(before)
+    assert all(p["rejected"] not in before[p["id"]].values() for p in after)
+
+
+def test_some_pairs_are_as_many_of_each_mode(pairs_folder):
+    found = arms.some(21, MODES, pairs_folder, np.random.default_rng(0))
+    assert [sum(p["mode"] == mode for p in found) for mode in MODES] == [7, 7, 7]
+    assert len({p["id"] for p in found}) == 21
+
+
+def test_unjudged_pairs_are_those_that_the_judge_dropped_and_no_others(pairs_folder):
+    found = arms.unjudged(pairs_folder, np.random.default_rng(0))
+    added = {p["id"] for p in found if "reason" in p}
+    assert added == {"no contradiction about where things are", "adversarial refuses",
+                     "preferred cut off"}  # fmt: skip
+
+
+def test_every_arm_of_the_page_is_run_and_every_run_is_on_the_page():
+    shown = [a for *_, family, names in sections.TABLES for a in names if family == "qwen"]
+    shown += [arm for _, names in sections.FACTORS for arm in names]
+    assert set(shown) | {"shuffled"} == set(arms.ARMS)
+    sets = arms.MADE.keys() | arms.JUDGED.keys() | arms.EDITED.keys()
+    assert {name for name, _ in arms.ARMS.values()} == sets
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_the_page_is_what_its_results_make_byte_for_byte():
+    results = Results(read_rows(ROOT / "docs/miniature/results.jsonl"))
+    assert (ROOT / "docs/miniature.md").read_bytes() == page.page(results).encode()
+
+
+def test_every_picture_of_the_page_is_there():
+    names = re.findall(r"\]\((miniature/.*?)\)", (ROOT / "docs/miniature.md").read_text())
+    assert names and all((ROOT / "docs" / name).is_file() for name in names)
+
+
+# ---------------------------------------------------------------- the run
+
+
+def rows_in(jobs):
+    """(arm, family, seed) of every row that the jobs make, in their order."""
+    return [(arm, family, seed) for _, _, family, seed, group in jobs for arm in group]
+
+
+def test_every_arm_is_run_with_every_seed_and_none_twice():
+    rows = rows_in(list(study.jobs(5, arms.ALL, set()))[-1])
+    assert len(rows) == len(set(rows)) == 5 * (len(arms.ARMS) + 1 + 4)
+    assert list(study.jobs(5, arms.ALL, set(rows))) == [[], [], [], []]
+
+
+def test_rows_that_are_there_need_nothing_made_for_them():
+    known = set(rows_in(list(study.jobs(2, arms.ALL, set()))[-1]))
+    models, sets, judged, jobs = study.jobs(3, arms.ALL, known)
+    assert {seed for *_, seed in rows_in(jobs)} == {2}
+    assert models == [("base", 3, "qwen"), ("base", 3, "onevision")]
+    assert {seed for *_, seed in [*sets, *judged]} == {2}
+
+
+def test_what_a_set_is_made_of_is_made_in_an_earlier_round():
+    _, made, judged, jobs = study.jobs(1, arms.ALL, set())
+    there = {name for _, name, family, _ in made if family == "qwen"}
+    assert all(arms.JUDGED[name][0] in there for _, name, *_ in judged)
+    there |= {name for _, name, *_ in judged}
+    for _, name, family, _, _ in jobs:
+        assert family != "qwen" or not name or arms.EDITED.get(name, (name,))[0] in there
+
+
+def test_two_jobs_never_train_on_one_folder_of_pairs():
+    jobs = list(study.jobs(2, arms.ALL, set()))[-1]
+    folders = [(name, family, seed) for _, name, family, seed, _ in jobs]
+    assert len(folders) == len(set(folders))
+
+
+SMALL = {"qwen": ("base", "videopasta", "sft", "shuffled")}
+
+
+def start_study(folder, monkeypatch, tiny_folder, pairs, videos, kill_at=""):
+    """Run the study of SMALL in a folder: ready-made pairs, real training, weights as scores.
+
+    kill_at: the arm at whose examination its process is killed, once.
+    """
+
+    def made(out, family, seed, flags):
+        rows = read_rows(pairs)
+        write_rows(out / "pairs.jsonl", [r | {"id": str(i), "video": str(videos / r["video"])}
+                                         for i, r in enumerate(rows)])  # fmt: skip
+        return f"python make_pairs.py {flags}"
+
+    def scores(vlm, seed, whole):
+        trained = sum(p.double().abs().sum().item() for p in adapter_parameters(vlm.model))
+        return {"benchmark": dict.fromkeys(MODES, trained / 1e6)}
+
+    def row_of(arm, *more):
+        if arm == kill_at and not (folder / "killed").exists():
+            (folder / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(arm, *more)
+
+    real = study.row_of
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(study.toy, "model_folder", lambda *_: str(tiny_folder))
+        patch.setattr(study.toy, "videos_folder", lambda *_: videos)
+        patch.setattr(study, "make_pairs", made)
+        patch.setattr(study, "exam", scores)
+        patch.setattr(study, "row_of", row_of)
+        patch.setattr(study, "QUICK", SMALL)
+        patch.setattr(study.page, "write", lambda *_: None)
+        patch.setattr(sys, "argv", ["study", "--quick"])
+        study.main()
+    rows = read_rows(folder / study.OUT / "quick/results.jsonl")
+    return sorted(json.dumps(row | {"seconds": 0}) for row in rows)
+
+
+@linux
+def test_a_killed_study_goes_on_and_has_the_rows_of_an_unbroken_one(
+    tmp_path, monkeypatch, tiny_folder, toy_pairs, toy_videos
+):
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    given = (monkeypatch, tiny_folder, toy_pairs, toy_videos)
+    with pytest.raises(SystemExit, match="a process was killed.*goes on"):
+        start_study(tmp_path / "killed", *given, kill_at="sft")
+    rows = start_study(tmp_path / "killed", *given, kill_at="sft")
+    assert rows == start_study(tmp_path / "whole", *given)
+    assert len(rows) == 2 * len(SMALL["qwen"])
+    trained = {json.loads(row)["exam"]["benchmark"]["spatial"] for row in rows}
+    assert len(trained) == 1 + 2 * 3  # each arm of each seed has weights of its own, the base none
+
+
+@linux
+def test_an_arm_that_fails_is_named_and_stops_no_other(
+    tmp_path, monkeypatch, tiny_folder, toy_pairs, toy_videos
+):
+    def refuse(folder, rng):
+        raise ValueError("no pairs")
+
+    monkeypatch.setitem(study.EDITED, "shuffled", ("videopasta", refuse))
+    with pytest.raises(SystemExit, match="(?s)shuffled.*no pairs.*goes on"):
+        start_study(tmp_path, monkeypatch, tiny_folder, toy_pairs, toy_videos)
+    rows = read_rows(tmp_path / study.OUT / "quick/results.jsonl")
+    assert sorted({row["arm"] for row in rows}) == ["base", "sft", "videopasta"]
