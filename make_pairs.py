@@ -48,7 +48,7 @@ class PairsConfig:
     stage: Literal["all", "queries", "candidates", "judge"] = knob("do one stage alone", "all")
     limit: int = knob("only this many videos, the first ones; 0: all", 0)
     target: int = knob("stop at this many pairs, a third of each mode (paper: 7020); 0: all", 0)
-    queries: Path | None = knob("somebody's own, .jsonl of video, mode, query; no asker", None)
+    queries: Path | None = knob("own rows: video, mode, query; no asker", None, toy.queries_file)
     n_queries: int = knob("queries per video and mode", 1)
     candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal[tuple(KINDS)] = knob("what misleads the responder; sample: nothing", "both")
@@ -109,6 +109,9 @@ def check_choices(config):
     if config.select == "contrast" and is_address(config.responder):
         raise SystemExit("--select contrast needs log-probabilities, which a server does not give: "
                          "take --select flip or none, or a --responder in a folder")
+    if config.asker and config.queries:
+        raise SystemExit("--queries has no --asker; in the toy world, which has its queries, give "
+                         f"--responder {config.responder}, too")
     if 0 < config.target < len(MODES):
         raise SystemExit(f"--target {config.target} is less than a pair of each mode; expected 0, "
                          f"or {len(MODES)} and more")

@@ -50,7 +50,7 @@ class TrainConfig:
     holdout: float = knob("share of the videos whose pairs are not trained on, but scored", 0.0)
     eval_every: int = knob("updates between two scorings of the held-out pairs", 50)
     objective: Literal["dpo", "ipo", "sft"] = knob("sft: the chosen alone (paper, T. 1)", "dpo")
-    beta: float = knob("DPO temperature, dimensionless; larger stays nearer the reference", 0.1)
+    beta: float = knob("DPO temperature; larger stays nearer the reference", 0.1, toy=3.0)
     label_smoothing: float = knob("dpo: probability that a pair is the wrong way round", 0.0)
     sft_weight: float = knob("dpo, ipo: weight of an added sft loss (RPO)", 0.0)
     mode_weights: list[float] = knob(f"weights of the losses of {', '.join(MODES)}", [1.0] * 3)

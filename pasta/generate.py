@@ -24,8 +24,7 @@ from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
 from pasta.reader import seed_of
 from pasta.video import VideoError
 
-KINDS = {kind: [kind] for kind in ("prompt", "frames", "sample")}
-KINDS["both"] = ["frames", "prompt"]  # in turn
+KINDS = dict(prompt=["prompt"], frames=["frames"], sample=["sample"], both=["frames", "prompt"])
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,8 @@ def write_queries(config, roles, videos, n, modes, failed):
     if config.queries:
         rows, missing = own_queries(config.queries, videos, config.videos)
         failed |= missing
-        flaws = [query_flaw(row["query"], []) for row in rows]
         if ranks.rank() == 0:
-            told = [{"flaw": flaw} if flaw else {} for flaw in flaws]
+            told = [{"flaw": flaw} if (flaw := query_flaw(r["query"], [])) else {} for r in rows]
             write_rows(path, [row | more for row, more in zip(rows, told, strict=True)])
         ranks.gather([])  # nobody reads it before it is there
         return
@@ -49,8 +48,7 @@ def write_queries(config, roles, videos, n, modes, failed):
     reader, clock = Reader(videos, config.videos.absolute(), *seen_by), Clock()
     ask = clock.timed("asking", partial(roles.ask, config.asker))
     read = partial(wanted_queries, reader=reader, seed=config.seed)
-    made_by = {"ask": ask, "asker": config.asker}
-    make = partial(query_rows, earlier=earlier, failed=failed, **made_by)
+    make = partial(query_rows, earlier=earlier, ask=ask, asker=config.asker, failed=failed)
     grow(path, todo, config.batch_videos, read, make, clock)
     failed |= unread
 

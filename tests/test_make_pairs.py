@@ -175,6 +175,7 @@ def test_what_is_in_no_costly_row_may_change(run):
     [
         ({"select": "flip", "adversary": "prompt"}, "--select flip needs"),
         ({"select": "flip", "adversary": "sample"}, "--select flip needs"),
+        ({"asker": "M", "queries": "q.jsonl"}, "--queries has no --asker.*--responder"),
         ({"videos": "nowhere"}, "no videos in .*nowhere; --videos takes"),
     ],
 )

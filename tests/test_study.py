@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import linux
 
+from pasta.benchmarks import Item
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES, read_rows, write_rows
 from pasta.toy import arms, claims, exam, page, sections, study
@@ -28,7 +29,7 @@ def row(arm, seed, *scores, family="qwen"):
     """A row of results.jsonl with a benchmark score for each mode."""
     benchmark = dict(zip(MODES, scores, strict=True))
     return {"arm": arm, "family": family, "seed": seed, "pairs": 10, "seconds": 60,
-            "exam": {"benchmark": benchmark}}  # fmt: skip
+            "exam": {"benchmark": benchmark, "lettered": benchmark, "free": benchmark}}  # fmt: skip
 
 
 def test_the_interval_of_students_t_by_hand():
@@ -65,6 +66,15 @@ def test_a_claim_holds_when_its_whole_interval_does(values, verdict):
     assert claims.above(Estimate(values), 5.0) == verdict
 
 
+def test_a_free_answer_names_one_option_as_a_word():
+    asked = "Question:Does it?\nOption:\n"
+    item = Item("i", "temporal", "v", Path("v"), asked, ("first", "last"), "A")
+    said = {"It comes first.": "A", "It comes last.": "B", "It comes first, not last.": None,
+            "It is blast.": None, "": None, "First": "A"}  # fmt: skip
+    assert {text: exam.named_option(text, item, "head") for text in said} == said
+    assert exam.question_of(item) == "Does it?"
+
+
 def test_calibration_error_by_hand():
     # two answers at 0.9, one of them right; two at 0.55, both right
     sure, right = np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True])
@@ -73,9 +83,9 @@ def test_calibration_error_by_hand():
 
 def test_the_exam_of_an_adapter_that_does_nothing_is_the_bases(tiny, tiny_folder, monkeypatch):
     monkeypatch.setattr(exam, "N_VIDEOS", 3)
-    before = exam.open_questions(tiny, 0, 3)
+    before = exam.other_questions(tiny, 0, 3)
     add_lora(tiny.model, rank=2, alpha=4)
-    after = exam.open_questions(tiny, 0, 3)
+    after = exam.other_questions(tiny, 0, 3)
     assert after.pop("kl") == pytest.approx(0.0, abs=1e-4)
     assert before.pop("kl") == 0.0
     assert after == before
@@ -85,7 +95,7 @@ def test_the_kl_of_a_policy_is_what_its_answers_lose_under_the_reference(tiny):
     add_lora(tiny.model, rank=2, alpha=64)
     for parameter in adapter_parameters(tiny.model):
         parameter.data.normal_(std=0.3)
-    assert exam.open_questions(tiny, 0, 4)["kl"] > 0.05  # of 24 answers: the noise is far smaller
+    assert exam.other_questions(tiny, 0, 4)["kl"] > 0.05  # of 24 answers: the noise is far smaller
 
 
 # ---------------------------------------------------------------- sets of pairs
@@ -167,21 +177,21 @@ def rows_in(jobs):
 
 
 def test_every_arm_is_run_with_every_seed_and_none_twice():
-    rows = rows_in(list(study.jobs(5, arms.ALL, set()))[-1])
+    rows = rows_in(study.jobs(5, arms.ALL, set())["arms"])
     assert len(rows) == len(set(rows)) == 5 * (len(arms.ARMS) + 1 + 4)
-    assert list(study.jobs(5, arms.ALL, set(rows))) == [[], [], [], []]
+    assert not any(study.jobs(5, arms.ALL, set(rows)).values())
 
 
 def test_rows_that_are_there_need_nothing_made_for_them():
-    known = set(rows_in(list(study.jobs(2, arms.ALL, set()))[-1]))
-    models, sets, judged, jobs = study.jobs(3, arms.ALL, known)
+    known = set(rows_in(study.jobs(2, arms.ALL, set())["arms"]))
+    models, sets, judged, jobs = study.jobs(3, arms.ALL, known).values()
     assert {seed for *_, seed in rows_in(jobs)} == {2}
     assert models == [("base", 3, "qwen"), ("base", 3, "onevision")]
     assert {seed for *_, seed in [*sets, *judged]} == {2}
 
 
 def test_what_a_set_is_made_of_is_made_in_an_earlier_round():
-    _, made, judged, jobs = study.jobs(1, arms.ALL, set())
+    _, made, judged, jobs = study.jobs(1, arms.ALL, set()).values()
     there = {name for _, name, family, _ in made if family == "qwen"}
     assert all(arms.JUDGED[name][0] in there for _, name, *_ in judged)
     there |= {name for _, name, *_ in judged}
@@ -190,7 +200,7 @@ def test_what_a_set_is_made_of_is_made_in_an_earlier_round():
 
 
 def test_two_jobs_never_train_on_one_folder_of_pairs():
-    jobs = list(study.jobs(2, arms.ALL, set()))[-1]
+    jobs = study.jobs(2, arms.ALL, set())["arms"]
     folders = [(name, family, seed) for _, name, family, seed, _ in jobs]
     assert len(folders) == len(set(folders))
 

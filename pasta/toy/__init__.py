@@ -43,15 +43,29 @@ def model_folder(seed=0, kind="qwen"):
     return str(folder)
 
 
-def videos_folder(seed=1, n=N_VIDEOS):
-    """A folder of n unlabelled videos of a balanced world, to make pairs from."""
-    folder = ROOT / ("videos" if (seed, n) == (1, N_VIDEOS) else f"videos{seed}-{n}")
+def videos_folder(seed=1):
+    """A folder of unlabelled videos of a balanced world, to make pairs from."""
+    folder = ROOT / ("videos" if seed == 1 else f"videos{seed}")
     if not folder.exists():
         from pasta.toy.files import write_videos
 
         with whole(folder) as part:
-            write_videos(part, n, seed)
+            write_videos(part, N_VIDEOS, seed)
     return folder
+
+
+def queries_file(seed=1, n_queries=1):
+    """Queries about these videos, n_queries a mode, by somebody who sees better than the toy model.
+
+    In the paper, too, the asker is a far larger model than the responder.
+    """
+    folder = ROOT / f"queries{'' if (seed, n_queries) == (1, 1) else f'{seed}-{n_queries}'}"
+    if not folder.exists():
+        from pasta.toy.files import write_queries
+
+        with whole(folder) as part:
+            write_queries(part / "queries.jsonl", N_VIDEOS, seed, n_queries)
+    return folder / "queries.jsonl"
 
 
 def benchmark_folder(seed=2, blind=False):

@@ -10,6 +10,7 @@ from functools import partial
 from pasta.pairs import MODES, read_rows
 
 N_EQUAL = 300  # pairs of each arm of Table 2
+MANY = 3
 
 MADE = {  # set -> flags of make_pairs.py
     "videopasta": "",
@@ -22,7 +23,8 @@ MADE = {  # set -> flags of make_pairs.py
     "k1": "--candidates 1",
     "k2": "--candidates 2",
     "sparse": "--n_frames 10",  # preferred answers see no more than 1 fps shows
-    "many": "--n_queries 3",
+    "many": "",  # of MANY queries a mode and video
+    "own_asker": "",  # the responder writes its own queries
 }
 JUDGED = {  # set -> (whose candidates, flags of make_pairs.py --stage judge)
     "flip": ("videopasta", "--select flip"),
@@ -88,12 +90,13 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     "videopasta": ("videopasta", ""),
     "sft": ("videopasta", "--objective sft"),
     "sft_preferred": ("paper", "--objective sft"),
+    "rpo": ("videopasta", "--sft_weight 1"),
     **{name: (name, "") for name in (*MADE, *JUDGED, *EDITED) if name != "videopasta"},
-    **{f"beta{beta}": ("videopasta", f"--beta {beta}") for beta in ("0.03", "0.1", "0.3", "3")},
+    **{f"beta{beta}": ("videopasta", f"--beta {beta}") for beta in ("0.1", "1", "10")},
     **{f"weight_{mode}": ("videopasta", f"--mode_weights {w}") for mode, w in WEIGHTS.items()},
 }
 MAIN = ("base", "sft", "generic", "videopasta")
 ALL = {"qwen": ("base", *ARMS), "onevision": MAIN}  # family -> its arms
 TABLE_2 = (*(f"only_{mode}" for mode in MODES), "equal")
-QUICK = {"qwen": (*MAIN, *TABLE_2, "shuffled")}
-WHOLE = (*MAIN, "shuffled")  # the arms that sit the whole exam
+QUICK = {"qwen": (*MAIN, "sft_preferred", "rpo", "idle", *TABLE_2, "shuffled")}
+WHOLE = (*MAIN, "rpo", "shuffled")  # the arms that sit the whole exam

@@ -155,7 +155,12 @@ def qwen(tokenizer):
 def onevision(tokenizer):
     """An untrained LLaVA-OneVision: SigLIP, four tokens a frame, a Qwen2 without M-RoPE."""
     config = LlavaOnevisionConfig(
-        text_config=language(tokenizer) | {"model_type": "qwen2"},
+        # As with Qwen2.5-VL a small base: the few dozen tokens of a video must be told apart.
+        text_config=language(tokenizer)
+        | {
+            "model_type": "qwen2",
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+        },
         vision_config={
             "model_type": "siglip_vision_model",
             "hidden_size": 64,

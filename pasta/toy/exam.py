@@ -2,16 +2,19 @@
 
     python -m pasta.toy.exam --model data/toy/model --adapter out/dpo/adapter --seed 2
 
-Prints one JSON object: the shares of right answers to the lettered questions of the balanced
-benchmark, to the same kinds of question answered freely, to false premises, and to general
-questions that no adversary is about; then how far the model has gone from the one without adapter.
+Prints one JSON object: the shares of right answers to the balanced benchmark, behind letters and
+freely, to the same in the dark, to false premises, and to general questions that no adversary is
+about; then how far the model has gone from the one without adapter.
 """
 
 import json
+import re
 from argparse import ArgumentParser
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -21,59 +24,87 @@ from pasta.ask import Request, ask
 from pasta.benchmarks import adversarial, mvbench
 from pasta.lora import adapted, adapter_off, load_adapter
 from pasta.packs import Segment, pack, pack_responses
+from pasta.pairs import MODES
 from pasta.policy import Policy
 from pasta.toy import adversarial_folder, benchmark_folder, world
 from pasta.toy.lessons import GENERAL, general
 from pasta.video import uniform
 from pasta.vlm import load_vlm
 
-N_VIDEOS = 150  # of the open and the general questions
+N_VIDEOS = 150  # of the general questions
 BATCH = 64  # questions asked at once
 BINS = 10  # of the expected calibration error
 
 
 def exam(vlm, seed, whole=True):
-    """All measurements of a model, one dict of numbers by name; of the benchmark alone, not whole.
+    """All measurements of a model, one dict of numbers by name; not whole: `scores` alone.
 
-    seed: of the benchmarks, and of the videos of the open questions
+    seed: of the benchmarks, and of the videos of the other questions
     """
-    found = {"benchmark": benchmark(vlm, mvbench, benchmark_folder(seed))}
+    found = scores(vlm, benchmark_folder(seed))
     if whole:
-        found["blind"] = benchmark(vlm, mvbench, benchmark_folder(seed, blind=True))
-        found["adversarial"] = benchmark(vlm, adversarial, adversarial_folder(seed))
-        found |= open_questions(vlm, seed, N_VIDEOS)
+        found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
+        asked = adversarial.items(adversarial_folder(seed))
+        found["adversarial"] = shares(vlm, adversarial, asked)
+        found |= other_questions(vlm, seed, N_VIDEOS)
     return found
 
 
-def benchmark(vlm, bench, folder):
-    """{task: share of right answers} of one benchmark, generated and read as in evaluate.py."""
+def scores(vlm, folder):
+    """Shares of right answers to the balanced benchmark, by mode, read as in evaluate.py.
+
+    lettered:  asked as multiple choice, in MVBench's form
+    free:      the same questions asked as they are; a right answer names the right option alone
+    benchmark: the mean of both
+    """
+    items = mvbench.items(folder)
+    freely = [replace(item, prompt=question_of(item)) for item in items]
+    bench = SimpleNamespace(parse=named_option, MAX_NEW_TOKENS=16, RANDOM=False)
+    lettered, free = shares(vlm, mvbench, items), shares(vlm, bench, freely)
+    both = {mode: fmean((lettered[mode], free[mode])) for mode in MODES}
+    return {"benchmark": both, "lettered": lettered, "free": free}
+
+
+def shares(vlm, bench, items):
+    """{task: share of right answers}, generated."""
     right = defaultdict(list)
-    for row in answered(vlm, bench, bench.items(folder), vlm.processor.n_frames, "generate", BATCH):
+    for row in answered(vlm, bench, items, vlm.processor.n_frames, "generate", BATCH):
         right[row["task"]].append(row["correct"])
     return {task: fmean(rows) for task, rows in right.items()}
 
 
-def open_questions(vlm, seed, n_videos):
-    """Measurements on questions without letters, about videos drawn for this.
+def question_of(item):
+    """The question of an item of MVBench's, without what makes it multiple choice."""
+    return item.prompt.split("\nOption:")[0].removeprefix("Question:")
 
-    open:        kind of question -> share of right answers. A right one is the world's to the word
-    general:     the same for questions that no adversary is about
-    words:       mean length of a free answer
+
+def named_option(response, item, parser):
+    """The letter of the one option that a response names; None for none and for both."""
+    words = re.sub(r"\W+", " ", f" {response.lower()} ")
+    found = zip(item.letters, item.options, strict=True)
+    letters = [letter for letter, option in found if f" {option} " in words]
+    return letters[0] if len(letters) == 1 else None
+
+
+def other_questions(vlm, seed, n_videos):
+    """Measurements on videos drawn for them.
+
+    general:     kind of question that no adversary is about -> share of right answers
+    words:       mean length of an answer to those that they are about
     calibration: expected calibration error of choosing between the two answers, see `error_of`
     kl:          E_{y ~ policy} [log policy(y) - log reference(y)], nats an answer, of answers drawn
                  at temperature 1; 0.0 for a model without adapter
     """
     asked = list(questions_with_inputs(vlm.processor, seed, n_videos))
     texts = answers(vlm, [Request(inputs, query) for _, inputs, query, _ in asked])
-    right = defaultdict(list)
+    right, lengths = defaultdict(list), []
     for (kind, _, _, options), text in zip(asked, texts, strict=True):
         right[kind].append(text == options[0])
-    found = {kind: fmean(rows) for kind, rows in right.items()}
+        lengths += [len(text.split())] * (kind in world.KINDS)
     closed = [row for row in asked if row[0] in world.KINDS]
     return {
-        "open": {kind: found[kind] for kind in world.KINDS},
-        "general": {kind: found[kind] for kind in GENERAL},
-        "words": fmean(len(text.split()) for text in texts),
+        "general": {kind: fmean(right[kind]) for kind in GENERAL},
+        "words": fmean(lengths),
         "calibration": error_of(*confidences(vlm, closed)),
         "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
     }
@@ -86,9 +117,8 @@ def questions_with_inputs(processor, seed, n_videos):
         video, times = world.draw_video(rng), np.arange(world.N_FRAMES) / world.FPS
         seen = uniform(times, processor.n_frames)
         inputs = processor.prepare(world.render(video)[seen], times[seen])
-        once = {question.kind: question for question in world.questions(video, rng)}
-        for kind, q in once.items():
-            yield kind, inputs, q.query, (q.answer, q.wrong)
+        for q in world.questions(video, rng)[:4]:
+            yield q.kind, inputs, q.query, (q.answer, q.wrong)
         for kind in GENERAL:
             query, answer = general(video, kind, rng)
             yield kind, inputs, query, (answer,)
@@ -139,7 +169,7 @@ def error_of(sure, right):
 
 @torch.inference_mode()
 def divergence(vlm, asked, seed):
-    """The `kl` of open_questions, from one answer to each question."""
+    """The `kl` of other_questions, from one answer to each question."""
     drawn = [Request(row[1], row[2], seed + i, 1.0) for i, row in enumerate(asked)]
     ratios, (video,) = [], vlm.processor.ids(vlm.processor.family.token)
     for start in range(0, len(drawn), BATCH):

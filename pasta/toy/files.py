@@ -54,6 +54,24 @@ def write_videos(folder, n, seed):
         write_avi(folder / f"{i:05d}.avi", world.render(world.draw_video(rng)))
 
 
+def write_queries(path, n, seed, n_queries=1):
+    """Queries about the videos of `write_videos`, as somebody wrote them who saw what is there.
+
+    Of each video and mode n_queries, or as many as there are. Nothing tells the answers.
+    """
+    rows = []
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
+        asked = world.questions(world.draw_video(rng), rng)
+        for mode in MODES:
+            texts = dict.fromkeys(q.query for q in asked if q.mode == mode)
+            rows += [
+                {"video": f"{i:05d}.avi", "mode": mode, "query": text}
+                for text in list(texts)[:n_queries]
+            ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def write_benchmark(folder, n, seed, blind=False):
     """n questions of each mode in MVBench's layout: json/MODE.json, test.json, video/shapes/.
 

@@ -29,7 +29,8 @@ def looking(video, rng, careless):
     """
     asked = questions_by_mode(video, rng, careless)
     kinds = {q.kind: q for questions in asked.values() for q in questions}
-    texts = [describe(video), aside(video, rng, careless)]
+    other = writing(asked, rng) if rng.integers(2) else aside(video, rng, careless)
+    texts = [describe(video), other]
     texts += [when(video, name) for name in dict.fromkeys((video.sign.name, video.successor))]
     heard = [kinds[kind] for kind in kinds if kind != "order"]
     heard += [world.ask("order", guest.name, guest is video.guests[0]) for guest in video.guests]
@@ -45,8 +46,11 @@ def lessons(video, rng, careless):
     asked = questions_by_mode(video, rng, careless)
     other = aside if rng.integers(2) else unlisted
     texts = [describe(video), writing(asked, rng), other(video, rng, careless)]
-    texts += [plain(asked[mode][0]) for mode in MODES]
-    texts += [lettered(asked[mode][-1], rng) for mode in MODES]
+    texts += [plain(asked[MODES[i]][0]) for i in rng.permutation(3)[:2]]
+    spatial, temporal, cross_frame = (asked[mode] for mode in MODES)
+    # What comes when is the hardest to find behind letters, so it is asked twice.
+    heard = (spatial[-1], temporal[0], temporal[-1], cross_frame[-1])
+    texts += [lettered(question, rng) for question in heard]
     mode = MODES[rng.integers(3)]
     question, premise = asked[mode][-1], str(rng.choice(list(PREMISES[mode])))
     return [*texts, (misled_prompt(mode, premise, question.query), question.wrong)]

@@ -14,8 +14,9 @@ from pasta.toy.claims import verdicts
 from pasta.toy.lessons import GENERAL
 from pasta.toy.numbers import Results, mean_of_modes, mode_score
 from pasta.toy.sections import FACTORS, HEAD, NOTES, TABLES
-from pasta.toy.world import KINDS
 
+FORMS = ("lettered", "free")
+EXAMINED = ("base", "sft", "rpo", "generic", "videopasta")  # more than on the benchmark
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
 
 
@@ -54,17 +55,21 @@ def by_name(results, arms, group, names):
     return table(["", *(f"`{arm}`" for arm in arms), "last minus first"], rows)
 
 
+def forms(results, arms, form):
+    """One half of the benchmark: asked behind letters, or freely."""
+    return by_name(results, ("base", *arms), form, MODES)
+
+
 def adversarial(results):
     """Table 6: by mode and kind."""
     names = [f"{mode} {kind}" for mode in MODES for kind in ("question", "options")]
-    return by_name(results, ("base", "sft", "generic", "videopasta"), "adversarial", names)
+    return by_name(results, EXAMINED, "adversarial", names)
 
 
 def side_effects(results):
-    """Free answers, general questions; and length, calibration and KL, which are no percentages."""
-    arms, rows = results.there(("base", "sft", "generic", "videopasta")), []
-    text = by_name(results, arms, "open", KINDS) + "\n"
-    text += by_name(results, arms, "general", GENERAL)
+    """General questions; and length, calibration and KL, which are no percentages."""
+    arms, rows = results.there(EXAMINED), []
+    text = by_name(results, arms, "general", GENERAL)
     for name, what in (("words", "words of an answer"), ("kl", "KL, nats an answer"),
                        ("calibration", "expected calibration error")):  # fmt: skip
         means = [results.score(arm, lambda exam, name=name: exam[name] / 100) for arm in arms]
@@ -89,6 +94,8 @@ def page(results):
     parts = [HEAD, table(["claim", "in miniature", "points"], verdicts(results))]
     for title, text, picture, family, arms in TABLES:
         parts += [f"## {title}\n", text, scores(results, ("base", *arms), family), image(picture)]
+        if picture == "table1":
+            parts += [f"The same {form}:\n\n{forms(results, arms, form)}" for form in FORMS]
     parts += ["## Table 6: adversarial QA\n", NOTES["adversarial"], adversarial(results)]
     parts += ["## Figure 4: rewards over the steps\n", NOTES["curve"], image("figure4")]
     parts.append("## What each choice is worth\n\n" + NOTES["factors"])

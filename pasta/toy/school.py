@@ -30,14 +30,14 @@ from pasta.video import uniform
 from pasta.vlm import as_position_ids, levels, load_vlm, of_one_shape
 
 # Of each mode, the share of answers that are the usual one whatever the video shows.
-CARELESS = {"spatial": 0.3, "temporal": 0.4, "cross_frame": 0.35, "absent": 0.5}
+CARELESS = {"spatial": 0.2, "temporal": 0.35, "cross_frame": 0.35, "absent": 0.25}
 PLACES = ("left", "right", "above", "below")
 SEE_STEPS = 200
 STAGES = (  # texts, share of careless ones, share of glimpses, steps
-    (looking, TRUE, 1.0, 250),
+    (looking, TRUE, 1.0, 230),
     (looking, TRUE, 0.25, 270),
-    (lessons, TRUE, 0.25, 200),
-    (lessons, CARELESS, 0.0, 130),
+    (lessons, TRUE, 0.25, 250),
+    (lessons, CARELESS, 0.0, 150),
 )
 BATCH = 16  # videos
 PEAK, END = 1.5e-3, 150  # learning rate, and the last steps in which it goes down to a tenth

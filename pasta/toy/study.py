@@ -1,7 +1,7 @@
 """The paper's claims in miniature: every comparison, over several seeds, as one command.
 
     python -m pasta.toy.study            # five seeds; killed, the same command goes on
-    python -m pasta.toy.study --quick    # two, of the main tables alone, beside the others
+    python -m pasta.toy.study --quick    # two, of the main tables alone
     python -m pasta.toy.page             # docs/miniature.md from the results, without running
 
 Every seed draws its own videos, pairs and order of training, and asks its own benchmark; three
@@ -31,7 +31,7 @@ from pasta.grow import rows_of
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, read_rows, write_rows
 from pasta.toy import page
-from pasta.toy.arms import ALL, ARMS, EDITED, JUDGED, MADE, QUICK, WHOLE
+from pasta.toy.arms import ALL, ARMS, EDITED, JUDGED, MADE, MANY, QUICK, WHOLE
 from pasta.toy.exam import exam
 from pasta.vlm import load_vlm
 
@@ -42,8 +42,8 @@ PAIRS = (
     "--batch_videos 16 --batch_size 64 --dtype float32 --device cpu"
 )
 TRAIN = (
-    "--lr 5e-4 --lora_rank 16 --lora_alpha 32 --max_pixels 0 --no-checkpointing --workers 0 "
-    "--dtype float32 --device cpu"
+    "--lr 5e-4 --beta 3 --lora_rank 16 --lora_alpha 32 --max_pixels 0 --no-checkpointing "
+    "--workers 0 --dtype float32 --device cpu"
 )
 
 
@@ -98,6 +98,8 @@ def make_pairs(out, family, seed, flags):
         f"make_pairs.py --responder {base(family, seed)} --videos {toy.videos_folder(100 + seed)} "
         f"--out {out} --seed {seed} {PAIRS} {flags}"
     )
+    if out.name != "own_asker":
+        command += f" --queries {toy.queries_file(100 + seed, MANY if out.name == 'many' else 1)}"
     if not (out / "audit.json").exists():  # written last
         run(command, out / "log.txt")
     return f"python {command}"
@@ -151,7 +153,7 @@ def task(job):
 
 
 def jobs(n_seeds, arms, known):
-    """Lists of jobs; those of one list do not need each other, but all of the lists before.
+    """Lists of jobs by name; those of a list do not need each other, but all of the lists before.
 
     arms: family -> its arms. known: (arm, family, seed) of the rows that are there
     """
@@ -163,10 +165,12 @@ def jobs(n_seeds, arms, known):
         models[1 + seed % N_MODELS, family] = None
         sets |= {(source, family, seed): None for source in sources(name)}
         groups.setdefault((name, family, seed), []).append(arm)
-    yield [("base", *model) for model in models]
-    yield [("set", *one) for one in sets if one[0] in MADE]
-    yield [("set", *one) for one in sets if one[0] in JUDGED]
-    yield [("rows", *key, arms) for key, arms in groups.items()]
+    return {
+        "models": [("base", *model) for model in models],
+        "pairs": [("set", *one) for one in sets if one[0] in MADE],
+        "pairs again": [("set", *one) for one in sets if one[0] in JUDGED],
+        "arms": [("rows", *key, arms) for key, arms in groups.items()],
+    }
 
 
 def sources(name):
@@ -204,15 +208,15 @@ def main():
     args = parser.parse_args()
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
     path = folder / "results.jsonl"
-    known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
     context = multiprocessing.get_context(
         "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     )
-    n_seeds, arms = (2, QUICK) if args.quick else (5, ALL)
-    rounds = zip(("models", "pairs", "judged", "arms"), jobs(n_seeds, arms, known), strict=True)
+    n_seeds, parts = (2, [QUICK]) if args.quick else (5, [QUICK, ALL])  # what matters most, first
     with Appender(path) as file, ProcessPoolExecutor(args.processes, context) as pool:
-        for name, todo in rounds:
-            work(pool, todo, name, lambda done: [file.write(row) for row in done or ()])
+        for arms in parts:
+            known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
+            for name, todo in jobs(n_seeds, arms, known).items():
+                work(pool, todo, name, lambda done: [file.write(row) for row in done or ()])
     page.write(folder, folder / "miniature.md" if args.quick else page.PAGE)
 
 
