@@ -19,10 +19,8 @@ from conftest import linux
 from pasta.benchmarks import Item
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES, read_rows, write_rows
-from pasta.toy import arms, claims, exam, page, sections, study
+from pasta.toy import arms, claims, exam, lessons, page, sections, study
 from pasta.toy.numbers import Estimate, Results, T, mean_of_modes, mode_score
-
-ROOT = Path(__file__).parent.parent
 
 
 def row(arm, seed, *scores, family="qwen"):
@@ -158,14 +156,44 @@ def test_every_arm_of_the_page_is_run_and_every_run_is_on_the_page():
 # ---------------------------------------------------------------- the page
 
 
-def test_the_page_is_what_its_results_make_byte_for_byte():
-    results = Results(read_rows(ROOT / "docs/miniature/results.jsonl"))
-    assert (ROOT / "docs/miniature.md").read_bytes() == page.page(results).encode()
+@pytest.fixture
+def results_folder(tmp_path):
+    """A folder with made-up results of every arm, two seeds each."""
+    rng, rows = np.random.default_rng(0), []
+    for family, names in arms.ALL.items():
+        for arm in names:
+            rows += [row(arm, seed, *rng.uniform(0.5, 0.9, 3), family=family) for seed in (1, 0)]
+    tasks = [f"{mode} {kind}" for mode in MODES for kind in ("question", "options")]
+    for made in rows:
+        made["commands"] = [f"python make_pairs.py --seed {made['seed']}"]
+        made["exam"] |= {"words": 4.5, "kl": 0.25, "calibration": 0.07}
+        for name, keys in (("blind", MODES), ("adversarial", tasks), ("general", lessons.GENERAL)):
+            made["exam"][name] = dict.fromkeys(keys, 0.5)
+        names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
+        made["curve"] = dict.fromkeys(names, [1, 2, 3])
+    write_rows(tmp_path / "results.jsonl", rows)
+    return tmp_path
 
 
-def test_every_picture_of_the_page_is_there():
-    names = re.findall(r"\]\((miniature/.*?)\)", (ROOT / "docs/miniature.md").read_text())
-    assert names and all((ROOT / "docs" / name).is_file() for name in names)
+def test_the_page_is_the_same_in_whatever_order_its_results_came(results_folder):
+    rows = read_rows(results_folder / "results.jsonl")
+    assert page.page(Results(rows)) == page.page(Results(rows[::-1]))
+
+
+def test_the_page_shows_every_arm_and_its_pictures_are_drawn(results_folder):
+    page.write(results_folder, results_folder / "page.md")
+    text = (results_folder / "page.md").read_text()
+    assert all(f"| `{arm}` |" in text for arm in arms.ARMS)
+    pictures = re.findall(r"\]\(miniature/(.*?)\)", text)
+    assert len(pictures) == len(set(pictures)) == len(sections.TABLES) + len(sections.FACTORS) + 1
+    assert all((results_folder / name).stat().st_size > 1000 for name in pictures)
+
+
+def test_a_page_of_the_main_arms_alone_leaves_the_others_out(results_folder):
+    rows = read_rows(results_folder / "results.jsonl")
+    there = [r for r in rows if r["arm"] in arms.QUICK["qwen"] and r["family"] == "qwen"]
+    text = page.page(Results(there))
+    assert "`videopasta`" in text and "`k1`" not in text and "second family" not in text
 
 
 # ---------------------------------------------------------------- the run

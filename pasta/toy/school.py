@@ -30,7 +30,7 @@ from pasta.video import uniform
 from pasta.vlm import as_position_ids, levels, load_vlm, of_one_shape
 
 # Of each mode, the share of answers that are the usual one whatever the video shows.
-CARELESS = {"spatial": 0.2, "temporal": 0.35, "cross_frame": 0.35, "absent": 0.25}
+CARELESS = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}
 PLACES = ("left", "right", "above", "below")
 SEE_STEPS = 200
 STAGES = (  # texts, share of careless ones, share of glimpses, steps
