@@ -114,7 +114,7 @@ def test_frames_are_shrunk_to_the_bound_and_never_grown(server):
 
 
 def test_a_real_model_behind_it_sees_the_same_pixels_and_says_the_same(tiny, server):
-    frames, times = world.render(world.draw_video(np.random.default_rng(3))), np.arange(16) / 2
+    frames, times = world.render(world.draw_video(np.random.default_rng(3))), np.arange(32) / 2
     lock, seen = Lock(), []
 
     def say(body):

@@ -102,7 +102,7 @@ def test_three_servers_make_pairs(run, server, select):
 def test_each_request_about_a_video_shows_its_frames(run, server):
     run()
     asker = [seen for seen in server.seen if seen.role == "asker"]
-    assert {len(pictures_of(seen.body)) for seen in asker} == {16}  # the toy's frames, all of them
+    assert {len(pictures_of(seen.body)) for seen in asker} == {32}  # the toy's frames, all of them
     assert len({tuple(pictures_of(seen.body)) for seen in asker}) == N_VIDEOS
 
 

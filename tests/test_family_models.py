@@ -279,7 +279,7 @@ def test_full_tuning_learns_and_its_folder_is_evaluated(train, name, tmp_path, b
     first, *_, last = train(lora_rank=0, checkpointing=True, lr=2e-3)
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert last["loss"] < 0.9 * math.log(2)
-    assert len(evaluated(tmp_path / "run/model", bench, tmp_path)) == 6
+    assert len(evaluated(tmp_path / "run/model", bench, tmp_path)) == 12
 
 
 # ---------------------------------------------------------------------- the other scripts
@@ -287,9 +287,9 @@ def test_full_tuning_learns_and_its_folder_is_evaluated(train, name, tmp_path, b
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    """A benchmark of six questions in MVBench's layout."""
+    """A benchmark of twelve questions in MVBench's layout."""
     folder = tmp_path_factory.mktemp("bench")
-    files.write_benchmark(folder, 2, seed=0)
+    files.write_benchmark(folder, 4, seed=0)
     return folder
 
 
@@ -317,7 +317,7 @@ def test_sharded_over_two_processes_the_losses_are_those_of_one(
 def test_a_benchmark_is_answered(folders, name, bench, tmp_path, monkeypatch):
     monkeypatch.setattr("pasta.benchmarks.mvbench.MAX_NEW_TOKENS", 4)
     rows = evaluated(folders[name], bench, tmp_path)
-    assert len(rows) == 6 and all("error" not in row for row in rows)
+    assert len(rows) == 12 and all("error" not in row for row in rows)
     rows = evaluated(folders[name], bench, tmp_path / "letter", scoring="letter")
     assert all(set(row["predicted"]) <= set("AB") for row in rows)
 

@@ -23,7 +23,8 @@ from pasta.pairs import MODES, write_rows
 from pasta.toy.files import write_videos
 
 WORDS = "left right before after kept replaced first last same different".split()
-MARKS = ["", "?", "?!", "!?", "??", ",", ".", ".,", "!", ";", ":", "?,", "?.", "?;", ",,", ",."]
+MARKS = ["", "?", "?!", "!?", "??", ",", ".", ".,", "!", ";", ":", "?,", "?.", "?;", ",,", ",.",
+         ";,"]  # fmt: skip
 N_VIDEOS = 8  # and a broken one
 
 
@@ -33,12 +34,12 @@ def write_babbler(folder, tiny_folder):
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     names = list(tokenizer["model"]["vocab"])
     said = [f" {word}{mark}" for mark in MARKS for word in WORDS]
-    vocabulary = [*names[:8], *said][: len(names)]  # the first eight are special tokens
+    vocabulary = [*names[:9], *said][: len(names)]  # the first nine are special tokens
     assert len(vocabulary) == len(names)
     tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(vocabulary)}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     generation = json.loads((folder / "generation_config.json").read_text())
-    generation["eos_token_id"] = [generation["eos_token_id"], *range(8, len(names), 6)]
+    generation["eos_token_id"] = [generation["eos_token_id"], *range(9, len(names), 6)]
     (folder / "generation_config.json").write_text(json.dumps(generation))
 
 

@@ -69,7 +69,7 @@ def test_updates_are_the_same_at_one_two_and_three_processes(torchrun, tmp_path,
     assert sum(row["pairs"] for row in expected) == 2 * sum(PAIRS_OF_VIDEO)
     for n in (2, 3):
         for row, other in zip(expected, metrics(tmp_path / f"run{n}"), strict=True):
-            assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
+            assert row == pytest.approx(other, rel=1e-5, abs=2e-6)  # margins near 0 are sums
         weights = [tmp_path / f"run{i}/adapter/adapter_model.safetensors" for i in (1, n)]
         assert apart(*weights) < 1e-4  # AdamW enlarges the rounding of small gradients
 
