@@ -83,7 +83,8 @@ def test_readme_shows_the_audit_that_the_first_command_prints(first_run):
     for mode, (kept, sides) in printed.items():
         assert kept == pytest.approx(shown[mode][0], rel=0.35)
         assert sides.keys() == shown[mode][1].keys()
-        assert len(set(sides.values())) == 1  # balanced
+        counts = sorted(sides.values())
+        assert counts[::2] == counts[1::2]  # each side is as common as its opposite
     heads = [text[text.index("mode  ") :].splitlines()[0] for text in (AUDIT, first_run[2])]
     assert heads[0] == heads[1]
 
@@ -113,13 +114,11 @@ def test_readme_shows_the_last_line_of_training(first_run):
     # All but speed; and the number of pairs, hence of steps, hangs on the model that was trained.
     names = [re.findall(r"[a-z_]+", line.split("pairs/s")[0]) for line in (shown, printed)]
     assert names[0] == names[1]
-    losses = [float(re.search(r"loss ([\d.]+)", line)[1]) for line in (shown, printed)]
-    assert losses[0] == pytest.approx(losses[1], abs=0.1)
 
 
 @pytest.mark.slow
-def test_the_first_loss_is_ln_2_and_the_last_is_lower(first_run):
+def test_the_first_loss_is_ln_2_and_the_last_ones_are_lower(first_run):
     rows = (first_run[0] / "out/dpo/metrics.jsonl").read_text().splitlines()
-    first, *_, last = (json.loads(row)["loss"] for row in rows)
-    assert first == pytest.approx(0.693147, abs=1e-4)
-    assert last < first - 0.1
+    losses = [json.loads(row)["loss"] for row in rows]
+    assert losses[0] == pytest.approx(0.693147, abs=1e-4)
+    assert sum(losses[-10:]) / 10 < losses[0] - 0.3
