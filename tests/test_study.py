@@ -246,7 +246,7 @@ def start_study(folder, monkeypatch, tiny_folder, pairs, videos, kill_at=""):
         rows = read_rows(pairs)
         write_rows(out / "pairs.jsonl", [r | {"id": str(i), "video": str(videos / r["video"])}
                                          for i, r in enumerate(rows)])  # fmt: skip
-        return f"python make_pairs.py {flags}"
+        return [f"python make_pairs.py {flags}"], 0
 
     def scores(vlm, seed, whole):
         trained = sum(p.double().abs().sum().item() for p in adapter_parameters(vlm.model))

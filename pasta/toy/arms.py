@@ -20,17 +20,17 @@ MADE = {  # set -> flags of make_pairs.py
     "generic": "--adversary sample --temperature 1 --select none --no-balance",
     "prompt": "--adversary prompt",
     "frames": "--adversary frames",
-    "k1": "--candidates 1",
-    "k2": "--candidates 2",
     "sparse": "--n_frames 10",  # preferred answers see no more than 1 fps shows
     "many": "",  # of MANY queries a mode and video
     "own_asker": "",  # the responder writes its own queries
 }
-JUDGED = {  # set -> (whose candidates, flags of make_pairs.py --stage judge)
-    "flip": ("videopasta", "--select flip"),
-    "none": ("videopasta", "--select none"),
-    "paper": ("videopasta", "--select none --no-balance"),
-    "unbalanced": ("videopasta", "--no-balance"),
+JUDGED = {  # set -> (whose candidates, how many of the K, flags of make_pairs.py --stage judge)
+    "flip": ("videopasta", 3, "--select flip"),
+    "none": ("videopasta", 3, "--select none"),
+    "paper": ("videopasta", 3, "--select none --no-balance"),
+    "unbalanced": ("videopasta", 3, "--no-balance"),
+    "k1": ("videopasta", 1, ""),  # the k-th candidate does not hang on how many there are
+    "k2": ("videopasta", 2, ""),
 }
 
 

@@ -57,13 +57,13 @@ def home(family, seed):
 
 
 def run(command, log):
-    """Run a script in this process, what it prints appended to a file.
+    """Run a script in this process, what it prints appended to a file. Returns the seconds it took.
 
     A process of its own would load torch and transformers anew, which takes as long as a training.
     """
     script, *argv = command.split()
     log.parent.mkdir(parents=True, exist_ok=True)
-    before = sys.argv
+    before, start = sys.argv, time.perf_counter()
     with open(log, "a") as file, redirect_stdout(file), redirect_stderr(file):
         print(f"$ python {command}", flush=True)
         sys.argv = [script, *argv]
@@ -71,38 +71,44 @@ def run(command, log):
             runpy.run_path(str(ROOT / script), run_name="__main__")
         finally:
             sys.argv = before
+    return round(time.perf_counter() - start)
 
 
 def make_set(name, family, seed):
-    """Make a set of pairs unless it is there. Returns (its folder, what made it)."""
+    """Make a set of pairs unless it is there. Returns (its folder, the commands, their seconds)."""
     out = home(family, seed) / "pairs" / name
     if name in MADE:
-        return out, [make_pairs(out, family, seed, MADE[name])]
-    source, change = (JUDGED | EDITED)[name]
-    there, made_by = make_set(source, family, seed)
+        return out, *make_pairs(out, family, seed, MADE[name])
+    source, *change = (JUDGED | EDITED)[name]
+    there, made_by, seconds = make_set(source, family, seed)
     if name in JUDGED:
+        k, flags = change
         if not out.exists():
             with whole_folder(out) as part:
-                for file in ("queries.jsonl", "candidates.jsonl", "config.json"):
+                for file in ("queries.jsonl", "config.json"):
                     shutil.copy(there / file, part)
-        return out, [*made_by, make_pairs(out, family, seed, f"{change} --stage judge")]
+                rows = read_rows(there / "candidates.jsonl")
+                fewer = [row | {"adversarial": row["adversarial"][:k]} for row in rows]
+                write_rows(part / "candidates.jsonl", fewer)
+        judged, more = make_pairs(out, family, seed, f"{flags} --stage judge".lstrip())
+        return out, [*made_by, *judged], seconds + more
     out.mkdir(exist_ok=True)
     if not (out / "pairs.jsonl").exists():
-        write_rows(out / "pairs.jsonl", change(there, np.random.default_rng(seed)))
-    return out, [*made_by, f"pasta.toy.arms.EDITED[{name!r}] from {there} to {out}"]
+        write_rows(out / "pairs.jsonl", change[0](there, np.random.default_rng(seed)))
+    return out, [*made_by, f"pasta.toy.arms.EDITED[{name!r}] from {there} to {out}"], seconds
 
 
 def make_pairs(out, family, seed, flags):
-    """Run make_pairs.py into a folder unless it has been. Returns the command."""
+    """Run make_pairs.py into a folder unless it has been. Returns ([the command], its seconds)."""
     command = (
         f"make_pairs.py --responder {base(family, seed)} --videos {toy.videos_folder(100 + seed)} "
         f"--out {out} --seed {seed} {PAIRS} {flags}"
     )
     if out.name != "own_asker":
         command += f" --queries {toy.queries_file(100 + seed, MANY if out.name == 'many' else 1)}"
-    if not (out / "audit.json").exists():  # written last
-        run(command, out / "log.txt")
-    return f"python {command}"
+    if not (out / "seconds.json").exists():
+        write_json(out / "seconds.json", run(command, out / "log.txt"))
+    return [f"python {command}"], json.loads((out / "seconds.json").read_text())
 
 
 def rows_of_set(name, family, seed, arms):
@@ -121,7 +127,7 @@ def row_of(arm, family, seed):
     row, vlm = {"arm": arm, "family": family, "seed": seed}, load_vlm(base(family, seed))
     if arm != "base":
         name, flags = ARMS[arm]
-        there, made_by = make_set(name, family, seed)
+        there, made_by, row["pairs_seconds"] = make_set(name, family, seed)
         pairs = there / "pairs.jsonl"
         command = f"train_dpo.py --model {base(family, seed)} --pairs {pairs} --out {out}"
         command += f" --seed {seed} {TRAIN} {flags}".rstrip()
