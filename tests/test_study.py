@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from conftest import linux
 from pasta.benchmarks import Item
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES, read_rows, write_rows
-from pasta.toy import arms, claims, exam, lessons, page, sections, study
+from pasta.toy import arms, claims, exam, jobs, lessons, page, sections, study
 from pasta.toy.numbers import Estimate, Results, T, mean_of_modes, mode_score
 
 
@@ -199,38 +200,81 @@ def test_a_page_of_the_main_arms_alone_leaves_the_others_out(results_folder):
 # ---------------------------------------------------------------- the run
 
 
-def rows_in(jobs):
+PARTS = [arms.QUICK, arms.ALL]
+
+
+def rows_in(needs):
     """(arm, family, seed) of every row that the jobs make, in their order."""
-    return [(arm, family, seed) for _, _, family, seed, group in jobs for arm in group]
+    made = [job[2:] for job in needs if job[0] == "rows"]
+    return [(arm, family, seed) for family, seed, group in made for arm in group]
 
 
 def test_every_arm_is_run_with_every_seed_and_none_twice():
-    rows = rows_in(study.jobs(5, arms.ALL, set())["arms"])
+    rows = rows_in(jobs.planned(5, PARTS, set()))
     assert len(rows) == len(set(rows)) == 5 * (len(arms.ARMS) + 1 + 4)
-    assert not any(study.jobs(5, arms.ALL, set(rows)).values())
+    assert not jobs.planned(5, PARTS, set(rows))
+
+
+def test_the_main_arms_of_all_seeds_come_before_any_other():
+    rows = rows_in(jobs.planned(5, PARTS, set()))
+    first = 5 * len(arms.QUICK["qwen"])
+    assert {arm for arm, *_ in rows[:first]} == set(arms.QUICK["qwen"])
 
 
 def test_rows_that_are_there_need_nothing_made_for_them():
-    known = set(rows_in(study.jobs(2, arms.ALL, set())["arms"]))
-    models, sets, judged, jobs = study.jobs(3, arms.ALL, known).values()
-    assert {seed for *_, seed in rows_in(jobs)} == {2}
-    assert models == [("base", 3, "qwen"), ("base", 3, "onevision")]
-    assert {seed for *_, seed in [*sets, *judged]} == {2}
+    needs = jobs.planned(3, PARTS, set(rows_in(jobs.planned(2, PARTS, set()))))
+    assert [job for job in needs if job[0] == "base"] == [("base", 3, kind) for kind in arms.ALL]
+    assert {job[3] for job in needs if job[0] != "base"} == {2}
 
 
-def test_what_a_set_is_made_of_is_made_in_an_earlier_round():
-    _, made, judged, jobs = study.jobs(1, arms.ALL, set()).values()
-    there = {name for _, name, family, _ in made if family == "qwen"}
-    assert all(arms.JUDGED[name][0] in there for _, name, *_ in judged)
-    there |= {name for _, name, *_ in judged}
-    for _, name, family, _, _ in jobs:
-        assert family != "qwen" or not name or arms.EDITED.get(name, (name,))[0] in there
+def test_what_a_set_is_made_of_is_made_before_it_and_its_model_before_that():
+    needs = jobs.planned(1, PARTS, set())
+
+    def all_before(job):
+        return {job, *(far for near in needs[job] for far in all_before(near))}
+
+    for job in needs:
+        before = all_before(job)
+        assert ("base", 1, job[2]) in before
+        if job[0] == "rows" and job[1]:
+            name = arms.EDITED.get(job[1], job[1:])[0]
+            assert ("set", name, *job[2:4]) in before
+            source = arms.JUDGED.get(name, [name])[0]
+            assert ("set", source, *job[2:4]) in before
 
 
-def test_two_jobs_never_train_on_one_folder_of_pairs():
-    jobs = study.jobs(2, arms.ALL, set())["arms"]
-    folders = [(name, family, seed) for _, name, family, seed, _ in jobs]
-    assert len(folders) == len(set(folders))
+def test_two_jobs_that_train_on_one_folder_of_pairs_wait_for_each_other():
+    needs, last = jobs.planned(2, PARTS, set()), {}
+    for job in needs:
+        if job[0] == "rows":
+            assert job[:4] not in last or last[job[:4]] in needs[job]
+            last[job[:4]] = job
+    assert len(last) < len([job for job in needs if job[0] == "rows"])
+
+
+class Inline:
+    """A pool that does a job when it is given."""
+
+    def submit(self, task, job):
+        future = Future()
+        try:
+            future.set_result(task(job))
+        except ValueError as error:
+            future.set_exception(error)
+        return future
+
+
+def test_a_job_that_fails_stops_those_alone_that_need_it():
+    kept, needs = [], {"a": (), "b": (), "c": ("a",), "d": ("b", "c"), "e": ("b",)}
+
+    def task(job):
+        if job == "a":
+            raise ValueError("full")
+        return job
+
+    with pytest.raises(SystemExit, match=r"(?s)a: ValueError\('full'\).*need these: 2"):
+        jobs.work(Inline(), 2, needs, task, kept.append)
+    assert kept == ["b", "e"]
 
 
 SMALL = {"qwen": ("base", "videopasta", "sft", "shuffled")}

@@ -16,14 +16,12 @@ import shutil
 import sys
 import time
 from argparse import ArgumentParser
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from pasta import toy
 from pasta.config import ROOT, whole_folder, write_json
@@ -33,10 +31,10 @@ from pasta.pairs import Appender, read_rows, write_rows
 from pasta.toy import page
 from pasta.toy.arms import ALL, ARMS, EDITED, JUDGED, MADE, MANY, QUICK, WHOLE
 from pasta.toy.exam import exam
+from pasta.toy.jobs import base_job, planned, work
 from pasta.vlm import load_vlm
 
 OUT = Path("out/miniature")
-N_MODELS = 3
 PAIRS = (
     "--select contrast --keep 0.8 --sparse_frames 16 --max_pixels 0 --max_new_tokens 24 "
     "--batch_videos 16 --batch_size 64 --dtype float32 --device cpu"
@@ -48,8 +46,9 @@ TRAIN = (
 
 
 def base(family, seed):
-    """The folder of the model that a seed begins with; number 0 is the first command's."""
-    return toy.model_folder(1 + seed % N_MODELS, family)
+    """The folder of the model that a seed begins with."""
+    _, number, family = base_job(family, seed)
+    return toy.model_folder(number, family)
 
 
 def home(family, seed):
@@ -158,53 +157,6 @@ def task(job):
     {"base": toy.model_folder, "set": make_set}[kind](*arguments)
 
 
-def jobs(n_seeds, arms, known):
-    """Lists of jobs by name; those of a list do not need each other, but all of the lists before.
-
-    arms: family -> its arms. known: (arm, family, seed) of the rows that are there
-    """
-    rows = [(arm, kind, seed) for seed in range(n_seeds) for kind in arms for arm in arms[kind]]
-    rows = [row for row in rows if row not in known]
-    models, sets, groups = {}, {}, {}
-    for arm, family, seed in rows:
-        name = "" if arm == "base" else ARMS[arm][0]
-        models[1 + seed % N_MODELS, family] = None
-        sets |= {(source, family, seed): None for source in sources(name)}
-        groups.setdefault((name, family, seed), []).append(arm)
-    return {
-        "models": [("base", *model) for model in models],
-        "pairs": [("set", *one) for one in sets if one[0] in MADE],
-        "pairs again": [("set", *one) for one in sets if one[0] in JUDGED],
-        "arms": [("rows", *key, arms) for key, arms in groups.items()],
-    }
-
-
-def sources(name):
-    """What a set is made of, itself included, but not what is edited: that is made with its arm."""
-    if name in EDITED:
-        return sources(EDITED[name][0])
-    return [*sources(JUDGED[name][0]), name] if name in JUDGED else [name] * bool(name)
-
-
-def work(pool, todo, name, keep):
-    """Do a round of jobs, each of whose results goes to `keep`, in a pool of processes.
-
-    Raises SystemExit that names the jobs that failed, when all others are done.
-    """
-    futures, failed = {pool.submit(task, job): job for job in todo}, []
-    for future in tqdm(as_completed(futures), name, len(futures)):
-        try:
-            keep(future.result())
-        except BrokenProcessPool:
-            raise SystemExit("a process was killed, perhaps for its memory; the same command "
-                             "goes on, with --processes 1 if need be") from None  # fmt: skip
-        except (Exception, SystemExit) as error:  # a script's own refusal is a SystemExit
-            failed.append(f"{futures[future]}: {error!r}")
-    if failed:
-        told = "\n".join(failed)
-        raise SystemExit(f"failed:\n{told}\nlog.txt in {OUT} says more; the same command goes on")
-
-
 def main():
     parser = ArgumentParser(description="Measure the paper's claims in the toy world.")
     parser.add_argument("--quick", action="store_true", help="two seeds, and the main tables alone")
@@ -218,11 +170,10 @@ def main():
         "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     )
     n_seeds, parts = (2, [QUICK]) if args.quick else (5, [QUICK, ALL])  # what matters most, first
+    known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
     with Appender(path) as file, ProcessPoolExecutor(args.processes, context) as pool:
-        for arms in parts:
-            known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
-            for name, todo in jobs(n_seeds, arms, known).items():
-                work(pool, todo, name, lambda done: [file.write(row) for row in done or ()])
+        needs = planned(n_seeds, parts, known)
+        work(pool, args.processes, needs, task, lambda done: [file.write(r) for r in done or ()])
     page.write(folder, folder / "miniature.md" if args.quick else page.PAGE)
 
 
