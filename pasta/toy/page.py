@@ -30,15 +30,16 @@ def scores(results, arms, family="qwen"):
     """The table of some arms on the benchmark: mode by mode, the mean, and the gain."""
     rows = []
     for arm in results.there(arms, family):
-        told = ["", ""]
+        told = ["", "", ""]
         if arm != "base":
-            gain = results.gain(arm, mean_of_modes, family)
-            told = [f"{results.mean(arm, 'pairs', family):,.0f}", gain.text("+")]
+            gain = results.gain(arm, mean_of_modes, family).text("+")
+            made = results.mean(arm, "pairs_seconds", family) / 60
+            told = [f"{results.mean(arm, 'pairs', family):,.0f}", gain, f"{made:.1f} + "]
         cells = [results.score(arm, mode_score(mode), family).text() for mode in MODES]
         cells.append(results.score(arm, mean_of_modes, family).text())
         minutes = results.mean(arm, "seconds", family) / 60
         seeds = len(results.of(arm, family))
-        rows.append([f"`{arm}`", told[0], *cells, told[1], str(seeds), f"{minutes:.1f}"])
+        rows.append([f"`{arm}`", told[0], *cells, told[1], str(seeds), f"{told[2]}{minutes:.1f}"])
     return table(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
 
 

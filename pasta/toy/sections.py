@@ -20,7 +20,7 @@ pasta's whole pipeline, and every claim is measured, for or against.
   are not among those here.
 * Numbers are percent, means over seeds with the 95 % interval of Student's t over seeds; gains are
   paired, seed by seed.
-* `minutes`: of one seed, training and examination, on one CPU thread.
+* `minutes`: of one seed on one CPU thread, to make the pairs + to train and to examine.
 
 A claim *holds* when the whole interval is on its side, *does not hold* when all of it is on the
 other, else it is *not decided*.
