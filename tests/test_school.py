@@ -4,8 +4,11 @@ Oracles: a picture counted by hand, a lesson repeated until it is known.
     python -m pytest tests/test_school.py
 """
 
+import math
+
 import numpy as np
 import pytest
+import torch
 
 from pasta.ask import Request, ask
 from pasta.toy import school, world
@@ -15,13 +18,14 @@ from pasta.toy.world import COLOURS, SHAPES, Thing, Video
 from pasta.vlm import load_vlm
 
 HALF = dict.fromkeys(TRUE, 0.5)
+STEP = ((looking, TRUE, 0.5, 1, 1, 0.0), (lessons, HALF, 0.0, 1, 1, 0.0))
 
 
 @pytest.mark.parametrize("kind", ["qwen", "onevision"])
 def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(school, "SEE_STEPS", 1)
     monkeypatch.setattr(school, "BATCH", 2)
-    monkeypatch.setattr(school, "STAGES", ((looking, TRUE, 0.5, 1), (lessons, HALF, 0.0, 1)))
+    monkeypatch.setattr(school, "STAGES", STEP)
     make_folder(tmp_path / "untrained", 0, kind)
     school.train_base(tmp_path / "trained", 0, kind)
     before, after = (load_vlm(tmp_path / name) for name in ("untrained", "trained"))
@@ -33,6 +37,31 @@ def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkey
     ]
     assert len(moved) > len(before.model.state_dict()) / 2
     assert ask(after, [Request(None, "Describe it.")], max_new_tokens=2)[0].ids
+
+
+@pytest.mark.parametrize(
+    ("goal", "least", "steps"),
+    [(0.35, 2, 4), (0.35, 6, 6), (9.0, 1, 1), (0.0, 1, 8)],  # the means: .8, .7, .5, .3, .2, ...
+)
+def test_a_stage_ends_when_its_goal_is_reached_but_not_before_its_least_steps(
+    monkeypatch, goal, least, steps
+):
+    monkeypatch.setattr(school, "GOAL_OVER", 2)
+    losses = [torch.tensor(x) for x in (0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.9)]
+    assert list(school.until(goal, least, iter(losses))) == losses[:steps]
+
+
+def test_the_learning_rate_goes_down_in_the_last_stage_alone(tiny, monkeypatch):
+    monkeypatch.setattr(school, "BATCH", 1)
+    stages = ((looking, TRUE, 0.0, 1, 2, 9.0), (lessons, HALF, 0.0, 3, 3, 0.0))
+    left = [n for _, n in school.through(stages, tiny, np.random.default_rng(0))]
+    assert left == [math.inf, 2, 1, 0]
+
+
+def test_no_more_losses_are_made_than_are_learnt_from():
+    losses = iter(range(5))  # one more would draw a video more, and change all that follow
+    assert list(school.counted(losses, 3)) == [(0, 2), (1, 1), (2, 0)]
+    assert next(losses) == 3
 
 
 def test_what_a_quarter_shows_by_hand():
@@ -76,10 +105,10 @@ def test_one_batch_learnt_by_heart(tiny):
     packs = [school.lesson_pack(tiny, np.random.default_rng(0), looking, TRUE, True)]
 
     def losses():
-        for _ in range(60):
+        for left in reversed(range(60)):
             found.append(school.batch_loss(tiny, packs))
-            yield found[-1]
+            yield found[-1], left
 
     found = []
-    school.learn(model, losses(), 60, 3e-3, "by heart")
+    school.learn(model, losses(), 30, 3e-3, "by heart")
     assert found[-1].item() < found[0].item() / 10

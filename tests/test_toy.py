@@ -127,14 +127,11 @@ def test_the_benchmark_is_balanced_and_reads_as_mvbench(tmp_path):
         assert max(Counter(row["video"] for row in rows).values()) <= 3
 
 
-@pytest.mark.parametrize("n", [1, 3])
-def test_queries_are_about_what_is_there_and_tell_no_answer(tmp_path, n):
-    files.write_queries(tmp_path / "queries.jsonl", 30, seed=1, n_queries=n)
+def test_queries_are_about_what_is_there_and_tell_no_answer(tmp_path):
+    files.write_queries(tmp_path / "queries.jsonl", 30, seed=1)
     rows = [json.loads(line) for line in (tmp_path / "queries.jsonl").read_text().splitlines()]
     assert all(row.keys() == {"video", "mode", "query"} for row in rows)
-    assert len({(row["video"], row["query"]) for row in rows}) == len(rows)
-    per_mode = Counter((row["video"], row["mode"]) for row in rows)
-    assert len(per_mode) == 30 * len(MODES) and max(per_mode.values()) == n
+    assert len({(row["video"], row["mode"]) for row in rows}) == len(rows) == 30 * len(MODES)
     for row in rows:
         video = world.draw_video(np.random.default_rng([1, int(row["video"][:5])]))
         of_mode = [text for mode, text, *_ in world.KINDS.values() if mode == row["mode"]]

@@ -54,17 +54,17 @@ def videos_folder(seed=1):
     return folder
 
 
-def queries_file(seed=1, n_queries=1):
-    """Queries about these videos, n_queries a mode, by somebody who sees better than the toy model.
+def queries_file(seed=1):
+    """Queries about these videos, one a mode, by somebody who sees better than the toy model.
 
     In the paper, too, the asker is a far larger model than the responder.
     """
-    folder = ROOT / f"queries{'' if (seed, n_queries) == (1, 1) else f'{seed}-{n_queries}'}"
+    folder = ROOT / ("queries" if seed == 1 else f"queries{seed}")
     if not folder.exists():
         from pasta.toy.files import write_queries
 
         with whole(folder) as part:
-            write_queries(part / "queries.jsonl", N_VIDEOS, seed, n_queries)
+            write_queries(part / "queries.jsonl", N_VIDEOS, seed)
     return folder / "queries.jsonl"
 
 

@@ -10,7 +10,6 @@ from functools import partial
 from pasta.pairs import MODES, read_rows
 
 N_EQUAL = 300  # pairs of each arm of Table 2
-MANY = 3
 
 MADE = {  # set -> flags of make_pairs.py
     "videopasta": "",
@@ -21,14 +20,13 @@ MADE = {  # set -> flags of make_pairs.py
     "prompt": "--adversary prompt",
     "frames": "--adversary frames",
     "sparse": "--n_frames 10",  # preferred answers see no more than 1 fps shows
-    "many": "",  # of MANY queries a mode and video
-    "own_asker": "",  # the responder writes its own queries
 }
 JUDGED = {  # set -> (whose candidates, how many of the K, flags of make_pairs.py --stage judge)
     "flip": ("videopasta", 3, "--select flip"),
     "none": ("videopasta", 3, "--select none"),
     "paper": ("videopasta", 3, "--select none --no-balance"),
     "unbalanced": ("videopasta", 3, "--no-balance"),
+    "all": ("videopasta", 3, "--keep 1"),
     "k1": ("videopasta", 1, ""),  # the k-th candidate does not hang on how many there are
     "k2": ("videopasta", 2, ""),
 }
@@ -98,5 +96,5 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
 MAIN = ("base", "sft", "generic", "videopasta")
 ALL = {"qwen": ("base", *ARMS), "onevision": MAIN}  # family -> its arms
 TABLE_2 = (*(f"only_{mode}" for mode in MODES), "equal")
-QUICK = {"qwen": (*MAIN, "sft_preferred", "rpo", "idle", *TABLE_2, "shuffled")}
+QUICK = {"qwen": (*MAIN, *TABLE_2, "shuffled")}
 WHOLE = (*MAIN, "rpo", "shuffled")  # the arms that sit the whole exam

@@ -54,21 +54,18 @@ def write_videos(folder, n, seed):
         write_avi(folder / f"{i:05d}.avi", world.render(world.draw_video(rng)))
 
 
-def write_queries(path, n, seed, n_queries=1):
+def write_queries(path, n, seed):
     """Queries about the videos of `write_videos`, as somebody wrote them who saw what is there.
 
-    Of each video and mode n_queries, or as many as there are. Nothing tells the answers.
+    One of each video and mode. Nothing tells the answers.
     """
     rows = []
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         asked = world.questions(world.draw_video(rng), rng)
         for mode in MODES:
-            texts = dict.fromkeys(q.query for q in asked if q.mode == mode)
-            rows += [
-                {"video": f"{i:05d}.avi", "mode": mode, "query": text}
-                for text in list(texts)[:n_queries]
-            ]
+            query = next(q.query for q in asked if q.mode == mode)
+            rows.append({"video": f"{i:05d}.avi", "mode": mode, "query": query})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

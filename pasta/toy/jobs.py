@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pasta.toy.arms import ARMS, EDITED, JUDGED
 
-N_MODELS = 3
+N_MODELS = {"qwen": 3, "onevision": 1}  # that the seeds use in turn
 
 
 def planned(n_seeds, parts, known):
@@ -48,7 +48,7 @@ def planned(n_seeds, parts, known):
 
 def base_job(family, seed):
     """The job that makes the model that a seed begins with; number 0 is the first command's."""
-    return "base", 1 + seed % N_MODELS, family
+    return "base", 1 + seed % N_MODELS[family], family
 
 
 def sources(name):

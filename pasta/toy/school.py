@@ -13,8 +13,11 @@ what is usual.
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """
 
+import math
+from collections import deque
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -32,15 +35,16 @@ from pasta.vlm import as_position_ids, levels, load_vlm, of_one_shape
 # Of each mode, the share of answers that are the usual one whatever the video shows.
 CARELESS = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}
 PLACES = ("left", "right", "above", "below")
-SEE_STEPS = 200
-STAGES = (  # texts, share of careless ones, share of glimpses, steps
-    (looking, TRUE, 1.0, 230),
-    (looking, TRUE, 0.25, 270),
-    (lessons, TRUE, 0.25, 250),
-    (lessons, CARELESS, 0.0, 150),
+SEE_STEPS, SEE_END = 200, 100  # end: the last steps, in which the learning rate goes down
+GOAL_OVER = 20  # the steps over whose mean loss a goal is reached
+STAGES = (  # texts, share of careless ones, share of glimpses, least steps, most, goal
+    (looking, TRUE, 1.0, 230, 450, 0.14),
+    (looking, TRUE, 0.25, 270, 450, 0.12),
+    (lessons, TRUE, 0.25, 250, 250, 0.0),
+    (lessons, CARELESS, 0.0, 150, 150, 0.0),
 )
 BATCH = 16  # videos
-PEAK, END = 1.5e-3, 150  # learning rate, and the last steps in which it goes down to a tenth
+SEE_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
 
 
 def train_base(folder, seed=0, kind="qwen"):
@@ -49,17 +53,44 @@ def train_base(folder, seed=0, kind="qwen"):
     vlm = load_vlm(folder)
     model = vlm.model.train().requires_grad_(True)
     rng = np.random.default_rng(seed)
-    learn(model, islice(seeing(vlm, rng), SEE_STEPS), SEE_STEPS, 3e-3, "toy model: see")
-    losses = chain.from_iterable(
-        islice(talking(vlm, rng, *stage), steps) for *stage, steps in STAGES
-    )
-    learn(model, losses, sum(stage[-1] for stage in STAGES), PEAK, "toy model: talk")
+    learn(model, counted(seeing(vlm, rng), SEE_STEPS), SEE_END, SEE_PEAK, "toy model: see")
+    learn(model, through(STAGES, vlm, rng), STAGES[-1][-2], PEAK, "toy model: talk")
     model.save_pretrained(folder)
 
 
-def learn(model, losses, steps, peak, text):
-    """AdamW on each of the `steps` losses, with a short warm-up and a linear end.
+def through(stages, vlm, rng):
+    """Yield (loss, steps that are left) of all stages; math.inf left, except in the last."""
+    for *stage, least, most, goal in stages[:-1]:
+        for loss in until(goal, least, islice(talking(vlm, rng, *stage), most)):
+            yield loss, math.inf
+    *stage, steps, _, _ = stages[-1]
+    yield from counted(talking(vlm, rng, *stage), steps)
 
+
+def counted(losses, steps):
+    """Yield (loss, how many are left) of the first `steps` losses; no more are made."""
+    for left in reversed(range(steps)):
+        yield next(losses), left
+
+
+def until(goal, least, losses):
+    """Yield losses, at least that many, until the mean of the latest GOAL_OVER is below the goal.
+
+    How long it takes to see what order is hangs on the seed: some models need twice the steps.
+    """
+    latest = deque(maxlen=GOAL_OVER)
+    for step, loss in enumerate(losses, start=1):
+        yield loss
+        latest.append(loss.item())
+        if step >= least and fmean(latest) < goal:
+            return
+
+
+def learn(model, losses, end, peak, text):
+    """AdamW on each loss, with a short warm-up and a linear end.
+
+    losses: yields (loss, how many are left). end: the last steps, in which the learning rate goes
+        down from its peak to a tenth of it
     The patch embedding sums thousands of pixels that go together, so its steps are small.
     """
     groups = {True: [], False: []}
@@ -70,9 +101,9 @@ def learn(model, losses, steps, peak, text):
         betas=(0.9, 0.95),
         weight_decay=0.01,
     )
-    bar = tqdm(losses, text, total=steps, unit="step", mininterval=1.0)
-    for step, loss in enumerate(bar, start=1):
-        rate = peak * min(1, step / 20, 0.1 + (steps - step) / min(END, steps / 2))
+    bar = tqdm(losses, text, unit="step", mininterval=1.0)
+    for step, (loss, left) in enumerate(bar, start=1):
+        rate = peak * min(1, step / 20, 0.1 + left / end)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["share"]
         loss.backward()

@@ -60,9 +60,8 @@ FACTORS = [  # title, arms
     ("Which pairs stay", ("paper", "none", "flip", "unbalanced", "unjudged", "videopasta")),
     ("What the rejected responses tell", ("idle", "videopasta")),
     ("An SFT term beside DPO", ("sft", "rpo", "videopasta")),
-    ("Who asks", ("own_asker", "videopasta")),
     ("What the preferred answers see", ("sparse", "videopasta")),
-    ("How many pairs", ("n100", "n300", "n1000", "videopasta", "many")),
+    ("How many pairs", ("n100", "n300", "n1000", "videopasta", "all")),
     ("Beta", ("beta0.1", "beta1", "videopasta", "beta10")),
     ("Mode weights", ("videopasta", "weight_spatial", "weight_temporal", "weight_cross_frame")),
 ]

@@ -29,7 +29,7 @@ from pasta.grow import rows_of
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, read_rows, write_rows
 from pasta.toy import page
-from pasta.toy.arms import ALL, ARMS, EDITED, JUDGED, MADE, MANY, QUICK, WHOLE
+from pasta.toy.arms import ALL, ARMS, EDITED, JUDGED, MADE, QUICK, WHOLE
 from pasta.toy.exam import exam
 from pasta.toy.jobs import base_job, planned, work
 from pasta.vlm import load_vlm
@@ -99,12 +99,9 @@ def make_set(name, family, seed):
 
 def make_pairs(out, family, seed, flags):
     """Run make_pairs.py into a folder unless it has been. Returns ([the command], its seconds)."""
-    command = (
-        f"make_pairs.py --responder {base(family, seed)} --videos {toy.videos_folder(100 + seed)} "
-        f"--out {out} --seed {seed} {PAIRS} {flags}"
-    )
-    if out.name != "own_asker":
-        command += f" --queries {toy.queries_file(100 + seed, MANY if out.name == 'many' else 1)}"
+    videos, queries = toy.videos_folder(100 + seed), toy.queries_file(100 + seed)
+    command = f"make_pairs.py --responder {base(family, seed)} --videos {videos} "
+    command += f"--queries {queries} --out {out} --seed {seed} {PAIRS} {flags}".rstrip()
     if not (out / "seconds.json").exists():
         write_json(out / "seconds.json", run(command, out / "log.txt"))
     return [f"python {command}"], json.loads((out / "seconds.json").read_text())
