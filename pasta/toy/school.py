@@ -38,8 +38,8 @@ PLACES = ("left", "right", "above", "below")
 SEE_STEPS, SEE_END = 200, 100  # end: the last steps, in which the learning rate goes down
 GOAL_OVER = 20  # the steps over whose mean loss a goal is reached
 STAGES = (  # texts, share of careless ones, share of glimpses, least steps, most, goal
-    (looking, TRUE, 1.0, 230, 450, 0.14),
-    (looking, TRUE, 0.25, 270, 450, 0.12),
+    (looking, TRUE, 1.0, 230, 450, 0.145),
+    (looking, TRUE, 0.25, 270, 450, 0.125),
     (lessons, TRUE, 0.25, 250, 250, 0.0),
     (lessons, CARELESS, 0.0, 150, 150, 0.0),
 )
