@@ -110,5 +110,5 @@ def test_one_batch_learnt_by_heart(tiny):
             yield found[-1], left
 
     found = []
-    school.learn(model, losses(), 30, 3e-3, "by heart")
+    school.learn(model, losses(), 60, 30, 3e-3, "by heart")
     assert found[-1].item() < found[0].item() / 10

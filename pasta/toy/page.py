@@ -28,8 +28,8 @@ def table(head, rows):
 
 def scores(results, arms, family="qwen"):
     """The table of some arms on the benchmark: mode by mode, the mean, and the gain."""
-    rows = []
-    for arm in results.there(arms, family):
+    there, rows = results.there(arms, family), []
+    for arm in there:
         told = ["", "", ""]
         if arm != "base":
             gain = results.gain(arm, mean_of_modes, family).text("+")
@@ -40,7 +40,9 @@ def scores(results, arms, family="qwen"):
         minutes = results.mean(arm, "seconds", family) / 60
         seeds = len(results.of(arm, family))
         rows.append([f"`{arm}`", told[0], *cells, told[1], str(seeds), f"{told[2]}{minutes:.1f}"])
-    return table(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
+    text = table(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
+    missing = ", ".join(f"`{arm}`" for arm in arms if arm not in there)
+    return text + (f"\nNot run: {missing}.\n" if missing else "")
 
 
 def by_name(results, arms, group, names):
@@ -94,7 +96,8 @@ def page(results):
     """The whole text of docs/miniature.md."""
     parts = [HEAD, table(["claim", "in miniature", "points"], verdicts(results))]
     for title, text, picture, family, arms in TABLES:
-        parts += [f"## {title}\n", text, scores(results, ("base", *arms), family), image(picture)]
+        parts += [f"## {title}\n", text, scores(results, ("base", *arms), family)]
+        parts += [image(picture)] * bool(results.there(arms, family))
         if picture == "table1":
             parts += [f"The same {form}:\n\n{forms(results, arms, form)}" for form in FORMS]
     parts += ["## Table 6: adversarial QA\n", NOTES["adversarial"], adversarial(results)]
@@ -127,7 +130,8 @@ def write(folder=RESULTS, target=PAGE):
     except ModuleNotFoundError as error:
         return print(f"no pictures: {error}; first: pip install -r requirements-dev.txt")
     for title, _, name, family, arms in TABLES:
-        pictures.gains(results, arms, family, title, folder / f"{name}.png")
+        if results.there(arms, family):
+            pictures.gains(results, arms, family, title, folder / f"{name}.png")
     for title, arms in FACTORS:
         pictures.gains(results, arms, "qwen", title, folder / f"{picture_name(title)}.png")
     pictures.curves(results, folder / "figure4.png")

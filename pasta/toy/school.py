@@ -53,8 +53,10 @@ def train_base(folder, seed=0, kind="qwen"):
     vlm = load_vlm(folder)
     model = vlm.model.train().requires_grad_(True)
     rng = np.random.default_rng(seed)
-    learn(model, counted(seeing(vlm, rng), SEE_STEPS), SEE_END, SEE_PEAK, "toy model: see")
-    learn(model, through(STAGES, vlm, rng), STAGES[-1][-2], PEAK, "toy model: talk")
+    sights = counted(seeing(vlm, rng), SEE_STEPS)
+    learn(model, sights, SEE_STEPS, SEE_END, SEE_PEAK, "toy model: see")
+    least = [stage[3] for stage in STAGES]
+    learn(model, through(STAGES, vlm, rng), sum(least), least[-1], PEAK, "toy model: talk")
     model.save_pretrained(folder)
 
 
@@ -86,11 +88,11 @@ def until(goal, least, losses):
             return
 
 
-def learn(model, losses, end, peak, text):
+def learn(model, losses, least, end, peak, text):
     """AdamW on each loss, with a short warm-up and a linear end.
 
-    losses: yields (loss, how many are left). end: the last steps, in which the learning rate goes
-        down from its peak to a tenth of it
+    losses: yields (loss, how many are left), and `least` of them at least
+    end: the last steps, in which the learning rate goes down from its peak to a tenth of it
     The patch embedding sums thousands of pixels that go together, so its steps are small.
     """
     groups = {True: [], False: []}
@@ -101,7 +103,7 @@ def learn(model, losses, end, peak, text):
         betas=(0.9, 0.95),
         weight_decay=0.01,
     )
-    bar = tqdm(losses, text, unit="step", mininterval=1.0)
+    bar = tqdm(losses, text, least, unit="step", mininterval=1.0)
     for step, (loss, left) in enumerate(bar, start=1):
         rate = peak * min(1, step / 20, 0.1 + left / end)
         for group in optimizer.param_groups:

@@ -48,7 +48,8 @@ TABLES = [  # title, what it says, picture, family, arms
     ),
     (
         "Model agnostic: a tiny LLaVA-OneVision",
-        "SigLIP sees 16 frames one by one, and the language model has no M-RoPE. Same settings.\n",
+        "SigLIP sees 16 frames one by one, and the language model has no M-RoPE. One base model,\n"
+        "and the same settings.\n",
         "onevision",
         "onevision",
         ("sft", "generic", "videopasta"),
