@@ -18,7 +18,6 @@ import pytest
 from conftest import linux
 
 from pasta.benchmarks import Item
-from pasta.config import ROOT
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES, read_rows, write_rows
 from pasta.toy import arms, claims, exam, jobs, lessons, page, sections, study
@@ -198,16 +197,6 @@ def test_a_page_of_the_main_arms_alone_leaves_the_others_out(results_folder):
     text = page.page(Results(there))
     assert "| `videopasta` |" in text and "| `k1` |" not in text and "second family" not in text
     assert "Not run: `k1`, `k2`." in text and "(miniature/onevision.png)" not in text
-
-
-def test_the_page_in_the_repository_is_what_its_results_say():
-    results = Results(read_rows(ROOT / page.RESULTS / "results.jsonl"))
-    assert (ROOT / page.PAGE).read_text(encoding="utf-8") == page.page(results)
-
-
-def test_every_picture_of_the_page_in_the_repository_is_there():
-    names = re.findall(r"\]\((miniature/.*?)\)", (ROOT / page.PAGE).read_text(encoding="utf-8"))
-    assert names and all((ROOT / "docs" / name).is_file() for name in names)
 
 
 # ---------------------------------------------------------------- the run
