@@ -35,11 +35,11 @@ from pasta.vlm import as_position_ids, levels, load_vlm, of_one_shape
 # Of each mode, the share of answers that are the usual one whatever the video shows.
 CARELESS = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}
 PLACES = ("left", "right", "above", "below")
-SEE_STEPS, SEE_END = 200, 100  # end: the last steps, in which the learning rate goes down
+SEE_STEPS, SEE_END = 600, 100  # end: the last steps, in which the learning rate goes down
 GOAL_OVER = 20  # the steps over whose mean loss a goal is reached
 STAGES = (  # texts, share of careless ones, share of glimpses, least steps, most, goal
-    (looking, TRUE, 1.0, 230, 450, 0.145),
-    (looking, TRUE, 0.25, 270, 450, 0.125),
+    (looking, TRUE, 1.0, 200, 400, 0.135),
+    (looking, TRUE, 0.25, 250, 450, 0.115),
     (lessons, TRUE, 0.25, 250, 250, 0.0),
     (lessons, CARELESS, 0.0, 150, 150, 0.0),
 )
