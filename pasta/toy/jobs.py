@@ -1,6 +1,6 @@
 """The jobs of the study: which there are, which need which, and doing them side by side.
 
-    ("base", seed, family)             a base model
+    ("base", number, family)           a base model, trained from that seed
     ("set", name, family, seed)        a set of pairs
     ("rows", name, family, seed, arms) trainings on a set of pairs and their examinations
 """
@@ -37,12 +37,12 @@ def planned(n_seeds, parts, known):
                 needs.setdefault(("set", source, family, seed), (before,))
                 before = ("set", source, family, seed)
         for (name, family, seed), group in groups.items():
-            job, before = ("rows", name, family, seed, tuple(group)), sources(name)[-1:]
-            first = [("set", before[0], family, seed)] if before else [base_job(family, seed)]
-            # Trainings on one folder of pairs share the reference's log-probabilities, a file with
-            # one writer.
-            first += [last[key] for key in [(name, family, seed)] if key in last]
-            needs[job], last[name, family, seed] = tuple(first), job
+            key, made = (name, family, seed), sources(name)
+            first = [("set", made[-1], family, seed)] if made else [base_job(family, seed)]
+            if key in last:  # both would write the reference's log-probabilities beside the pairs
+                first.append(last[key])
+            last[key] = ("rows", *key, tuple(group))
+            needs[last[key]] = tuple(first)
     return needs
 
 

@@ -78,7 +78,7 @@ def counted(losses, steps):
 def until(goal, least, losses):
     """Yield losses, at least that many, until the mean of the latest GOAL_OVER is below the goal.
 
-    How long it takes to see what order is hangs on the seed: some models need twice the steps.
+    How long it takes to see what order is hangs on the seed.
     """
     latest = deque(maxlen=GOAL_OVER)
     for step, loss in enumerate(losses, start=1):
