@@ -39,6 +39,22 @@ def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkey
     assert ask(after, [Request(None, "Describe it.")], max_new_tokens=2)[0].ids
 
 
+def test_the_model_is_the_same_on_any_number_of_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(school, "SEE_STEPS", 2)
+    monkeypatch.setattr(school, "BATCH", 2)
+    monkeypatch.setattr(school, "STAGES", STEP)
+    weights = []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            school.train_base(tmp_path / str(n))
+            assert torch.get_num_threads() == n
+            weights.append((tmp_path / str(n) / "model.safetensors").read_bytes())
+    finally:
+        torch.set_num_threads(1)
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize(
     ("goal", "least", "steps"),
     [(0.35, 2, 4), (0.35, 6, 6), (9.0, 1, 1), (0.0, 1, 8)],  # the means: .8, .7, .5, .3, .2, ...

@@ -15,6 +15,7 @@ Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K wor
 
 import math
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from statistics import fmean
@@ -47,6 +48,21 @@ BATCH = 16  # videos
 SEE_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
 
 
+@contextmanager
+def one_thread():
+    """PyTorch with one thread: the same sums, hence the same model, on any number of cores.
+
+    To share such small products out costs more than it saves.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def train_base(folder, seed=0, kind="qwen"):
     """Write a model folder and train the model in it. kind: of make_folder."""
     make_folder(folder, seed, kind)
