@@ -81,6 +81,22 @@ def test_calibration_error_by_hand():
     assert exam.error_of(sure, right) == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
 
 
+def test_sight_and_habit_by_hand():
+    odds, usual = np.array([3.0, 4.0, -1.0]), np.array([True, True, False])
+    assert exam.causes(odds, usual) == ((3.5 - 1) / 2, (3.5 + 1) / 2)
+
+
+def test_the_log_odds_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
+    asked = [
+        ("side", tiny_inputs[i], f"Is it {i}?", (f"It is {i}.", f"It is not {i}, no."), False)
+        for i in (0, 0, 1)
+    ]
+    found = exam.log_odds(tiny, asked)
+    for i, (_, inputs, query, (right, wrong), _) in enumerate(asked):
+        alone = [exam.logps_of(tiny, inputs, [(query, text)]).item() for text in (right, wrong)]
+        assert found[i] == pytest.approx(alone[0] - alone[1], abs=1e-3)
+
+
 def test_the_exam_of_an_adapter_that_does_nothing_is_the_bases(tiny, tiny_folder, monkeypatch):
     monkeypatch.setattr(exam, "N_VIDEOS", 3)
     before = exam.other_questions(tiny, 0, 3)
@@ -168,7 +184,8 @@ def results_folder(tmp_path):
     tasks = [f"{mode} {kind}" for mode in MODES for kind in ("question", "options")]
     for made in rows:
         made["commands"] = [f"python make_pairs.py --seed {made['seed']}"]
-        made["exam"] |= {"words": 4.5, "kl": 0.25, "calibration": 0.07}
+        made["exam"] |= {"words": 4.5, "kl": 0.25, "calibration": 0.07,
+                         "sight": 1.5, "habit": 0.5}
         for name, keys in (("blind", MODES), ("adversarial", tasks), ("general", lessons.GENERAL)):
             made["exam"][name] = dict.fromkeys(keys, 0.5)
         names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")

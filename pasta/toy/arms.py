@@ -88,7 +88,7 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     "videopasta": ("videopasta", ""),
     "sft": ("videopasta", "--objective sft"),
     "sft_preferred": ("paper", "--objective sft"),
-    "rpo": ("videopasta", "--sft_weight 1"),
+    "rpo": ("videopasta", "--sft_weight 5"),
     **{name: (name, "") for name in (*MADE, *JUDGED, *EDITED) if name != "videopasta"},
     **{f"beta{beta}": ("videopasta", f"--beta {beta}") for beta in ("0.1", "1", "10")},
     **{f"weight_{mode}": ("videopasta", f"--mode_weights {w}") for mode, w in WEIGHTS.items()},

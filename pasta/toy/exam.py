@@ -12,6 +12,7 @@ import re
 from argparse import ArgumentParser
 from collections import defaultdict
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -92,36 +93,44 @@ def other_questions(vlm, seed, n_videos):
     general:     kind of question that no adversary is about -> share of right answers
     words:       mean length of an answer to those that they are about
     calibration: expected calibration error of choosing between the two answers, see `error_of`
+    sight, habit: what the truth and what is usual add to the log-odds of an answer, see `causes`
     kl:          E_{y ~ policy} [log policy(y) - log reference(y)], nats an answer, of answers drawn
                  at temperature 1; 0.0 for a model without adapter
     """
     asked = list(questions_with_inputs(vlm.processor, seed, n_videos))
-    texts = answers(vlm, [Request(inputs, query) for _, inputs, query, _ in asked])
+    texts = answers(vlm, [Request(inputs, query) for _, inputs, query, *_ in asked])
     right, lengths = defaultdict(list), []
-    for (kind, _, _, options), text in zip(asked, texts, strict=True):
+    for (kind, _, _, options, _), text in zip(asked, texts, strict=True):
         right[kind].append(text == options[0])
         lengths += [len(text.split())] * (kind in world.KINDS)
     closed = [row for row in asked if row[0] in world.KINDS]
+    odds = log_odds(vlm, closed)
+    sight, habit = causes(odds, np.array([usual for *_, usual in closed]))
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
-        "calibration": error_of(*confidences(vlm, closed)),
+        "calibration": error_of(1 / (1 + np.exp(-abs(odds))), odds > 0),
+        "sight": sight,
+        "habit": habit,
         "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
     }
 
 
 def questions_with_inputs(processor, seed, n_videos):
-    """Yield (kind, VideoInputs, query, (right answer, wrong one if there are two))."""
+    """Yield (kind, VideoInputs, query, (right answer, wrong one if there are two), usual).
+
+    usual: whether the right one is the one that careless lessons give
+    """
     for i in range(n_videos):
         rng = np.random.default_rng([seed, 1000, i])
         video, times = world.draw_video(rng), np.arange(world.N_FRAMES) / world.FPS
         seen = uniform(times, processor.n_frames)
         inputs = processor.prepare(world.render(video)[seen], times[seen])
         for q in world.questions(video, rng)[:4]:
-            yield q.kind, inputs, q.query, (q.answer, q.wrong)
+            yield q.kind, inputs, q.query, (q.answer, q.wrong), q.usual
         for kind in GENERAL:
             query, answer = general(video, kind, rng)
-            yield kind, inputs, query, (answer,)
+            yield kind, inputs, query, (answer,), False
 
 
 def answers(vlm, requests):
@@ -137,21 +146,27 @@ def logps_of(vlm, inputs, texts):
     return Policy(vlm)(row)[where]
 
 
-def confidences(vlm, asked):
-    """How sure the model is of the likelier of two answers, and whether that one is right.
+def log_odds(vlm, asked):
+    """log p(right answer) - log p(wrong answer) of each question, (len(asked),) nats."""
+    found = []
+    for _, group in groupby(asked, key=lambda row: id(row[1])):
+        rows = list(group)
+        texts = [(query, option) for _, _, query, options, _ in rows for option in options]
+        right, wrong = logps_of(vlm, rows[0][1], texts).view(-1, 2).T
+        found += (right - wrong).tolist()
+    return np.array(found)
 
-    Returns two (N,) arrays: softmax of the two log-probabilities, in [0.5, 1]; bool.
+
+def causes(odds, usual):
+    """What moves a model's answers, (sight, habit) in nats.
+
+        log-odds of the right answer = sight + habit   where it is the usual one
+                                       sight - habit   where it is the other one
+
+    in the mean. odds: (N,) of log_odds. usual: (N,) bool.
     """
-    sure, right = [], []
-    by_video = defaultdict(list)
-    for row in asked:
-        by_video[id(row[1])].append(row)
-    for rows in by_video.values():
-        texts = [(query, option) for _, _, query, options in rows for option in options]
-        shares = logps_of(vlm, rows[0][1], texts).view(-1, 2).softmax(-1)  # right before wrong
-        sure += shares.max(-1).values.tolist()
-        right += (shares.argmax(-1) == 0).tolist()
-    return np.array(sure), np.array(right)
+    for_usual, for_other = odds[usual].mean(), odds[~usual].mean()
+    return float((for_usual + for_other) / 2), float((for_usual - for_other) / 2)
 
 
 def error_of(sure, right):
