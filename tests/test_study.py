@@ -156,6 +156,22 @@ def test_some_pairs_are_as_many_of_each_mode(pairs_folder):
     assert len({p["id"] for p in found}) == 21
 
 
+def test_a_pair_is_known_when_the_model_finds_chosen_likelier_on_the_whole_video(pairs_folder):
+    pairs = read_rows(pairs_folder / "pairs.jsonl")
+    wrong = {pair["id"] for pair in pairs[::3]}
+    candidates = [
+        pair | {"logps": [
+            {"response": pair["chosen"], "clean": -2.0, "broken": -9.0, "blind": -9.0},
+            {"response": pair["rejected"], "clean": -1.0 if pair["id"] in wrong else -3.0,
+             "broken": 0.0, "blind": 0.0},
+        ]} for pair in pairs
+    ]  # fmt: skip
+    write_rows(pairs_folder / "candidates.jsonl", candidates)
+    known, mistaken = (arms.ranked(right, pairs_folder, None) for right in (True, False))
+    assert {pair["id"] for pair in mistaken} == wrong
+    assert sorted(known + mistaken, key=pairs.index) == pairs
+
+
 def test_unjudged_pairs_are_those_that_the_judge_dropped_and_no_others(pairs_folder):
     found = arms.unjudged(pairs_folder, np.random.default_rng(0))
     added = {p["id"] for p in found if "reason" in p}

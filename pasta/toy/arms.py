@@ -8,6 +8,7 @@ on one set. Apart from what its name says, all is as in the arm `videopasta`.
 from functools import partial
 
 from pasta.pairs import MODES, read_rows
+from pasta.selection import query_key
 
 N_EQUAL = 300  # pairs of each arm of Table 2
 
@@ -26,7 +27,6 @@ JUDGED = {  # set -> (whose candidates, how many of the K, flags of make_pairs.p
     "none": ("videopasta", 3, "--select none"),
     "paper": ("videopasta", 3, "--select none --no-balance"),
     "unbalanced": ("videopasta", 3, "--no-balance"),
-    "all": ("videopasta", 3, "--keep 1"),
     "k1": ("videopasta", 1, ""),  # the k-th candidate does not hang on how many there are
     "k2": ("videopasta", 2, ""),
 }
@@ -59,6 +59,23 @@ def idle(folder, rng):
     return found
 
 
+def ranked(right, folder, rng):
+    """The pairs that the model to be trained ranks rightly already, or those that it does not.
+
+    By its log-probabilities of both responses, given the video and the query.
+    """
+    logps = {
+        (*query_key(row), answer["response"]): answer["clean"]
+        for row in read_rows(folder / "candidates.jsonl")
+        for answer in row["logps"]
+    }
+
+    def known(pair):
+        return logps[*query_key(pair), pair["chosen"]] > logps[*query_key(pair), pair["rejected"]]
+
+    return [pair for pair in read_rows(folder / "pairs.jsonl") if known(pair) == right]
+
+
 def some(n, modes, folder, rng):
     """n of the pairs, drawn by chance, as many of each of `modes`."""
     pairs, found = read_rows(folder / "pairs.jsonl"), []
@@ -78,10 +95,12 @@ def unjudged(folder, rng):
 EDITED = {  # set -> (in whose folder, function of the folder and a generator)
     "shuffled": ("videopasta", shuffled),
     "idle": ("videopasta", idle),
+    "known": ("videopasta", partial(ranked, True)),
+    "mistaken": ("videopasta", partial(ranked, False)),
     "unjudged": ("paper", unjudged),
     "equal": ("videopasta", partial(some, N_EQUAL, MODES)),
     **{f"only_{mode}": ("videopasta", partial(some, N_EQUAL, [mode])) for mode in MODES},
-    **{f"n{n}": ("videopasta", partial(some, n, MODES)) for n in (100, 300, 1000)},
+    **{f"n{n}": ("videopasta", partial(some, n, MODES)) for n in (100, 1000)},
 }
 WEIGHTS = {"spatial": "3 1 1", "temporal": "1 3 1", "cross_frame": "1 1 3"}
 ARMS = {  # arm -> (set, flags of train_dpo.py)
@@ -89,6 +108,7 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     "sft": ("videopasta", "--objective sft"),
     "sft_preferred": ("paper", "--objective sft"),
     "rpo": ("videopasta", "--sft_weight 5"),
+    "sft_mistaken": ("mistaken", "--objective sft"),
     **{name: (name, "") for name in (*MADE, *JUDGED, *EDITED) if name != "videopasta"},
     **{f"beta{beta}": ("videopasta", f"--beta {beta}") for beta in ("0.1", "1", "10")},
     **{f"weight_{mode}": ("videopasta", f"--mode_weights {w}") for mode, w in WEIGHTS.items()},

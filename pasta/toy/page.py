@@ -71,13 +71,19 @@ def adversarial(results):
 
 def side_effects(results):
     """General questions; and length, calibration and KL, which are no percentages."""
+    numbers = (("words", "words of an answer"), ("kl", "KL, nats an answer"),
+               ("calibration", "expected calibration error"))  # fmt: skip
+    text = by_name(results, results.there(EXAMINED), "general", GENERAL)
+    return f"{text}\n{no_percentages(results, numbers)}"
+
+
+def no_percentages(results, numbers):
+    """A table of numbers of the exam as they are. numbers: (name in the exam, what it is) each."""
     arms, rows = results.there(EXAMINED), []
-    text = by_name(results, arms, "general", GENERAL)
-    for name, what in (("words", "words of an answer"), ("kl", "KL, nats an answer"),
-                       ("calibration", "expected calibration error")):  # fmt: skip
+    for name, what in numbers:
         means = [results.score(arm, lambda exam, name=name: exam[name] / 100) for arm in arms]
         rows.append([what, *(x.text(digits=2) for x in means)])
-    return text + "\n" + table(["", *(f"`{arm}`" for arm in arms)], rows)
+    return table(["", *(f"`{arm}`" for arm in arms)], rows)
 
 
 def controls(results):
@@ -105,6 +111,8 @@ def page(results):
     parts.append("## What each choice is worth\n\n" + NOTES["factors"])
     for title, arms in FACTORS:
         parts += [f"### {title}\n", scores(results, ("base", *arms)), image(picture_name(title))]
+    causes = (("sight", "sight, nats"), ("habit", "habit, nats"))
+    parts += ["## Sight and habit\n", NOTES["causes"], no_percentages(results, causes)]
     parts += ["## Side effects\n", NOTES["side effects"], side_effects(results)]
     parts += ["## Controls\n", NOTES["controls"], controls(results)]
     parts += ["## Commands\n", NOTES["commands"], commands(results)]

@@ -60,9 +60,10 @@ FACTORS = [  # title, arms
     ("How many adversarial responses", ("k1", "k2", "videopasta")),
     ("Which pairs stay", ("paper", "none", "flip", "unbalanced", "unjudged", "videopasta")),
     ("What the rejected responses tell", ("idle", "videopasta")),
+    ("What the model ranks rightly before", ("known", "mistaken", "sft_mistaken", "videopasta")),
     ("An SFT term beside DPO", ("sft", "rpo", "videopasta")),
     ("What the preferred answers see", ("sparse", "videopasta")),
-    ("How many pairs", ("n100", "n300", "n1000", "videopasta", "all")),
+    ("How many pairs", ("n100", "equal", "n1000", "videopasta")),
     ("Beta", ("beta0.1", "beta1", "videopasta", "beta10")),
     ("Mode weights", ("videopasta", "weight_spatial", "weight_temporal", "weight_cross_frame")),
 ]
@@ -73,6 +74,15 @@ Of a *question* the premise is false, and the right act is to say so; of *option
 """,
     "curve": "Every update of `videopasta`: thin lines for each seed, thick ones for their mean.\n",
     "factors": "One thing is changed at a time. All else is as in `videopasta`.\n",
+    "causes": """\
+What moves an answer? Of the right answer against the wrong one, on questions as in the benchmark,
+about other videos,
+
+    log-odds = sight + habit   where the right answer is the usual one ("left", "first", "kept")
+               sight - habit   where it is the other one
+
+in the mean. An answer is right on both when sight is above the size of habit.
+""",
     "side effects": """\
 Questions that no pair is about, and how far the policy is from its reference.
 """,
