@@ -15,13 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import linux
+from conftest import ROOT, linux
 
 from pasta.benchmarks import Item
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES, read_rows, write_rows
 from pasta.toy import arms, claims, exam, jobs, lessons, page, sections, study
 from pasta.toy.numbers import Estimate, Results, T, mean_of_modes, mode_score
+
+PARTS = [(5, arms.QUICK), (3, arms.ALL)]
 
 
 def row(arm, seed, *scores, family="qwen"):
@@ -232,10 +234,39 @@ def test_a_page_of_the_main_arms_alone_leaves_the_others_out(results_folder):
     assert "Not run: `k1`, `k2`." in text and "(miniature/onevision.png)" not in text
 
 
+@pytest.fixture(scope="module")
+def results():
+    """Those of the repository."""
+    return Results(read_rows(ROOT / page.RESULTS / "results.jsonl"))
+
+
+def test_the_page_is_what_its_results_say_byte_for_byte(results):
+    assert (ROOT / page.PAGE).read_text(encoding="utf-8") == page.page(results)
+
+
+def test_every_picture_of_the_page_is_there_and_no_other():
+    named = set(re.findall(r"\]\(miniature/(.*?)\)", (ROOT / page.PAGE).read_text()))
+    assert named == {path.name for path in (ROOT / page.RESULTS).glob("*.png")}
+
+
+def test_the_results_are_of_all_seeds_and_three_models(results):
+    for n, part in PARTS:
+        for family, names in part.items():
+            assert all(len(results.of(arm, family)) >= n for arm in names)
+    commands = [row["commands"][-1] for row in results.of("videopasta").values()]
+    assert len({re.search(r"--model (\S+)", command)[1] for command in commands}) == 3
+
+
+def test_readme_has_every_verdict_of_the_page(results):
+    section = (ROOT / "README.md").read_text().split("\n## The paper in miniature\n")[1]
+    shown = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("| ")]
+    made = page.table(["claim", "in miniature", "points"], claims.verdicts(results))
+    assert shown == [line for line in made.splitlines() if line.startswith("| ")]
+
+
 # ---------------------------------------------------------------- the run
 
 
-PARTS = [arms.QUICK, arms.ALL]
 
 
 def rows_in(needs):
@@ -244,27 +275,31 @@ def rows_in(needs):
     return [(arm, family, seed) for family, seed, group in made for arm in group]
 
 
-def test_every_arm_is_run_with_every_seed_and_none_twice():
-    rows = rows_in(jobs.planned(5, PARTS, set()))
-    assert len(rows) == len(set(rows)) == 5 * (len(arms.ARMS) + 1 + 4)
-    assert not jobs.planned(5, PARTS, set(rows))
+def test_every_arm_is_run_with_three_seeds_the_main_ones_with_five_and_none_twice():
+    rows = rows_in(jobs.planned(PARTS, set()))
+    everything, main = len(arms.ARMS) + 1 + len(arms.MAIN), len(arms.QUICK["qwen"])
+    assert len(rows) == len(set(rows)) == 3 * everything + 2 * main
+    assert {seed for arm, *_, seed in rows if arm == "videopasta"} == {0, 1, 2, 3, 4}
+    assert {seed for arm, *_, seed in rows if arm == "k1"} == {0, 1, 2}
+    assert not jobs.planned(PARTS, set(rows))
 
 
 def test_the_main_arms_of_all_seeds_come_before_any_other():
-    rows = rows_in(jobs.planned(5, PARTS, set()))
+    rows = rows_in(jobs.planned(PARTS, set()))
     first = 5 * len(arms.QUICK["qwen"])
     assert {arm for arm, *_ in rows[:first]} == set(arms.QUICK["qwen"])
 
 
 def test_rows_that_are_there_need_nothing_made_for_them():
-    needs = jobs.planned(3, PARTS, set(rows_in(jobs.planned(2, PARTS, set()))))
+    two = [(2, arms.QUICK), (2, arms.ALL)]
+    needs = jobs.planned([(3, arms.QUICK), PARTS[1]], set(rows_in(jobs.planned(two, set()))))
     models = [job for job in needs if job[0] == "base"]
     assert models == [("base", 3, "qwen"), ("base", 1, "onevision")]
     assert {job[3] for job in needs if job[0] != "base"} == {2}
 
 
 def test_what_a_set_is_made_of_is_made_before_it_and_its_model_before_that():
-    needs = jobs.planned(1, PARTS, set())
+    needs = jobs.planned([(1, arms.ALL)], set())
 
     def all_before(job):
         return {job, *(far for near in needs[job] for far in all_before(near))}
@@ -280,7 +315,7 @@ def test_what_a_set_is_made_of_is_made_before_it_and_its_model_before_that():
 
 
 def test_two_jobs_that_train_on_one_folder_of_pairs_wait_for_each_other():
-    needs, last = jobs.planned(2, PARTS, set()), {}
+    needs, last = jobs.planned(PARTS, set()), {}
     for job in needs:
         if job[0] == "rows":
             assert job[:4] not in last or last[job[:4]] in needs[job]

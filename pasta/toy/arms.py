@@ -98,9 +98,8 @@ EDITED = {  # set -> (in whose folder, function of the folder and a generator)
     "known": ("videopasta", partial(ranked, True)),
     "mistaken": ("videopasta", partial(ranked, False)),
     "unjudged": ("paper", unjudged),
-    "equal": ("videopasta", partial(some, N_EQUAL, MODES)),
     **{f"only_{mode}": ("videopasta", partial(some, N_EQUAL, [mode])) for mode in MODES},
-    **{f"n{n}": ("videopasta", partial(some, n, MODES)) for n in (100, 1000)},
+    **{f"n{n}": ("videopasta", partial(some, n, MODES)) for n in (100, N_EQUAL, 1000)},
 }
 WEIGHTS = {"spatial": "3 1 1", "temporal": "1 3 1", "cross_frame": "1 1 3"}
 ARMS = {  # arm -> (set, flags of train_dpo.py)
@@ -110,11 +109,14 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     "rpo": ("videopasta", "--sft_weight 5"),
     "sft_mistaken": ("mistaken", "--objective sft"),
     **{name: (name, "") for name in (*MADE, *JUDGED, *EDITED) if name != "videopasta"},
+    # Seen four times, so that there are as many updates as in `videopasta`.
+    "equal": (f"n{N_EQUAL}", "--epochs 4"),
+    **{f"only_{mode}": (f"only_{mode}", "--epochs 4") for mode in MODES},
     **{f"beta{beta}": ("videopasta", f"--beta {beta}") for beta in ("0.1", "1", "10")},
     **{f"weight_{mode}": ("videopasta", f"--mode_weights {w}") for mode, w in WEIGHTS.items()},
 }
 MAIN = ("base", "sft", "generic", "videopasta")
 ALL = {"qwen": ("base", *ARMS), "onevision": MAIN}  # family -> its arms
 TABLE_2 = (*(f"only_{mode}" for mode in MODES), "equal")
-QUICK = {"qwen": (*MAIN, *TABLE_2, "shuffled")}
-WHOLE = (*MAIN, "rpo", "shuffled")  # the arms that sit the whole exam
+QUICK = {"qwen": (*MAIN, "sft_preferred", "mistaken", *TABLE_2, "shuffled")}
+WHOLE = (*MAIN, "mistaken", "shuffled")  # the arms that sit the whole exam

@@ -15,14 +15,14 @@ from pasta.toy.arms import ARMS, EDITED, JUDGED
 N_MODELS = {"qwen": 3, "onevision": 1}  # that the seeds use in turn
 
 
-def planned(n_seeds, parts, known):
+def planned(parts, known):
     """{job: jobs that must be done before} in the order in which they are begun if they can be.
 
-    parts: dicts of family -> arms, what matters most first
+    parts: (number of seeds, {family: arms}) each, what matters most first
     known: (arm, family, seed) of the rows that are there
     """
     needs, known, last = {}, set(known), {}
-    for arms in parts:
+    for n_seeds, arms in parts:
         rows = [(arm, kind, seed) for seed in range(n_seeds) for kind in arms for arm in arms[kind]]
         rows, groups = [row for row in rows if row not in known], {}
         known |= set(rows)

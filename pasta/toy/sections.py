@@ -41,7 +41,10 @@ TABLES = [  # title, what it says, picture, family, arms
     ),
     (
         "Table 2: one mode alone",
-        "Equally many pairs in each row, drawn from those of `videopasta`.\n",
+        """\
+Equally many pairs in each row, drawn from those of `videopasta` and seen four times each: as many
+updates as there.
+""",
         "table2",
         "qwen",
         ("only_spatial", "only_temporal", "only_cross_frame", "equal"),
@@ -63,7 +66,7 @@ FACTORS = [  # title, arms
     ("What the model ranks rightly before", ("known", "mistaken", "sft_mistaken", "videopasta")),
     ("An SFT term beside DPO", ("sft", "rpo", "videopasta")),
     ("What the preferred answers see", ("sparse", "videopasta")),
-    ("How many pairs", ("n100", "equal", "n1000", "videopasta")),
+    ("How many pairs", ("n100", "n300", "n1000", "videopasta")),
     ("Beta", ("beta0.1", "beta1", "videopasta", "beta10")),
     ("Mode weights", ("videopasta", "weight_spatial", "weight_temporal", "weight_cross_frame")),
 ]
