@@ -118,5 +118,6 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
 MAIN = ("base", "sft", "generic", "videopasta")
 ALL = {"qwen": ("base", *ARMS), "onevision": MAIN}  # family -> its arms
 TABLE_2 = (*(f"only_{mode}" for mode in MODES), "equal")
-QUICK = {"qwen": (*MAIN, "sft_preferred", "mistaken", *TABLE_2, "shuffled")}
+QUICK = {"qwen": MAIN}
+MOST = {"qwen": (*MAIN, "sft_preferred", "mistaken", *TABLE_2, "shuffled")}
 WHOLE = (*MAIN, "mistaken", "shuffled")  # the arms that sit the whole exam

@@ -18,12 +18,12 @@ N_MODELS = {"qwen": 3, "onevision": 1}  # that the seeds use in turn
 def planned(parts, known):
     """{job: jobs that must be done before} in the order in which they are begun if they can be.
 
-    parts: (number of seeds, {family: arms}) each, what matters most first
+    parts: (seeds, {family: arms}) each, what matters most first
     known: (arm, family, seed) of the rows that are there
     """
     needs, known, last = {}, set(known), {}
-    for n_seeds, arms in parts:
-        rows = [(arm, kind, seed) for seed in range(n_seeds) for kind in arms for arm in arms[kind]]
+    for seeds, arms in parts:
+        rows = [(arm, kind, seed) for seed in seeds for kind in arms for arm in arms[kind]]
         rows, groups = [row for row in rows if row not in known], {}
         known |= set(rows)
         for arm, family, seed in rows:
