@@ -87,6 +87,16 @@ about other videos,
                sight - habit   where it is the other one
 
 in the mean. An answer is right on both when sight is above the size of habit.
+
+This is why fine-tuning on the chosen responses gains more than DPO on the pairs. DPO wants every
+pair to move by as much from where the reference stands, whether that had it right or wrong. Chosen
+names each side equally often, so what would move the habit cancels, and sight alone grows.
+Fine-tuning pulls hardest where chosen is unlikely, which is where the habit is against it.
+
+If so, DPO must lose the habit on those pairs alone that the model ranks wrongly before it is
+trained. That is `mistaken`: a fraction of the pairs, the habit all but gone, sight as it was, and
+about as many right answers as fine-tuning. It refuses false premises as the base does, which
+fine-tuning unlearns (Table 6), and `known`, the other pairs, leave the habit where it is.
 """,
     "side effects": """\
 Questions that no pair is about, and how far the policy is from its reference.
