@@ -4,12 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from pasta import video
+from pasta.decoding import worker
+from pasta.decoding.errors import reading
 from pasta.pairs import write_rows
 from pasta.toy import files, world
 from pasta.toy.base import make_folder
@@ -53,6 +58,41 @@ def toy_videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     files.write_videos(folder, len(PAIRS_OF_VIDEO), seed=0)
     return folder
+
+
+@pytest.fixture
+def decoding_here(monkeypatch):
+    """Videos are decoded in the test's own process, where decord can be replaced."""
+
+    @contextmanager
+    def opened(path, folder_fps, timeout):
+        timestamps, size, decode = worker.open_video(path, folder_fps)
+
+        def decode_or_say(indices, height, width):
+            with reading(path):
+                return decode(indices, height, width)
+
+        yield timestamps, size, decode_or_say
+
+    monkeypatch.setattr(video, "opened", opened)
+
+
+@pytest.fixture
+def odd_decord(tmp_path, monkeypatch):
+    """A function that takes lines of code: in the processes that decode they run at the start."""
+
+    def run_first(code):
+        (tmp_path / "odd").mkdir()
+        (tmp_path / "odd/sitecustomize.py").write_text(textwrap.dedent(code))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "odd"))
+        fire()
+
+    def fire():
+        while worker.IDLE:
+            worker.IDLE.pop().stop()
+
+    yield run_first
+    fire()
 
 
 @pytest.fixture

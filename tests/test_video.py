@@ -11,7 +11,6 @@ import os
 import pickle
 import struct
 import subprocess
-import time
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from pasta import video
+from pasta.decoding import files, jpegs
 from pasta.video import VideoError, at_fps, file_digest, list_videos, read_frames, uniform
 
 WIDTH, HEIGHT, FPS, SECONDS = 160, 120, 25, 6
@@ -162,9 +161,9 @@ def test_frames_of_a_raw_file_are_those_it_was_written_from(tmp_path, width):
     assert timestamps.dtype == np.float64 and timestamps == pytest.approx(np.arange(12) / 10)
 
 
-@pytest.mark.parametrize("short", [video.SHORT, 0], ids=["short", "long"])
-def test_frames_of_a_clip_with_b_frames_are_ffmpegs(clips, monkeypatch, short):
-    monkeypatch.setattr(video, "SHORT", short)
+@pytest.mark.parametrize("short", [files.SHORT, 0], ids=["short", "long"])
+def test_frames_of_a_clip_with_b_frames_are_ffmpegs(clips, monkeypatch, short, decoding_here):
+    monkeypatch.setattr(files, "SHORT", short)
     whole = clips / "whole.mp4"
     frames, timestamps = read_frames(whole, partial(uniform, n=32))
     indices = uniform(range(150), 32)
@@ -190,9 +189,11 @@ def test_frames_of_clips_where_decord_seeks_wrongly_are_ffmpegs(tmp_path, name, 
     assert timestamps == pytest.approx(indices / FPS, abs=1e-3)
 
 
-@pytest.mark.parametrize("short", [video.SHORT, 0], ids=["short", "long"])
-def test_a_clip_cut_without_re_encoding_gives_the_frames_it_shows(clips, monkeypatch, short):
-    monkeypatch.setattr(video, "SHORT", short)
+@pytest.mark.parametrize("short", [files.SHORT, 0], ids=["short", "long"])
+def test_a_clip_cut_without_re_encoding_gives_the_frames_it_shows(
+    clips, monkeypatch, short, decoding_here
+):
+    monkeypatch.setattr(files, "SHORT", short)
     shown = decoded_by_ffmpeg(clips / "cut.mp4")
     assert 50 < len(shown) < 70  # of 90 in the file
     for step in (1, -9):
@@ -202,22 +203,23 @@ def test_a_clip_cut_without_re_encoding_gives_the_frames_it_shows(clips, monkeyp
         assert timestamps == pytest.approx(everything(shown, step) / FPS, abs=1e-5)
 
 
-def test_a_long_file_without_sound_times_is_not_seeked_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "SHORT", 0)
+def test_a_long_file_without_sound_times_is_not_seeked_in(tmp_path, monkeypatch, decoding_here):
+    monkeypatch.setattr(files, "SHORT", 0)
     clip = moving_picture(tmp_path / "mpeg2.mpg", "-c:v", "mpeg2video", "-bf", "2")
     frames, _ = read_frames(clip, partial(uniform, n=16))
     assert (frames == decoded_by_ffmpeg(clip)[uniform(range(FPS * SECONDS), 16)]).all()
 
 
-def test_every_file_is_decoded_by_one_thread(clips, monkeypatch):
+def test_every_file_is_decoded_by_one_thread(clips, monkeypatch, decoding_here):
     threads = []
 
-    class Recording(video.VideoReader):
+    class Recording(files.VideoReader):
         def __init__(self, *arguments, num_threads, **more):
             threads.append(num_threads)  # with more, VP9 fails on some machines and not on others
             super().__init__(*arguments, num_threads=num_threads, **more)
 
-    monkeypatch.setattr(video, "VideoReader", Recording)
+    monkeypatch.setattr(files, "VideoReader", Recording)
+    monkeypatch.setattr(jpegs, "VideoReader", Recording)
     read_frames(clips / "whole.mp4", partial(uniform, n=2))
     read_frames(clips / "jpegs", partial(uniform, n=2))
     assert set(threads) == {1}
@@ -401,11 +403,11 @@ def test_an_error_survives_the_way_from_another_process():
     "[00:00:00] /github/a.h:1: Check failed: run_.load() ",
     "[00:00:00] /github/a.cc:1: [a.mp4]Unable to handle EOF because the video might have corrupted",
 ])  # fmt: skip
-def test_what_decord_says_of_damage_is_said_in_plain_words(clips, monkeypatch, said):
+def test_what_decord_says_of_damage_is_said_in_plain_words(clips, monkeypatch, said, decoding_here):
     def damaged(*arguments, **more):
         raise RuntimeError(said)
 
-    monkeypatch.setattr(video, "VideoReader", damaged)
+    monkeypatch.setattr(files, "VideoReader", damaged)
     with pytest.raises(VideoError, match=r"whole\.mp4: damaged or cut short \(decord: "):
         read_frames(clips / "whole.mp4", everything)
 
@@ -418,23 +420,17 @@ def test_a_mistake_in_the_sampler_is_no_video_error(clips):
         read_frames(clips / "whole.mp4", wrong)
 
 
-def test_the_time_limit_holds(clips, monkeypatch):
-    monkeypatch.setattr(video, "VideoReader", lambda *a, **k: time.sleep(30))
-    began = time.monotonic()
-    with pytest.raises(VideoError, match=r"whole\.mp4: not read in 0\.3 s"):
-        read_frames(clips / "whole.mp4", everything, timeout=0.3)
-    assert time.monotonic() - began < 5
-
-
-def test_a_file_that_ends_before_its_frame_count_is_a_video_error(clips, monkeypatch):
-    class Ending(video.VideoReader):
+def test_a_file_that_ends_before_its_frame_count_is_a_video_error(
+    clips, monkeypatch, decoding_here
+):
+    class Ending(files.VideoReader):
         def next(self):
             self.calls = getattr(self, "calls", 0) + 1
             if self.calls > 20:
                 raise StopIteration
             return super().next()
 
-    monkeypatch.setattr(video, "VideoReader", Ending)
+    monkeypatch.setattr(files, "VideoReader", Ending)
     with pytest.raises(VideoError, match="cut short; remux it"):
         read_frames(clips / "whole.mp4", everything)
     assert len(read_frames(clips / "whole.mp4", everything, end=0.7)[0]) == 18

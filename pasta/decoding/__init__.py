@@ -1,0 +1,1 @@
+"""Decoding videos: files, folders of JPEGs, and the process in which it is done."""

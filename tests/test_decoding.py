@@ -1,0 +1,156 @@
+"""The process that decodes: what hangs, crashes or is killed costs one video, and nothing is left.
+
+Oracles: frames of the same clip decoded in this process, the process table, clocks.
+    python -m pytest -q tests/test_decoding.py
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from conftest import ROOT
+
+from pasta.decoding import worker
+from pasta.video import VideoError, read_frames
+
+ENDLESS = """
+    import decord
+
+    class Endless(decord.VideoReader):
+        def next(self):
+            while True:  # holds the processor as decord does
+                pass
+
+    decord.VideoReader = Endless
+"""
+CRASHING = """
+    import os, decord
+
+    class Crashing(decord.VideoReader):
+        def next(self):
+            os.abort()
+
+    decord.VideoReader = Crashing
+"""
+
+
+def everything(timestamps):
+    return np.arange(len(timestamps))
+
+
+def decoders():
+    """The processes that decode for this one."""
+    return [p for p in psutil.Process().children() if "pasta.decoding.worker" in p.cmdline()]
+
+
+@pytest.fixture
+def clip(toy_videos):
+    return toy_videos / "00000.avi"
+
+
+def test_a_decoder_that_never_returns_is_killed_in_time_and_another_takes_its_place(
+    clip, odd_decord, monkeypatch
+):
+    odd_decord(ENDLESS)
+    began = time.monotonic()
+    with pytest.raises(VideoError, match=r"00000\.avi: not read in 2 s; re-encode it"):
+        read_frames(clip, everything, timeout=2)
+    assert time.monotonic() - began < 10
+    assert not decoders()
+    monkeypatch.delenv("PYTHONPATH")
+    assert len(read_frames(clip, everything)[0])
+
+
+def test_a_decoder_that_aborts_costs_its_video_alone(clip, odd_decord, monkeypatch):
+    odd_decord(CRASHING)
+    with pytest.raises(VideoError, match=r"00000\.avi: damaged, or too large.*crashed"):
+        read_frames(clip, everything)
+    assert not decoders()
+    monkeypatch.delenv("PYTHONPATH")
+    assert len(read_frames(clip, everything)[0])
+
+
+def test_a_decoder_that_was_killed_between_two_videos_is_replaced(clip):
+    read_frames(clip, everything)
+    for process in decoders():
+        process.kill()
+        process.wait()
+    assert len(read_frames(clip, everything)[0])
+
+
+def test_one_process_serves_many_videos(toy_videos):
+    for video in sorted(toy_videos.glob("*.avi")) * 2:
+        read_frames(video, everything)
+    before = decoders()
+    read_frames(toy_videos / "00000.avi", everything)
+    assert decoders() == before
+
+
+def test_a_refusal_leaves_the_process_as_it_is(clip, tmp_path):
+    read_frames(clip, everything)
+    before = decoders()
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoError, match="not a video"):
+        read_frames(tmp_path / "text.mp4", everything)
+    assert decoders() == before
+
+
+def test_threads_get_their_own_frames(toy_videos):
+    videos = sorted(toy_videos.glob("*.avi")) * 4
+    alone = [read_frames(video, everything)[0] for video in videos]
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda video: read_frames(video, everything)[0], videos)
+    assert all((a == b).all() for a, b in zip(alone, together, strict=True))
+
+
+def test_a_forked_process_has_a_decoder_of_its_own(toy_videos, clip):
+    here = read_frames(clip, everything)[0]
+    rows = torch.utils.data.DataLoader(
+        sorted(toy_videos.glob("*.avi")) * 5, batch_size=None, num_workers=2,
+        collate_fn=lambda video: read_frames(video, everything)[0],
+    )  # fmt: skip
+    frames = [frames for frames in rows]
+    assert all((read_frames(clip, everything)[0] == here).all() for _ in range(3))
+    assert all((np.asarray(again) == here).all() for again in frames[:: len(frames) // 5])
+
+
+def test_frames_can_be_written_to(clip):
+    frames, _ = read_frames(clip, everything)
+    frames[0] = 0  # else torch.from_numpy warns of undefined behaviour
+
+
+def test_an_interrupt_is_left_to_the_asking_process(clip):
+    read_frames(clip, everything)
+    (process,) = decoders()[-1:]
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert len(read_frames(clip, everything)[0])
+
+
+def test_the_decoder_of_a_killed_process_ends_even_while_it_hangs(clip, odd_decord):
+    odd_decord(ENDLESS)
+    code = f"from pasta.video import read_frames; read_frames({str(clip)!r}, range)"
+    path = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    asking = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path})
+    deadline = time.monotonic() + 60
+    while not (found := psutil.Process(asking.pid).children()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.5)  # until it decodes
+    asking.kill()
+    asking.wait()
+    assert not psutil.wait_procs(found, timeout=10)[1]
+
+
+def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord):
+    odd_decord("raise SystemExit('no libraries')")
+    with pytest.raises(RuntimeError, match="did not start.*import decord"):
+        read_frames(clip, everything)
+    assert worker.IDLE == []
