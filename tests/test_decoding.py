@@ -154,3 +154,15 @@ def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord):
     with pytest.raises(RuntimeError, match="did not start.*import decord"):
         read_frames(clip, everything)
     assert worker.IDLE == []
+
+
+def test_a_video_that_needs_too_much_memory_is_refused(clip, odd_decord):
+    odd_decord("""
+        import numpy
+        from pasta.decoding import files
+
+        files.pixels = lambda frame: numpy.ones(10 * 2**30, numpy.uint8)  # bytes
+    """)
+    with pytest.raises(VideoError, match="memory|allocate"):
+        read_frames(clip, everything)
+    assert len(decoders()) == 1
