@@ -172,6 +172,7 @@ def serve():
         replies.write(json.dumps(reply | {"bytes": array.nbytes}).encode() + b"\n")
         replies.write(np.ascontiguousarray(array))
         replies.flush()
+        array = None  # frees the frames
 
 
 def listen(requests):
