@@ -183,7 +183,7 @@ def test_unjudged_pairs_are_those_that_the_judge_dropped_and_no_others(pairs_fol
 
 def test_every_arm_of_the_page_is_run_and_every_run_is_on_the_page():
     shown = [a for *_, family, names in sections.TABLES for a in names if family == "qwen"]
-    shown += [arm for _, names in sections.FACTORS for arm in names]
+    shown += [arm for *_, names in sections.FACTORS for arm in names]
     assert set(shown) | {"shuffled"} == set(arms.ARMS)
     sets = arms.MADE.keys() | arms.JUDGED.keys() | arms.EDITED.keys()
     assert {name for name, _ in arms.ARMS.values()} == sets

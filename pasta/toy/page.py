@@ -109,8 +109,9 @@ def page(results):
     parts += ["## Table 6: adversarial QA\n", NOTES["adversarial"], adversarial(results)]
     parts += ["## Figure 4: rewards over the steps\n", NOTES["curve"], image("figure4")]
     parts.append("## What each choice is worth\n\n" + NOTES["factors"])
-    for title, arms in FACTORS:
-        parts += [f"### {title}\n", scores(results, ("base", *arms)), image(picture_name(title))]
+    for title, text, arms in FACTORS:
+        parts += [f"### {title}\n\n{text.rstrip()}\n", scores(results, ("base", *arms))]
+        parts.append(image(picture_name(title)))
     causes = (("sight", "sight, nats"), ("habit", "habit, nats"))
     parts += ["## Sight and habit\n", NOTES["causes"], no_percentages(results, causes)]
     parts += ["## Side effects\n", NOTES["side effects"], side_effects(results)]
@@ -140,7 +141,7 @@ def write(folder=RESULTS, target=PAGE):
     for title, _, name, family, arms in TABLES:
         if results.there(arms, family):
             pictures.gains(results, arms, family, title, folder / f"{name}.png")
-    for title, arms in FACTORS:
+    for title, _, arms in FACTORS:
         pictures.gains(results, arms, "qwen", title, folder / f"{picture_name(title)}.png")
     pictures.curves(results, folder / "figure4.png")
 

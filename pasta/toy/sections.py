@@ -60,17 +60,64 @@ updates as there.
         ("sft", "generic", "videopasta"),
     ),
 ]
-FACTORS = [  # title, arms
-    ("What misleads", ("prompt", "frames", "videopasta")),
-    ("How many adversarial responses", ("k1", "k2", "videopasta")),
-    ("Which pairs stay", ("paper", "none", "flip", "unbalanced", "unjudged", "videopasta")),
-    ("What the rejected responses tell", ("idle", "videopasta")),
-    ("What the model ranks rightly before", ("known", "mistaken", "sft_mistaken", "videopasta")),
-    ("An SFT term beside DPO", ("sft", "rpo", "videopasta")),
-    ("What the preferred answers see", ("sparse", "videopasta")),
-    ("How many pairs", ("n100", "n300", "n1000", "videopasta")),
-    ("Beta", ("beta0.1", "beta1", "videopasta", "beta10")),
-    ("Mode weights", ("videopasta", "weight_spatial", "weight_temporal", "weight_cross_frame")),
+FACTORS = [  # title, what the arms are, arms
+    (
+        "What misleads",
+        "False premises alone, broken frames alone, both in turn.",
+        ("prompt", "frames", "videopasta"),
+    ),
+    (
+        "How many adversarial responses",
+        "K = 1, 2, 3. Of one alone there are few pairs: `contrast` takes two different answers.",
+        ("k1", "k2", "videopasta"),
+    ),
+    (
+        "Which pairs stay",
+        """\
+`paper`: all that the judge keeps. `none`: the same, evened out by `--balance`. `flip`: after
+`--select flip`. `unbalanced`: `contrast` without `--balance`. `unjudged`: `paper`, and what the
+judge dropped.
+""",
+        ("paper", "none", "flip", "unbalanced", "unjudged", "videopasta"),
+    ),
+    (
+        "What the rejected responses tell",
+        "`idle`: each pair with the rejected response of another pair of its mode.",
+        ("idle", "videopasta"),
+    ),
+    (
+        "What the model ranks rightly before",
+        """\
+`known`: the pairs of `videopasta` whose chosen response the model finds likelier than the rejected
+one before it is trained. `mistaken`: the others. `sft_mistaken`: fine-tuning on what these chose.
+""",
+        ("known", "mistaken", "sft_mistaken", "videopasta"),
+    ),
+    (
+        "An SFT term beside DPO",
+        "`rpo`: `--sft_weight 5`.",
+        ("sft", "rpo", "videopasta"),
+    ),
+    (
+        "What the preferred answers see",
+        "`sparse`: no more frames than 1 a second, as the adversaries do.",
+        ("sparse", "videopasta"),
+    ),
+    (
+        "How many pairs",
+        "Drawn from those of `videopasta`, as many of each mode.",
+        ("n100", "n300", "n1000", "videopasta"),
+    ),
+    (
+        "Beta",
+        "3 in `videopasta`.",
+        ("beta0.1", "beta1", "videopasta", "beta10"),
+    ),
+    (
+        "Mode weights",
+        "3 for the mode that is named and 1 for the others; all 1 in `videopasta`.",
+        ("videopasta", "weight_spatial", "weight_temporal", "weight_cross_frame"),
+    ),
 ]
 NOTES = {
     "adversarial": """\
@@ -96,7 +143,7 @@ Fine-tuning pulls hardest where chosen is unlikely, which is where the habit is 
 If so, DPO must lose the habit on those pairs alone that the model ranks wrongly before it is
 trained. That is `mistaken`: a fraction of the pairs, the habit all but gone, sight as it was, and
 about as many right answers as fine-tuning. It refuses false premises as the base does, which
-fine-tuning unlearns (Table 6), and `known`, the other pairs, leave the habit where it is.
+fine-tuning unlearns (Table 6).
 """,
     "side effects": """\
 Questions that no pair is about, and how far the policy is from its reference.
