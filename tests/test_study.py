@@ -132,6 +132,7 @@ def pairs_folder(tmp_path):
                "adversarial refuses", "preferred cut off", "duplicate")  # fmt: skip
     dropped = [rows[0] | {"id": reason, "reason": reason} for reason in reasons]
     dropped[2]["rejected"] = dropped[2]["chosen"]
+    dropped.append(dropped[3])  # two adversarial responses may be the same, dropped twice
     write_rows(tmp_path / "dropped.jsonl", dropped)
     return tmp_path
 
@@ -176,6 +177,7 @@ def test_a_pair_is_known_when_the_model_finds_chosen_likelier_on_the_whole_video
 
 def test_unjudged_pairs_are_those_that_the_judge_dropped_and_no_others(pairs_folder):
     found = arms.unjudged(pairs_folder, np.random.default_rng(0))
+    assert len({p["id"] for p in found}) == len(found)
     added = {p["id"] for p in found if "reason" in p}
     assert added == {"no contradiction about where things are", "adversarial refuses",
                      "preferred cut off"}  # fmt: skip

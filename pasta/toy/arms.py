@@ -86,10 +86,11 @@ def some(n, modes, folder, rng):
 
 
 def unjudged(folder, rng):
-    """The pairs and those that the judge dropped; no answer against itself."""
+    """The pairs and those that the judge dropped, each once; no answer against itself."""
     told = ("no contradiction", "adversarial", "preferred")
     dropped = [r for r in read_rows(folder / "dropped.jsonl") if r["reason"].startswith(told)]
-    return read_rows(folder / "pairs.jsonl") + [r for r in dropped if r["chosen"] != r["rejected"]]
+    rows = dropped + read_rows(folder / "pairs.jsonl")
+    return list({r["id"]: r for r in rows if r["chosen"] != r["rejected"]}.values())
 
 
 EDITED = {  # set -> (in whose folder, function of the folder and a generator)
