@@ -3,8 +3,37 @@
     python -m pytest -q tests/test_campaigns.py
 """
 
+import inspect
+import re
+
 from campaigns.decode import CLIPS, campaign
 from campaigns.spoil import KINDS
+from conftest import ROOT
+
+from pasta.decoding.worker import MEMORY
+from pasta.video import read_frames
+
+PROMISES = (ROOT / "docs/promises.md").read_text()
+
+
+def test_every_promise_names_tests_that_exist():
+    promises = PROMISES.split("\n* ")[1:]
+    for promise in promises:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", promise)
+        assert named and all((ROOT / name).exists() for name in named), promise
+
+
+def test_the_numbers_of_the_promises_are_those_of_the_code():
+    timeout = inspect.signature(read_frames).parameters["timeout"].default
+    assert f"within `timeout` seconds ({timeout:g})" in PROMISES
+    assert f"{MEMORY / 2**30:g} GiB of memory" in PROMISES
+    assert f"{len(CLIPS) + 1} good clips" in PROMISES
+    assert f"damaged in {len(KINDS)} ways" in PROMISES
+    rows = [line.split() for line in PROMISES.splitlines() if re.match(r"\w+( +\d+){5}$", line)]
+    *kinds, everything = [(name, *map(int, counts)) for name, *counts in rows]
+    assert {name for name, *_ in kinds} == {*KINDS, "none"}
+    assert everything[1:] == tuple(map(sum, zip(*(counts for _, *counts in kinds), strict=True)))
+    assert sum(everything[1:]) == 2000 + len(CLIPS) + 1
 
 
 def test_damaged_videos_are_decoded_as_ffmpeg_does_or_refused(tmp_path):

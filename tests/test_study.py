@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, linux
 
+from pasta import toy
 from pasta.benchmarks import Item
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES, read_rows, write_rows
@@ -189,6 +190,16 @@ def test_every_arm_of_the_page_is_run_and_every_run_is_on_the_page():
     assert set(shown) | {"shuffled"} == set(arms.ARMS)
     sets = arms.MADE.keys() | arms.JUDGED.keys() | arms.EDITED.keys()
     assert {name for name, _ in arms.ARMS.values()} == sets
+
+
+def test_the_settings_that_the_page_names_are_those_of_the_arms():
+    told = {title: text for title, text, _ in sections.FACTORS}
+    assert f"`{arms.ARMS['rpo'][1]}`" in told["An SFT term beside DPO"]
+    (beta,) = re.findall(r"--beta (\S+)", study.TRAIN)
+    assert told["Beta"].startswith(f"{beta} in `videopasta`")
+    assert f"benchmark of {len(MODES) * toy.N_QUESTIONS} questions" in sections.HEAD
+    assert arms.ARMS["equal"][1] == "--epochs 4" and "seen four times" in sections.TABLES[1][1]
+    assert max(arms.WEIGHTS["spatial"].split()) == told["Mode weights"][0]
 
 
 # ---------------------------------------------------------------- the page

@@ -53,6 +53,7 @@ def opened(path, folder_fps, timeout):
     limit = time.monotonic() + (float("inf") if timeout is None else timeout)
 
     def ask(request):
+        """(reply, bytes) within what is left of the time."""
         try:
             reply, data = worker.ask(request, None if timeout is None else limit - time.monotonic())
         except TimeoutError:
