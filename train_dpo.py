@@ -10,6 +10,7 @@ Writes config.json, metrics.jsonl, checkpoints/, skipped.jsonl and adapter/ (mod
 
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -20,15 +21,14 @@ import torch
 
 from pasta import ranks, toy
 from pasta.checkpoint import Checkpoints, open_run, save_trained
-from pasta.config import knob, package_versions, parse, seed_all, write_config
+from pasta.config import knob, parse, seed_all, write_config
 from pasta.datasets import open_pairs
-from pasta.dpo import check_start, pack_loss, summarise
-from pasta.hub import model_setting
+from pasta.dpo import check_start, not_numbers, pack_loss, summarise
 from pasta.lora import adapter_off
 from pasta.pairs import MODES
 from pasta.policy import load_policy
-from pasta.reference import ReferenceCache, reference_logps
-from pasta.schedule import Log, clip_and_step, learning_rate
+from pasta.reference import open_cache, reference_logps
+from pasta.schedule import Log, clip_and_step, gradient_norm, learning_rate
 from pasta.updates import PackLoader, Skipped, by_video, fingerprint, hold_out, plan
 from pasta.video import read_frames, uniform
 
@@ -85,10 +85,7 @@ def main(config):
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)
-    setting = {"n_frames": n_frames, "shard": config.shard, "device": vlm.model.device.type}
-    setting |= {"dtype": config.dtype, "weights_dtype": str(vlm.model.dtype)}
-    setting |= model_setting(config.model, vlm.processor) | {"versions": package_versions()}
-    cache = ReferenceCache(config.pairs.with_name("reference.jsonl"), setting)
+    cache = open_cache(config, vlm, n_frames)
     with adapter_off(vlm.model), torch.no_grad():
         reference, costs = reference_logps(cache, groups, loader, policy)
     skipped.check()
@@ -116,13 +113,13 @@ def train(config, policy, groups, reference, costs, loader, result):
     checkpoints = Checkpoints(config, fingerprint(groups, updates, held_out, reference))
     done = checkpoints.load(policy, optimizer) if config.resume else 0
     log = Log(config.out / "metrics.jsonl", done, len(updates))
-    packs = loader.packs([groups[i] for share in shares[done:] for i in share])
+    ahead = loader.packs([groups[i] for share in shares[done:] for i in share])
     policy.train()
-    with ranks.sigterm() as told:
+    with ranks.sigterm() as told, closing(ahead) as packs:
         for step, share in enumerate(shares[done:], start=done + 1):
             start = time.perf_counter()
             batch = list(chain.from_iterable(islice(packs, len(share))))
-            waited = time.perf_counter() - start
+            waited = time.perf_counter() - start  # for videos to be decoded
             counts = Counter(ranks.gather([mode for item in batch for mode in item.modes()]))
             rows = []
             for item in ranks.fill(batch, loader.idle):
@@ -136,11 +133,14 @@ def train(config, policy, groups, reference, costs, loader, result):
                 continue  # no video of this update could be read
             if not optimizer.state:  # nothing is trained yet
                 check_start(rows, config.beta, config.dtype)
+            grad_norm = gradient_norm(optimizer)
+            if wrong := not_numbers(rows, grad_norm):
+                checkpoints.stop(step - 1, policy, optimizer, wrong)
             lr = learning_rate(step, len(updates), config.lr, config.warmup)
-            grad_norm = clip_and_step(optimizer, lr, config.max_grad_norm)
-            metrics = {"step": step, "pairs": len(rows), **summarise(rows), "lr": lr}
-            metrics |= {"grad_norm": grad_norm, "seconds": time.perf_counter() - start}
-            metrics["seconds_waiting"] = waited  # for videos to be decoded
+            clip_and_step(optimizer, grad_norm, lr, config.max_grad_norm)
+            metrics = {"step": step, "pairs": len(rows), **summarise(rows)}
+            metrics |= {"lr": lr, "grad_norm": grad_norm.item()}
+            metrics |= {"seconds": time.perf_counter() - start, "seconds_waiting": waited}
             if held_out and (step % config.eval_every == 0 or step == len(updates)):
                 metrics |= held_out_metrics(config, policy, held_out, reference, loader)
                 if log.is_best(metrics):

@@ -70,6 +70,15 @@ class Checkpoints:
             for old in later + saved[: saved.index(final) + 1][: -self.keep]:
                 shutil.rmtree(old)
 
+    def stop(self, step, policy, optimizer, reason):
+        """Save what was trained until `step`, then raise SystemExit with the reason; all call."""
+        self.save(step, policy, optimizer)
+        raise SystemExit(
+            f"update {step + 1}: {reason}; expected numbers. The weights before it are in "
+            f"{self.folder}/step-{step:06d}. Look at these pairs, and leave them out or lower "
+            "--lr: that is another run, in another --out"
+        )
+
     def load(self, policy, optimizer):
         """Put the newest whole checkpoint into both, in place; all call.
 

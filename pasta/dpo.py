@@ -12,7 +12,7 @@ is the same. Log-probabilities are sums over the tokens of a response, in nats.
 Shapes: B pairs.
 """
 
-from math import log
+from math import isfinite, log
 from statistics import fmean
 
 import torch
@@ -121,6 +121,7 @@ def pack_loss(config, item, logps, reference, counts):
     losses, *rewards = pair_losses(config, logps, known.to(logps), lengths.to(logps.device))
     weights = pair_weights(modes, counts, dict(zip(MODES, config.mode_weights, strict=True)))
     rows = pair_rows(modes, losses, *rewards, *logps.chunk(2))
+    rows = [row | {"id": pair.id} for row, pair in zip(rows, group.pairs, strict=True)]
     return (weights.to(logps.device) * losses).sum(), rows
 
 
@@ -182,20 +183,34 @@ def check_start(rows, beta, dtype):
             logps, reward = row[f"logps/{which}"], row[f"rewards/{which}"]
             if not abs(reward / beta) <= tolerance * max(1.0, abs(logps)):  # true for nan, too
                 raise RuntimeError(
-                    f"before any training the policy gives a {which} response {logps:.4f} nats and "
+                    f"before any training the policy gives the {which} response of pair "
+                    f"{row['id']} {logps:.4f} nats and "
                     f"the reference {logps - reward / beta:.4f}; expected the same, hence margin 0 "
                     f"and loss ln 2 = {log(2):.4f}. The model has dropout or gives no numbers, or "
                     "it has changed: delete reference*.jsonl beside the pairs and run again"
                 )
 
 
+def not_numbers(rows, grad_norm=0.0) -> str:
+    """What of an update is infinite or not a number, and of which pairs; "" when nothing is.
+
+    rows: of pack_loss. grad_norm: of the gradients of all of them together.
+    """
+    for row in rows:
+        for key, value in row.items():
+            if isinstance(value, float) and not isfinite(value):
+                return f"{key} of pair {row['id']} is {value}"
+    ids = ", ".join(row["id"] for row in rows)
+    return "" if isfinite(grad_norm) else f"the gradient's norm is {grad_norm:g}, of pairs {ids}"
+
+
 def summarise(rows) -> dict:
     """Means over all pairs of an update, and of BY_MODE over the pairs of each mode.
 
-    rows: of pair_rows, or dicts with "mode" and other numbers, all with the same keys; at least
+    rows: of pack_loss, or dicts with "mode" and other numbers, all with the same keys; at least
     one. Returns KEY -> mean and KEY/MODE -> mean; a mode without pairs has no keys.
     """
-    means = {key: fmean(row[key] for row in rows) for key in rows[0] if key != "mode"}
+    means = {key: fmean(row[key] for row in rows) for key in rows[0] if key not in ("id", "mode")}
     for mode in sorted({row["mode"] for row in rows}):
         of_mode = [row for row in rows if row["mode"] == mode]
         for key in BY_MODE:

@@ -15,12 +15,15 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
 
 from pasta import ranks
+from pasta.config import package_versions
+from pasta.hub import model_setting
 from pasta.pairs import Appender, numbered_rows
 from pasta.updates import check_length
 from pasta.video import VideoError, file_digest
@@ -85,6 +88,14 @@ class ReferenceCache:
             ) from error
 
 
+def open_cache(config, vlm, n_frames):
+    """The ReferenceCache beside the pairs of a training, for its model, frames and arithmetic."""
+    setting = {"n_frames": n_frames, "shard": config.shard, "device": vlm.model.device.type}
+    setting |= {"dtype": config.dtype, "weights_dtype": str(vlm.model.dtype)}
+    setting |= model_setting(config.model, vlm.processor) | {"versions": package_versions()}
+    return ReferenceCache(config.pairs.with_name("reference.jsonl"), setting)
+
+
 def cache_row(key, value):
     """One row of the file; `value` is a Known, whose float32 survives the text exactly."""
     return {"key": key, **value._asdict(), "check": check(key, value)}
@@ -117,6 +128,12 @@ def reference_logps(cache, groups, loader, score):
         with cache.appender() as out:
             for group, pack, where in loader.rounds(missing, "reference"):
                 logps = score(pack)[where].tolist()
+                if not all(map(isfinite, logps)):
+                    ids = ", ".join(pair.id for pair in group.pairs)
+                    raise ValueError(
+                        f"{group.video}: the reference gives its responses (pairs {ids}) {logps} "
+                        "nats; expected numbers: is --model broken, or --dtype too narrow for it?"
+                    )
                 for text, value, segment in zip(group.texts(), logps, where, strict=True):
                     key = keys[group.video][text]
                     if key not in known:

@@ -20,21 +20,23 @@ def learning_rate(step, n_steps, peak, warmup):
     return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm + 1)))
 
 
-def clip_and_step(optimizer, lr, max_norm):
-    """Clip the gradients to a norm of `max_norm` over all weights and take a step at rate `lr`.
+def gradient_norm(optimizer):
+    """The norm of the gradients over all weights, a float32 tensor, the same in every process."""
+    return ranks.whole(get_total_norm([p.grad for p in trained(optimizer)]))
 
-    Returns the norm before clipping, a float. Raises RuntimeError when it is not finite.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = ranks.whole(get_total_norm([p.grad for p in parameters]))
-    if not norm.isfinite():
-        raise RuntimeError(f"the norm of the gradients is {norm}; expected a number")
-    clip_grads_with_norm_(parameters, max_norm, norm)
+
+def clip_and_step(optimizer, norm, lr, max_norm):
+    """Clip the gradients, whose norm is `norm`, to one of `max_norm`; take a step at rate `lr`."""
+    clip_grads_with_norm_(trained(optimizer), max_norm, norm)
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad()
-    return norm.item()
+
+
+def trained(optimizer):
+    """The weights that it steps, a list."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 class Log:

@@ -8,6 +8,7 @@ of processes: the same updates are dealt to one process or to several.
 import hashlib
 import json
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -216,6 +217,8 @@ class PackLoader:
     def packs(self, groups):
         """For each VideoPairs of a list, in order, its packs as of split_packs; [] when skipped.
 
+        Whoever does not take them all must close it, after an error as well: a traceback would keep
+        it alive, and this process wait at its end for those that decode, which ignore SIGTERM.
         Raises TooLong as split_packs does.
         """
         reader = PackReader(groups, *self.settings)
@@ -239,7 +242,8 @@ class PackLoader:
 
         name: of a progress bar. Yields PackedPairs, one by one.
         """
-        packs = self.packs(ranks.share(groups))
         quiet = True if ranks.rank() or not name else None  # None: a bar where there is a terminal
-        for _ in tqdm(range(math.ceil(len(groups) / ranks.size())), name, disable=quiet):
-            yield from ranks.fill(next(packs, []), self.idle)
+        n_rounds = math.ceil(len(groups) / ranks.size())
+        with closing(self.packs(ranks.share(groups))) as packs:
+            for _ in tqdm(range(n_rounds), name, disable=quiet):
+                yield from ranks.fill(next(packs, []), self.idle)

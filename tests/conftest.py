@@ -121,7 +121,7 @@ def launch(script, n, settings, *switches, cwd=None):
     return subprocess.Popen(
         command,
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -146,9 +146,19 @@ def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
 
 def finish(process):
     """What a process of `torchrun` printed; it must end well."""
-    said, _ = process.communicate(timeout=300)
+    said = end_of(process)
     assert process.returncode == 0, said[-5000:]
     return said
+
+
+def end_of(process, seconds=300):
+    """What a process of `launch` printed until its end; one that hangs shows where it does."""
+    try:
+        return process.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired:
+        kill_all(process.args[process.args.index("--out") + 1], signal.SIGABRT)
+        process.kill()
+        pytest.fail(f"no end in {seconds} s; it printed\n{process.communicate()[0][-20000:]}")
 
 
 def numbers(rows):
@@ -156,12 +166,12 @@ def numbers(rows):
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
-def kill_all(mark):
-    """SIGKILL every process whose command line holds `mark`: torchrun, its processes, decoders."""
+def kill_all(mark, signal=signal.SIGKILL):
+    """Kill every process whose command line holds `mark`: torchrun, its processes, decoders."""
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if mark.encode() in line.read_bytes():
-                os.kill(int(line.parent.name), signal.SIGKILL)
+                os.kill(int(line.parent.name), signal)
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended in the meantime
 

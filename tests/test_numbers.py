@@ -1,0 +1,80 @@
+"""Numbers that are none stop a run, with the pairs that they are of; and what stops a run ends it.
+
+python -m pytest -q tests/test_numbers.py
+"""
+
+import math
+import os
+
+import pytest
+from conftest import end_of
+from safetensors.torch import load_file
+from torch import tensor
+
+from pasta.dpo import not_numbers
+from pasta.pairs import read_rows, write_rows
+from pasta.reference import Known, cache_row
+
+ROW = {"mode": "spatial", "id": "a", "loss": 0.7, "logps/chosen": -3.0}
+
+
+def test_finite_numbers_are_left_alone():
+    assert not not_numbers([ROW], tensor(1.0))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("key", ["loss", "logps/chosen"])
+def test_what_is_no_number_is_named_with_its_pair(key, value):
+    assert not_numbers([ROW, ROW | {"id": "b", key: value}]) == f"{key} of pair b is {value}"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_gradient_that_is_no_number_is_named_with_all_its_pairs(value):
+    said = not_numbers([ROW, ROW | {"id": "b"}], tensor(value))
+    assert said == f"the gradient's norm is {value}, of pairs a, b"
+
+
+@pytest.fixture
+def ids(toy_pairs):
+    """The ids of the pairs, which are in the file."""
+    rows = [row | {"id": f"pair-{i}"} for i, row in enumerate(read_rows(toy_pairs))]
+    write_rows(toy_pairs, rows)
+    return [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize("n", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_infinite_gradient_stops_the_run_and_the_weights_before_it_are_kept(
+    torchrun, tmp_path, ids, n
+):
+    process = torchrun(n, "run", beta=1e38)
+    said = end_of(process, 200)
+    assert process.returncode == 1
+    assert "update 1: the gradient's norm is nan, of pairs pair-" in said
+    (kept,) = (tmp_path / "run/checkpoints").iterdir()
+    weights = load_file(kept / "rank0.safetensors")
+    assert kept.name == "step-000000" and all(x.isfinite().all() for x in weights.values())
+    assert not read_rows(tmp_path / "run/metrics.jsonl")  # no update was made
+
+
+def test_logps_that_are_no_numbers_stop_the_run_with_the_id_of_their_pair(torchrun, tmp_path, ids):
+    process = torchrun(0, "run", lr=1e30)
+    said = end_of(process, 200)
+    assert process.returncode == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("update 2: ")]
+    assert any(f" of pair {known} is nan" in line or f" {known} is inf" in line for known in ids)
+    assert len(read_rows(tmp_path / "run/metrics.jsonl")) == 1
+    assert os.listdir(tmp_path / "run/checkpoints") == ["step-000001"]
+
+
+@pytest.mark.parametrize("n", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_error_ends_the_run_though_processes_still_decode_for_it(torchrun, toy_pairs, ids, n):
+    first = torchrun(0, "first")
+    end_of(first)
+    assert first.returncode == 0
+    cache = toy_pairs.with_name("reference.jsonl")
+    wrong = [(row["key"], Known(row["logps"] - 10, row["tokens"])) for row in read_rows(cache)]
+    write_rows(cache, [cache_row(key, value) for key, value in wrong])
+    process = torchrun(n, "second", epochs=50)
+    said = end_of(process, 100)
+    assert process.returncode == 1 and "before any training the policy gives" in said
+    assert f"response of pair {ids[0][:5]}" in said
