@@ -27,6 +27,7 @@ from pasta.benchmarks.check import check_items
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
 from pasta.config import knob, parse, write_config
 from pasta.hub import digest_files, model_setting
+from pasta.locks import hold
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, write_rows
 from pasta.vlm import load_processor, load_vlm
@@ -146,6 +147,7 @@ def main(config):
     }
     folder, adapters = config.out / config.bench, find_adapters(config)
     config.device = ranks.start(config.device)
+    hold(folder)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
 

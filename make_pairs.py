@@ -23,6 +23,7 @@ from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
 from pasta.generate import KINDS
 from pasta.grow import rows_of
+from pasta.locks import hold
 from pasta.pairs import MODES, write_rows
 from pasta.prompts import PROMPT_VERSION
 from pasta.roles import Roles
@@ -90,6 +91,7 @@ def main(config):
     try:
         roles = Roles(config, device)
         names = roles.open()
+        hold(config.out)
         if ranks.rank() == 0:
             start_folder(config, roles, names)
         ranks.gather([])  # nobody writes into a folder that is refused

@@ -73,8 +73,8 @@ class TrainConfig:
 
 def main(config):
     result = config.out / ("adapter" if config.lora_rank else "model")
-    open_run(config)
     device = ranks.start(config.device)
+    open_run(config)
     groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)

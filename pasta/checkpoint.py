@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from pasta import ranks
 from pasta.config import sync, write_json
 from pasta.hub import digest_files, save_model
+from pasta.locks import hold
 from pasta.lora import adapted, save_adapter
 from pasta.pairs import MODES, read_rows
 
@@ -184,8 +185,10 @@ def check_config(config):
 
 
 def open_run(config):
-    """Refuse, with SystemExit, to overwrite another run, or to go on from one with other flags."""
+    """Lock the run folder; refuse, with SystemExit, to overwrite another run, or to go on from one
+    with other flags."""
     check_config(config)
+    hold(config.out)
     if (config.out / "adapter").exists() or (config.out / "model").exists():
         print(f"{config.out} holds a finished run; choose another --out, or remove it")
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do

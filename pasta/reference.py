@@ -24,6 +24,7 @@ from tqdm import tqdm
 from pasta import ranks
 from pasta.config import package_versions
 from pasta.hub import model_setting
+from pasta.locks import turn
 from pasta.pairs import Appender, numbered_rows
 from pasta.updates import check_length
 from pasta.video import VideoError, file_digest
@@ -117,36 +118,13 @@ def reference_logps(cache, groups, loader, score):
     Raises ValueError when no video can be read, and for a damaged cache; TooLong for a pair that
     is longer than a pack may be.
     """
-    known = cache.read()
-    mine = tqdm(ranks.share(groups), "hashing videos", disable=True if ranks.rank() else None)
-    # Also a barrier: no process writes before all have read, so all see the same as missing.
-    keys = dict(ranks.gather([(group.video, cache.keys(group)) for group in mine]))
-    found = len(known.keys() & {key for of in keys.values() for key in of.values()})
-    missing = [g for g in groups if not is_known(keys[g.video], known)]
-    computed = {}
-    if missing:
-        with cache.appender() as out:
-            for group, pack, where in loader.rounds(missing, "reference"):
-                logps = score(pack)[where].tolist()
-                if not all(map(isfinite, logps)):
-                    ids = ", ".join(pair.id for pair in group.pairs)
-                    raise ValueError(
-                        f"{group.video}: the reference gives its responses (pairs {ids}) {logps} "
-                        "nats; expected numbers: is --model broken, or --dtype too narrow for it?"
-                    )
-                for text, value, segment in zip(group.texts(), logps, where, strict=True):
-                    key = keys[group.video][text]
-                    if key not in known:
-                        tokens = [pack.lengths[0], pack.lengths[1 + segment]]
-                        known[key] = computed[key] = Known(value, tokens)
-                        out.write(cache_row(key, known[key]))
-    computed = dict(ranks.gather(list(computed.items())))
-    known |= computed
+    with turn(cache.path):  # or two runs would compute, and write, the same
+        known, keys, n_found, n_computed = complete(cache, groups, loader, score)
     readable = [g for g in groups if is_known(keys[g.video], known)]
     if ranks.rank() == 0:
         lost = sum(len(g.pairs) for g in groups) - sum(len(g.pairs) for g in readable)
         print(
-            f"reference: {len(computed)} log-probs computed, {found} found in {cache.path}; "
+            f"reference: {n_computed} log-probs computed, {n_found} found in {cache.path}; "
             f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
         )
     if not readable:
@@ -165,6 +143,43 @@ def reference_logps(cache, groups, loader, score):
         logps |= {(group.video, *text): value.logps for text, value in texts.items()}
         tokens[group.video] = prefix + sum(value.tokens[1] for value in texts.values())
     return logps, tokens
+
+
+def complete(cache, groups, loader, score):
+    """Compute, and add to the cache, what is missing there; arguments as of reference_logps.
+
+    Returns (key -> Known, video -> its keys, how many keys were found, how many computed).
+    """
+    known = cache.read()
+    mine = tqdm(ranks.share(groups), "hashing videos", disable=True if ranks.rank() else None)
+    # Also a barrier: no process writes before all have read, so all see the same as missing.
+    keys = dict(ranks.gather([(group.video, cache.keys(group)) for group in mine]))
+    found = len(known.keys() & {key for of in keys.values() for key in of.values()})
+    missing = [g for g in groups if not is_known(keys[g.video], known)]
+    computed = {}
+    if missing:
+        with cache.appender() as out:
+            for group, pack, where in loader.rounds(missing, "reference"):
+                logps = score(pack)[where].tolist()
+                check_finite(group, logps)
+                for text, value, segment in zip(group.texts(), logps, where, strict=True):
+                    key = keys[group.video][text]
+                    if key not in known:
+                        tokens = [pack.lengths[0], pack.lengths[1 + segment]]
+                        known[key] = computed[key] = Known(value, tokens)
+                        out.write(cache_row(key, known[key]))
+    computed = dict(ranks.gather(list(computed.items())))
+    return known | computed, keys, found, len(computed)
+
+
+def check_finite(group, logps):
+    """Raise ValueError that names the pairs, when the reference's logps of them are no numbers."""
+    if not all(map(isfinite, logps)):
+        ids = ", ".join(pair.id for pair in group.pairs)
+        raise ValueError(
+            f"{group.video}: the reference gives its responses (pairs {ids}) {logps} nats; "
+            "expected numbers: is --model broken, or --dtype too narrow for it?"
+        )
 
 
 def is_known(keys, known):

@@ -6,6 +6,7 @@ The model is the untrained toy, whose answers are nonsense that depends on all t
 """
 
 import json
+import os
 import random
 import time
 from statistics import median
@@ -14,8 +15,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import finish, kill_all, launch, linux
+from conftest import end_of, finish, kill_all, launch, linux
 
+from pasta import locks
 from pasta.answers import answered
 from pasta.ask import Request, ask
 from pasta.benchmarks import mvbench
@@ -55,6 +57,14 @@ def answers(folder):
     """The rows of all answers.jsonl, in the order of the files."""
     paths = sorted((folder / "mvbench/tiny").glob("answers*.jsonl"))
     return [row for path in paths for row in read_rows(path)]
+
+
+def test_a_second_instance_is_refused_and_writes_nothing(evaluate, tmp_path):
+    locks.hold(tmp_path / "run/mvbench")
+    process = evaluate(0, "run")
+    said = end_of(process)
+    assert process.returncode == 1 and f"process {os.getpid()} on" in said
+    assert os.listdir(tmp_path / "run/mvbench") == [".lock"]
 
 
 @linux

@@ -18,7 +18,7 @@ CORE = [*(ROOT / "pasta").glob("*.py"), *SCRIPTS]
 FLOORS = [  # what a file or folder may import: from the floors above its own in this list alone
     {"decoding"},
     {"config", "pairs", "video", "families", "attention", "ranks", "prompts", "adversaries"},
-    {"hub", "processor", "lora", "dpo", "schedule", "judge", "scoring", "reader", "grow",
+    {"hub", "processor", "lora", "dpo", "schedule", "judge", "scoring", "reader", "grow", "locks",
      "datasets"},
     {"vlm"},
     {"ask", "packs", "policy", "checkpoint", "selection"},

@@ -27,6 +27,7 @@ import torch
 from pasta import toy
 from pasta.config import ROOT, whole_folder, write_json
 from pasta.grow import rows_of
+from pasta.locks import hold
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, read_rows, write_rows
 from pasta.toy import page
@@ -164,6 +165,7 @@ def main():
     args = parser.parse_args()
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
     path = folder / "results.jsonl"
+    hold(OUT)
     context = multiprocessing.get_context(
         "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     )

@@ -1,0 +1,107 @@
+"""One run writes into a folder at a time, and no kill leaves its lock behind.
+
+python -m pytest -q tests/test_locks.py
+"""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+from conftest import ROOT, end_of, finish, launch, linux
+
+from pasta import locks
+from pasta.pairs import read_rows
+
+HOLD = "from pasta.locks import hold; hold({!r}); print('held', flush=True); {}"
+SLEEP = "import time; time.sleep(300)"
+FORK = "import os; print(os.fork(), flush=True); " + SLEEP
+
+
+@contextmanager
+def holder(folder, then=SLEEP):
+    """A process that holds a folder, and does something else; killed in the end."""
+    code = HOLD.format(str(folder), then)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_folder_is_made_and_may_be_held_again_by_who_holds_it(tmp_path):
+    locks.hold(tmp_path / "a/run")
+    locks.hold(tmp_path / "a/run")
+    with pytest.raises(AssertionError), holder(tmp_path / "a/run"):
+        pass
+
+
+def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path):
+    with holder(tmp_path) as process:
+        with pytest.raises(SystemExit, match=f"process {process.pid} on .* choose another --out"):
+            locks.hold(tmp_path)
+    locks.hold(tmp_path)
+
+
+@linux
+def test_a_killed_process_leaves_no_lock_though_its_children_live(tmp_path):
+    with holder(tmp_path, FORK) as process:
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        try:
+            os.kill(child, 0)  # is there
+            locks.hold(tmp_path)
+        finally:
+            os.kill(child, 9)
+
+
+def test_what_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="cannot write into .*file/run: Not a directory; .*--out"):
+        locks.hold(tmp_path / "file/run")
+
+
+def test_of_two_that_need_the_same_the_second_waits_for_the_first(tmp_path, capfd):
+    code = "from pasta.locks import turn; from pathlib import Path\n"
+    code += f"with turn(Path({str(tmp_path / 'x')!r})): print('in', flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    assert first.stdout.readline() == "in\n"
+    second = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    assert "waits until another run" in second.stdout.readline()
+    time.sleep(0.2)
+    assert second.poll() is None
+    first.communicate("\n")
+    assert second.stdout.readline() == "in\n"
+    second.communicate("\n")
+
+
+@pytest.mark.parametrize("script", ["train_dpo.py", "make_pairs.py"])
+def test_a_second_instance_is_refused_and_writes_nothing(
+    tiny_folder, toy_videos, toy_pairs, tmp_path, script
+):
+    flags = {
+        "train_dpo.py": {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos},
+        "make_pairs.py": {"responder": tiny_folder, "videos": toy_videos},
+    }[script]
+    locks.hold(tmp_path / "run")
+    process = launch(script, 0, flags | {"out": tmp_path / "run", "device": "cpu"})
+    said = end_of(process)
+    assert process.returncode == 1 and "is writing into it; wait for its end" in said
+    assert os.listdir(tmp_path / "run") == [".lock"]
+
+
+@pytest.mark.slow
+def test_two_trainings_on_the_same_pairs_compute_the_reference_once(torchrun, tmp_path, toy_pairs):
+    started = [torchrun(n, f"run{n}") for n in (0, 2)]
+    said = sorted(finish(process).partition("reference: ")[2][:2] for process in started)
+    assert said == ["0 ", "16"]
+    rows = [row for path in toy_pairs.parent.glob("reference*.jsonl") for row in read_rows(path)]
+    assert len({row["key"] for row in rows}) == len(rows) == 16
