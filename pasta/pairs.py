@@ -92,22 +92,31 @@ class Appender:
     """
 
     def __init__(self, path):
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(path, "a+b")
-        self.file.seek(0)
-        before = self.file.read()
-        tail = before.rpartition(b"\n")[2]
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(path, "a+b", buffering=0)  # what was not written is not tried again
+        tail, start = b"", self.file.seek(0, os.SEEK_END)
+        while start and b"\n" not in tail:
+            end, start = start, max(0, start - 2**16)
+            self.file.seek(start)
+            tail = self.file.read(end - start) + tail
+        tail = tail.rpartition(b"\n")[2]
         if is_torn(tail):
-            self.file.truncate(len(before) - len(tail))
+            self.file.truncate(self.file.seek(0, os.SEEK_END) - len(tail))
         elif tail:
             self.file.write(b"\n")
 
     def write(self, row):
+        """Add a row. Raises OSError that names the file, as when a disk is full."""
         # A lone surrogate cannot be UTF-8; backslashreplace writes it as JSON's own escape.
         line = json.dumps(row, ensure_ascii=False) + "\n"
-        self.file.write(line.encode("utf-8", errors="backslashreplace"))
-        self.file.flush()
+        left = line.encode("utf-8", errors="backslashreplace")
+        try:
+            while left:
+                left = left[self.file.write(left) :]
+        except OSError as error:
+            told = f"{error.strerror}; make room there, and the same command goes on"
+            raise OSError(error.errno, told, str(self.path)) from error
 
     def __enter__(self):
         return self

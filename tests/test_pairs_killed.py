@@ -7,7 +7,6 @@ The model is the untrained toy with other words: what it says at random asks, en
 
 import json
 import random
-import shutil
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,30 +16,13 @@ from zlib import crc32
 
 import pytest
 from conftest import finish, kill_all, launch, linux
+from tiny_models import write_babbler
 
 import make_pairs
 from pasta.pairs import MODES, write_rows
 from pasta.toy.files import write_videos
 
-WORDS = "left right before after kept replaced first last same different".split()
-MARKS = ["", "?", "?!", "!?", "??", ",", ".", ".,", "!", ";", ":", "?,", "?.", "?;", ",,", ",.",
-         ";,"]  # fmt: skip
 N_VIDEOS = 8  # and a broken one
-
-
-def write_babbler(folder, tiny_folder):
-    """The tiny model with a vocabulary of opposites; a sixth of its words end what it says."""
-    shutil.copytree(tiny_folder, folder)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    names = list(tokenizer["model"]["vocab"])
-    said = [f" {word}{mark}" for mark in MARKS for word in WORDS]
-    vocabulary = [*names[:9], *said][: len(names)]  # the first nine are special tokens
-    assert len(vocabulary) == len(names)
-    tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(vocabulary)}
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    generation = json.loads((folder / "generation_config.json").read_text())
-    generation["eos_token_id"] = [generation["eos_token_id"], *range(9, len(names), 6)]
-    (folder / "generation_config.json").write_text(json.dumps(generation))
 
 
 class Canned(BaseHTTPRequestHandler):

@@ -5,6 +5,7 @@ so small that a test takes a second. One row of TINY is one family.
 """
 
 import json
+import shutil
 
 import torch
 import transformers
@@ -149,3 +150,23 @@ def save(folder, model_class, config, tokenizer, files, seed):
     for file, content in files.items():
         (folder / file).write_text(json.dumps(content))
     return folder
+
+
+WORDS = "left right before after kept replaced first last same different".split()
+MARKS = ["", "?", "?!", "!?", "??", ",", ".", ".,", "!", ";", ":", "?,", "?.", "?;", ",,", ",.",
+         ";,"]  # fmt: skip
+
+
+def write_babbler(folder, tiny_folder):
+    """The tiny model with a vocabulary of opposites; a sixth of its words end what it says."""
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    names = list(tokenizer["model"]["vocab"])
+    said = [f" {word}{mark}" for mark in MARKS for word in WORDS]
+    vocabulary = [*names[:9], *said][: len(names)]  # the first nine are special tokens
+    assert len(vocabulary) == len(names)
+    tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(vocabulary)}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    generation = json.loads((folder / "generation_config.json").read_text())
+    generation["eos_token_id"] = [generation["eos_token_id"], *range(9, len(names), 6)]
+    (folder / "generation_config.json").write_text(json.dumps(generation))
