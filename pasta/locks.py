@@ -62,9 +62,10 @@ def turn(path):
     All processes of a run call; in a folder that nobody can write into nothing is locked.
     """
     path = path.with_name(f".{path.name}.lock")
-    file = nullcontext()
-    if ranks.rank() == 0 and os.access(path.parent, os.W_OK):
-        file = open(path, "a")
+    try:
+        file = nullcontext() if ranks.rank() else open(path, "a")
+    except OSError:
+        file = nullcontext()
     with file as opened:
         if opened and not lock(opened, path):
             print(f"{path.parent}: waits until another run has computed what it needs", flush=True)
