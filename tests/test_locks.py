@@ -17,7 +17,7 @@ from pasta.pairs import read_rows
 
 HOLD = "from pasta.locks import hold; hold({!r}); print('held', flush=True); {}"
 SLEEP = "import time; time.sleep(300)"
-FORK = "import os; print(os.fork(), flush=True); " + SLEEP
+FORK = "import os; child = os.fork(); child and print(child, flush=True); " + SLEEP
 
 
 @contextmanager
