@@ -102,8 +102,8 @@ def answers(config, bench, questions, adapter, path, settings):
             ):
                 if "error" in row:
                     tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
-                file.write(row | {"fingerprint": marks[row["id"]]})
-                new.append(row)
+                new.append(row | {"fingerprint": marks[row["id"]]})
+                file.write(new[-1])
                 correct += row["correct"]
                 bar.set_postfix_str(f"accuracy {correct / len(new):.3f}")
                 bar.update()

@@ -6,9 +6,11 @@
 import inspect
 import re
 
-from campaigns.decode import CLIPS, campaign
+import pytest
+from campaigns import decode, kill
 from campaigns.spoil import KINDS
-from conftest import ROOT
+from campaigns.world import SCRIPTS
+from conftest import ROOT, linux
 
 from pasta.decoding.worker import MEMORY
 from pasta.video import read_frames
@@ -27,19 +29,27 @@ def test_the_numbers_of_the_promises_are_those_of_the_code():
     timeout = inspect.signature(read_frames).parameters["timeout"].default
     assert f"within `timeout` seconds ({timeout:g})" in PROMISES
     assert f"{MEMORY / 2**30:g} GiB of memory" in PROMISES
-    assert f"{len(CLIPS) + 1} good clips" in PROMISES
+    assert f"{len(decode.CLIPS) + 1} good clips" in PROMISES
     assert f"damaged in {len(KINDS)} ways" in PROMISES
     rows = [line.split() for line in PROMISES.splitlines() if re.match(r"\w+( +\d+){5}$", line)]
     *kinds, everything = [(name, *map(int, counts)) for name, *counts in rows]
     assert {name for name, *_ in kinds} == {*KINDS, "none"}
     assert everything[1:] == tuple(map(sum, zip(*(counts for _, *counts in kinds), strict=True)))
-    assert sum(everything[1:]) == 2000 + len(CLIPS) + 1
+    assert sum(everything[1:]) == 2000 + len(decode.CLIPS) + 1
 
 
 def test_damaged_videos_are_decoded_as_ffmpeg_does_or_refused(tmp_path):
-    fates, wrong = campaign(tmp_path, n=8 * len(KINDS), seed=1)
+    fates, wrong = decode.campaign(tmp_path, n=8 * len(KINDS), seed=1)
     assert not wrong
-    assert sum(map(sum, (n.values() for n in fates.values()))) == 8 * len(KINDS) + len(CLIPS) + 1
+    assert sum(map(sum, (n.values() for n in fates.values()))) == 8 * len(KINDS) + len(decode.CLIPS) + 1
     assert set(fates["none"]) == {"read"}  # good clips are all read
     assert set(fates["page"]) == set(fates["empty"]) == {"refused"}
-    assert sum(n["read"] for n in fates.values()) > len(CLIPS) + 2 * len(KINDS)
+    assert sum(n["read"] for n in fates.values()) > len(decode.CLIPS) + 2 * len(KINDS)
+
+
+@linux
+@pytest.mark.slow
+def test_stopped_scripts_go_on_to_the_results_of_unbroken_runs(tmp_path):
+    counts, wrong = kill.campaign(tmp_path, n=4, seed=1, threads=1)
+    assert not wrong
+    assert all(sum(counts[script].values()) >= 4 for script in SCRIPTS)

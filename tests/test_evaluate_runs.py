@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import end_of, finish, kill_all, launch, linux
+from conftest import end_of, finish, kill_all, launch, linux, numbers
 
 from pasta import locks
 from pasta.answers import answered
@@ -88,6 +88,8 @@ def test_killed_and_begun_again_no_question_is_asked_twice(evaluate, tmp_path):
     assert len(rows) == len({row["id"] for row in rows}) == len(expected)
     assert {r["id"]: r["response"] for r in rows} == {r["id"]: r["response"] for r in expected}
     assert scores(tmp_path / "killed") == scores(tmp_path / "unbroken")
+    kept = [tmp_path / name / "mvbench/tiny/scored.jsonl" for name in ("killed", "unbroken")]
+    assert numbers(read_rows(kept[0])) == numbers(read_rows(kept[1]))
 
 
 @pytest.mark.slow

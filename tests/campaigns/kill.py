@@ -32,7 +32,7 @@ sys.path[:0] = [str(Path(__file__).parents[i]) for i in (1, 2)]
 from campaigns.world import SCRIPTS, command, results, write_world  # noqa: E402 (after the path)
 from conftest import kill_all, launch  # noqa: E402
 
-FAULTS = ("killed", "told", "full", "readonly", "second")
+FAULTS = {"killed": 4, "told": 2, "full": 2, "readonly": 1, "second": 1}  # how often each is drawn
 MIB = 2**20
 
 
@@ -123,40 +123,45 @@ class Trial:
             said, _ = process.communicate(timeout=300)
             return True, "" if refused and not process.returncode else answer + said
         said, _ = process.communicate(timeout=300)
-        kill_all(str(self.disk.folder))
+        kill_all(str(self.disk.folder))  # what it left behind
+        ended = not process.returncode and "stopped by SIGTERM" not in said
         if fault == "full":
             self.disk.remount(f"size={64 * MIB}")
-            told = "No space left on device" in said or not process.returncode
-            return not process.returncode, "" if told else said
-        return not process.returncode, ""
+            return ended, "" if ended or "No space left on device" in said else said
+        return ended, ""
 
 
 def trials(script, world, folder, n, seed, expected, seconds):
     """Stop a script n times, in as many trials as that takes. Returns (Counter, list of faults)."""
     rng, counts, wrong, n_trials = random.Random(f"{script} {seed}"), Counter(), [], 0
     while sum(counts.values()) < n:
-        trial, over, n_trials = (
-            Trial(script, world, folder / str(n_trials), seconds),
-            False,
-            n_trials + 1,
-        )
-        faults = (
-            FAULTS if trial.disk.mounted else [f for f in FAULTS if f not in ("full", "readonly")]
-        )
-        history = []
-        for _ in range(rng.randint(1, 6)):
-            history.append(rng.choice(faults))
-            over, said = trial.stop(history[-1], rng)
-            counts[history[-1]] += 1
-            if said:
-                wrong.append((script, history, said[-3000:]))
-            if over:
-                break
-        said, status = ("", 0) if over else trial.finish()
-        if status or results(script, trial.disk.folder) != expected:
-            wrong.append((script, history, said[-3000:] or "its results are others"))
-        trial.disk.close()
+        trial = Trial(script, world, folder / str(n_trials), seconds)
+        try:
+            history, said = one_trial(trial, rng, expected)
+        finally:
+            trial.disk.close()
+        counts.update(history)
+        wrong += [(script, history, said[-3000:])] if said else []
+        n_trials += 1
     return counts, wrong
+
+
+def one_trial(trial, rng, expected):
+    """Stop a script some times and run it to its end. Returns (the stops, what went wrong)."""
+    history, over = [], False
+    drawn = {f: n for f, n in FAULTS.items() if trial.disk.mounted or f not in ("full", "readonly")}
+    for _ in range(rng.randint(1, 6)):
+        history += rng.choices([*drawn], [*drawn.values()])
+        over, said = trial.stop(history[-1], rng)
+        if said:
+            return history, said
+        if over:
+            break
+    said, status = ("", 0) if over else trial.finish()
+    if status:
+        return history, said
+    same = results(trial.script, trial.disk.folder) == expected
+    return history, "" if same else f"its results are others; it printed\n{said}"
 
 
 def campaign(folder, n, seed, scripts=SCRIPTS, threads=2):

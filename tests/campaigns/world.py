@@ -57,4 +57,4 @@ def results(script, disk):
         adapter = (out / "adapter/adapter_model.safetensors").read_bytes()
         return numbers(read_rows(out / "metrics.jsonl")), adapter
     saved = json.loads((out / "mvbench/scores.json").read_text())
-    return saved["runs"], read_rows(out / "mvbench/model/scored.jsonl")
+    return saved["runs"], numbers(read_rows(out / "mvbench/model/scored.jsonl"))
