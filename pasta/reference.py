@@ -15,6 +15,7 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
@@ -50,8 +51,13 @@ class ReferenceCache:
 
     def key(self, video_digest, query, response):
         """sha256 hex of everything that can change the log-probability of one response."""
-        text = json.dumps([self.setting, video_digest, query, response], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        text = json.dumps([video_digest, query, response])
+        return hashlib.sha256(f"[{self.said}, {text[1:]}".encode()).hexdigest()
+
+    @cached_property
+    def said(self):
+        """The setting as text, the part of every key that takes longest to write."""
+        return json.dumps(self.setting, sort_keys=True)
 
     def keys(self, group):
         """(query, response) -> key of a VideoPairs; {} when its video cannot be read."""

@@ -7,7 +7,7 @@ import inspect
 import re
 
 import pytest
-from campaigns import decode, kill
+from campaigns import decode, kill, load
 from campaigns.spoil import KINDS
 from campaigns.world import SCRIPTS
 from conftest import ROOT, linux
@@ -54,3 +54,13 @@ def test_stopped_scripts_go_on_to_the_results_of_unbroken_runs(tmp_path):
     counts, wrong = kill.campaign(tmp_path, n=4, seed=1, threads=1)
     assert not wrong
     assert all(sum(counts[script].values()) >= 4 for script in SCRIPTS)
+
+
+@pytest.mark.slow
+def test_many_pairs_slow_down_no_update_and_take_no_memory_while_it_runs(tmp_path):
+    few, many = load.campaign(tmp_path, [1000, 20_000])
+    for _, _, _, memory, before, _ in (few, many):
+        assert memory < 1.05 * before
+    assert many[2] < 2 * few[2]  # seconds of the updates
+    for column in (1, 5):  # seconds to begin, and to select: mostly those of starting Python
+        assert many[column] < 3 * few[column]

@@ -5,8 +5,10 @@ The score is arithmetic on the texts, so no model is needed.
     python -m pytest -q tests/test_reference.py
 """
 
+import hashlib
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -177,6 +179,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, pairs):
     (tmp_path / "file").touch()  # a file in place of the folder: root may write anywhere else
     with pytest.raises(OSError, match="cannot write .*reference.jsonl.*copy the pairs"):
         run(tmp_path / "file", pairs)
+
+
+def test_a_key_is_the_hash_of_all_that_a_number_hangs_on():
+    cache = ReferenceCache(Path("unused"), {"b": [1], "a": {"d": "é", "c": None}})
+    text = r'[{"a": {"c": null, "d": "\u00e9"}, "b": [1]}, "digest", "Where?", "\"Left\""]'
+    assert cache.key("digest", "Where?", '"Left"') == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_row_holds_the_key_the_number_and_a_check(tmp_path, pairs):

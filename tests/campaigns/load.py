@@ -1,0 +1,154 @@
+"""Many pairs: how long a run takes to begin, whether its memory grows, and how selection scales.
+
+    python tests/campaigns/load.py --n 1000 10000 100000
+
+N pairs about N / 20 videos; what the reference says of them is known, as when a run goes on. The
+videos have the same frames and other bytes, so what is known of one is known of all. Prints for
+each N the seconds from the start of train_dpo.py to its first update, those of the updates after
+it, the growth of its memory from the 20th to the last, and the seconds that make_pairs.py takes for
+its last stage.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+sys.path[:0] = [str(Path(__file__).parents[i]) for i in (1, 2)]
+from conftest import finish, kill_all, launch  # noqa: E402 (after the path to it)
+
+from pasta.config import parse, read_config  # noqa: E402
+from pasta.datasets import read_pairs  # noqa: E402
+from pasta.pairs import MODES, read_rows, write_rows  # noqa: E402
+from pasta.reference import ReferenceCache, cache_row, open_cache  # noqa: E402
+from pasta.toy import files  # noqa: E402
+from pasta.toy.base import make_folder  # noqa: E402
+from pasta.updates import by_video  # noqa: E402
+from pasta.video import file_digest  # noqa: E402
+from pasta.vlm import load_vlm  # noqa: E402
+from train_dpo import TrainConfig  # noqa: E402
+
+PER_VIDEO, UPDATES = 20, 50  # 1,000 pairs make as many
+TRAIN = {"device": "cpu", "dtype": "float32", "max_pixels": 0, "batch_pairs": PER_VIDEO}
+TRAIN |= {"workers": 1, "lora_rank": 4}
+
+
+def write_videos(folder, n):
+    """n videos of the same frames: bytes after the end of a clip are not decoded."""
+    files.write_videos(folder, 1, seed=0)
+    (clip,) = folder.iterdir()
+    data = clip.read_bytes()
+    clip.unlink()
+    for i in range(n):
+        (folder / f"{i:05d}.avi").write_bytes(data + i.to_bytes(8, "little"))
+
+
+def pairs_of(video):
+    """PER_VIDEO rows about one video."""
+    for i in range(PER_VIDEO):
+        said = {"chosen": "The red square is left.", "rejected": "The blue disc is right."}
+        query = f"Is the square of second {i} left or right?"
+        yield {"video": video, "mode": MODES[i % 3], "query": query, **said}
+
+
+def write_pairs(folder, n_videos):
+    """pairs.jsonl about the first n videos."""
+    names = [f"{i:05d}.avi" for i in range(n_videos)]
+    write_rows(folder / "pairs.jsonl", (row for name in names for row in pairs_of(name)))
+    return folder / "pairs.jsonl"
+
+
+def known_of_one(folder, model, videos):
+    """((query, response) -> Known of the first video, the setting of all keys), by a real run."""
+    flags = TRAIN | {"model": model, "pairs": write_pairs(folder, 1), "video_root": videos}
+    flags |= {"out": folder / "out"}
+    finish(launch("train_dpo.py", 0, flags))
+    config = parse(TrainConfig, [str(x) for k, v in flags.items() for x in (f"--{k}", v)])
+    n_frames = read_config(folder / "out")["frames_used"]
+    cache = open_cache(config, load_vlm(model, "float32"), n_frames)
+    (group,) = by_video(read_pairs(config.pairs, video_root=videos))
+    rows = cache.read()
+    return {text: rows[key] for text, key in cache.keys(group).items()}, cache.setting
+
+
+def write_reference(path, known, setting, videos, n_videos):
+    """What is known of the first video, as if it had been computed of each."""
+    cache = ReferenceCache(path, setting)
+    digests = [file_digest(str(videos / f"{i:05d}.avi")) for i in range(n_videos)]
+    rows = (cache_row(cache.key(d, *text), known[text]) for d in digests for text in known)
+    write_rows(path, rows)
+
+
+def train(flags, updates):
+    """(seconds to the first update, seconds from it to the last, bytes by then and at the 20th)."""
+    start, process = time.monotonic(), launch("train_dpo.py", 0, flags)
+    seen = []
+    for line in process.stdout:
+        if line.startswith("step "):
+            memory = psutil.Process(process.pid).memory_info().rss
+            seen.append((time.monotonic() - start, memory))
+        if len(seen) == updates:
+            break
+    kill_all(str(flags["out"]))
+    process.wait()
+    (first, _), (last, memory) = seen[0], seen[-1]
+    return first, last - first, memory, seen[19][1]
+
+
+def candidates(videos, n_videos):
+    """Rows of candidates.jsonl: every query with one adversarial response."""
+    for i in range(n_videos):
+        for pair in pairs_of(str(videos / f"{i:05d}.avi")):
+            said = {name: pair[name] for name in ("video", "mode", "query")}
+            good, bad = ({"response": pair[x], "finished": True} for x in ("chosen", "rejected"))
+            said |= {"topic": "position", "preferred": good}
+            said |= {"adversarial": [{"kind": "prompt"} | bad], "logps": []}
+            yield said | {"recipe": {"candidates": 1, "twins": False}}
+
+
+def select(folder, model, videos, n_videos):
+    """Seconds that the last stage of make_pairs.py takes."""
+    rows = list(candidates(videos, n_videos))
+    write_rows(folder / "made/candidates.jsonl", rows)
+    queries = [{name: row[name] for name in ("video", "mode", "query")} for row in rows]
+    write_rows(folder / "made/queries.jsonl", queries)
+    flags = {"responder": model, "videos": videos, "out": folder / "made", "select": "none"}
+    start = time.monotonic()
+    finish(launch("make_pairs.py", 0, flags | {"stage": "judge", "device": "cpu"}, "--no-balance"))
+    assert read_rows(folder / "made/pairs.jsonl")
+    return time.monotonic() - start
+
+
+def campaign(folder, sizes, updates=UPDATES):
+    """A row of numbers for each N."""
+    make_folder(folder / "model")
+    (folder / "videos").mkdir()
+    write_videos(folder / "videos", max(sizes) // PER_VIDEO)
+    (folder / "one").mkdir()
+    known, setting = known_of_one(folder / "one", folder / "model", folder / "videos")
+    for n in sizes:
+        home, n_videos = folder / str(n), n // PER_VIDEO
+        flags = TRAIN | {"model": folder / "model", "pairs": write_pairs(home, n_videos)}
+        flags |= {"video_root": folder / "videos", "out": home / "out", "save_every": 10**9}
+        write_reference(home / "reference.jsonl", known, setting, folder / "videos", n_videos)
+        yield n, *train(flags, updates), select(home, folder / "model", folder / "videos", n_videos)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measure runs of many pairs.")
+    parser.add_argument("--n", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    args = parser.parse_args()
+    heads = ("pairs", "begins", f"{UPDATES - 1} more", "memory", "growth", "selection")
+    print("".join(f"{head:>11}" for head in heads))
+    with tempfile.TemporaryDirectory() as folder:
+        for n, first, more, memory, before, seconds in campaign(Path(folder), args.n):
+            cells = [str(n), f"{first:.1f} s", f"{more:.1f} s", f"{memory / 2**20:.0f} MiB"]
+            cells += [f"{100 * (memory / before - 1):.1f} %", f"{seconds:.1f} s"]
+            print("".join(f"{cell:>11}" for cell in cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
