@@ -20,6 +20,7 @@ Names of columns are compared without case, and with _ for a blank and for -.
 """
 
 import re
+from functools import lru_cache
 
 from pasta.pairs import MODES, Pair, pair_id
 
@@ -94,12 +95,18 @@ def simple_names(row):
     """The row under simple names, without what is null: "Video ID" is video_id."""
     simple = {}
     for name, value in row.items():
-        short = re.sub("[ -]", "_", name.strip().lower())
+        short = simple_name(name)
         if value is not None and short in simple:
             raise ValueError(f"has two columns {short}; expected one")
         if value is not None:
             simple[short] = value
     return simple
+
+
+@lru_cache
+def simple_name(name):
+    """A column's name in small letters, with underscores."""
+    return re.sub("[ -]", "_", name.strip().lower())
 
 
 def layout(row, what):

@@ -57,7 +57,8 @@ def pairs_of(video):
 def write_pairs(folder, n_videos):
     """pairs.jsonl about the first n videos."""
     names = [f"{i:05d}.avi" for i in range(n_videos)]
-    write_rows(folder / "pairs.jsonl", (row for name in names for row in pairs_of(name)))
+    rows = [row for name in names for row in pairs_of(name)]
+    write_rows(folder / "pairs.jsonl", [{"id": str(i)} | row for i, row in enumerate(rows)])
     return folder / "pairs.jsonl"
 
 
