@@ -21,6 +21,7 @@ import torch
 from pasta import ranks, toy
 from pasta.benchmarks.adversarial_items import adversarial_rows
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
+from pasta.datasets.made import CONFIG, SKIPPED
 from pasta.generate import KINDS
 from pasta.grow import rows_of
 from pasta.locks import hold
@@ -126,7 +127,7 @@ def start_folder(config, roles, names):
     """
     authors = [name for name in names if name in (config.asker, config.responder)]
     weights = {name: roles.origin(name) for name in authors}
-    before = read_config(config.out) if (config.out / "config.json").exists() else {}
+    before = read_config(config.out, CONFIG) if (config.out / "config.json").exists() else {}
     known = before.get("weights", {})
     made_by = {"weights": known | weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
@@ -182,7 +183,7 @@ def write_report(config, roles, videos, n, failed):
     """Name the videos that were left out, and show what became of the n others."""
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before have met others
-        failed = {row["video"]: row["reason"] for row in rows_of(path)} | failed
+        failed = {row["video"]: row["reason"] for row in rows_of(path, SKIPPED)} | failed
     if config.stage != "judge":
         rows = [{"video": video, "reason": failed[video]} for video in sorted(failed)]
         write_rows(path, rows)

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from pasta.ask import Request, ask, letter_logps
+from pasta.benchmarks import ANSWER
 from pasta.pairs import read_rows
 from pasta.scoring import likeliest_letter
 from pasta.video import VideoError, read_frames, uniform
@@ -44,7 +45,7 @@ def earlier_rows(path, fingerprints) -> dict:
     """
     path, rows = Path(path), []
     for file in [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]:
-        rows += read_rows(file) if file.is_file() else []
+        rows += read_rows(file, ANSWER | {"fingerprint": str}) if file.is_file() else []
     return {
         row["id"]: row
         for row in rows

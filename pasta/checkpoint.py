@@ -24,6 +24,7 @@ from pasta.hub import digest_files, save_model
 from pasta.locks import hold
 from pasta.lora import adapted, save_adapter
 from pasta.pairs import MODES, read_rows
+from pasta.shapes import read_json
 
 STATE = "state.json"
 # What may differ when a run goes on: where and how fast it runs, not what it computes.
@@ -113,19 +114,28 @@ class Checkpoints:
         """(folder, its state) of the newest whole checkpoint, or None; damaged ones are named."""
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             try:
-                state = json.loads((folder / STATE).read_text())
+                state = read_state(folder)
                 for name, (size, digest) in state["files"].items():
                     got = (folder / name).stat().st_size
                     if got != size:
                         raise ValueError(f"{name} has {got} bytes; expected {size}")
                     if digest_files([folder / name]) != digest:
                         raise ValueError(f"{name} is not what was written: its sha256 differs")
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, TypeError) as error:
                 print(f"{folder} is damaged ({error}); going back to the one before", flush=True)
                 continue
             return folder, state
         print(f"no whole checkpoint in {self.folder}: from the start", flush=True)
         return None
+
+
+def read_state(folder):
+    """What `save` wrote into a checkpoint's state.json. Raises ValueError for anything else."""
+    shape = {"step": int, "flags": dict, "data": str, "files": {"rank0.safetensors": list}}
+    state = read_json(folder / STATE, shape)
+    if folder.name != f"step-{state['step']:06d}":
+        raise ValueError(f"{folder / STATE}: step is {state['step']}; expected that of the folder")
+    return state
 
 
 def training_state(policy, optimizer):
@@ -202,8 +212,8 @@ def open_run(config):
     saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
     for path in saved[-1:]:
         try:
-            before = json.loads(path.read_text())["flags"]
-        except (ValueError, KeyError):
+            before = read_state(path.parent)["flags"]
+        except ValueError:
             continue  # damaged
         check_flags(path.parent, before, flags(config))
 

@@ -23,6 +23,8 @@ from typing import Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import torch
 
+from pasta.shapes import read_json
+
 ROOT = Path(__file__).resolve().parent.parent  # where a checkout has its .git
 MODEL_FLAGS = {"model", "responder"}  # without such a one a script is in the toy world
 PACKAGES = ("torch", "transformers", "decord", "numpy")  # whose versions config.json records
@@ -193,9 +195,12 @@ def write_config(folder, config, **extra):
     write_json(Path(folder) / "config.json", asdict(config) | extra | origin)
 
 
-def read_config(folder) -> dict:
-    """folder/config.json as write_config wrote it; paths are strings."""
-    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+def read_config(folder, shape=dict) -> dict:
+    """folder/config.json as write_config wrote it; paths are strings. Raises ValueError.
+
+    shape: of what the caller reads in it, see pasta/shapes.
+    """
+    return read_json(Path(folder) / "config.json", shape)
 
 
 def seed_all(seed):

@@ -24,6 +24,8 @@ from torch.nn.functional import linear
 
 from pasta import ranks
 from pasta.config import whole_folder
+from pasta.shapes import read_by
+from pasta.shapes.adapter import CONFIG, WEIGHTS, read_peft_config
 
 # The language model's layers in the names of transformers 5 (model.language_model.layers.0. ...)
 # and of earlier versions (model.layers.0. ...). A vision tower's blocks have gate_proj or q_proj
@@ -32,16 +34,7 @@ LANGUAGE_LINEARS = (
     r"(model\.|language_model\.)*layers\.\d+\."
     r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 )
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
-
-# PEFT's settings that change what an adapter computes, or the base below it: not understood here.
-REFUSED = (
-    "use_dora modules_to_save lora_bias rank_pattern alpha_pattern layer_replication "
-    "target_parameters trainable_token_indices alora_invocation_tokens use_qalora use_bdlora "
-    "arrow_config kasa_config monteclora_config"
-).split()
-BASE_CHANGING_INIT = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 class LoRALinear(nn.Module):
@@ -177,28 +170,6 @@ def save_adapter(folder, model, base_model):
         save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
 
 
-def read_peft_config(folder):
-    """(rank, alpha) of a PEFT folder, alpha such that the scale is alpha / rank.
-
-    Raises FileNotFoundError for a missing file, ValueError for what is not plain LoRA.
-    """
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; expected both of PEFT's files")
-    config = json.loads((folder / CONFIG).read_text())
-    found = [f"{name}={config[name]!r}" for name in REFUSED if config.get(name)]
-    found += [f"bias={config['bias']!r}"] if config.get("bias", "none") != "none" else []
-    if str(config.get("init_lora_weights")).startswith(BASE_CHANGING_INIT):
-        found.append(f"init_lora_weights={config['init_lora_weights']!r}")
-    if config.get("peft_type") != "LORA" or found:
-        raise ValueError(
-            f"{folder / CONFIG}: peft_type={config.get('peft_type')!r} {', '.join(found)}; "
-            "expected LORA with none of these settings"
-        )
-    rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)  # PEFT's own defaults
-    return rank, alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
-
-
 def short(name):
     """A layer's name without the wrappers that came and went between transformers versions."""
     return re.sub(r"^(model\.|language_model\.)+", "", name)
@@ -209,14 +180,16 @@ def load_adapter(model, folder) -> list[str]:
 
     The layers are those in the file, under the names of any transformers version; target_modules
     is not read. Returns their names in this model. A failed load leaves the model as it was.
-    Raises ValueError for keys that are unknown, missing or of the wrong shape, and as
-    read_peft_config does.
+    Raises ValueError for a damaged file and for keys that are unknown, missing or of the wrong
+    shape, and as read_peft_config does.
     """
     folder, linears = Path(folder), plain_linears(model)
     rank, alpha = read_peft_config(folder)
     full_names = {short(name): name for name in linears}
     parts, unknown = {}, []
-    for key, tensor in load_file(folder / WEIGHTS).items():
+    with read_by("safetensors", folder / WEIGHTS):
+        tensors = load_file(folder / WEIGHTS)
+    for key, tensor in tensors.items():
         match = KEY.fullmatch(key)
         name = match and full_names.get(short(match[1]))
         if name is None:

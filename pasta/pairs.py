@@ -16,6 +16,8 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pasta.shapes import unlike
+
 MODES = ("spatial", "temporal", "cross_frame")  # the failure modes, in the paper's order
 
 
@@ -49,13 +51,16 @@ def is_torn(line):
     """
     try:
         json.loads(line)
-    except ValueError:
-        return line.startswith(b"{")
+    except (ValueError, RecursionError) as error:  # a row that is too deep is whole
+        return isinstance(error, ValueError) and line.startswith(b"{")
     return False
 
 
-def numbered_rows(path):
-    """(line number, row) of every line that is not blank. Raises ValueError at FILE:LINE."""
+def numbered_rows(path, shape=dict):
+    """(line number, row) of every line that is not blank. Raises ValueError at FILE:LINE.
+
+    shape: of every row, see pasta/shapes.
+    """
     lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     if is_torn(lines[-1]):
         warnings.warn(f"{path}:{len(lines)}: left out a last line that is cut short", stacklevel=2)
@@ -65,21 +70,23 @@ def numbered_rows(path):
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
+            hint = f"; from a JSON list: jq -c '.[]' {path}" if line.startswith(b"[") else ""
             text = line[:60].decode(errors="replace")
-            hint = f"; from a JSON list: jq -c '.[]' {path}" if text.startswith("[") else ""
             raise ValueError(f"{path}:{number}: {text!r}; expected one JSON object a line{hint}")
+        if wrong := unlike(row, shape):
+            raise ValueError(f"{path}:{number}: {wrong}")
         yield number, row
 
 
-def read_rows(path) -> list[dict]:
+def read_rows(path, shape=dict) -> list[dict]:
     """The rows of a .jsonl file, in order; blank lines and a torn last line are left out.
 
-    Raises ValueError "FILE:LINE: ..." for any other line that is not a JSON object.
+    Raises ValueError "FILE:LINE: ..." for any other line that is not a JSON object of that shape.
     """
-    return [row for _, row in numbered_rows(path)]
+    return [row for _, row in numbered_rows(path, shape)]
 
 
 class Appender:

@@ -110,7 +110,7 @@ def cache_row(key, value):
 
 def check(key, value):
     """crc32 over a row's key and numbers: a flipped digit is found, not trained on."""
-    return zlib.crc32(f"{key} {value.logps!r} {value.tokens!r}".encode())
+    return zlib.crc32(f"{key} {value.logps!r} {value.tokens!r}".encode(errors="backslashreplace"))
 
 
 def reference_logps(cache, groups, loader, score):

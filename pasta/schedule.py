@@ -6,6 +6,9 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from pasta import ranks
 from pasta.pairs import MODES, Appender, read_rows, write_rows
+from pasta.shapes import ABSENT, NUMBER
+
+METRICS = {"step": int, "eval/loss": NUMBER | ABSENT}  # what is relied on in a row
 
 
 def learning_rate(step, n_steps, peak, warmup):
@@ -48,12 +51,13 @@ class Log:
     def __init__(self, path, done, n_steps):
         self.n_steps, rows = n_steps, []
         if path.is_file():
-            rows = [row for row in read_rows(path) if row["step"] <= done]
+            rows = [row for row in read_rows(path, METRICS) if row["step"] <= done]
         ranks.gather([])  # until all have read
         if ranks.rank() == 0:
             write_rows(path, rows)
             self.file = Appender(path)
-        self.best = min((row["eval/loss"] for row in rows if "eval/loss" in row), default=math.inf)
+        losses = [row.get("eval/loss", math.inf) for row in rows]
+        self.best = min((loss for loss in losses if not math.isnan(loss)), default=math.inf)
 
     def is_best(self, metrics):
         """Whether the mean held-out loss over all pairs is there, and lower than all before it."""

@@ -110,7 +110,8 @@ def by_contrast(candidate, judge):
     """
     query, answers = candidate["query"], [candidate["preferred"], *candidate["adversarial"]]
     sound = {answer["response"] for answer in answers if not flaw(answer, query)}
-    if not candidate["recipe"]["twins"]:
+    unscored = [row for row in candidate["logps"] if {"clean", "broken"} - row.keys()]
+    if unscored or not candidate["recipe"]["twins"]:
         raise ValueError(
             f"answers to {query!r} about {candidate['video']} were not scored on broken videos; "
             "choose another --select, or another --out for contrast"

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import product
 
 from pasta import ranks
+from pasta.datasets.made import CANDIDATE, QUERY
 from pasta.datasets.queries import own_queries
 from pasta.generate import candidate_rows, works_of
 from pasta.grow import Clock, grow, rows_of
@@ -37,7 +38,7 @@ def write_queries(config, roles, videos, n, modes, failed):
             write_rows(path, [row | more for row, more in zip(rows, told, strict=True)])
         ranks.gather([])  # nobody reads it before it is there
         return
-    rows, earlier = rows_of(path), defaultdict(list)
+    rows, earlier = rows_of(path, QUERY), defaultdict(list)
     for row in rows:
         earlier[row["video"]] += [row["query"]] * ("flaw" not in row)
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
@@ -56,7 +57,7 @@ def write_queries(config, roles, videos, n, modes, failed):
 def write_candidates(config, roles, videos, n, failed):
     """Stage 2: answers to the queries about the first n videos."""
     path, mine = config.out / "candidates.jsonl", set(ranks.share(videos[:n]))
-    done = set(map(query_key, rows_of(path)))
+    done = set(map(query_key, rows_of(path, CANDIDATE)))
     wanted = {}
     for row in sound_queries(config):
         if row["video"] in mine and query_key(row) not in done:
@@ -115,14 +116,15 @@ def candidates_in_order(config, videos, asked):
         for row in sound_queries(config)
         if place.get(row["video"], len(videos)) < asked[row["mode"]]
     }
-    rows = [row for row in rows_of(config.out / "candidates.jsonl") if query_key(row) in wanted]
+    made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
+    rows = [row for row in made if query_key(row) in wanted]
     rows.sort(key=lambda row: (place[row["video"]], MODES.index(row["mode"]), row["query"]))
     return [row | {"recipe": row["recipe"] | {"judge": config.judge}} for row in rows]
 
 
 def sound_queries(config):
     """The rows of queries.jsonl to which answers are made."""
-    return [row for row in rows_of(config.out / "queries.jsonl") if "flaw" not in row]
+    return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
 
 
 def by_video(pairs):

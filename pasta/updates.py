@@ -170,7 +170,7 @@ class Skipped:
         self.path, self.limit, self.reasons = ranks.named(path), limit, {}
         if not resume:
             self.path.unlink(missing_ok=True)  # of a run that never made an update
-        rows = read_rows(self.path) if self.path.is_file() else []
+        rows = read_rows(self.path, {"video": str}) if self.path.is_file() else []
         self.written = {row["video"] for row in rows}
 
     def add(self, group, reason):

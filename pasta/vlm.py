@@ -5,7 +5,6 @@ A `VLM` is a model with its Processor; a judge may be a language model, which se
 Shapes: B rows, L tokens of a prompt.
 """
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -22,9 +21,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from pasta.attention import shared_prefix_attention
-from pasta.families import FAMILIES, family_for, read_preprocessor, text_family
+from pasta.families import FAMILIES, family_of_folder, text_family
 from pasta.hub import CONFIG_FILES, digest_files, local_folder
 from pasta.processor import Processor
+from pasta.shapes import read_by, read_json
 
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number of their own
 ATTENTION = {"text_config": "shared_prefix", "vision_config": "sdpa"}
@@ -108,20 +108,19 @@ def load_processor(name, max_pixels=0):
 
     max_pixels: of a frame as the model sees it; 0 leaves the checkpoint's own bound. Families
         whose frames have one size ignore it.
-    Raises ValueError for an unknown family.
+    Raises ValueError for an unknown family and for damaged files.
     """
     folder = local_folder(name)
-    config = json.loads((folder / "config.json").read_text())
+    config = read_json(folder / "config.json", {"model_type": str})
     if reads_text_alone(config):
         family, n_frames = text_family(config["model_type"]), 0
     else:
-        preprocessor = read_preprocessor(folder)
-        family = family_for(config, preprocessor, max_pixels)
-        n_frames = preprocessor.get("num_frames") or DEFAULT_FRAMES
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+        family, n_frames = family_of_folder(folder, config, max_pixels)
+    with read_by("transformers", folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     legacy = folder / "chat_template.json"
     if legacy.is_file():  # AutoTokenizer does not read it, and has one for texts alone (Qwen2.5-VL)
-        tokenizer.chat_template = json.loads(legacy.read_text())["chat_template"]
+        tokenizer.chat_template = read_json(legacy, {"chat_template": str})["chat_template"]
     if tokenizer.chat_template is None:
         raise ValueError(
             f"{name} has no chat template; expected one in tokenizer_config.json, "
@@ -132,7 +131,7 @@ def load_processor(name, max_pixels=0):
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
     files = [folder / f for f in CONFIG_FILES if (folder / f).is_file()]
     digest = f"{digest_files(files)} max_pixels={family.max_pixels}"
-    return Processor(tokenizer, family, n_frames, digest)
+    return Processor(tokenizer, family, n_frames or DEFAULT_FRAMES, digest)
 
 
 def reads_text_alone(config):
@@ -153,7 +152,9 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     processor = load_processor(name, max_pixels)
     sees = processor.family.placeholder is not None
     auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    check_attention(name, auto, AutoConfig.from_pretrained(folder))
+    with read_by("transformers", folder):
+        config = AutoConfig.from_pretrained(folder)
+    check_attention(name, auto, config)
     model = auto.from_pretrained(
         folder,
         dtype=getattr(torch, dtype),

@@ -235,3 +235,13 @@ def test_the_toys_items_have_false_premises_and_no_right_option(tmp_path):
             assert row["query"].split()[2] not in there
         else:
             assert not set(row["options"]) & set(true)
+
+
+def test_more_options_than_letters_are_refused_with_their_line(folder):
+    with pytest.raises(ValueError, match="items.jsonl:1: .*26 of 27 options.*expected"):
+        folder(OPTIONS | {"options": [f"It is {n}." for n in range(26)]})
+
+
+def test_a_video_whose_name_is_longer_than_a_file_s_may_be_is_missing(folder):
+    with pytest.raises(FileNotFoundError, match="items.jsonl: 1 videos are missing"):
+        folder(QUESTION | {"video": "x" * 300})

@@ -759,6 +759,10 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, bench, co
         ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "4 options, expected 3"),
         ("perceptiontest", {"answer_id": 3}, "answer number 3 of 3"),
         ("perceptiontest", {"area": "magic"}, "area is 'magic', none of memory"),
+        ("videomme", {"options": ["x"] * 27}, "has 27, expected 26 or fewer"),
+        ("videomme", {"options": "[" * 5000}, "is no list of texts"),
+        ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
+        ("videomme", {"options": ["A. \ud83d", "B. x"]}, "expected no half of a surrogate pair"),
     ],
 )
 def test_a_malformed_item_is_refused(tmp_path, bench, change, said):
@@ -1077,3 +1081,48 @@ def test_absent_names_the_tasks_without_items(bench):
     module = benchmark(bench)
     first, *others = module.TASKS
     assert module.absent([SimpleNamespace(task=first)]) == others
+
+
+def test_a_video_whose_name_is_longer_than_a_file_s_may_be_is_missing(tmp_path):
+    module = fill("videomme", tmp_path, [VIDEOMME | {"videoID": "x" * 300}])
+    with pytest.raises(FileNotFoundError, match="1 of 1 videos are missing, such as .*xxx.mp4"):
+        module.items(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["videomme/test.json", "videomme/test.csv"])
+def test_annotations_that_are_no_text_say_what_was_expected(tmp_path, name):
+    module = fill("videomme", tmp_path)
+    (tmp_path / "videomme/test.json").rename(tmp_path / name)
+    (tmp_path / name).write_bytes(b"\xff" * 10)
+    with pytest.raises(ValueError, match=f"{name} is not .*expected .*fetch it again"):
+        module.items(tmp_path)
+
+
+def test_annotations_nested_too_deep_are_refused_by_name(tmp_path):
+    module = fill("videomme", tmp_path)
+    (tmp_path / "videomme/test.json").write_text("[" * 10**5)
+    with pytest.raises(ValueError, match="videomme/test.json is not JSON: .*depth.*expected"):
+        module.items(tmp_path)
+
+
+def test_a_parquet_file_that_is_cut_short_is_refused_by_name(tmp_path):
+    pyarrow, parquet = map(pytest.importorskip, ("pyarrow", "pyarrow.parquet"))
+    module = fill("videomme", tmp_path)
+    (tmp_path / "videomme/test.json").unlink()
+    path = tmp_path / "videomme/test.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist([VIDEOMME]), path)
+    whole = path.read_bytes()
+    for end in range(0, len(whole), 100):
+        path.write_bytes(whole[:end] + b"\0" * 50 + whole[end + 50 :])
+        try:
+            module.items(tmp_path)
+        except ValueError as error:
+            assert str(path) in str(error) and "expected" in str(error)
+
+
+@pytest.mark.parametrize("content", [5, [], {"2574374895": 5}, {"2574374895": "../x"}])
+def test_a_map_of_vidor_that_is_none_is_refused_by_name(tmp_path, content):
+    write_csv(tmp_path / "test.csv", [NEXTQA])
+    write_json(tmp_path / "map_vid_vidorID.json", content)
+    with pytest.raises(ValueError, match="map_vid_vidorID.json: .*expected"):
+        benchmark("nextqa").items(tmp_path)

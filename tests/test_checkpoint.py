@@ -265,3 +265,27 @@ def test_a_run_of_two_processes_goes_on_with_one_from_the_last_but_one_when_the_
     (one, _), (other, _) = results(tmp_path / "run"), results(tmp_path / "unbroken")
     for row, again in zip(one, other, strict=True):
         assert row == pytest.approx(again, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("change", [
+    {"step": 3}, {"step": "2"}, {"flags": []}, {"data": None}, {"files": []}, {"files": {}},
+    {"files": {"rank0.safetensors": 5}}, {"files": {"rank0.safetensors": [], "x": 5}},
+])  # fmt: skip
+def test_a_state_that_was_not_written_so_costs_its_checkpoint_alone(tmp_path, capsys, change):
+    policy, optimizer = trainee()
+    for step in (1, 2):
+        checkpoints(tmp_path).save(step, policy, optimizer)
+    path = tmp_path / "checkpoints/step-000002/state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert checkpoints(tmp_path).load(policy, optimizer) == 1
+    assert "step-000002 is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '{"flags": []}', "[" * 10**5])
+def test_a_run_goes_on_past_a_state_that_is_none(tmp_path, text):
+    (tmp_path / "pairs.jsonl").touch()
+    folder = tmp_path / "run/checkpoints/step-000001"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(text)
+    paths = {"out": tmp_path / "run", "pairs": tmp_path / "pairs.jsonl"}
+    checkpoint.open_run(TrainConfig(model="m", resume=True, **paths))

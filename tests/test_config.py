@@ -234,3 +234,10 @@ def test_importing_config_moves_no_random_state():
     root = Path(config_module.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"weights": []}'])
+def test_a_config_that_nobody_wrote_is_refused_by_name(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json.*expected"):
+        read_config(tmp_path, {"weights": dict})

@@ -186,6 +186,11 @@ BAD = {
         "rejected": [{"role": "user", "content": "What is last?"}, BLUE]
     },
     "rejected is a dialogue of 3 turns": {"rejected": [TURN, BLUE, TURN]},
+    "has a history of 5; expected one question": {"history": 5},
+    r"chosen holds '.ud83d'; expected no half of a surrogate pair": {"chosen": "red \ud83d"},
+    r"query holds '.udc00'; expected": {"query": "Which?\udc00"},
+    r"video is 'v.x00.mp4'; expected the name of a file": {"video": "v\0.mp4"},
+    r"video is '.udc00.mp4'; expected the name of a file": {"video": "\udc00.mp4"},
 }
 
 
@@ -497,3 +502,16 @@ def test_own_queries_become_rows_and_a_video_that_is_not_there_is_named(tmp_path
 def test_an_own_query_that_lacks_something_is_refused_with_its_line(tmp_path, row, said):
     with pytest.raises(ValueError, match=said):
         own_queries(write(tmp_path / "q.jsonl", row), [], tmp_path)
+
+
+def test_a_json_list_nested_too_deep_is_refused_by_name(tmp_path):
+    (tmp_path / "d.json").write_text("[" * 10**5)
+    with pytest.raises(ValueError, match="d.json: .*expected one JSON list"):
+        read_pairs(tmp_path / "d.json")
+
+
+@pytest.mark.parametrize("change", [{"topic": {"kind": "order"}}, {"query": "Where?\ud83d"}])
+def test_own_queries_that_nothing_can_be_made_of_are_named_with_their_line(tmp_path, change):
+    row = {"video": "v.mp4", "mode": "spatial", "query": "Where?"}
+    with pytest.raises(ValueError, match=r"q.jsonl:1: (topic is|query holds) .*expected"):
+        own_queries(write(tmp_path / "q.jsonl", row | change), [], tmp_path)

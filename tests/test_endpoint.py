@@ -547,3 +547,17 @@ def test_ctrl_c_waits_for_what_is_in_flight_and_for_no_more(server, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         asked(server, questions(200), in_flight=2)
     assert held.is_set() and len(server.seen) < 100
+
+
+# What is half
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_replaced(server):
+    server.say = lambda body: completion("left \ud83d")
+    assert asked(server)[0].text == "left \ufffd"
+
+
+def test_models_whose_ids_are_no_texts_are_named_with_the_address(server):
+    server.models = (200, {"data": [{"id": 1}, {"id": 2}]})
+    with pytest.raises(EndpointError, match=f"{server.address}/models: .*expected JSON"):
+        Endpoint(server.address, **FAST)

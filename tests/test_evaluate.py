@@ -537,3 +537,10 @@ def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="fetch it with: hf download .*Video-MME"):
         main(EvalConfig(model="toy", bench="videomme"))
+
+
+@pytest.mark.parametrize("base", [5, ["base/model"], "\0", "\ud83d"])
+def test_an_adapter_of_a_base_that_has_no_name_is_refused_by_name(tmp_path, base):
+    folder = write_adapter(tmp_path / "run/adapter", base)
+    with pytest.raises(ValueError, match="adapter_config.json: base_model_name_or_path .*expected"):
+        find_adapters(config(tmp_path, adapter=[folder]))

@@ -537,3 +537,50 @@ def test_the_placeholder_is_repeated_for_every_token():
 def test_any_other_number_of_placeholders_is_an_error(text):
     with pytest.raises(ValueError, match=r"holds [02] <\|video_pad\|>; expected exactly one"):
         family_for(QWEN2_5, RELEASED).expand(text, video(2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"vision_config": None}),
+        ("config.json", {"vision_config": {"tokens_per_second": "2"}}),
+        ("config.json", {"model_type": ["qwen2_5_vl"]}),
+        ("config.json", {"video_token_id": "9"}),
+        ("preprocessor_config.json", {"size": 336}),
+        ("preprocessor_config.json", {"patch_size": "14"}),
+        ("preprocessor_config.json", {"merge_size": 0}),
+        ("preprocessor_config.json", {"temporal_patch_size": 2**31}),
+        ("preprocessor_config.json", {"max_pixels": "many"}),
+        ("preprocessor_config.json", {"image_mean": [0.5]}),
+        ("preprocessor_config.json", {"image_std": [0.5, 0.0, 0.5]}),
+        ("preprocessor_config.json", {"rescale_factor": 0}),
+        ("preprocessor_config.json", {"num_frames": "8"}),
+    ],
+)
+def test_a_setting_that_nothing_can_be_computed_with_names_itself_and_its_file(
+    tmp_path, file, change
+):
+    save_checkpoint(tmp_path, "Qwen2.5-VL")
+    content = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps(content | change))
+    named = "|".join([*change, "tokens_per"])
+    with pytest.raises(ValueError, match=f"{file}.*({named}).*expected"):
+        load_processor(tmp_path, 10**5)
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 10**5])
+def test_a_file_of_a_checkpoint_that_is_no_object_is_refused_by_name(tmp_path, file, text):
+    save_checkpoint(tmp_path, "Qwen2.5-VL")
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ValueError, match=f"{file}.*expected"):
+        load_processor(tmp_path)
+
+
+def test_what_transformers_does_not_take_names_the_folder(tmp_path):
+    save_checkpoint(tmp_path, "LLaVA-OneVision")
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["vision_config"]["model_type"] = ["siglip"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{tmp_path.name}: transformers cannot read it.*expected"):
+        load_processor(tmp_path)

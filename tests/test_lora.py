@@ -392,3 +392,30 @@ def test_ours_reads_pefts_with_the_same_logits(tmp_path, targets, use_rslora):
     load_adapter(model, tmp_path / "theirs")
     assert not torch.allclose(logits(model), logits(tiny_model()), atol=1e-2)
     assert torch.allclose(logits(model), logits(theirs.eval()), atol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"peft_type": "LORA", "r": 4', "[" * 10**5])
+def test_a_config_that_is_no_object_is_refused_by_name(folder, text):
+    (folder / CONFIG).write_text(text)
+    with pytest.raises(ValueError, match=f"{CONFIG}.*expected"):
+        load_adapter(tiny_model(), folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"r": "4"}, {"r": None}, {"r": 0}, {"r": True}, {"r": -4, "use_rslora": True},
+     {"lora_alpha": "6"}, {"lora_alpha": None}, {"lora_alpha": math.nan}, {"lora_alpha": 10**400}],
+)  # fmt: skip
+def test_a_rank_or_alpha_that_is_no_number_is_refused_and_the_model_is_as_before(folder, change):
+    model = tiny_model()
+    edit(folder, **change)
+    with pytest.raises(ValueError, match=rf"{CONFIG}: .*{next(iter(change))}.*expected"):
+        load_adapter(model, folder)
+    assert not adapted(model)
+
+
+@pytest.mark.parametrize("length", [0, 4, 100, -8])
+def test_weights_that_are_cut_short_are_refused_by_name(folder, length):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:length])
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: safetensors cannot read it.*expected"):
+        load_adapter(tiny_model(), folder)

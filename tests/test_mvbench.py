@@ -178,6 +178,11 @@ def test_a_link_inside_the_data_folder_may_point_elsewhere(tmp_path):
         REAL | {"answer": "Sang."},
         REAL | {"video": None},
         REAL | {"candidates": None},
+        REAL | {"candidates": "Sang.", "answer": "S"},
+        REAL | {"candidates": [1, 2], "answer": 1},
+        REAL | {"candidates": list(map(str, range(30))), "answer": "28"},
+        REAL | {"question": None},
+        REAL | {"question": "\ud83d?"},
         "a string",
     ],
 )
@@ -231,3 +236,26 @@ def test_an_empty_response_leaves_the_count_and_a_failed_video_does_not():
 
 def test_the_benchmark_is_found_by_its_name():
     assert benchmark("mvbench") is mvbench
+
+
+@pytest.mark.parametrize("second", [float("nan"), float("inf"), -1.0, None, "soon"])
+def test_a_bound_that_is_no_second_is_refused_with_its_item(tmp_path, second):
+    put(tmp_path, "action_sequence", "video/star/Charades_v1_480", REAL | BOUNDS | {"end": second})
+    with pytest.raises(ValueError, match="action_sequence.json: item 0: .*expected .* end"):
+        mvbench.items(tmp_path)
+
+
+@pytest.mark.parametrize("content", [5, {}, None])
+def test_a_task_that_is_no_list_is_refused_by_name(tmp_path, content):
+    put(tmp_path, "action_count", "perception/videos", REAL)
+    (tmp_path / "json/action_count.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="action_count.json holds .*; expected a list of items"):
+        mvbench.items(tmp_path)
+
+
+@pytest.mark.parametrize("root", [None, [], {"mine": 5}, {"mine": "../x"}])
+def test_folders_of_ones_own_that_are_none_are_refused_by_name(tmp_path, root):
+    put(tmp_path, "mine", "clips", REAL)
+    (tmp_path / "test.json").write_text(json.dumps({"root": root}))
+    with pytest.raises(ValueError, match="test.json: .*expected"):
+        mvbench.items(tmp_path)

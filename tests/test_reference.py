@@ -192,3 +192,10 @@ def test_a_row_holds_the_key_the_number_and_a_check(tmp_path, pairs):
     row = json.loads((tmp_path / "reference.jsonl").read_text().splitlines()[0])
     assert list(row) == ["key", "logps", "tokens", "check"]
     assert (len(row["key"]), row["logps"], row["tokens"]) == (64, -6.0, [100, 5])
+
+
+def test_a_key_that_is_no_text_is_named_with_file_and_row(tmp_path, pairs):
+    row = {"key": "\ud83d", "logps": -1.0, "tokens": [1, 1], "check": 0}
+    (tmp_path / "reference.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=r"reference\.jsonl:1: damaged"):
+        run(tmp_path, pairs)

@@ -271,3 +271,11 @@ def test_a_target_keeps_the_strongest():
     rows = [row | {"sides": None} for row in contrasts("spatial", 3.0, 1.0, 2.0, 5.0)]
     drop_beyond(rows, 2)
     assert [row["reason"] for row in rows] == ["", *["beyond the target"] * 2, ""]
+
+
+@pytest.mark.parametrize("view", ["clean", "broken"])
+def test_answers_of_which_a_score_is_lost_make_no_contrast(view):
+    row = candidate(LEFT, ("frames", RIGHT), logps={LEFT: (-1.0, -4.0), RIGHT: (-2.0, -2.5)})
+    del row["logps"][1][view]
+    with pytest.raises(ValueError, match="about /v.avi were not scored on broken videos"):
+        made(row, select="contrast")

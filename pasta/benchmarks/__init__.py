@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase as LETTERS
 
+from pasta.shapes import ABSENT
+
 NAMES = (
     "mvbench",
     "videomme",
@@ -40,6 +42,19 @@ NAMES = (
 def benchmark(name):
     """The module of a benchmark, one of NAMES."""
     return importlib.import_module(f"pasta.benchmarks.{name}")
+
+
+ANSWER = {  # what is relied on in a row of pasta/answers.py that is read again
+    "id": str,
+    "task": str,
+    "video": str,
+    "prompt": str,
+    "answer": str,
+    "response": str,
+    "predicted": str | None,
+    "correct": bool,
+    "text": str | ABSENT,
+}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Which adapters are scored beside a base model, and what each is called."""
 
-import json
 from pathlib import Path
+
+from pasta.shapes.adapter import base_of
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
 
@@ -39,7 +40,6 @@ def base_name(model):
 
 def other_base(folder, model):
     """That an adapter was trained on another model, in words; "" if it was not."""
-    settings = json.loads((folder / "adapter_config.json").read_text())
-    base = settings.get("base_model_name_or_path") or "a model it does not name"
+    base = base_of(folder) or "a model it does not name"
     same = Path(base).resolve() == Path(model).resolve()
     return "" if same else f"it was trained on {base}, this is {model}"

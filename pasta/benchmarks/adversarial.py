@@ -13,12 +13,13 @@ as the last one, in words or by letter.
 Departs from the paper: its items and its way to tell a rejection are not public.
 """
 
+import os
 import re
 from pathlib import Path
 
 from pasta.benchmarks import LETTERS, Item, inside
 from pasta.benchmarks.groups import by_task, lacking
-from pasta.benchmarks.tables import one_of, text, texts
+from pasta.benchmarks.tables import letter_at, one_of, text, texts
 from pasta.judge import words
 from pasta.pairs import MODES, numbered_rows
 from pasta.scoring import lettered_text
@@ -68,7 +69,7 @@ def items(data) -> list[Item]:
             ) from None
         seen[item.id] = number
         found.append(item)
-    missing = [item.video for item in found if not item.video.exists()]
+    missing = [item.video for item in found if not os.path.exists(item.video)]
     if missing:
         raise FileNotFoundError(f"{path}: {len(missing)} videos are missing, such as {missing[0]}")
     return sorted(found, key=lambda item: TASKS.index(item.task))
@@ -80,7 +81,7 @@ def item_of(row, data):
     name, query, options, answer = text(row, "video"), text(row, "query"), (), REJECTED
     if kind == "options":
         options = (*texts(row["options"]), NONE)
-        answer = LETTERS[len(options) - 1]
+        answer = letter_at(len(options) - 1, options)
     return Item(
         id=text(row, "id"),
         task=f"{mode} {kind}",

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from pasta.ask import Request, ask
+from pasta.benchmarks import ANSWER
 from pasta.benchmarks.report import comparison, counts, markdown, table
 from pasta.config import write_json
 from pasta.pairs import read_rows
@@ -14,12 +15,12 @@ from pasta.vlm import load_vlm
 def scored_rows(folder) -> dict:
     """{id: row} of the answers that a run's scores are of, without videos that did not decode.
 
-    Raises FileNotFoundError when there are none.
+    Raises FileNotFoundError when there are none, ValueError for a damaged row.
     """
     path = Path(folder) / "scored.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; `python evaluate.py` writes it")
-    return {row["id"]: row for row in read_rows(path) if "error" not in row}
+    return {row["id"]: row for row in read_rows(path, ANSWER) if "error" not in row}
 
 
 def sample_rows(rows):

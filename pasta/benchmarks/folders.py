@@ -21,7 +21,7 @@ def find_video(data, folders, name):
         stem, suffix = name, ""
     names = [name] * bool(suffix) + [stem + other for other in SUFFIXES] + [stem]
     paths = [inside(data / folder, spelling) for folder in folders for spelling in names]
-    return next((path for path in paths if path.exists()), paths[0])
+    return next(filter(os.path.exists, paths), paths[0])  # false for what is no name
 
 
 def checked(items, data, fetch, tasks):
@@ -32,7 +32,7 @@ def checked(items, data, fetch, tasks):
     twice = [name for name, n in Counter(item.id for item in items).items() if n > 1]
     if twice:
         raise ValueError(f"{len(twice)} ids of {data} come twice, such as {twice[0]}; expected one")
-    missing = list(dict.fromkeys(item.video for item in items if not item.video.exists()))
+    missing = list(dict.fromkeys(x.video for x in items if not os.path.exists(x.video)))
     if missing:
         videos = len({item.video for item in items})
         raise FileNotFoundError(

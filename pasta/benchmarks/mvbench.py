@@ -11,12 +11,15 @@ TASKS names both folders of the 20 tasks. A json file with another name is a tas
 videos are in the folder that test.json names, {"root": {TASK: FOLDER}}, or else in video/TASK.
 """
 
+import math
+import os
 from pathlib import Path
 
 from pasta.benchmarks import LETTERS, Item, inside
 from pasta.benchmarks.groups import by_label
-from pasta.benchmarks.tables import read_json
+from pasta.benchmarks.tables import letter_at, read_json, read_table, text, texts
 from pasta.scoring import lettered_text
+from pasta.shapes import ABSENT
 
 DATA = Path("data/mvbench")
 FETCH = "hf download OpenGVLab/MVBench --repo-type dataset --revision video --local-dir"
@@ -88,8 +91,11 @@ def video_folder(data, task):
         on_video, on_main, _ = TASKS[task]
         return data / "video" / on_main if is_main(data) else data / on_video
     path = data / "test.json"
-    root = read_json(path).get("root", {}) if path.is_file() else {}
-    return inside(data, root.get(task, f"video/{task}"))
+    root = read_json(path, {"root": {task: str | ABSENT}})["root"] if path.is_file() else {}
+    try:
+        return inside(data, root.get(task, f"video/{task}"))
+    except ValueError as error:
+        raise ValueError(f"{path}: root: {error}") from None
 
 
 def task_items(data, task, folder):
@@ -97,15 +103,15 @@ def task_items(data, task, folder):
     path = data / "json" / f"{task}.json"
     bounded = task in TASKS and TASKS[task][2] and is_main(data)
     questions = []
-    for number, row in enumerate(read_json(path)):
+    for number, row in enumerate(read_table(path)):
         try:
             questions.append(item_of(f"{task}/{number}", row, data, folder, bounded))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(
                 f"{path}: item {number}: {error!r}; expected video (inside {folder}), question, "
                 f"candidates and answer (one of them){', start and end' * bounded}"
             ) from None
-    missing = [item.video for item in questions if not item.video.exists()]
+    missing = [item.video for item in questions if not os.path.exists(item.video)]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(questions)} videos of {task} are missing, such as "
@@ -117,27 +123,36 @@ def task_items(data, task, folder):
 def item_of(id_, row, data, folder, bounded):
     """The Item of one entry of a json file; id_ is TASK/NUMBER."""
     video = video_path(data, folder, row["video"])
-    options = tuple(row["candidates"])
+    options = texts(row["candidates"])
     return Item(
         id=id_,
         task=id_.split("/")[0],
         name=str(video.relative_to(data)),
         video=video,
-        prompt=prompt_text(row["question"], options),
+        prompt=prompt_text(text(row, "question"), options),
         options=options,
-        answer=LETTERS[options.index(row["answer"])],  # the first of equal ones, as lmms-eval
-        start=float(row["start"]) if bounded else None,
-        end=float(row["end"]) if bounded else None,
+        # the first of equal ones, as lmms-eval
+        answer=letter_at(options.index(row["answer"]), options),
+        start=second(row, "start") if bounded else None,
+        end=second(row, "end") if bounded else None,
         folder_fps=FRAME_FPS,
     )
+
+
+def second(row, key):
+    """row[key], a time. Raises ValueError for what is none, KeyError."""
+    value = float(row[key])
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{key} is {row[key]!r}, no time in a video")
+    return value
 
 
 def video_path(data, folder, name):
     """A video's path; main's late files may still be where data0613.zip unpacks them."""
     video, videos = inside(folder, name), data / "video"
-    if not video.exists() and video.is_relative_to(videos):
+    if not os.path.exists(video) and video.is_relative_to(videos):
         late = videos / "data0613" / video.relative_to(videos)
-        return late if late.exists() else video
+        return late if os.path.exists(late) else video
     return video
 
 

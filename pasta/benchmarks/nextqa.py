@@ -12,9 +12,10 @@ The tasks are causal, temporal and descriptive questions; lmms-eval gives the to
 often report the validation questions, which these are not.
 """
 
+import os
 from pathlib import Path
 
-from pasta.benchmarks import LETTERS, Item, parsers
+from pasta.benchmarks import LETTERS, Item, inside, parsers
 from pasta.benchmarks.folders import checked, find_video
 from pasta.benchmarks.groups import by_label, by_task, lacking
 from pasta.benchmarks.tables import (
@@ -54,9 +55,20 @@ def items(data) -> list[Item]:
     data = Path(data).absolute()
     paths = tables(data, FETCH, "MC/test", "dataset/nextqa/test", "nextqa/test", "test")
     maps = [path for path in (paths[0].parent / MAP, data / MAP) if path.is_file()]
-    vidor = read_json(maps[0]) if maps else {}
+    vidor = places(maps[0]) if maps else {}
     found = read_items(paths, lambda _, row: item_of(row, data, vidor), COLUMNS)
     return checked(found, data, FETCH, TASKS)
+
+
+def places(path):
+    """{video: where VidOR has it} out of a file. Raises ValueError that names it."""
+    found = read_json(path, dict)
+    try:
+        for video in found:
+            inside("the data", text(found, video))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; expected the path of a video") from None
+    return found
 
 
 def item_of(row, data, vidor):
@@ -64,7 +76,7 @@ def item_of(row, data, vidor):
     hub = isinstance(row["video"], int)  # whose ids are numbers
     name = str(row["video"]) if hub else text(row, "video")
     video = find_video(data, FOLDERS, name)
-    if not video.exists() and name in vidor:
+    if not os.path.exists(video) and name in vidor:
         video = find_video(data, FOLDERS, text(vidor, name))
     options = tuple(a.strip() for a in texts([row[f"a{i}"] for i in range(5)]))
     kind = "TN" if row["type"] == "TP" else row["type"]  # before and after are one

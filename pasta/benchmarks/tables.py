@@ -8,6 +8,7 @@ import csv
 import json
 from importlib import import_module
 
+from pasta import shapes
 from pasta.benchmarks import LETTERS
 
 SUFFIXES = (".json", ".csv", ".parquet")  # parquet last: it needs a package
@@ -38,12 +39,12 @@ def tables(data, fetch, *stems):
     return found
 
 
-def read_json(path):
-    """What a JSON file holds. Raises ValueError that names it."""
+def read_json(path, shape=object):
+    """What a JSON file holds, see pasta/shapes. Raises ValueError that names it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return shapes.read_json(path, shape)
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}; delete it and fetch it again") from None
+        raise ValueError(f"{error}; delete it and fetch it again") from None
 
 
 def read_csv(path):
@@ -52,19 +53,22 @@ def read_csv(path):
         with open(path, encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file, strict=True))
     except (csv.Error, ValueError) as error:
-        raise ValueError(f"{path} is not CSV: {error}; delete it and fetch it again") from None
+        told = f"{path} is not CSV: {error}; expected a table; delete it and fetch it again"
+        raise ValueError(told) from None
 
 
 def read_parquet(path):
     """The rows of a parquet file. Raises ModuleNotFoundError without pyarrow, and ValueError."""
     try:
-        parquet = import_module("pyarrow.parquet")  # not one of the packages that pasta needs
+        arrow = import_module("pyarrow")  # not one of the packages that pasta needs
+        parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise ModuleNotFoundError(f"{path} needs pyarrow ({error}): pip install pyarrow") from None
     try:
         return parquet.read_table(path).to_pylist()
-    except ValueError as error:  # pyarrow's ArrowInvalid is one
-        raise ValueError(f"{path} is not parquet: {error}; delete it and fetch it again") from None
+    except (OSError, ValueError, arrow.ArrowException) as error:
+        told = f"{path} is not parquet: {error}; expected a table; delete it and fetch it again"
+        raise ValueError(told) from None
 
 
 def read_table(path):
@@ -85,7 +89,7 @@ def items_of(rows, path, item_of, expected, first=0):
     for number, row in enumerate(rows):
         try:
             items.append(item_of(first + number, row))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{path}: item {number}: {error!r}; expected {expected}") from None
     return items
 
@@ -102,7 +106,7 @@ def text(row, key):
     """row[key], a text that is not empty. Raises KeyError, and ValueError that names the key."""
     if not isinstance(row[key], str) or not row[key].strip():
         raise ValueError(f"{key} is {row[key]!r}, no text")
-    return row[key]
+    return shapes.whole_text(row[key], key)
 
 
 def whole(row, key):
@@ -126,14 +130,16 @@ def one_of(value, choices, key):
 def texts(value, least=2) -> tuple[str, ...]:
     """A list of texts, such as options. value: a list, or one written as JSON or Python in a CSV.
 
-    Raises ValueError when it is none, or shorter than `least`.
+    Raises ValueError when it is none, shorter than `least`, or longer than there are letters.
     """
     listed = written_list(value) if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or not all(isinstance(x, str) for x in listed):
         raise ValueError(f"{value!r} is no list of texts")
     if len(listed) < least:
         raise ValueError(f"{value!r} has {len(listed)}, expected {least} or more")
-    return tuple(listed)
+    if len(listed) > len(LETTERS):
+        raise ValueError(f"{value!r:.80} has {len(listed)}, expected {len(LETTERS)} or fewer")
+    return tuple(shapes.whole_text(one, "a list") for one in listed)
 
 
 def written_list(value):
@@ -141,14 +147,14 @@ def written_list(value):
     for read in (json.loads, ast.literal_eval):
         try:
             return read(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # or nested too deep
             pass
     return value
 
 
 def letter_at(index, options):
     """The letter of an option by its number from 0. Raises ValueError when there is no such one."""
-    if not 0 <= index < len(options):
+    if not 0 <= index < min(len(options), len(LETTERS)):
         raise ValueError(f"answer number {index} of {len(options)} options, counted from 0")
     return LETTERS[index]
 

@@ -2,6 +2,8 @@
 
     files.py   the rows of a .jsonl or a .json file, each with its place
     rows.py    a row in anybody's columns and shapes -> pairs
+    made.py    what make_pairs.py relies on in its own files
+    queries.py somebody's own queries
     videos.py  where the video of a row is, and how many were found
 
 `python -m pasta.datasets FILE --video_root DIR` shows what is read, without training.

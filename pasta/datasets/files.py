@@ -39,7 +39,7 @@ def placed_rows(path):
         return
     try:
         rows = json.loads(data)
-    except ValueError as error:  # also bytes that are no UTF-8
+    except (ValueError, RecursionError) as error:  # also bytes that are no UTF-8
         raise ValueError(f"{path}: {error}; expected one JSON list, or one object a line") from None
     for number, row in enumerate(rows, start=1):
         place = f"{path}: row {number}"

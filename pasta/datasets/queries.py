@@ -6,6 +6,7 @@ from pathlib import Path
 from pasta.datasets.files import placed_rows
 from pasta.datasets.videos import find_video
 from pasta.pairs import MODES
+from pasta.shapes import ABSENT, unlike, whole_text
 
 
 def own_queries(path, videos, root):
@@ -25,7 +26,9 @@ def own_queries(path, videos, root):
         if mode not in MODES:
             raise ValueError(f"{place}: mode is {mode!r}; expected one of {', '.join(MODES)}")
         try:
-            video = str(Path(find_video(name, root)).absolute())
+            if wrong := unlike(row, {"topic": str | None | ABSENT}):
+                raise ValueError(wrong)
+            video, query = str(Path(find_video(name, root)).absolute()), whole_text(query, "query")
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         if video not in known:

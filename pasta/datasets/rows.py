@@ -20,9 +20,9 @@ Names of columns are compared without case, and with _ for a blank and for -.
 """
 
 import re
-from functools import lru_cache
 
 from pasta.pairs import MODES, Pair, pair_id
+from pasta.shapes import whole_text
 
 COLUMNS = {  # each is expected under one of its names
     "video": ("video", "videos", "video_path", "video_file", "video_name"),
@@ -95,18 +95,12 @@ def simple_names(row):
     """The row under simple names, without what is null: "Video ID" is video_id."""
     simple = {}
     for name, value in row.items():
-        short = simple_name(name)
+        short = re.sub("[ -]", "_", name.strip().lower())
         if value is not None and short in simple:
             raise ValueError(f"has two columns {short}; expected one")
         if value is not None:
             simple[short] = value
     return simple
-
-
-@lru_cache
-def simple_name(name):
-    """A column's name in small letters, with underscores."""
-    return re.sub("[ -]", "_", name.strip().lower())
 
 
 def layout(row, what):
@@ -171,8 +165,9 @@ def mode_of(row, default):
 def query_and_chosen(row):
     """The query, a text, and the chosen response in any shape; it may close the dialogue."""
     query = pick(row, "query")
-    if row.get("history"):
-        raise ValueError(f"has a history of {len(row['history'])} turns; {SINGLE}")
+    if history := row.get("history"):
+        n = f"{len(history)} turns" if isinstance(history, list) else f"{history!r:.80}"
+        raise ValueError(f"has a history of {n}; {SINGLE}")
     if row.get("system"):
         raise ValueError(SYSTEM.format(row["system"], "del(.system)"))
     if is_dialogue(query):
@@ -249,4 +244,4 @@ def text_of(value, by, what):
         value = "".join(part.get("text", "") for part in value)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} is {value!r:.80}; expected one text that is not empty")
-    return value.strip()
+    return whole_text(value, what).strip()

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from pasta.pairs import MODES
+from pasta.shapes import is_name
 from pasta.video import jpeg_names
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -14,8 +15,11 @@ def find_video(name, root):
     """The path of a video: a file, or a folder of JPEGs; as it is named, if it is nowhere.
 
     name: as the row has it, which may leave out the suffix. root: where relative names begin.
-    Raises ValueError for a relative name that leaves `root`, by itself or by a link.
+    Raises ValueError for what is no name, and for a relative one that leaves `root`, by itself or
+    by a link.
     """
+    if not is_name(name):
+        raise ValueError(f"video is {name!r:.80}; expected the name of a file")
     if os.path.normpath(name).split(os.sep)[0] == "..":
         raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
     path = str(Path(root) / name)

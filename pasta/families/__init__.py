@@ -5,7 +5,6 @@ in the checkpoint's files. A family is a function that reads them and returns a 
 of FAMILIES, and about twenty lines in a file of this folder.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +12,11 @@ from pasta.families.family import Family, VideoInputs, plain_positions
 from pasta.families.internvl import internvl_family
 from pasta.families.llava import next_video_family, onevision_family
 from pasta.families.qwen import qwen3_family, qwen_family
+from pasta.families.settings import is_size
+from pasta.shapes import ABSENT, read_json, unlike
 
-__all__ = ["FAMILIES", "Family", "VideoInputs", "family_for", "read_preprocessor", "text_family"]
+__all__ = ["FAMILIES", "Family", "VideoInputs", "family_for", "family_of_folder",
+           "read_preprocessor", "text_family"]  # fmt: skip
 
 FAMILIES = {  # model_type in config.json -> the function that makes its Family
     "qwen2_vl": qwen_family,
@@ -33,11 +35,26 @@ def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
         has no meaning for a family whose frames all have one size, and is ignored there.
     Raises ValueError for an unknown model_type, and for a setting that is missing or unsupported.
     """
-    model_type = config.get("model_type")
-    if model_type not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise ValueError(f"config.json: model_type is {model_type!r}; expected one of {known}")
-    return FAMILIES[model_type](config, preprocessor, max_pixels)
+    shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}
+    if wrong := unlike(config, shape):
+        raise ValueError(f"config.json: {wrong}")
+    return FAMILIES[config["model_type"]](config, preprocessor, max_pixels)
+
+
+def family_of_folder(folder, config, max_pixels):
+    """(Family, the checkpoint's own number of frames or None) of a folder with a config.json.
+
+    Raises ValueError that names both files, and as `family_for` and `read_preprocessor` do.
+    """
+    path, preprocessor = found_preprocessor(folder)
+    try:
+        family = family_for(config, preprocessor, max_pixels)
+        n_frames = preprocessor.get("num_frames")
+        if n_frames is not None and not is_size(n_frames):
+            raise ValueError(f"num_frames is {n_frames!r:.80}; expected a number of frames")
+    except ValueError as error:
+        raise ValueError(f"{Path(folder, 'config.json')}, {path}: {error}") from None
+    return family, n_frames
 
 
 def text_family(model_type) -> Family:
@@ -70,12 +87,18 @@ def read_preprocessor(folder) -> dict:
     That is the first of processor_config.json["video_processor"], video_preprocessor_config.json
     and preprocessor_config.json, whole. The released Qwen2-VL and Qwen2.5-VL have the last alone,
     so its pixel bounds, meant for images, hold for every frame of a video.
-    Raises FileNotFoundError when there is none of them.
+    Raises FileNotFoundError when there is none of them, ValueError for a damaged one.
     """
+    return found_preprocessor(folder)[1]
+
+
+def found_preprocessor(folder):
+    """(the file, its settings), as `read_preprocessor`."""
     nested = Path(folder, "processor_config.json")
-    if nested.is_file() and "video_processor" in (content := json.loads(nested.read_text())):
-        return content["video_processor"]
+    shape = {"video_processor": dict | ABSENT}
+    if nested.is_file() and "video_processor" in (content := read_json(nested, shape)):
+        return nested, content["video_processor"]
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (path := Path(folder, name)).is_file():
-            return json.loads(path.read_text())
+            return path, read_json(path)
     raise FileNotFoundError(f"{folder} has no preprocessor_config.json; copy the checkpoint's own")

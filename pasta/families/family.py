@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from pasta.families.settings import SIDES, require
+
 
 @dataclass(frozen=True, eq=False)
 class VideoInputs:
@@ -75,41 +77,6 @@ class Family:
 def repeated(token, inputs):
     """The text of a video that is nothing but its tokens."""
     return token * inputs.n_tokens
-
-
-# ------------------------------------------------------------------ the checkpoint's settings
-
-SIDES = ("height", "width")
-STEPS = {  # what is done here; a file that asks for something else is refused
-    "do_resize": True,
-    "resample": 3,  # bicubic
-    "do_rescale": True,
-    "do_normalize": True,
-    "do_center_crop": False,
-    "cap_pixels_per_frame": False,
-}
-
-
-def given_settings(preprocessor, **steps):
-    """The entries of a preprocessor's file that are not null: as in transformers, null is absent.
-
-    No rescale_factor, as in some released files, means 1 / 255.
-    steps: where the family differs from STEPS.
-    Raises ValueError for a step that is not done here.
-    """
-    given = {name: value for name, value in preprocessor.items() if value is not None}
-    for name, value in (STEPS | steps).items():
-        if given.get(name, value) != value:
-            raise ValueError(f"preprocessor config: {name} is {given[name]}; expected {value}")
-    return {"rescale_factor": 1 / 255} | given
-
-
-def require(settings):
-    """`settings`, all of which must be there. Raises ValueError that names what is None."""
-    missing = ", ".join(name for name, value in settings.items() if value is None)
-    if missing:
-        raise ValueError(f"config.json and preprocessor config lack {missing}; copy the original's")
-    return settings
 
 
 # ----------------------------------------------------------------------- frames to pixels

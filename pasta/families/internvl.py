@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from pasta.families.family import fixed_family, fixed_size, given_settings, require
+from pasta.families.family import fixed_family, fixed_size
+from pasta.families.settings import given_settings, require
 
 
 def internvl_family(config, preprocessor, max_pixels):

@@ -3,7 +3,8 @@
 from functools import partial
 from math import ceil
 
-from pasta.families.family import SIDES, fixed_family, fixed_size, given_settings, require
+from pasta.families.family import fixed_family, fixed_size
+from pasta.families.settings import SIDES, given_settings, require
 
 
 def onevision_family(config, preprocessor, max_pixels):

@@ -25,12 +25,11 @@ from pasta.families.family import (
     Family,
     VideoInputs,
     checked,
-    given_settings,
     normalised,
     repeated,
-    require,
     resized,
 )
+from pasta.families.settings import given_settings, require, sound
 
 TOKEN = "<|video_pad|>"
 NEEDED = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std",
@@ -43,7 +42,7 @@ def qwen_family(config, preprocessor, max_pixels):
     As in transformers min_pixels and max_pixels win over the bounds in `size`.
     """
     given = given_settings(preprocessor)
-    given = bounds(given) | given
+    given = sound(bounds(given) | given)
     if max_pixels:
         given["max_pixels"] = min(max_pixels, given["max_pixels"] or max_pixels)
     settings = {name: given.get(name) for name in NEEDED}

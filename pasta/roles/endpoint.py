@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 
 from pasta.ask import Answer
 from pasta.roles.pictures import Pictures, png
+from pasta.shapes import HALF
 
 MAX_PIXELS = 602112  # of a frame, unless told: Qwen2.5-VL's own bound for videos
 MAX_REPLY = 2**24  # bytes; a reply is a few thousand
@@ -73,7 +74,7 @@ class Endpoint:
 
     def only_model(self):
         """The id of the one model that the server has."""
-        models = self.call("GET", "/models", lambda reply: [m["id"] for m in reply["data"]])
+        models = self.call("GET", "/models", read_models)
         if len(models) != 1:
             raise EndpointError(f"{self.address} has {len(models)} models: {', '.join(models)}; "
                                 f"name one as {self.address}#MODEL")  # fmt: skip
@@ -214,8 +215,13 @@ def asked_to_wait(value):
     return min(float(value), 600.0) if value and value.isdecimal() else 0.0
 
 
+def read_models(reply):
+    """The ids in a list of models, which are texts."""
+    return [HALF.sub("\ufffd", model["id"]) for model in reply["data"]]
+
+
 def read_answer(reply):
     """The Answer in a chat completion, its <think> block taken out."""
     choice = reply["choices"][0]
     text = re.sub(r"^\s*<think>.*?</think>", "", choice["message"]["content"] or "", flags=re.S)
-    return Answer(text.strip(), (), 0.0, choice["finish_reason"] == "stop")
+    return Answer(HALF.sub("\ufffd", text).strip(), (), 0.0, choice["finish_reason"] == "stop")

@@ -16,6 +16,8 @@ from pasta.ask import Answer
 from pasta.grow import rows_of
 from pasta.pairs import Appender
 
+REPLY = {"key": str, "text": str, "finished": bool}  # what is relied on in a row
+
 
 class Replies:
     """The replies in a file and in those of other processes beside it; new ones go into our own."""
@@ -26,7 +28,7 @@ class Replies:
 
     def read(self):
         """Take in what is in the files, those of other processes too."""
-        self.known = {row["key"]: row for row in rows_of(self.path)}
+        self.known = {row["key"]: row for row in rows_of(self.path, REPLY)}
 
     def ask(self, name, requests, max_new_tokens, answers):
         """Answer a list of Request, of which only those that are new are asked, each once.

@@ -1,0 +1,133 @@
+"""The annotations of every benchmark, damaged: its items are read, or refused with file and item.
+
+python -m pytest -q tests/test_fuzz_benchmarks.py
+"""
+
+import json
+
+import pytest
+import test_benchmarks as layouts
+from damage import examples, survives, typed
+from hypothesis import given
+from hypothesis import strategies as st
+from test_adversarial import OPTIONS, QUESTION
+from test_benchmarks import NEW, fill, touch, write_csv, write_json
+from test_mvbench import BOUNDS, REAL, put
+
+from pasta.benchmarks import Item, benchmark
+from pasta.pairs import write_rows
+
+TEXTS = ("id", "task", "name", "prompt", "answer")
+
+
+def check(items):
+    """They are as Item has them, and a tokenizer and a file take their texts."""
+    for item in items:
+        typed(item, Item)
+        for text in (*(getattr(item, name) for name in TEXTS), *item.options, *item.labels):
+            text.encode("utf-8")
+        assert len(item.letters) == len(item.options) and item.video.exists()
+        for second in {item.start, item.end} - {None}:
+            assert 0 <= second < float("inf")
+
+
+def of_one_file(name):
+    def written(folder):
+        fill(name, folder)
+        return name, layouts.LAYOUTS.get(name, ["vinoground_textscore.json"])[0]
+
+    return written
+
+
+def categories_of_vinoground(folder):
+    fill("vinoground", folder)
+    return "vinoground", "vinoground.csv"
+
+
+def longvideobench_by_columns(folder):
+    fill("longvideobench", folder, rows=[layouts.LVB_PARQUET])
+    (folder / "lvb_val.json").rename(folder / "validation.json")
+    return "longvideobench", "validation.json"
+
+
+def mlvu_of_its_authors(folder):
+    layouts.mlvu_official(folder, [{"video": "needle_4.mp4", "answer": "None of these"}])
+    return "mlvu", "json/2_needle.json"
+
+
+def nextqa_csv(folder):
+    write_csv(folder / "test.csv", [layouts.NEXTQA])
+    touch(folder / "videos/2574374895.mp4")
+    return "nextqa", "test.csv"
+
+
+def nextqa_map(folder):
+    write_csv(folder / "test.csv", [layouts.NEXTQA])
+    write_json(folder / "map_vid_vidorID.json", {"2574374895": "0101/2574374895"})
+    touch(folder / "NExTVideo/0101/2574374895.mp4")
+    return "nextqa", "map_vid_vidorID.json"
+
+
+def tempcompass_of_the_hub(task):
+    def written(folder):
+        layouts.tempcompass_hub(folder)
+        return "tempcompass", f"{task}/test.json"
+
+    return written
+
+
+def tempcompass_of_its_authors(folder):
+    one = layouts.TEMPCOMPASS["yes_no"]
+    short = {"question": one["question"], "answer": one["answer"]}
+    write_json(folder / "questions/yes_no.json", {one["video_id"]: {one["dim"]: [short]}})
+    touch(folder / "videos" / f"{one['video_id']}.mp4")
+    return "tempcompass", "questions/yes_no.json"
+
+
+def mvbench_with_bounds(folder):
+    put(folder, "action_sequence", "video/star/Charades_v1_480", REAL | BOUNDS)
+    return "mvbench", "json/action_sequence.json"
+
+
+def mvbench_with_a_folder_of_ones_own(folder):
+    put(folder, "mine", "clips", REAL)
+    (folder / "test.json").write_text(json.dumps({"root": {"mine": "clips"}}))
+    return "mvbench", "test.json"
+
+
+def adversarial(folder):
+    touch(folder / "a.mp4")
+    write_rows(folder / "items.jsonl", [QUESTION, OPTIONS])
+    return "adversarial", "items.jsonl"
+
+
+def videomme_parquet(folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    fill("videomme", folder)
+    (folder / "videomme/test.json").unlink()
+    table = pyarrow.Table.from_pylist([layouts.VIDEOMME])
+    parquet.write_table(table, folder / "videomme/test.parquet")
+    return "videomme", "videomme/test.parquet"
+
+
+FOLDERS = [*(of_one_file(name) for name in NEW), categories_of_vinoground, mlvu_of_its_authors,
+           longvideobench_by_columns, nextqa_csv, nextqa_map, tempcompass_of_its_authors,
+           tempcompass_of_the_hub("yes_no"), tempcompass_of_the_hub("caption_matching"),
+           mvbench_with_bounds, mvbench_with_a_folder_of_ones_own, adversarial,
+           videomme_parquet]  # fmt: skip
+
+
+@pytest.mark.parametrize("written", FOLDERS)
+def test_damaged_annotations_are_read_or_refused_with_their_place(written, tmp_path):
+    name, file = written(tmp_path)
+    module = benchmark(name)
+    module.items(tmp_path)
+
+    @examples(120)
+    @given(st.data())
+    def damage(data):
+        # of what is not there, a video or a task, the folder and the cure are named
+        survives(data, tmp_path / file, lambda: check(module.items(tmp_path)), FileNotFoundError)
+
+    damage()

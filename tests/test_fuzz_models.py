@@ -1,0 +1,178 @@
+"""Adapters, checkpoints, model folders and servers' replies, damaged: read, or refused by name.
+
+python -m pytest -q tests/test_fuzz_models.py
+"""
+
+import json
+
+import numpy as np
+import pytest
+from damage import damaged, examples, in_silence, survives, typed
+from golden.make_families import CHECKPOINTS, FAMILIES, save_checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
+from server import completion
+from test_checkpoint import checkpoints, trainee
+from torch import nn
+
+from pasta.ask import Request
+from pasta.benchmarks.adapters import other_base
+from pasta.checkpoint import open_run
+from pasta.config import read_config, write_config
+from pasta.datasets.made import CONFIG as MADE
+from pasta.families import family_of_folder
+from pasta.lora import CONFIG, WEIGHTS, add_lora, load_adapter, save_adapter
+from pasta.roles.endpoint import Endpoint, EndpointError
+from pasta.vlm import load_processor
+from train_dpo import TrainConfig
+
+
+def model():
+    return nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+def test_a_damaged_adapter_is_loaded_or_refused_and_the_model_is_as_before(file, tmp_path):
+    trained = model()
+    add_lora(trained, "0|1", rank=2, alpha=3)
+    save_adapter(tmp_path / "adapter", trained, "base")
+
+    def load():
+        fresh = model()
+        try:
+            typed(other_base(tmp_path / "adapter", "base"), str)
+            assert load_adapter(fresh, tmp_path / "adapter")
+        except ValueError:
+            assert all(type(layer) is nn.Linear for layer in fresh)
+            raise
+
+    @examples(300)
+    @given(st.data())
+    def damage(data):
+        survives(data, tmp_path / "adapter" / file, load, at=tmp_path / "adapter")
+
+    damage()
+
+
+def test_a_damaged_state_of_a_checkpoint_costs_that_checkpoint_alone(tmp_path):
+    for step in (1, 2):
+        checkpoints(tmp_path).save(step, *trainee())
+    path = tmp_path / "checkpoints/step-000002/state.json"
+    whole = path.read_bytes()
+
+    @examples(300)
+    @given(st.data())
+    def damage(data):
+        path.write_bytes(data.draw(damaged(whole, ".json")))
+        try:
+            with in_silence():
+                assert checkpoints(tmp_path).load(*trainee()) in (1, 2)
+        except SystemExit as error:  # of another run, or of other flags
+            assert f"{path.parent}: " in str(error), error
+
+    damage()
+
+
+def test_a_damaged_state_stops_no_run_that_goes_on_but_for_other_flags(tmp_path):
+    (tmp_path / "pairs.jsonl").touch()
+    checkpoints(tmp_path / "run", pairs=tmp_path / "pairs.jsonl").save(1, *trainee())
+    config = TrainConfig(model="m", out=tmp_path / "run", lr=1e-4, resume=True, device="cpu",
+                         keep_checkpoints=2, pairs=tmp_path / "pairs.jsonl")  # fmt: skip
+    path = tmp_path / "run/checkpoints/step-000001/state.json"
+    whole = path.read_bytes()
+
+    @examples(100)
+    @given(st.data())
+    def damage(data):
+        path.write_bytes(data.draw(damaged(whole, ".json")))
+        try:
+            open_run(config)
+        except SystemExit as error:
+            assert f"{path.parent}: --" in str(error), error
+
+    damage()
+
+
+def test_a_damaged_config_of_a_run_is_read_or_refused(tmp_path):
+    write_config(tmp_path, TrainConfig(model="m", out=tmp_path), weights={"m": "0a"})
+
+    def read():
+        typed(read_config(tmp_path, MADE).get("weights", {}), dict)
+
+    @examples(200)
+    @given(st.data())
+    def damage(data):
+        survives(data, tmp_path / "config.json", read)
+
+    damage()
+
+
+def files_of(folder, name):
+    """The JSON files of a checkpoint's folder that a family is made of."""
+    save_checkpoint(folder, name)
+    return ["config.json", *(path.name for path in sorted(folder.glob("*processor*_config.json")))]
+
+
+@pytest.mark.parametrize("name", [*CHECKPOINTS, *FAMILIES])
+def test_damaged_settings_of_a_family_are_computed_with_or_refused(name, tmp_path):
+    files = files_of(tmp_path, name)
+
+    def size():
+        config = json.loads((tmp_path / "config.json").read_bytes())
+        family, n_frames = family_of_folder(tmp_path, config, 10**6)
+        size = family.fit(n_frames or 8, 240, 320)
+        assert len(size) == 2 and min(size) > 0 and all(type(side) is int for side in size)
+        if max(size) < 1000:
+            family.prepare(np.zeros((2, 240, 320, 3), np.uint8), [0.0, 0.5])
+
+    @examples(150)
+    @given(st.data())
+    def damage(data):
+        file = data.draw(st.sampled_from(files[1:]))
+        survives(data, tmp_path / file, size, FileNotFoundError)
+
+    damage()
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5-VL", *FAMILIES])
+def test_a_damaged_config_of_a_model_folder_is_read_or_refused(name, tmp_path):
+    files_of(tmp_path, name)
+
+    def load():
+        assert load_processor(tmp_path).n_frames > 0
+
+    @examples(30)
+    @given(st.data())
+    def damage(data):
+        survives(data, tmp_path / "config.json", load, at=tmp_path)
+
+    damage()
+
+
+class OneReply(Endpoint):
+    """A server whose reply is at hand."""
+
+    said = b""
+
+    def exchange(self, method, path, body):
+        return 200, {"Retry-After": None, "Location": None}, self.said
+
+
+@pytest.mark.parametrize("reply", [completion("<think>x</think>Left."), {"data": [{"id": "tiny"}]}])
+def test_a_damaged_reply_of_a_server_is_read_or_refused_with_its_address(reply):
+    address, whole = "http://127.0.0.1:1/v1", json.dumps(reply).encode()
+
+    @examples(300)
+    @given(st.data())
+    def damage(data):
+        server = OneReply(f"{address}#tiny", tries=2, wait=0.0)
+        server.said = data.draw(damaged(whole, ".json"))
+        try:
+            if "data" in reply:
+                server.only_model().encode("utf-8")
+            else:
+                server.answer(Request(None, "Which?"), 8).text.encode("utf-8")
+        except EndpointError as error:
+            assert address in str(error), error
+
+    damage()

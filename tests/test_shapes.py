@@ -1,0 +1,120 @@
+"""What JSON out of a file must look like: the words about what does not, by hand.
+
+    python -m pytest -q tests/test_shapes.py
+"""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from test_selection import LEFT, RIGHT, candidate
+
+from pasta.answers import earlier_rows
+from pasta.benchmarks.finished import scored_rows
+from pasta.pairs import read_rows, write_rows
+from pasta.roles.replies import Replies
+from pasta.schedule import Log
+from pasta.shapes import ABSENT, NUMBER, read_by, read_json, unlike
+from pasta.stages import candidates_in_order
+from pasta.updates import Skipped
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "said"),
+    [
+        (3, str, "it is 3; expected str"),
+        ({"a": None}, {"a": str | None}, ""),
+        ({}, {"a": str | None}, "a is missing; expected str | None"),
+        ({}, {"a": str | ABSENT}, ""),
+        ({"a": None}, {"a": str | ABSENT}, "a is None; expected str"),
+        ({"a": {"b": [1, True]}}, {"a": {"b": [NUMBER]}}, "a.b[1] is True; expected int | float"),
+        ({"a": []}, {"a": {"b": int, "c": int}}, "a is []; expected an object with b, c"),
+        ({"a": {}}, {"a": [int]}, "a is {}; expected list"),
+        ({"a": ["x"]}, {"a": ("x", "y")}, "a is ['x']; expected one of x, y"),
+        ({"a": 1, "more": 2}, {"a": int}, ""),
+        (True, object, ""),
+    ],
+)
+def test_the_first_departure_from_a_shape_is_named(value, shape, said):
+    assert unlike(value, shape) == said
+
+
+def test_what_is_got_is_shown_in_part():
+    assert len(unlike("x" * 1000, int)) < 120
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", "[" * 10**5, "\ufeff{", '{"n": "\0"}'])
+def test_a_file_without_a_json_object_is_named(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match="a.json.*expected an object"):
+        read_json(tmp_path / "a.json")
+
+
+def test_bytes_that_are_no_text_are_named_with_their_file(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'{"n": "\xff"}')
+    with pytest.raises(ValueError, match="a.json is not JSON: .*expected an object"):
+        read_json(tmp_path / "a.json")
+
+
+def test_what_a_library_raises_names_the_file():
+    with pytest.raises(ValueError, match="a.bin: torch cannot read it: KeyError.*expected"):
+        with read_by("torch", "a.bin"):
+            raise KeyError("n")
+
+
+QUERY = {"video": "/v.avi", "mode": "spatial", "n": 0, "topic": None, "query": "Where?"}
+ANSWER = {"id": "t/0", "task": "t", "video": "v", "prompt": "?", "answer": "A", "response": "A",
+          "predicted": "A", "correct": True, "fingerprint": "f"}  # fmt: skip
+
+
+def in_order(path):
+    config = SimpleNamespace(out=path.parent, judge="rules")
+    if path.name != "queries.jsonl":
+        write_rows(path.with_name("queries.jsonl"), [QUERY])
+    candidates_in_order(config, ["/v.avi"], {"spatial": 1})
+
+
+FILES = {  # file: (its reader, a good row, changes that no row may have)
+    "queries.jsonl": (in_order, QUERY, [{"mode": "odd"}, {"query": 5}, {"topic": {}}, {"n": "0"}]),
+    "candidates.jsonl": (in_order, candidate(LEFT, ("frames", RIGHT)), [
+        {"preferred": "left"}, {"adversarial": [{}]}, {"logps": [{"response": LEFT}]},
+        {"recipe": None}, {"video": []},
+    ]),
+    "answers.jsonl": (lambda path: earlier_rows(path, {}), ANSWER, [
+        {"id": []}, {"response": None}, {"fingerprint": 5}, {"correct": "yes"}, {"text": 5},
+    ]),
+    "scored.jsonl": (lambda path: scored_rows(path.parent), ANSWER, [{"id": {}}, {"task": None}]),
+    "replies.jsonl": (Replies, {"key": "k", "text": "yes", "finished": True}, [
+        {"key": []}, {"text": None}, {"finished": "stop"},
+    ]),
+    "metrics.jsonl": (lambda path: Log(path, 9, 9), {"step": 1, "eval/loss": 0.5}, [
+        {"step": "1"}, {"step": None}, {"eval/loss": "low"},
+    ]),
+    "skipped.jsonl": (lambda path: Skipped(path, 1, resume=True), {"video": "v"}, [{"video": []}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_row_of_another_shape_is_refused_with_its_line_and_field(tmp_path, name):
+    read, row, changes = FILES[name]
+    write_rows(tmp_path / name, [row])
+    read(tmp_path / name)
+    for change in changes:
+        write_rows(tmp_path / name, [row, row | change])
+        with pytest.raises(ValueError, match=rf"{name}:2: {next(iter(change))}.* is .*expected"):
+            read(tmp_path / name)
+
+
+def test_a_row_nested_too_deep_is_refused_with_its_line(tmp_path):
+    for end in ("\n", ""):
+        (tmp_path / "rows.jsonl").write_text("{}\n" + '{"n":' * 10**5 + end)
+        with pytest.raises(ValueError, match="rows.jsonl:2: .*expected one JSON object a line"):
+            read_rows(tmp_path / "rows.jsonl")
+
+
+def test_a_held_out_loss_that_is_no_number_is_not_the_best_of_a_run_that_goes_on(tmp_path):
+    losses = [float("nan"), 0.5, 0.7]
+    rows = [{"step": n, "eval/loss": loss} for n, loss in enumerate(losses, 1)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    log = Log(tmp_path / "metrics.jsonl", 3, 9)
+    assert log.best == 0.5 and not log.is_best({"eval/loss": 0.6})
