@@ -75,11 +75,9 @@ class Checkpoints:
     def stop(self, step, policy, optimizer, reason):
         """Save what was trained until `step`, then raise SystemExit with the reason; all call."""
         self.save(step, policy, optimizer)
-        raise SystemExit(
-            f"update {step + 1}: {reason}; expected numbers. The weights before it are in "
-            f"{self.folder}/step-{step:06d}. Look at these pairs, and leave them out or lower "
-            "--lr: that is another run, in another --out"
-        )
+        kept = f"The weights before it are in {self.folder}/step-{step:06d}"
+        cure = "Look at these pairs; leave them out, or lower --lr, in a run with another --out"
+        raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {kept}. {cure}")
 
     def load(self, policy, optimizer):
         """Put the newest whole checkpoint into both, in place; all call.

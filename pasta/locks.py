@@ -34,10 +34,8 @@ def hold(folder):
             if (stat.st_dev, stat.st_ino) not in HELD:
                 HELD[stat.st_dev, stat.st_ino] = claimed(path)
         except OSError as error:
-            raise SystemExit(
-                f"cannot write into {folder}: {error.strerror}; make room there, or choose another "
-                "--out"
-            ) from error
+            told = f"{error.strerror}; make room there, or choose another --out"
+            raise SystemExit(f"cannot write into {folder}: {told}") from error
     ranks.gather([])  # nobody writes before
 
 
@@ -45,10 +43,8 @@ def claimed(path):
     """The lock file, open, locked and with this process's name in it. Raises SystemExit."""
     file = open(path, "r+")
     if not lock(file, path):
-        raise SystemExit(
-            f"{path.parent}: process {file.read().strip()} is writing into it; wait for its end, "
-            "or choose another --out"
-        )
+        told = "is writing into it; wait for its end, or choose another --out"
+        raise SystemExit(f"{path.parent}: process {file.read().strip()} {told}")
     file.truncate(0)
     file.write(f"{os.getpid()} on {platform.node()}\n")
     file.flush()

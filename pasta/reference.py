@@ -181,11 +181,8 @@ def complete(cache, groups, loader, score):
 def check_finite(group, logps):
     """Raise ValueError that names the pairs, when the reference's logps of them are no numbers."""
     if not all(map(isfinite, logps)):
-        ids = ", ".join(pair.id for pair in group.pairs)
-        raise ValueError(
-            f"{group.video}: the reference gives its responses (pairs {ids}) {logps} nats; "
-            "expected numbers: is --model broken, or --dtype too narrow for it?"
-        )
+        told = f"gives pairs {[pair.id for pair in group.pairs]} {logps} nats; expected numbers"
+        raise ValueError(f"{group.video}: the reference {told}: is --model broken?")
 
 
 def is_known(keys, known):

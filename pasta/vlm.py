@@ -117,7 +117,7 @@ def load_processor(name, max_pixels=0):
     else:
         family, n_frames = family_of_folder(folder, config, max_pixels)
     with read_by("transformers", folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     legacy = folder / "chat_template.json"
     if legacy.is_file():  # AutoTokenizer does not read it, and has one for texts alone (Qwen2.5-VL)
         tokenizer.chat_template = read_json(legacy, {"chat_template": str})["chat_template"]
@@ -153,10 +153,12 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     sees = processor.family.placeholder is not None
     auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with read_by("transformers", folder):
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     check_attention(name, auto, config)
     model = auto.from_pretrained(
         folder,
+        trust_remote_code=False,
+        use_safetensors=True,  # or pytorch_model.bin, a pickle, would do
         dtype=getattr(torch, dtype),
         attn_implementation=ATTENTION if sees else ATTENTION["text_config"],
     )

@@ -38,6 +38,14 @@ def test_the_numbers_of_the_promises_are_those_of_the_code():
     assert sum(everything[1:]) == 2000 + len(decode.CLIPS) + 1
 
 
+def test_every_script_was_stopped_a_hundred_times_and_no_result_was_wrong():
+    rows = re.findall(r"^(\w+\.py) ((?: *\d+){6})$", PROMISES, re.M)
+    assert tuple(script for script, _ in rows) == SCRIPTS
+    for _, counts in rows:
+        *stops, wrong = map(int, counts.split())
+        assert len(stops) == len(kill.FAULTS) and sum(stops) >= 100 and not wrong
+
+
 def test_damaged_videos_are_decoded_as_ffmpeg_does_or_refused(tmp_path):
     fates, wrong = decode.campaign(tmp_path, n=8 * len(KINDS), seed=1)
     assert not wrong
