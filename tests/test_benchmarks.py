@@ -642,7 +642,7 @@ def test_a_video_of_vinoground_outside_the_data_folder_is_refused(tmp_path):
 def test_a_map_of_vidor_does_not_lead_outside_either(tmp_path):
     module = fill("nextqa", tmp_path, videos=[])
     write_json(tmp_path / "map_vid_vidorID.json", {"2574374895": "../../x"})
-    with pytest.raises(ValueError, match="item 0: .*no path inside"):
+    with pytest.raises(ValueError, match="map_vid_vidorID.json: .*no path inside"):
         module.items(tmp_path)
 
 

@@ -44,15 +44,13 @@ def benchmark(name):
     return importlib.import_module(f"pasta.benchmarks.{name}")
 
 
-ANSWER = {  # what is relied on in a row of pasta/answers.py that is read again
-    "id": str,
-    "task": str,
+# What is relied on in rows of pasta/answers.py that are read again: for scores, and for all else.
+SCORED = {"id": str, "task": str, "response": str, "correct": bool}
+ANSWER = SCORED | {
     "video": str,
     "prompt": str,
     "answer": str,
-    "response": str,
     "predicted": str | None,
-    "correct": bool,
     "text": str | ABSENT,
 }
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from pasta.ask import Request, ask
-from pasta.benchmarks import ANSWER
+from pasta.benchmarks import SCORED
 from pasta.benchmarks.report import comparison, counts, markdown, table
 from pasta.config import write_json
 from pasta.pairs import read_rows
@@ -20,7 +20,7 @@ def scored_rows(folder) -> dict:
     path = Path(folder) / "scored.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; `python evaluate.py` writes it")
-    return {row["id"]: row for row in read_rows(path, ANSWER) if "error" not in row}
+    return {row["id"]: row for row in read_rows(path, SCORED) if "error" not in row}
 
 
 def sample_rows(rows):

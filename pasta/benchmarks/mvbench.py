@@ -123,7 +123,7 @@ def task_items(data, task, folder):
 def item_of(id_, row, data, folder, bounded):
     """The Item of one entry of a json file; id_ is TASK/NUMBER."""
     video = video_path(data, folder, row["video"])
-    options = texts(row["candidates"])
+    options = texts(row["candidates"], 1)
     return Item(
         id=id_,
         task=id_.split("/")[0],

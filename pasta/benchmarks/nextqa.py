@@ -67,7 +67,7 @@ def places(path):
         for video in found:
             inside("the data", text(found, video))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; expected the path of a video") from None
+        raise ValueError(f"{path}: {error}; expected {{video: its path}}") from None
     return found
 
 
