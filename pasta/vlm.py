@@ -131,7 +131,8 @@ def load_processor(name, max_pixels=0):
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
     files = [folder / f for f in CONFIG_FILES if (folder / f).is_file()]
     digest = f"{digest_files(files)} max_pixels={family.max_pixels}"
-    return Processor(tokenizer, family, n_frames or DEFAULT_FRAMES, digest)
+    n_frames = DEFAULT_FRAMES if n_frames is None else n_frames  # 0: it reads text alone
+    return Processor(tokenizer, family, n_frames, digest)
 
 
 def reads_text_alone(config):

@@ -255,7 +255,7 @@ def start_rows(policy, reference, beta):
     agreed = torch.tensor([-50.0])
     chosen, chosen_0 = torch.tensor([policy]), torch.tensor([reference])
     losses, *rewards = dpo_loss(chosen, agreed, chosen_0, agreed, beta)
-    return pair_rows(["spatial"], losses, *rewards, chosen, agreed)
+    return [row | {"id": "a"} for row in pair_rows(["spatial"], losses, *rewards, chosen, agreed)]
 
 
 def test_a_policy_that_is_its_reference_may_start():
@@ -265,7 +265,7 @@ def test_a_policy_that_is_its_reference_may_start():
 
 @pytest.mark.parametrize("beta", [0.01, 1.0])
 def test_a_policy_a_tenth_of_a_nat_off_may_not_start_whatever_beta(beta):
-    with pytest.raises(RuntimeError, match=r"chosen response -100\.1.* the reference -100\.0"):
+    with pytest.raises(RuntimeError, match=r"chosen response of pair a -100\.1.* the reference -100\.0"):
         check_start(start_rows(-100.1, -100.0, beta), beta, "float32")
 
 

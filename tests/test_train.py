@@ -145,7 +145,7 @@ def test_bfloat16_starts_at_ln2_with_a_reference_from_other_packs(run, toy_pairs
 
 def test_the_run_folder_has_an_adapter_that_loads(run, tiny, tmp_path):
     run(save_every=2)
-    names = {"config.json", "metrics.jsonl", "checkpoints", "adapter"}
+    names = {"config.json", "metrics.jsonl", "checkpoints", "adapter", ".lock"}
     assert {p.name for p in (tmp_path / "run").iterdir()} == names
     assert json.loads((tmp_path / "run/config.json").read_text())["frames_used"] == world.N_FRAMES
     load_adapter(tiny.model, tmp_path / "run/adapter")
