@@ -115,7 +115,7 @@ def load_processor(name, max_pixels=0):
     if reads_text_alone(config):
         family, n_frames = text_family(config["model_type"]), 0
     else:
-        family, n_frames = family_of_folder(folder, config, max_pixels)
+        family, n_frames = family_of_folder(folder, config, max_pixels, DEFAULT_FRAMES)
     with read_by("transformers", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     legacy = folder / "chat_template.json"
@@ -131,7 +131,6 @@ def load_processor(name, max_pixels=0):
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
     files = [folder / f for f in CONFIG_FILES if (folder / f).is_file()]
     digest = f"{digest_files(files)} max_pixels={family.max_pixels}"
-    n_frames = DEFAULT_FRAMES if n_frames is None else n_frames  # 0: it reads text alone
     return Processor(tokenizer, family, n_frames, digest)
 
 

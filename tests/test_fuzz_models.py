@@ -119,8 +119,8 @@ def test_damaged_settings_of_a_family_are_computed_with_or_refused(name, tmp_pat
 
     def size():
         config = json.loads((tmp_path / "config.json").read_bytes())
-        family, n_frames = family_of_folder(tmp_path, config, 10**6)
-        size = family.fit(n_frames or 8, 240, 320)
+        family, n_frames = family_of_folder(tmp_path, config, 10**6, 8)
+        size = family.fit(n_frames, 240, 320)
         assert len(size) == 2 and min(size) > 0 and all(type(side) is int for side in size)
         if max(size) < 1000:
             family.prepare(np.zeros((2, 240, 320, 3), np.uint8), [0.0, 0.5])

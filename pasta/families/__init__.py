@@ -41,16 +41,16 @@ def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
     return FAMILIES[config["model_type"]](config, preprocessor, max_pixels)
 
 
-def family_of_folder(folder, config, max_pixels):
-    """(Family, the checkpoint's own number of frames or None) of a folder with a config.json.
+def family_of_folder(folder, config, max_pixels, n_frames):
+    """(Family, number of frames) of a checkpoint; n_frames: where it names no number of its own.
 
     Raises ValueError that names both files, and as `family_for` and `read_preprocessor` do.
     """
     path, preprocessor = found_preprocessor(folder)
     try:
         family = family_for(config, preprocessor, max_pixels)
-        n_frames = preprocessor.get("num_frames")
-        if n_frames is not None and not is_size(n_frames):
+        n_frames = preprocessor.get("num_frames") or n_frames
+        if not is_size(n_frames):
             raise ValueError(f"num_frames is {n_frames!r:.80}; expected a number of frames")
     except ValueError as error:
         raise ValueError(f"{Path(folder, 'config.json')}, {path}: {error}") from None

@@ -11,6 +11,13 @@ STEPS = {  # what is done here; a file that asks for something else is refused
     "do_center_crop": False,
     "cap_pixels_per_frame": False,
 }
+PIXELS = ("min_pixels", "max_pixels")
+SIZES = """
+    patch_size temporal_patch_size merge_size size.height size.width size.shortest_edge
+    crop_size.height crop_size.width image_size image_seq_length spatial_pool_stride
+""".split()
+LARGEST = 2**14  # of them: with more no frame fits into memory
+IDS = ("video_token_id", "image_token_id")
 
 
 def given_settings(preprocessor, **steps):
@@ -36,15 +43,6 @@ def require(settings):
         told = f"config.json and preprocessor config lack {missing}"
         raise ValueError(f"{told}; expected what the original's have: copy the original's")
     return sound(settings)
-
-
-PIXELS = ("min_pixels", "max_pixels")
-SIZES = """
-    patch_size temporal_patch_size merge_size size.height size.width size.shortest_edge
-    crop_size.height crop_size.width image_size image_seq_length spatial_pool_stride
-""".split()
-LARGEST = 2**14  # of them: with more no frame fits into memory
-IDS = ("video_token_id", "image_token_id")
 
 
 def sound(settings):
