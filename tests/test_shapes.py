@@ -28,6 +28,7 @@ from pasta.updates import Skipped
         ({}, {"a": str | ABSENT}, ""),
         ({"a": None}, {"a": str | ABSENT}, "a is None; expected str"),
         ({"a": {"b": [1, True]}}, {"a": {"b": [NUMBER]}}, "a.b[1] is True; expected int | float"),
+        ({"a": 2**63}, {"a": NUMBER}, f"a is {2**63}; expected int | float"),
         ({"a": []}, {"a": {"b": int, "c": int}}, "a is []; expected an object with b, c"),
         ({"a": {}}, {"a": [int]}, "a is {}; expected list"),
         ({"a": ["x"]}, {"a": ("x", "y")}, "a is ['x']; expected one of x, y"),
@@ -88,7 +89,7 @@ FILES = {  # file: (its reader, a good row, changes that no row may have)
         {"key": []}, {"text": None}, {"finished": "stop"},
     ]),
     "metrics.jsonl": (lambda path: Log(path, 9, 9), {"step": 1, "eval/loss": 0.5}, [
-        {"step": "1"}, {"step": None}, {"eval/loss": "low"},
+        {"step": "1"}, {"step": None}, {"eval/loss": "low"}, {"eval/loss": 10**400},
     ]),
     "skipped.jsonl": (lambda path: Skipped(path, 1, resume=True), {"video": "v"}, [{"video": []}]),
 }  # fmt: skip

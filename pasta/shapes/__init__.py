@@ -20,7 +20,7 @@ HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: no tokenizer and no
 def unlike(value, shape, name=""):
     """Where a value first departs from a shape, "a.b is 3; expected str"; "" if nowhere.
 
-    name: of the value, before those of its parts. true and false are no numbers.
+    name: of the value, before those of its parts. true, false and what needs more than 64 bits are no numbers.
     """
     parts = []
     if isinstance(shape, dict):
@@ -33,6 +33,7 @@ def unlike(value, shape, name=""):
         fits = value in shape
     else:
         fits = isinstance(value, shape) and (type(value) is not bool or shape in (bool, object))
+        fits &= type(value) is not int or abs(value) < 2**63
     if not fits:
         got = "missing" if value is ... else f"{value!r:.80}"
         return f"{name.lstrip('.') or 'it'} is {got}; expected {described(shape)}"
