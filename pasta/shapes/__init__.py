@@ -20,7 +20,8 @@ HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: no tokenizer and no
 def unlike(value, shape, name=""):
     """Where a value first departs from a shape, "a.b is 3; expected str"; "" if nowhere.
 
-    name: of the value, before those of its parts. true, false and what needs more than 64 bits are no numbers.
+    name: of the value, before those of its parts. true and false are no numbers, nor is what needs
+    more than 64 bits.
     """
     parts = []
     if isinstance(shape, dict):
