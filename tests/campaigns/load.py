@@ -114,7 +114,8 @@ def select(folder, model, videos, n_videos):
     """Seconds that the last stage of make_pairs.py takes."""
     rows = list(candidates(videos, n_videos))
     write_rows(folder / "made/candidates.jsonl", rows)
-    queries = [{name: row[name] for name in ("video", "mode", "query")} for row in rows]
+    names = ("video", "mode", "topic", "query")
+    queries = [{name: row[name] for name in names} | {"n": 0} for row in rows]
     write_rows(folder / "made/queries.jsonl", queries)
     flags = {"responder": model, "videos": videos, "out": folder / "made", "select": "none"}
     start = time.monotonic()
