@@ -6,6 +6,7 @@ python -m pytest tests/test_layout.py
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,12 @@ def test_core_stays_small():
 
 def test_reading_train_dpo_takes_five_minutes():
     assert (ROOT / "train_dpo.py").read_text().count("\n") <= 170
+
+
+def test_every_package_is_installed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = sorted({path.parent.relative_to(ROOT) for path in PACKAGE})
+    assert settings["packages"] == [".".join(folder.parts) for folder in folders]
 
 
 def test_readme_tree_equals_disk():
