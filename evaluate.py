@@ -22,7 +22,7 @@ from tqdm import tqdm
 from pasta import ranks, toy
 from pasta.answers import answered, clip, earlier_rows, fingerprint, reread
 from pasta.benchmarks import NAMES, benchmark
-from pasta.benchmarks.adapters import ADAPTER, find_adapters
+from pasta.benchmarks.adapters import ADAPTER, check_adapters, find_adapters
 from pasta.benchmarks.check import check_items
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
 from pasta.config import knob, parse, write_config
@@ -146,6 +146,7 @@ def main(config):
         "max_new_tokens": bench.MAX_NEW_TOKENS,
     }
     folder, adapters = config.out / config.bench, find_adapters(config)
+    check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     hold(folder)
     if ranks.rank() == 0:

@@ -12,13 +12,13 @@ from pathlib import Path
 from transformers.utils import cached_file
 
 from pasta.config import whole_folder, write_json
+from pasta.shapes.weights import INDEX, shards
 
 CONFIG_FILES = """
     config.json video_preprocessor_config.json preprocessor_config.json processor_config.json
     chat_template.jinja chat_template.json tokenizer.json tokenizer_config.json vocab.json
     merges.txt added_tokens.json special_tokens_map.json
 """.split()  # what decides token ids and pixels
-INDEX = "model.safetensors.index.json"
 LAYOUT = 1  # raise it when prompts, positions or packs change
 
 
@@ -31,11 +31,8 @@ def local_folder(name):
     config = Path(cached_file(str(name), "config.json"))
     for file in CONFIG_FILES:
         cached_file(str(name), file, _raise_exceptions_for_missing_entries=False)
-    index = cached_file(str(name), INDEX, _raise_exceptions_for_missing_entries=False)
-    shards = ["model.safetensors"]
-    if index is not None:
-        shards = sorted(set(json.loads(Path(index).read_text())["weight_map"].values()))
-    for shard in shards:
+    cached_file(str(name), INDEX, _raise_exceptions_for_missing_entries=False)
+    for shard in shards(config.parent):
         cached_file(str(name), shard)
     cached_file(str(name), "generation_config.json", _raise_exceptions_for_missing_entries=False)
     return config.parent

@@ -18,14 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import linear
 
 from pasta import ranks
 from pasta.config import whole_folder
-from pasta.shapes import read_by
-from pasta.shapes.adapter import CONFIG, WEIGHTS, read_peft_config
+from pasta.shapes.adapter import CONFIG, WEIGHTS, read_adapter
 
 # The language model's layers in the names of transformers 5 (model.language_model.layers.0. ...)
 # and of earlier versions (model.layers.0. ...). A vision tower's blocks have gate_proj or q_proj
@@ -34,7 +33,6 @@ LANGUAGE_LINEARS = (
     r"(model\.|language_model\.)*layers\.\d+\."
     r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 )
-KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
 
 class LoRALinear(nn.Module):
@@ -170,42 +168,13 @@ def save_adapter(folder, model, base_model):
         save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
 
 
-def short(name):
-    """A layer's name without the wrappers that came and went between transformers versions."""
-    return re.sub(r"^(model\.|language_model\.)+", "", name)
-
-
 def load_adapter(model, folder) -> list[str]:
     """Freeze the model and give it the adapter of a PEFT folder, ours or another tool's.
 
-    The layers are those in the file, under the names of any transformers version; target_modules
-    is not read. Returns their names in this model. A failed load leaves the model as it was.
-    Raises ValueError for a damaged file and for keys that are unknown, missing or of the wrong
-    shape, and as read_peft_config does.
+    Returns the names of the adapted layers in this model. A failed load leaves the model as it was.
+    Raises as read_adapter does.
     """
-    folder, linears = Path(folder), plain_linears(model)
-    rank, alpha = read_peft_config(folder)
-    full_names = {short(name): name for name in linears}
-    parts, unknown = {}, []
-    with read_by("safetensors", folder / WEIGHTS):
-        tensors = load_file(folder / WEIGHTS)
-    for key, tensor in tensors.items():
-        match = KEY.fullmatch(key)
-        name = match and full_names.get(short(match[1]))
-        if name is None:
-            unknown.append(key)
-            continue
-        parts.setdefault(name, {})[match[2]] = tensor
-    wrong = [f"{key}: no such layer in this model" for key in unknown]
-    for name, part in parts.items():
-        layer = linears[name]
-        for letter, shape in (("A", (rank, layer.in_features)), ("B", (layer.out_features, rank))):
-            got = tuple(part[letter].shape) if letter in part else "missing"
-            if got != shape:
-                wrong.append(f"{name}.lora_{letter} is {got}; expected {shape}")
-    if wrong or not parts:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise ValueError(f"{folder / WEIGHTS}: {'; '.join(wrong[:5]) or 'holds nothing'}{more}")
+    rank, alpha, parts = read_adapter(Path(folder), plain_linears(model))
     add_lora(model, "|".join(map(re.escape, parts)), rank=rank, alpha=alpha)
     for name, layer in adapted(model):
         with torch.no_grad():

@@ -25,9 +25,11 @@ from pasta.families import FAMILIES, family_of_folder, text_family
 from pasta.hub import CONFIG_FILES, digest_files, local_folder
 from pasta.processor import Processor
 from pasta.shapes import read_by, read_json
+from pasta.shapes.weights import shards
 
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number of their own
-ATTENTION = {"text_config": "shared_prefix", "vision_config": "sdpa"}
+# "" is the whole, whose config.json may name a kernel of the hub: that is code, and not fetched.
+ATTENTION = {"": "sdpa", "text_config": "shared_prefix", "vision_config": "sdpa"}
 
 ALL_ATTENTION_FUNCTIONS.register("shared_prefix", shared_prefix_attention)
 
@@ -150,19 +152,33 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     """
     folder = local_folder(name)
     processor = load_processor(name, max_pixels)
-    sees = processor.family.placeholder is not None
-    auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    with read_by("transformers", folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    check_attention(name, auto, config)
+    shards(folder)  # refuses what use_safetensors lets pass
+    auto, _ = class_of(name, folder)
     model = auto.from_pretrained(
         folder,
         trust_remote_code=False,
         use_safetensors=True,  # or pytorch_model.bin, a pickle, would do
         dtype=getattr(torch, dtype),
-        attn_implementation=ATTENTION if sees else ATTENTION["text_config"],
+        attn_implementation=ATTENTION if processor.family.placeholder else ATTENTION["text_config"],
     )
     return VLM(processor, model.requires_grad_(False).eval().to(device), str(name))
+
+
+def class_of(name, folder):
+    """(auto class, config) of a checkpoint. Raises ValueError as load_vlm does."""
+    text_alone = reads_text_alone(read_json(folder / "config.json", {"model_type": str}))
+    auto = AutoModelForCausalLM if text_alone else AutoModelForImageTextToText
+    with read_by("transformers", folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    check_attention(name, auto, config)
+    return auto, config
+
+
+def bare_model(name):
+    """The model of a folder or hub id without its weights: the names and shapes of its layers."""
+    auto, config = class_of(name, local_folder(name))
+    with torch.device("meta"):
+        return auto.from_config(config, attn_implementation="eager", trust_remote_code=False)
 
 
 def check_attention(name, auto, config):

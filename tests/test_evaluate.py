@@ -73,6 +73,7 @@ class FakeWorld:
 def world(monkeypatch, tmp_path):
     fake = FakeWorld()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "check_adapters", lambda model, folders: None)
     for name in ("load_vlm", "load_adapter"):
         monkeypatch.setattr(evaluate, name, getattr(fake, name))
     monkeypatch.setattr(scoring, "DRAWS", 50)  # the intervals have tests of their own

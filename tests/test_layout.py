@@ -29,7 +29,7 @@ FLOORS = [  # what a file or folder may import: from the floors above its own in
 OWNERS = {
     "decord": {"files"},
     "transformers": {"vlm", "hub", "base"},
-    "safetensors": {"lora", "checkpoint"},
+    "safetensors": {"lora", "checkpoint", "adapter"},
 }
 PACKAGES = {"torch", "transformers", "decord", "numpy", "tqdm"}
 PEERS = {"trl", "peft", "datasets"}  # in requirements-dev.txt

@@ -20,10 +20,12 @@ breakdown(rows, items)   the same for the further groups that labels name; an it
 """
 
 import importlib
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase as LETTERS
 
+from pasta.datasets.videos import check_links
 from pasta.shapes import ABSENT
 
 NAMES = (
@@ -89,3 +91,13 @@ def inside(folder, name) -> Path:
     if not parts or parts[0] == "/" or ".." in parts or Path(name).is_absolute():
         raise ValueError(f"{name!r} is no path inside {folder}; expected one relative to it")
     return Path(folder) / name
+
+
+def unlinked(video, folder) -> Path:
+    """A video that `inside` gave for a folder. Raises ValueError for a link that leads out of it.
+
+    The folder may be a link, or lie behind one: large data is often on another disk.
+    """
+    if os.path.exists(video):
+        check_links(video, folder, "or let the folder itself be the link")
+    return video

@@ -1,8 +1,11 @@
-"""Which adapters are scored beside a base model, and what each is called."""
+"""Which adapters are scored beside a base model, what each is called, and whether it fits."""
 
+import os
 from pathlib import Path
 
-from pasta.shapes.adapter import base_of
+from pasta.lora import plain_linears
+from pasta.shapes.adapter import base_of, read_adapter
+from pasta.vlm import bare_model
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
 
@@ -29,7 +32,15 @@ def find_adapters(config):
     while len({p[-depth:] for p in parts}) < len(parts):
         depth += 1
     names = ["+" + "-".join(p[-depth:]) for p in parts]
-    return {base_name(Path(config.model)): None} | dict(zip(names, folders, strict=True))
+    model = Path(os.path.abspath(config.model))  # ".." is no name for a folder of answers
+    return {base_name(model): None} | dict(zip(names, folders, strict=True))
+
+
+def check_adapters(model, folders):
+    """Raise, as read_adapter does, for an adapter that does not fit a model; loads no weights."""
+    linears = plain_linears(bare_model(model)) if folders else {}
+    for folder in folders:
+        read_adapter(folder, linears)
 
 
 def base_name(model):

@@ -17,7 +17,7 @@ import os
 import re
 from pathlib import Path
 
-from pasta.benchmarks import LETTERS, Item, inside
+from pasta.benchmarks import LETTERS, Item, inside, unlinked
 from pasta.benchmarks.groups import by_task, lacking
 from pasta.benchmarks.tables import letter_at, one_of, text, texts
 from pasta.judge import words
@@ -86,7 +86,7 @@ def item_of(row, data):
         id=text(row, "id"),
         task=f"{mode} {kind}",
         name=name,
-        video=Path(name) if Path(name).is_absolute() else inside(data, name),
+        video=Path(name) if Path(name).is_absolute() else unlinked(inside(data, name), data),
         prompt=prompt_text(query, options),
         options=options,
         answer=answer,

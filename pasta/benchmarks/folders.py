@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from shlex import quote
 
-from pasta.benchmarks import inside
+from pasta.benchmarks import inside, unlinked
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm")
 
@@ -14,14 +14,15 @@ def find_video(data, folders, name):
 
     folders: inside `data`, in the order they are tried. name: the file inside one of them, with or
     without its suffix, which may be another one on disk; or a folder of JPEGs. Raises ValueError
-    for a name that leaves the folder.
+    for a name that leaves the folder, by itself or by a link.
     """
     stem, suffix = os.path.splitext(name)
     if suffix.lower() not in SUFFIXES:
         stem, suffix = name, ""
     names = [name] * bool(suffix) + [stem + other for other in SUFFIXES] + [stem]
-    paths = [inside(data / folder, spelling) for folder in folders for spelling in names]
-    return next(filter(os.path.exists, paths), paths[0])  # false for what is no name
+    places = [(inside(data / folder, x), data / folder) for folder in folders for x in names]
+    there = (place for place in places if os.path.exists(place[0]))  # false for what is no name
+    return unlinked(*next(there, places[0]))
 
 
 def checked(items, data, fetch, tasks):

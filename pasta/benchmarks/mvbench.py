@@ -15,7 +15,7 @@ import math
 import os
 from pathlib import Path
 
-from pasta.benchmarks import LETTERS, Item, inside
+from pasta.benchmarks import LETTERS, Item, inside, unlinked
 from pasta.benchmarks.groups import by_label
 from pasta.benchmarks.tables import letter_at, read_json, read_table, text, texts
 from pasta.scoring import lettered_text
@@ -151,9 +151,10 @@ def video_path(data, folder, name):
     """A video's path; main's late files may still be where data0613.zip unpacks them."""
     video, videos = inside(folder, name), data / "video"
     if not os.path.exists(video) and video.is_relative_to(videos):
-        late = videos / "data0613" / video.relative_to(videos)
-        return late if os.path.exists(late) else video
-    return video
+        late = videos / "data0613" / folder.relative_to(videos)
+        if os.path.exists(inside(late, name)):
+            return unlinked(late / name, late)
+    return unlinked(video, folder)
 
 
 def how_to_get(data):

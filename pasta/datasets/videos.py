@@ -26,13 +26,34 @@ def find_video(name, root):
     bare = os.path.splitext(name)[1].lower() not in SUFFIXES
     spellings = [path, *(path + suffix for suffix in SUFFIXES if bare)]
     found = next(filter(is_video, spellings), path)
-    real, inside = os.path.realpath(found), os.path.realpath(root)
-    if not os.path.isabs(name) and os.path.commonpath([real, inside]) != inside:
-        raise ValueError(
-            f"video {name!r} is a link to {real}, outside {root}; expected a file inside it: copy "
-            "it there, or write its absolute path into the row"
-        )
+    if not os.path.isabs(name):
+        check_links(found, root, "or write its absolute path into the row")
     return found
+
+
+def check_links(path, root, cure):
+    """Raise ValueError when a video inside `root`, or a frame of it, is a link that leads out.
+
+    `root` itself may be a link, or lie behind one: that is the user's own. From a snapshot in the
+    hub's cache links may lead to the blobs beside it, for all files there are such links.
+    cure: what else one can do, for the message.
+    """
+    frames = map(Path(path).joinpath, jpeg_names(path) if os.path.isdir(path) else ())
+    real_root = os.path.realpath(root)
+    homes = [real_root, *hub_blobs(Path(real_root))]
+    for link in (path, *filter(os.path.islink, frames)):
+        real = os.path.realpath(link)
+        if not any(os.path.commonpath([real, home]) == home for home in homes):
+            raise ValueError(
+                f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}; "
+                f"expected a file inside it: copy it there, {cure}"
+            )
+
+
+def hub_blobs(folder):
+    """The folder of the hub's cache that holds the files of a snapshot, if `folder` is in one."""
+    snapshots = (part.parent for part in (folder, *folder.parents))
+    return [str(x.with_name("blobs")) for x in snapshots if x.name == "snapshots"]
 
 
 def is_video(path):

@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Timer
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pasta.ask import Answer
 from pasta.roles.pictures import Pictures, png
@@ -197,7 +197,9 @@ def api_key():
 def without_key(text):
     """A server's text without the key; some repeat what they refuse. A word is no key: "EMPTY"."""
     key = api_key()
-    return text.replace(key, "***") if len(key) >= 8 else text
+    for form in (key, key.replace("/", "\\/"), quote(key, "")):  # as JSON and addresses may have it
+        text = text.replace(form, "***") if len(key) >= 8 else text
+    return text
 
 
 def is_address(name):
