@@ -153,9 +153,10 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     folder = local_folder(name)
     processor = load_processor(name, max_pixels)
     shards(folder)  # refuses what use_safetensors lets pass
-    auto, _ = class_of(name, folder)
+    auto, config = class_of(name, folder)
     model = auto.from_pretrained(
         folder,
+        config=config,  # read before, or its own _attn_implementation would win
         trust_remote_code=False,
         use_safetensors=True,  # or pytorch_model.bin, a pickle, would do
         dtype=getattr(torch, dtype),

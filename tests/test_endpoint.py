@@ -505,6 +505,18 @@ def test_a_key_that_the_server_repeats_is_not_repeated_by_us(server, key, name):
     assert not any(key[i : i + 8] in said for i in range(len(key) - 7))
 
 
+@pytest.mark.parametrize("form", ["sk-abc/def+gh", "sk-abc\\/def+gh", "sk-abc%2Fdef%2Bgh"])
+@pytest.mark.parametrize("code", [200, 400, 401])
+def test_a_key_is_hidden_also_as_json_and_addresses_write_it(server, monkeypatch, form, code):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abc/def+gh")
+    said = completion("KEY")["choices"]
+    body = json.dumps({"choices": said, "error": "KEY"}).replace("KEY", f"your key is {form}")
+    server.faults = {"echo": lambda handler, _: handler.reply(code, body.encode())}
+    server.fault = from_number(0, "echo")
+    said = said_of(server)
+    assert "your key is ***" in said and "def" not in said
+
+
 def test_a_word_in_the_key_s_place_hides_no_answer(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "left")  # a server without keys wants some word, "EMPTY"
     server.say = lambda body: "It is left."

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import evaluate
 from evaluate import EvalConfig, main
@@ -17,7 +18,9 @@ from pasta.answers import loaded_ahead
 from pasta.ask import Answer
 from pasta.benchmarks import check, mvbench
 from pasta.benchmarks.adapters import base_name, find_adapters
+from pasta.lora import add_lora, save_adapter
 from pasta.pairs import read_rows, write_rows
+from pasta.toy import files
 from pasta.video import VideoError
 
 TRUTH = {"spatial": "ABA", "temporal": "BB"}  # the right letters of the questions of each task
@@ -538,6 +541,42 @@ def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="fetch it with: hf download .*Video-MME"):
         main(EvalConfig(model="toy", bench="videomme"))
+
+
+MISFITS = {  # what is said: what is done to each tensor of an adapter of rank 2
+    "layers.9.*: no such layer in this model": lambda k, x: (k.replace("layers.0", "layers.9"), x),
+    "up_proj.lora_A is missing; expected": lambda k, x: (k * ("0.mlp.up_proj.lora_A" not in k), x),
+    r"lora_A is \(2, .*; expected \(2,": lambda k, x: (k, x[:, 1:].clone() if "lora_A" in k else x),
+    r"lora_A is \(1, .*; expected \(2,": lambda k, x: (k, x[:1].clone() if "lora_A" in k else x),
+    "lora_B holds .* infinite or nan": lambda k, x: (k, x / 0 if "lora_B" in k else x),
+}
+
+
+@pytest.mark.parametrize("said", MISFITS)
+def test_an_adapter_that_does_not_fit_is_refused_before_anything_is_asked_or_written(
+    tiny, tmp_path, monkeypatch, said
+):
+    add_lora(tiny.model, rank=2, alpha=4)
+    save_adapter(tmp_path / "adapter", tiny.model, tiny.name)
+    path = tmp_path / "adapter/adapter_model.safetensors"
+    tensors = dict(MISFITS[said](*item) for item in load_file(path).items())
+    save_file({key: x for key, x in tensors.items() if key}, path)
+    (tmp_path / "bench").mkdir()
+    files.write_benchmark(tmp_path / "bench", 12, seed=0)
+    for name in ("read_frames", "ask"):
+        monkeypatch.setattr(answers, name, None)
+    settings = {"data": tmp_path / "bench", "model": tiny.name, "out": tmp_path / "out"}
+    with pytest.raises(ValueError, match=f"adapter_model.safetensors: .*{said}"):
+        main(config(tmp_path, **settings, adapter=[str(tmp_path / "adapter")]))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model", ["..", ".", "../..", "a/.."])
+def test_a_model_s_name_leads_out_of_no_folder(tmp_path, monkeypatch, model):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    (name,) = find_adapters(config(tmp_path, model=model))
+    assert name and name not in (".", "..") and "/" not in name
 
 
 @pytest.mark.parametrize("base", [5, ["base/model"], "\0", "\ud83d"])

@@ -347,6 +347,25 @@ def test_a_wrong_shape_names_the_layer_and_both_shapes(folder):
         load_adapter(tiny_model(), folder)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_none_are_counted_and_named(folder, value):
+    tensors = load_file(folder / WEIGHTS)
+    key = next(key for key in tensors if key.endswith("layers.0.mlp.up_proj.lora_B.weight"))
+    tensors[key][1, :3] = value
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: .*up_proj.lora_B holds 3 infinite or nan"):
+        load_adapter(tiny_model(), folder)
+
+
+def test_a_layer_under_the_names_of_two_versions_is_there_twice(folder):
+    tensors = load_file(folder / WEIGHTS)
+    key = next(key for key in tensors if "language_model.layers.0.mlp.up_proj.lora_A" in key)
+    older = key.replace("model.language_model.layers", "model.layers")
+    save_file(tensors | {older: tensors[key].clone()}, folder / WEIGHTS)
+    with pytest.raises(ValueError, match="layers.0.mlp.up_proj.lora_A is there twice"):
+        load_adapter(tiny_model(), folder)
+
+
 def test_a_failed_load_leaves_the_model_as_it_was(folder):
     edit(folder, r=8)
     model = tiny_model()

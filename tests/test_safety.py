@@ -15,17 +15,19 @@ import textwrap
 
 import pytest
 from conftest import ROOT, finish, launch
+from jinja2.exceptions import SecurityError
+from test_checkpoint import checkpoints, trainee
 
 from pasta.lora import add_lora, load_adapter, save_adapter
 from pasta.toy import files
 from pasta.video import list_videos, read_frames, uniform
-from pasta.vlm import load_vlm
+from pasta.vlm import bare_model, load_vlm
 
 SOURCES = [path for path in ROOT.rglob("*.py") if "tests" not in path.parts]
 UNSAFE = set(
     """
     pickle dill cloudpickle joblib shelve marshal os.system os.popen eval exec torch.load
-    torch.hub.load yaml.load
+    torch.hub.load yaml.load subprocess.getoutput subprocess.getstatusoutput
 """.split()
 )
 
@@ -53,6 +55,15 @@ def test_no_source_unpickles_evaluates_or_calls_a_shell(path):
     given = [k for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.keyword)
              for k in [n] if n.arg in ("shell", "allow_pickle", "trust_remote_code")]  # fmt: skip
     assert all(isinstance(k.value, ast.Constant) and not k.value.value for k in given)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_is_a_list_that_no_shell_reads(path):
+    calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    for call in calls:
+        assert not any(k.arg == "shell" for k in call.keywords), call.lineno
+        if ast.unparse(call.func).startswith("subprocess."):
+            assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr), call.lineno
 
 
 class Trap:
@@ -94,6 +105,13 @@ def test_a_pickle_beside_the_weights_is_not_opened(trapped):
     load_vlm(folder)
 
 
+def test_a_pickle_in_a_checkpoint_is_not_opened(trapped, tmp_path):
+    checkpoints(tmp_path).save(1, *trainee())
+    for name in ("rank0.pt", "optimizer.bin", "random.pkl"):
+        (tmp_path / "checkpoints/step-000001" / name).write_bytes(pickle.dumps(Trap(trapped[1])))
+    assert checkpoints(tmp_path).load(*trainee()) == 1
+
+
 def test_an_adapter_in_a_pickle_is_refused_and_not_opened(trapped, tmp_path, tiny):
     add_lora(tiny.model, rank=2, alpha=4)
     save_adapter(tmp_path / "adapter", tiny.model, "tiny")
@@ -103,15 +121,76 @@ def test_an_adapter_in_a_pickle_is_refused_and_not_opened(trapped, tmp_path, tin
         load_adapter(load_vlm(trapped[0]).model, tmp_path / "adapter")
 
 
+@pytest.mark.parametrize("name", ["own.bin", "../outside.safetensors", "/outside.safetensors", [5]])
+def test_an_index_may_name_nothing_but_safetensors_beside_it(trapped, name):
+    folder, sprung = trapped
+    (folder / "own.bin").write_bytes(pickle.dumps(Trap(sprung)))
+    (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="index.json: weight_map names .*expected .safetensors"):
+        load_vlm(folder)
+
+
+def set_in(path, **settings):
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def test_a_config_may_not_name_other_weights(trapped):
+    folder, sprung = trapped
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
+    set_in(folder / "config.json", transformers_weights="adapter_model.bin")
+    with pytest.raises(ValueError, match="config.json .*transformers_weights; expected"):
+        load_vlm(folder)
+
+
+def test_an_adapter_among_the_files_of_a_model_is_not_added_in_silence(trapped, tiny):
+    add_lora(tiny.model, rank=2, alpha=4)
+    save_adapter(trapped[0].parent / "adapter", tiny.model, "owner/base")
+    shutil.copytree(trapped[0].parent / "adapter", trapped[0], dirs_exist_ok=True)
+    with pytest.raises(ValueError, match="has an adapter's adapter_config.json, too; expected"):
+        load_vlm(trapped[0])
+
+
+@pytest.mark.parametrize("part", [None, "text_config", "vision_config"])
+def test_a_kernel_of_the_hub_that_a_config_names_is_not_asked_for(trapped, part):
+    named = {"_attn_implementation": "owner/kernel"}  # transformers would fetch and run it
+    content = json.loads((trapped[0] / "config.json").read_text())
+    set_in(trapped[0] / "config.json", **({part: content[part] | named} if part else named))
+    for model in (load_vlm(trapped[0]).model, bare_model(trapped[0])):
+        assert "owner" not in str([m.config._attn_implementation for m in parts_of(model)])
+
+
+def parts_of(model):
+    """The modules of a model that have a config."""
+    return [module for module in model.modules() if hasattr(module, "config")]
+
+
+def test_a_chat_template_reaches_nothing_outside_of_it(trapped):
+    folder, sprung = trapped
+    code = "{{ cycler.__init__.__globals__.os.mkdir(" + repr(str(sprung)) + ") }}"
+    (folder / "chat_template.jinja").write_text(code)
+    with pytest.raises(SecurityError):
+        load_vlm(folder).processor.prompt("Is it left?", with_video=True)
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
 def test_code_in_a_models_folder_does_not_run(trapped, file):
     folder, sprung = trapped
     (folder / "own.py").write_text(f"open({str(sprung)!r}, 'w')")
     names = ("AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoProcessor")
     auto_map = {name: "own.Own" for name in names} | {"AutoTokenizer": ["own.Own", None]}
-    content = json.loads((folder / file).read_text()) | {"auto_map": auto_map}
-    (folder / file).write_text(json.dumps(content))
+    set_in(folder / file, auto_map=auto_map)
     load_vlm(folder)
+
+
+def test_a_model_that_is_nothing_without_its_code_is_refused_with_those_that_are_known(trapped):
+    folder, sprung = trapped
+    (folder / "own.py").write_text(f"open({str(sprung)!r}, 'w')")
+    auto_map = {"AutoConfig": "own.Own", "AutoModelForImageTextToText": "own.Own"}
+    set_in(folder / "config.json", model_type="own", auto_map=auto_map)
+    with pytest.raises(ValueError, match="model_type is 'own'; expected one of .*qwen2_5_vl"):
+        load_vlm(folder)
 
 
 @pytest.mark.parametrize("name", ["a; touch pwned", "$(touch pwned)", "`touch pwned`", "-i", "| x"])
@@ -124,7 +203,7 @@ def test_a_videos_name_is_a_name_and_no_command(tmp_path, monkeypatch, name):
     assert len(frames) == 2 and os.listdir() == [f"{name}.avi"]
 
 
-@pytest.mark.parametrize("script", ["make_pairs.py", "train_dpo.py"])
+@pytest.mark.parametrize("script", ["make_pairs.py", "train_dpo.py", "evaluate.py"])
 def test_a_script_with_local_folders_connects_to_nothing(
     tiny_folder, toy_videos, toy_pairs, tmp_path, monkeypatch, script
 ):
@@ -135,15 +214,22 @@ def test_a_script_with_local_folders_connects_to_nothing(
                 open({str(tmp_path / "called")!r}, "a").write(f"{{address}}\\n")
             raise OSError("no network")
         socket.socket.connect = socket.socket.connect_ex = connect
+        def look_up(host, *_, **more):
+            open({str(tmp_path / "called")!r}, "a").write(f"{{host}}\n")
+            raise OSError("no network")
+        socket.getaddrinfo = look_up
     """
     (tmp_path / "site").mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(textwrap.dedent(watch))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    (tmp_path / "bench").mkdir()
+    files.write_benchmark(tmp_path / "bench", 12, seed=0)
     flags = {
+        "evaluate.py": {"model": tiny_folder, "data": tmp_path / "bench"},
         "train_dpo.py": {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos},
         "make_pairs.py": {"responder": tiny_folder, "videos": toy_videos, "max_new_tokens": 8},
     }[script]
     flags |= {"out": tmp_path / "run", "device": "cpu", "dtype": "float32", "max_pixels": 0}
-    more = {"train_dpo.py": {"workers": 0}, "make_pairs.py": {}}[script]
-    finish(launch(script, 0, flags | more))
+    flags |= {"workers": 0} if script == "train_dpo.py" else {}
+    finish(launch(script, 0, flags, cwd=tmp_path))
     assert not (tmp_path / "called").exists()

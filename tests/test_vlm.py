@@ -12,10 +12,11 @@ import sys
 
 import pytest
 import torch
+from tiny_models import make_tiny
 from transformers import AutoModelForImageTextToText
 
 from pasta.hub import save_model, weights_digest
-from pasta.vlm import load_processor, load_vlm
+from pasta.vlm import bare_model, load_processor, load_vlm
 
 # What Qwen2.5-VL has in chat_template.json, as far as one user turn goes, and with its tokenizer.
 FOR_VIDEOS = (
@@ -109,6 +110,18 @@ def test_a_hub_id_is_found_in_the_hubs_cache(tiny_folder, tmp_path):
         text=True,
     )
     assert done.stdout.strip() == "1", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5-VL", "LLaVA-OneVision", "InternVL3"])
+def test_a_bare_model_has_the_layers_of_the_real_one_and_no_weights(tmp_path, name):
+    make_tiny(tmp_path / "model", name)
+    real, bare = load_vlm(tmp_path / "model").model, bare_model(tmp_path / "model")
+
+    def shapes(model):
+        return {key: p.shape for key, p in model.named_parameters()}
+
+    assert shapes(bare) == shapes(real)
+    assert {p.device.type for p in bare.parameters()} == {"meta"}
 
 
 def plain(folder):

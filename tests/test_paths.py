@@ -1,0 +1,225 @@
+"""Names in data: none is read outside of its root, and none decides where something is written.
+
+The rule for links: the folder in which names begin may be a link or lie behind one, for that is
+the user's own; below it a link may not lead out, unless to the files of the hub's cache.
+
+    python -m pytest -q tests/test_paths.py
+"""
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import threading
+
+import pytest
+
+import evaluate
+import train_dpo
+from pasta.benchmarks import adversarial, folders, mvbench
+from pasta.datasets.videos import find_video
+from pasta.pairs import Pair, read_rows, write_rows
+from pasta.tools.export_pairs import WRITERS
+from pasta.toy.files import write_videos
+from pasta.video import VideoError, read_frames, uniform
+
+
+def of_benchmark(name, root):
+    return folders.find_video(root.parent, (root.name,), name)
+
+
+def of_mvbench(name, root):
+    return mvbench.video_path(root.parent, root, name)
+
+
+def of_items(name, root):
+    row = {"id": "a", "video": name, "mode": "spatial", "kind": "question", "query": "Left?"}
+    return adversarial.item_of(row, root).video
+
+
+READERS = [find_video, of_benchmark, of_mvbench, of_items]
+every_reader = pytest.mark.parametrize("find", READERS, ids=lambda f: f.__module__ + f.__name__)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A folder for names to begin in; beside it one with a video and a folder of frames."""
+    for folder in ("root", "outside/frames"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "outside/v.mp4").write_bytes(b"video")
+    (tmp_path / "outside/frames/1.jpg").write_bytes(b"jpeg")
+    return tmp_path / "root"
+
+
+@every_reader
+@pytest.mark.parametrize("name", ["../outside/v.mp4", "a/../../outside/v.mp4", "..", "a/../.."])
+def test_a_name_with_dots_does_not_leave_the_root(root, find, name):
+    with pytest.raises(ValueError, match="expected"):
+        find(name, root)
+
+
+@pytest.mark.parametrize("find", [of_benchmark, of_mvbench])
+def test_a_benchmark_s_name_is_not_absolute(root, find):
+    with pytest.raises(ValueError, match="is no path inside"):
+        find(str(root.parent / "outside/v.mp4"), root)
+
+
+@pytest.mark.parametrize("find", [find_video, of_items])
+def test_an_absolute_name_as_make_pairs_writes_it_is_taken_as_it_is(root, find):
+    name = str(root.parent / "outside/v.mp4")
+    assert str(find(name, root)) == name
+
+
+def linked(root, target, name):
+    """A link NAME in the root, to what is at TARGET beside the root."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).symlink_to(root.parent / target)
+
+
+LINKS = {  # a name in data: the link that it leads through, and where to
+    "v.mp4": ("v.mp4", "outside/v.mp4"),
+    "deep/v.mp4": ("deep", "outside"),
+    "frames": ("frames", "outside/frames"),
+    "own": ("own/1.jpg", "outside/frames/1.jpg"),
+}
+
+
+@every_reader
+@pytest.mark.parametrize("name", LINKS)
+def test_a_link_that_leads_out_of_the_root_is_refused_with_both_ends(root, find, name):
+    link, target = LINKS[name]
+    linked(root, target, link)
+    with pytest.raises(ValueError, match=f"video '{name}' is a link to .*{target}.*; expected"):
+        find(name, root)
+
+
+@every_reader
+def test_a_link_to_another_place_in_the_root_is_followed(root, find):
+    (root / "a").mkdir()
+    (root / "a/v.mp4").write_bytes(b"video")
+    (root / "b.mp4").symlink_to("a/v.mp4")
+    assert os.path.samefile(find("b.mp4", root), root / "a/v.mp4")
+
+
+@every_reader
+def test_a_root_that_is_a_link_or_lies_behind_one_is_the_user_s_own(root, find):
+    (root.parent / "outside/deep").mkdir()
+    shutil.copy(root.parent / "outside/v.mp4", root.parent / "outside/deep")
+    (root / "disk").symlink_to(root.parent / "outside")
+    for folder in (root / "disk", root / "disk/deep"):
+        assert os.path.samefile(find("v.mp4", folder), folder / "v.mp4")
+
+
+@every_reader
+def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path, find):
+    repo = tmp_path / "datasets--owner--name"
+    root = repo / "snapshots/0123/videos"
+    for folder in (root / "frames", repo / "blobs"):
+        folder.mkdir(parents=True)
+    (repo / "blobs/abc").write_bytes(b"file")
+    (root / "v.mp4").symlink_to("../../../blobs/abc")
+    (root / "frames/1.jpg").symlink_to("../../../../blobs/abc")
+    for name in ("v.mp4", "frames"):
+        assert os.path.samefile(find(name, root), root / name)
+
+
+@every_reader
+def test_a_link_of_a_snapshot_into_another_repository_is_refused(tmp_path, find):
+    root, other = tmp_path / "one/snapshots/0123", tmp_path / "two/blobs"
+    for folder in (root, other):
+        folder.mkdir(parents=True)
+    (other / "abc").write_bytes(b"file")
+    (root / "v.mp4").symlink_to(other / "abc")
+    with pytest.raises(ValueError, match="is a link to"):
+        find("v.mp4", root)
+
+
+# Files that name other files
+
+
+@pytest.fixture
+def asked(root):
+    """What a web server that has the video outside is asked for; its address is in `url`."""
+    seen = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            super().do_GET()
+
+    handler = functools.partial(Handler, directory=str(root.parent / "outside"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield seen, f"http://127.0.0.1:{running.server_port}/00000.avi"
+        running.shutdown()
+
+
+NAMING = {
+    "playlist": "#EXTM3U\n#EXTINF:5,\n{}\n#EXT-X-ENDLIST\n",
+    "list": "ffconcat version 1.0\nfile '{}'\nduration 2\n",
+    "manifest": '<?xml version="1.0"?><MPD type="static"><BaseURL>{}</BaseURL></MPD>',
+    "reference": "[Reference]\nRef1={}\n",
+    "address": "{}",
+}
+
+
+@pytest.mark.parametrize("kind", NAMING)
+@pytest.mark.parametrize("where", ["url", "absolute", "relative"])
+def test_a_file_that_names_another_is_no_video_and_calls_nobody(root, asked, kind, where):
+    write_videos(root.parent / "outside", 1, seed=0)
+    outside = root.parent / "outside/00000.avi"
+    named = {"url": asked[1], "absolute": outside, "relative": "../outside/00000.avi"}[where]
+    (root / "v.mp4").write_text(NAMING[kind].format(named))
+    with pytest.raises(VideoError):
+        read_frames(root / "v.mp4", sample=lambda times: uniform(times, n=2))
+    assert not asked[0]
+
+
+# Names that become files
+
+
+HOSTILE = ["../../up", "a/b", "..", "", ".", "nul\0", "x" * 300, "$(touch pwned)", "a\nb"]
+
+
+def files_in(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("to", WRITERS)
+def test_no_id_of_a_pair_decides_where_an_export_is_written(tmp_path, toy_videos, to):
+    ids = [*HOSTILE, str(tmp_path / "absolute")]
+    texts = {"mode": "spatial", "query": "Is it left?", "chosen": "Yes.", "rejected": "No."}
+    pairs = [Pair(id_, str(toy_videos / "00000.avi"), **texts) for id_ in ids]
+    out = tmp_path / "deep/er" / ("out.jsonl" if to == "ms-swift" else "out")
+    WRITERS[to](pairs, out, 2, 0)
+    assert all(path.startswith("deep/er/out") for path in files_in(tmp_path))
+
+
+def test_no_id_of_an_item_decides_where_answers_are_written(tmp_path, toy_videos, tiny_folder):
+    ids = [id_ for id_ in HOSTILE if id_.strip()] + [str(tmp_path / "absolute")]
+    row = {"video": str(toy_videos / "00000.avi"), "mode": "spatial", "kind": "question"}
+    rows = [row | {"id": id_, "query": f"Is it {i}?"} for i, id_ in enumerate(ids)]
+    write_rows(tmp_path / "data/items.jsonl", rows)
+    settings = {"model": str(tiny_folder), "data": tmp_path / "data", "out": tmp_path / "out"}
+    settings |= {"device": "cpu", "dtype": "float32", "max_pixels": 0, "log_samples": True}
+    evaluate.main(evaluate.EvalConfig(bench="adversarial", **settings))
+    found = files_in(tmp_path) - {"data/items.jsonl"}
+    assert found and all(path.startswith("out/adversarial/") for path in found)
+    scored = read_rows(tmp_path / "out/adversarial/tiny/scored.jsonl")
+    assert {row["id"] for row in scored} == set(ids)
+
+
+def test_no_id_of_a_pair_decides_where_a_training_writes(
+    tmp_path, toy_pairs, toy_videos, tiny_folder
+):
+    rows = read_rows(toy_pairs)
+    names = [name for name in HOSTILE if name.strip()]
+    write_rows(toy_pairs, [row | {"id": id_} for row, id_ in zip(rows, names, strict=False)])
+    settings = {"model": str(tiny_folder), "video_root": toy_videos, "out": tmp_path / "out"}
+    settings |= {"device": "cpu", "dtype": "float32", "workers": 0, "lora_rank": 2}
+    train_dpo.main(train_dpo.TrainConfig(pairs=toy_pairs, **settings))
+    beside = {"pairs/pairs.jsonl", "pairs/reference.jsonl"}
+    found = {path for path in files_in(tmp_path) if not path.startswith("out/")}
+    assert beside <= found and all(path.startswith("pairs/") for path in found)
+    assert json.loads((tmp_path / "out/config.json").read_text())
