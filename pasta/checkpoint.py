@@ -193,8 +193,7 @@ def check_config(config):
 
 
 def open_run(config):
-    """Lock the run folder; refuse, with SystemExit, to overwrite another run, or to go on from one
-    with other flags."""
+    """Lock the run folder; refuse, with SystemExit, one of a finished run or of other flags."""
     check_config(config)
     hold(config.out)
     if (config.out / "adapter").exists() or (config.out / "model").exists():

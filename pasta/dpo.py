@@ -113,7 +113,8 @@ def pack_loss(config, item, logps, reference, counts):
     config: as in pair_losses, and mode_weights in the order of MODES.
     item: an updates.PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
     reference: (video, query, response) -> nats. counts: mode -> pairs of the whole update.
-    Returns (scalar, list of B dicts); without pairs a 0 whose gradient is 0.
+    Returns (scalar, B rows of pair_rows, each with its pair's id); without pairs a 0 whose gradient
+    is 0.
     """
     group, modes = item.group, item.modes()
     known = torch.tensor([reference[group.video, *text] for text in group.texts()])
@@ -184,17 +185,17 @@ def check_start(rows, beta, dtype):
             if not abs(reward / beta) <= tolerance * max(1.0, abs(logps)):  # true for nan, too
                 raise RuntimeError(
                     f"before any training the policy gives the {which} response of pair "
-                    f"{row['id']} {logps:.4f} nats and "
-                    f"the reference {logps - reward / beta:.4f}; expected the same, hence margin 0 "
-                    f"and loss ln 2 = {log(2):.4f}. The model has dropout or gives no numbers, or "
-                    "it has changed: delete reference*.jsonl beside the pairs and run again"
+                    f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
+                    f"expected the same, hence margin 0 and loss ln 2 = {log(2):.4f}. The model "
+                    "has dropout or gives no numbers, or it has changed: delete reference*.jsonl "
+                    "beside the pairs and run again"
                 )
 
 
 def not_numbers(rows, grad_norm=0.0) -> str:
     """What of an update is infinite or not a number, and of which pairs; "" when nothing is.
 
-    rows: of pack_loss. grad_norm: of the gradients of all of them together.
+    rows: of pack_loss, of a whole update. grad_norm: of its gradient, a float or a () tensor.
     """
     for row in rows:
         for key, value in row.items():

@@ -1,8 +1,8 @@
 """One run writes into a folder at a time: locks that end with their process, however it ends.
 
 They are POSIX record locks, on files of their own: no kill leaves one behind, and the processes
-that decode do not inherit it from the one that has it. Where there are no such locks, as on Windows
-and on some network disks, a line says so and nothing is locked.
+that decode do not inherit it from the one that has it. On Windows nothing is locked; nor is it on a
+network disk without such locks, and a line says so.
 """
 
 import os

@@ -24,12 +24,12 @@ def learning_rate(step, n_steps, peak, warmup):
 
 
 def gradient_norm(optimizer):
-    """The norm of the gradients over all weights, a float32 tensor, the same in every process."""
+    """The norm of the gradient over all weights: () float32, the same in every process."""
     return ranks.whole(get_total_norm([p.grad for p in trained(optimizer)]))
 
 
 def clip_and_step(optimizer, norm, lr, max_norm):
-    """Clip the gradients, whose norm is `norm`, to one of `max_norm`; take a step at rate `lr`."""
+    """Clip the gradient, whose norm is `norm`, () float32, to `max_norm`; take a step of `lr`."""
     clip_grads_with_norm_(trained(optimizer), max_norm, norm)
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -166,12 +166,12 @@ def numbers(rows):
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
-def kill_all(mark, signal=signal.SIGKILL):
-    """Kill every process whose command line holds `mark`: torchrun, its processes, decoders."""
+def kill_all(mark, sent=signal.SIGKILL):
+    """Send a signal to every process with `mark` in its command line: torchrun, its processes."""
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if mark.encode() in line.read_bytes():
-                os.kill(int(line.parent.name), signal)
+                os.kill(int(line.parent.name), sent)
         except (FileNotFoundError, ProcessLookupError):
             pass  # it ended in the meantime
 

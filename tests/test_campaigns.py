@@ -3,8 +3,11 @@
     python -m pytest -q tests/test_campaigns.py
 """
 
+import ast
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 from campaigns import decode, kill, load
@@ -44,6 +47,34 @@ def test_every_script_was_stopped_a_hundred_times_and_no_result_was_wrong():
     for _, counts in rows:
         *stops, wrong = map(int, counts.split())
         assert len(stops) == len(kill.FAULTS) and sum(stops) >= 100 and not wrong
+
+
+def test_the_number_of_damaged_files_is_that_of_the_tests():
+    times, names = re.search(r"^PASTA_FUZZ=(\d+) .* -q (.*)$", PROMISES, re.M).groups()
+    names = names.split()
+    n_examples = {}  # test -> of one of its parameters
+    for name in names:
+        for node in ast.parse((ROOT / name).read_text()).body:
+            if n := re.search(r"@examples\((\d+)\)", ast.unparse(node)):
+                n_examples[node.name] = int(n[1])
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *names]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    tests = re.findall(r"^\S+\.py::(\w+)", listed, re.M)
+    tests = [test for test in tests if test in n_examples]
+    total = int(times) * sum(n_examples[test] for test in tests)
+    assert f"{len(tests)} valid files of all kinds" in PROMISES
+    assert f"as often as {times} times what the tests do: at most {total:,} files" in PROMISES
+
+
+def test_the_table_of_many_pairs_shows_proportion_and_steady_memory():
+    table = PROMISES.rpartition("begins")[2]
+    rows = [[float(x) for x in re.findall(r"-?[\d.]+", line)] for line in table.splitlines()[1:4]]
+    assert [row[0] for row in rows] == [1000, 10_000, 100_000]
+    for column in (1, 5):  # seconds more for each pair more: no dearer when there are many
+        few, some, many = (row[column] for row in rows)
+        assert (many - some) / 90_000 < 1.2 * (some - few) / 9000
+    assert max(row[2] for row in rows) < 1.2 * min(row[2] for row in rows)
+    assert all(row[4] < 5 for row in rows)  # percent
 
 
 def test_damaged_videos_are_decoded_as_ffmpeg_does_or_refused(tmp_path):

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from zlib import crc32
 
 import pytest
+from campaigns.world import queries
 from conftest import finish, kill_all, launch, linux
 from tiny_models import write_babbler
 
@@ -73,13 +74,7 @@ def place(tmp_path_factory, tiny_folder):
     (folder / "videos").mkdir()
     write_videos(folder / "videos", N_VIDEOS, seed=0)
     (folder / "videos/00002b.avi").write_bytes(b"no video")
-    rows = [
-        {"video": f"{i:05d}.avi", "mode": mode, "query": f"Is the {colour} square left?"}
-        for i in range(N_VIDEOS)
-        for mode in MODES
-        for colour in ("red", "pink")
-    ]
-    write_rows(folder / "queries.jsonl", rows)
+    write_rows(folder / "queries.jsonl", queries(N_VIDEOS))
     with canned_server() as address:
         yield SimpleNamespace(folder=folder, server=address, unbroken={})
 

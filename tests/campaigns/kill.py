@@ -179,22 +179,9 @@ def campaign(folder, n, seed, scripts=SCRIPTS, threads=2):
             for part in range(threads):
                 home = folder / f"{script} {part}"
                 home.mkdir()
-                share = len(range(part, n, threads))
-                jobs.append(
-                    (
-                        script,
-                        pool.submit(
-                            trials,
-                            script,
-                            world,
-                            home,
-                            share,
-                            seed * threads + part,
-                            expected,
-                            seconds,
-                        ),
-                    )
-                )
+                share, seeded = len(range(part, n, threads)), seed * threads + part
+                work = (script, world, home, share, seeded, expected, seconds)
+                jobs.append((script, pool.submit(trials, *work)))
         for script, job in jobs:
             found, bad = job.result()
             counts[script] += found

@@ -21,15 +21,20 @@ def write_world(folder):
         (folder / name).mkdir()
     files.write_videos(folder / "videos", N_VIDEOS, seed=0)
     files.write_benchmark(folder / "bench", 20, seed=0)
-    rows = [
-        {"video": f"{i:05d}.avi", "mode": mode, "query": f"Is the {colour} square left?"}
-        for i in range(N_VIDEOS)
-        for mode in MODES
-        for colour in ("red", "pink")
-    ]
+    rows = queries(N_VIDEOS)
     write_rows(folder / "queries.jsonl", rows)
     answers = {"chosen": " left right", "rejected": " kept last, same"}
     write_rows(folder / "pairs/pairs.jsonl", [row | answers for row in rows])
+
+
+def queries(n_videos):
+    """Rows of queries.jsonl: two of each mode about each video."""
+    return [
+        {"video": f"{i:05d}.avi", "mode": mode, "query": f"Is the {colour} square left?"}
+        for i in range(n_videos)
+        for mode in MODES
+        for colour in ("red", "pink")
+    ]
 
 
 def command(script, world, disk):
