@@ -12,9 +12,8 @@ OUT/BENCH/scores.json and scores.md hold the numbers of the table.
 """
 
 from dataclasses import dataclass
-from itertools import groupby, islice
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from tqdm import tqdm
@@ -23,41 +22,45 @@ from pasta import ranks, toy
 from pasta.answers import answered, clip, earlier_rows, fingerprint, reread
 from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.adapters import ADAPTER, check_adapters, find_adapters
-from pasta.benchmarks.check import check_items
+from pasta.benchmarks.check import check_items, find_questions
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
 from pasta.config import knob, parse, write_config
 from pasta.hub import digest_files, model_setting
 from pasta.locks import hold
 from pasta.lora import load_adapter
 from pasta.pairs import Appender, write_rows
+from pasta.tools.dry_run import scoring
 from pasta.vlm import load_processor, load_vlm
 
 
 @dataclass
 class EvalConfig:
-    """Score a Video-LLM on a benchmark, alone and with adapters, side by side."""
-
+    DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
     data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
-    check: bool = knob("open every video and say what is there; asks no model", False)
-    compare: list[str] = knob("two folders of answers, A and B: how much better is B", [])
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapter folders; none: {ADAPTER}, if it is of this model", [])
     limit: int = knob("only this many questions of each task, the first ones; 0: all", 0)
+    out: Path = knob("folder for answers and scores", Path("out/eval"))
+    INSTEAD: ClassVar = "instead of asking"
+    check: bool = knob("open every video and say what is there; asks no model", False)
+    compare: list[str] = knob("two folders of answers, A and B: how much better is B", [])
+    dry_run: bool = knob("say what would be asked, what it would take, and stop", False)
+    SCORES: ClassVar = "how answers are read"
     scoring: Literal["generate", "letter"] = knob(
         "read the letter from a generated answer (as lmms-eval), or take the likeliest first token",
         "generate",
     )
     parser: Literal["head", "v0.5"] = knob("which lmms-eval reads Video-MME and MLVU", "head")
     judge: str = knob("adversarial: what tells a rejection, `rules` or a model's folder", "rules")
-    batch_size: int = knob("questions asked at once", 4, toy=16)
+    log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
+    seed: int = knob("seed of the bootstrap; answers are greedy", 0)
+    SPEED: ClassVar = "frames, speed and memory"
     n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
-    log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
-    out: Path = knob("folder for answers and scores", Path("out/eval"))
-    seed: int = knob("seed of the bootstrap; answers are greedy", 0)
-    device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
+    batch_size: int = knob("questions asked at once", 4, toy=16)
     dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
+    device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def find_data(config, bench):
@@ -111,21 +114,6 @@ def answers(config, bench, questions, adapter, path, settings):
     return [reread(bench, rows[item.id], item, config.parser) for item in questions]
 
 
-def find_questions(config, bench, data):
-    """(the questions that are asked, the tasks that the data lacks)."""
-    by_task = groupby(bench.items(data), key=lambda item: item.task)
-    questions = [item for _, items in by_task for item in islice(items, config.limit or None)]
-    absent = bench.absent(questions)
-    if absent:
-        print(f"without these tasks, whose questions or videos are not there: {', '.join(absent)}")
-    if config.scoring == "letter" and not all(item.letters for item in questions):
-        print("left out, for they have no letters: what is answered in words")
-        questions = [item for item in questions if item.letters]
-    if not questions:
-        raise SystemExit(f"{data} holds no question that can be asked; expected one or more")
-    return questions, absent
-
-
 def main(config):
     bench = benchmark(config.bench)
     if config.compare:
@@ -148,6 +136,8 @@ def main(config):
     folder, adapters = config.out / config.bench, find_adapters(config)
     check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
+    if config.dry_run:
+        return scoring(config, bench, questions, adapters, settings["n_frames"])
     hold(folder)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=settings["n_frames"])

@@ -14,7 +14,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -31,6 +31,7 @@ from pasta.roles import Roles
 from pasta.roles.endpoint import EndpointError, is_address
 from pasta.stages import candidates_in_order, write_candidates, write_pairs, write_queries
 from pasta.tools.audit import audit_of, audit_table
+from pasta.tools.dry_run_pairs import pair_making
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
@@ -38,13 +39,13 @@ ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible ser
 
 @dataclass
 class PairsConfig:
-    """Make preference pairs from videos with a Video-LLM."""
-
+    ROLES: ClassVar = "who is asked"
     responder: str = knob(
         f"who is to be aligned: {ROLE}", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder
     )
     asker: str | None = knob(f"who writes the queries: {ROLE}; None: the responder", None)
     judge: str = knob(f"who reads the answers: `rules`, or {ROLE}", "rules")
+    WORK: ClassVar = "what is made"
     videos: Path = knob("folder of videos, searched recursively", toy=toy.videos_folder)
     out: Path = knob("folder of the result", Path("out/pairs"))
     stage: Literal["all", "queries", "candidates", "judge"] = knob("do one stage alone", "all")
@@ -52,31 +53,35 @@ class PairsConfig:
     target: int = knob("stop at this many pairs, a third of each mode (paper: 7020); 0: all", 0)
     queries: Path | None = knob("own rows: video, mode, query; no asker", None, toy.queries_file)
     n_queries: int = knob("queries per video and mode", 1)
+    adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
+    seed: int = knob("of all sampling", 0)
+    dry_run: bool = knob("say what would be made, what it would take, and stop", False)
+    ANSWERS: ClassVar = "how the responder answers"
     candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal[tuple(KINDS)] = knob("what misleads the responder; sample: nothing", "both")
-    select: Literal["none", "flip", "contrast"] = knob("which pairs stay", "flip", toy="contrast")
-    keep: float = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
-    adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
-    balance: bool = knob("even out which response is longer and which side is chosen", True)
-    n_frames: int = knob("frame budget; 0: the checkpoint's, or 32", 0)
+    n_frames: int = knob("frame budget; 0: the checkpoint's, or 32 (paper: 32)", 0)
     sparse_frames: int = knob("frame budget of adversarial responses, at 1 fps", 8, toy=16)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
     temperature: float = knob("of adversarial responses; preferred ones are greedy", 0.7)
     max_new_tokens: int = knob("tokens per query or response at most", 128, toy=24)
+    PAIRS: ClassVar = "which pairs stay"
+    select: Literal["none", "flip", "contrast"] = knob("which pairs stay", "flip", toy="contrast")
+    keep: float = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
+    balance: bool = knob("even out which response is longer and which side is chosen", True)
     judge_tokens: int = knob("tokens per reply of a judge at most; one that thinks needs more", 512)
+    SPEED: ClassVar = "speed and memory"
     batch_videos: int = knob("videos worked on at a time; as many are read ahead", 1, toy=16)
     batch_size: int = knob("prompts per forward pass", 8, toy=64)
     in_flight: int = knob("requests to a server at a time, of each process; see --batch_videos", 16)
     timeout: float = knob("seconds that a server has for one request", 300.0)
     dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
-    seed: int = knob("of all sampling", 0)
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 # What may change between two runs into one folder: nothing that is in its costly rows.
 FREE = """
-    out stage limit target judge judge_tokens select keep balance adversarial_qa batch_videos
-    batch_size in_flight timeout device
+    out stage limit target judge judge_tokens select keep balance adversarial_qa dry_run
+    batch_videos batch_size in_flight timeout device
 """.split()
 
 
@@ -92,6 +97,8 @@ def main(config):
     try:
         roles = Roles(config, device)
         names = roles.open()
+        if config.dry_run:
+            return pair_making(config, roles, videos, device)
         hold(config.out)
         if ranks.rank() == 0:
             start_folder(config, roles, names)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -24,36 +24,37 @@ from pasta.checkpoint import Checkpoints, open_run, save_trained
 from pasta.config import knob, parse, seed_all, write_config
 from pasta.datasets import open_pairs
 from pasta.dpo import check_start, not_numbers, pack_loss, summarise
+from pasta.held_out import held_out_metrics, hold_out
 from pasta.lora import adapter_off
 from pasta.pairs import MODES
 from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
 from pasta.schedule import Log, clip_and_step, gradient_norm, learning_rate
-from pasta.updates import PackLoader, Skipped, by_video, fingerprint, hold_out, plan
+from pasta.tools.dry_run import training
+from pasta.updates import PackLoader, Skipped, by_video, fingerprint, plan
 from pasta.video import read_frames, uniform
 
 
 @dataclass
 class TrainConfig:
-    """Align a Video-LLM with direct preference optimization on preference pairs."""
-
+    DATA: ClassVar = "model and pairs"
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
     pairs: Path = knob("pairs.jsonl, of make_pairs.py or anybody's", Path("out/pairs/pairs.jsonl"))
     video_root: Path | None = knob("folder of relative videos; None: that of the pairs", None)
     mode: Literal[MODES] | None = knob("mode of pairs that name none, as anybody else's", None)
-    out: Path = knob("run folder; one with a finished run is refused", Path("out/dpo"))
-    resume: bool = knob("go on from the newest checkpoint in --out, if there is one", False)
+    holdout: float = knob("share of the videos whose pairs are not trained on, but scored", 0.0)
+    max_skipped: int = knob("videos that may be unreadable before the run stops", 100)
+    SIZES: ClassVar = "what the model sees"
     n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
     max_length: int = knob("tokens of a pack; the pairs of a video are split over several", 16384)
-    max_skipped: int = knob("videos that may be unreadable before the run stops", 100)
-    holdout: float = knob("share of the videos whose pairs are not trained on, but scored", 0.0)
-    eval_every: int = knob("updates between two scorings of the held-out pairs", 50)
+    LOSS: ClassVar = "what is minimised"
     objective: Literal["dpo", "ipo", "sft"] = knob("sft: the chosen alone (paper, T. 1)", "dpo")
     beta: float = knob("DPO temperature; larger stays nearer the reference", 0.1, toy=3.0)
     label_smoothing: float = knob("dpo: probability that a pair is the wrong way round", 0.0)
     sft_weight: float = knob("dpo, ipo: weight of an added sft loss (RPO)", 0.0)
     mode_weights: list[float] = knob(f"weights of the losses of {', '.join(MODES)}", [1.0] * 3)
+    STEPS: ClassVar = "how it is minimised"
     epochs: int = knob("passes over the pairs", 1)
     batch_pairs: int = knob("pairs per update, over all processes", 16)
     lr: float = knob("peak learning rate of AdamW (5e-6: TEMPLE's for the 7B)", 5e-6, toy=5e-4)
@@ -61,19 +62,26 @@ class TrainConfig:
     max_grad_norm: float = knob("gradients are clipped to this norm", 1.0)
     lora_rank: int = knob("of the adapter on the language model's linears; 0: tune all", 32, toy=16)
     lora_alpha: int = knob("the adapter's output is scaled by alpha / rank", 64, toy=32)
+    seed: int = knob("of the adapter and of the order of the pairs", 0)
+    RUN: ClassVar = "the run"
+    out: Path = knob("run folder; one with a finished run is refused", Path("out/dpo"))
+    resume: bool = knob("go on from the newest checkpoint in --out, if there is one", False)
+    dry_run: bool = knob("say what would be done, what it would take, and stop", False)
+    save_every: int = knob("updates between two checkpoints", 50)
+    keep_checkpoints: int = knob("how many, the newest", 2)
+    eval_every: int = knob("updates between two scorings of the held-out pairs", 50)
     shard: bool = knob("slice weights and moments over the processes (FSDP2)", False)
     dtype: Literal["float32", "bfloat16"] = knob("of the forward pass", "bfloat16", toy="float32")
     checkpointing: bool = knob("recompute activations in backward: less memory", True, toy=False)
-    save_every: int = knob("updates between two checkpoints", 50)
-    keep_checkpoints: int = knob("how many, the newest", 2)
     workers: int = knob("processes that decode ahead of the model", 2)
-    seed: int = knob("of the adapter and of the order of the pairs", 0)
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main(config):
     result = config.out / ("adapter" if config.lora_rank else "model")
     device = ranks.start(config.device)
+    if config.dry_run:
+        return training(config, device)
     open_run(config)
     groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
     seed_all(config.seed)
@@ -152,18 +160,6 @@ def train(config, policy, groups, reference, costs, loader, result):
             if stopped:
                 return False
     return True
-
-
-@torch.no_grad()
-def held_out_metrics(config, policy, groups, reference, loader):
-    """What `summarise` makes of the held-out pairs, each name with eval/ before it."""
-    counts, rows = Counter(MODES), []  # one of each: no loss is summed here
-    policy.eval()
-    for item in loader.rounds(groups):
-        rows += pack_loss(config, item, policy(item.pack)[item.where], reference, counts)[1]
-    policy.train()
-    rows = ranks.gather(rows)  # none when no video could be read
-    return {f"eval/{name}": mean for name, mean in summarise(rows).items()} if rows else {}
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from pasta.ask import Request, ask, letter_logps
 from pasta.benchmarks import ANSWER
-from pasta.pairs import read_rows
+from pasta.grow import rows_of
 from pasta.scoring import likeliest_letter
 from pasta.video import VideoError, read_frames, uniform
 
@@ -43,12 +44,9 @@ def earlier_rows(path, fingerprints) -> dict:
 
     fingerprints: {id: fingerprint} of the questions that are asked now.
     """
-    path, rows = Path(path), []
-    for file in [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]:
-        rows += read_rows(file, ANSWER | {"fingerprint": str}) if file.is_file() else []
     return {
         row["id"]: row
-        for row in rows
+        for row in rows_of(Path(path), ANSWER | {"fingerprint": str})
         if row["fingerprint"] == fingerprints.get(row["id"]) and "error" not in row
     }
 
@@ -60,10 +58,10 @@ def clip(item):
 
 def clip_by_clip(items):
     """The items in the order in which their clips appear first, those about one clip together."""
-    first = {}
-    for i, item in enumerate(items):
-        first.setdefault(clip(item), i)
-    return sorted(items, key=lambda item: first[clip(item)])
+    groups = {}
+    for item in items:
+        groups.setdefault(clip(item), []).append(item)
+    return list(chain(*groups.values()))
 
 
 def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):

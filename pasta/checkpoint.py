@@ -28,7 +28,7 @@ from pasta.shapes import read_json
 
 STATE = "state.json"
 # What may differ when a run goes on: where and how fast it runs, not what it computes.
-FREE = {"out", "resume", "max_skipped", "save_every", "keep_checkpoints", "workers"}
+FREE = {"out", "resume", "dry_run", "max_skipped", "save_every", "keep_checkpoints", "workers"}
 
 
 class Checkpoints:

@@ -1,24 +1,24 @@
 """One dataclass is the whole configuration: its fields become flags, config.json and --help.
 
-A script writes each knob once, as a field made by `knob`, and `parse` derives the rest. Two sources
-of values stand behind a flag that was not given: `default`, and `toy`, which wins when no model was
-named either, so that a script called without arguments works in the embedded toy world.
+A script writes each knob once, as a field made by `knob`, and `parse` derives the rest; a ClassVar
+among the fields is a heading of --help. Two sources of values stand behind a flag that was not
+given: `default`, and `toy`, which wins when no model was named either, so that a script called
+without arguments works in the embedded toy world.
 """
 
+import argparse
 import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, field, fields
 from importlib.metadata import PackageNotFoundError, version
-from inspect import getdoc
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def argument_type(kind, name):
         if len(kinds) == 1:
             return argument_type(kinds[0], name)
     elif kind is bool:
-        return {"action": BooleanOptionalAction}  # type=bool would read "False" as True
+        return {"action": argparse.BooleanOptionalAction}  # type=bool would read "False" as True
     elif get_origin(kind) is Literal:
         return {"choices": get_args(kind), "type": type(get_args(kind)[0])}
     elif kind in (list[str], list[float]):
@@ -75,18 +75,27 @@ def parse(cls, argv=None):
     """The config that the command line asks for: every field of the dataclass `cls` is a flag.
 
     argv: list of str; None reads sys.argv. Flags are spelled as the fields, underscores included,
-    and never abbreviated; a bool also has --no-NAME.
+    and never abbreviated; a bool also has --no-NAME. --help begins with the docstring of the file
+    that `cls` stands in, which has its commands.
     Exits with a message when a flag is unknown, missing or of the wrong type.
     """
-    parser = ArgumentParser(description=getdoc(cls).split("\n\n")[0], allow_abbrev=False)
-    kinds = get_type_hints(cls)
+    parser = argparse.ArgumentParser(
+        description=sys.modules[cls.__module__].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    kinds, groups, group = get_type_hints(cls), {}, parser
+    for name, kind in kinds.items():
+        if kind is ClassVar:
+            group = parser.add_argument_group(getattr(cls, name))
+        groups[name] = group
     for f in fields(cls):
         sources = {name: f.metadata[name] for name in ("default", "toy")}
         known = [f"{name}: {shown(v)}" for name, v in sources.items() if v is not MISSING]
         text = f"{f.metadata['help']} ({', '.join(known) or 'required'})"
-        parser.add_argument(
+        groups[f.name].add_argument(
             f"--{f.name}",
-            default=SUPPRESS,
+            default=argparse.SUPPRESS,
             required=not known,
             help=text.replace("%", "%%"),
             **argument_type(kinds[f.name], f"{cls.__name__}.{f.name}"),

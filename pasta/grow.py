@@ -17,8 +17,7 @@ from pasta.pairs import Appender, read_rows
 
 def rows_of(path, shape=dict):
     """The rows of a file, and of those that other processes wrote beside it, as `read_rows`."""
-    files = [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]
-    return [row for file in files if file.exists() for row in read_rows(file, shape)]
+    return [row for file in ranks.files(path) for row in read_rows(file, shape)]
 
 
 class Clock:

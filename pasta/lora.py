@@ -128,18 +128,14 @@ def peft_config(model, base_model):
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": str(base_model),
-        "revision": None,
         "r": len(layers[0].lora_A),
         "lora_alpha": layers[0].alpha,
         # A list of kinds ("gate_proj") would match the vision tower's layers as well.
         "target_modules": names_pattern(names, linears),
-        "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": False,
         "modules_to_save": None,
         "use_rslora": False,
         "use_dora": False,
-        "init_lora_weights": True,
         "inference_mode": True,
     }
 

@@ -82,6 +82,12 @@ def named(path):
     return path.with_name(f"{path.stem}.rank{rank()}{path.suffix}") if rank() else path
 
 
+def files(path):
+    """`path`, and what other processes wrote beside it under names of their own; what is there."""
+    others = sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))
+    return [file for file in (path, *others) if file.is_file()]
+
+
 def gather(rows):
     """The rows of all processes, in order of rank; every process gets all of them."""
     if size() == 1:

@@ -70,9 +70,8 @@ class ReferenceCache:
     def read(self):
         """key -> Known. Raises ValueError for a row that is not as written."""
         known = {}
-        others = self.path.parent.glob(f"{self.path.stem}.rank*{self.path.suffix}")
-        for path in [self.path, *sorted(others)]:
-            for number, row in numbered_rows(path) if path.is_file() else ():
+        for path in ranks.files(self.path):
+            for number, row in numbered_rows(path):
                 key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
                 if row.get("check") != check(key, value):
                     raise ValueError(

@@ -60,19 +60,6 @@ def by_video(pairs):
     return [VideoPairs(video, tuple(group)) for video, group in groups.items()]
 
 
-def hold_out(groups, share, seed):
-    """(groups to train on, groups held out): by video, so that none is on both sides.
-
-    share: of the groups, 0..1; above 0 at least one is held out, and never all.
-    """
-    n = min(max(1, round(share * len(groups))), len(groups) - 1) if share else 0
-    held_out = set(np.random.default_rng(seed).permutation(len(groups))[:n].tolist())
-    return (
-        [group for i, group in enumerate(groups) if i not in held_out],
-        [group for i, group in enumerate(groups) if i in held_out],
-    )
-
-
 def plan(groups, epochs, batch_pairs, seed):
     """The updates of a whole run: lists of indices into `groups`, every group once an epoch.
 

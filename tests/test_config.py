@@ -6,16 +6,20 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
 
+import evaluate
+import make_pairs
+import train_dpo
 from pasta import config as config_module
 from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
 
@@ -40,7 +44,9 @@ class Config:
     """
 
     model: str = knob("model folder", toy=make_model)
+    READ: ClassVar = "what is read"
     pairs: Path = knob("pairs.jsonl", default=Path("pairs.jsonl"), toy=Path("toy.jsonl"))
+    HOW: ClassVar = "how"
     steps: int = knob("updates", default=100, toy=7)
     beta: float = knob("temperature", default=0.1)
     shuffle: bool = knob("new order every epoch", default=True)
@@ -130,11 +136,30 @@ def test_help_calls_no_function_and_shows_meaning_default_and_toy(capsys):
     assert "100% otherwise (default: None)" in text
 
 
-def test_help_begins_with_the_first_paragraph_of_the_docstring(capsys):
+def test_help_begins_with_the_docstring_of_the_file_and_its_commands(capsys):
     with pytest.raises(SystemExit):
         parse(Config, ["--help"])
     text = capsys.readouterr().out
-    assert "Align a model.\n" in text and "second paragraph" not in text
+    assert "small config class" in text and "    python -m pytest -q tests/test_config.py\n" in text
+
+
+def test_help_lists_each_flag_below_the_heading_that_it_follows(capsys):
+    with pytest.raises(SystemExit):
+        parse(Config, ["--help"])
+    text = capsys.readouterr().out.partition("\noptions:")[2]
+    assert text.index("\nwhat is read:") < text.index("  --pairs") < text.index("\nhow:")
+    assert text.index("\nhow:") < text.index("  --steps")
+    assert text.index("  --model") < text.index("\nwhat is read:")
+
+
+@pytest.mark.parametrize("script", [make_pairs, train_dpo, evaluate], ids=lambda s: s.__name__)
+def test_every_flag_of_a_script_stands_below_a_heading(script, capsys):
+    (cls,) = (x for name, x in vars(script).items() if name.endswith("Config"))
+    with pytest.raises(SystemExit):
+        parse(cls, ["--help"])
+    head, _, options = capsys.readouterr().out.partition("\noptions:")
+    assert script.__doc__.splitlines()[0] in head
+    assert re.findall(r"^  --(\w+)", options.partition("\n\n")[0], re.M) == []
 
 
 def test_a_knob_without_default_is_a_required_flag(capsys):

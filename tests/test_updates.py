@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 import torch
 
+from pasta.held_out import hold_out
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import Pair, read_rows
 from pasta.policy import Policy
@@ -25,7 +26,6 @@ from pasta.updates import (
     TooLong,
     by_video,
     fingerprint,
-    hold_out,
     plan,
 )
 from pasta.video import read_frames, uniform

@@ -1,16 +1,32 @@
-"""Is the data of a benchmark whole? Opens every video, asks no model."""
+"""What is there of a benchmark's data: which questions can be asked, and is it whole?"""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby, islice
 
 from tqdm import tqdm
 
 from pasta.video import VideoError, read_frames, uniform
 
 
+def find_questions(config, bench, data):
+    """(the questions that are asked, the tasks that the data lacks)."""
+    by_task = groupby(bench.items(data), key=lambda item: item.task)
+    questions = [item for _, items in by_task for item in islice(items, config.limit or None)]
+    absent = bench.absent(questions)
+    if absent:
+        print(f"without these tasks, whose questions or videos are not there: {', '.join(absent)}")
+    if config.scoring == "letter" and not all(item.letters for item in questions):
+        print("left out, for they have no letters: what is answered in words")
+        questions = [item for item in questions if item.letters]
+    if not questions:
+        raise SystemExit(f"{data} holds no question that can be asked; expected one or more")
+    return questions, absent
+
+
 def check_items(items, expected):
-    """Print what is there and what is wrong: unreadable videos, numbers of items.
+    """Open every video, and print what is there and what is wrong; no model is asked.
 
     items: list of Item. expected: COUNTS of a benchmark.
     """
