@@ -11,12 +11,12 @@ import pytest
 from pasta.pairs import MODES
 from pasta.prompts import JUDGE, JUDGE_AGAIN, PREMISES, QUERIES, TOPIC, misled_prompt, query_prompt
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs/pairs.md").read_text()
 
 
 @pytest.mark.parametrize("texts", [QUERIES, PREMISES])
 def test_each_mode_has_as_many_as_the_readme_says(texts):
-    assert "three kinds of query a mode and three premises a mode" in README
+    assert "three kinds of query a mode and three premises a mode" in PAGE
     assert tuple(texts) == MODES
     assert all(len(set(kinds.values())) == 3 for kinds in texts.values())
 

@@ -20,10 +20,10 @@ from make_pairs import PairsConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAIRS = (ROOT / "docs/pairs.md").read_text()
+TRAINING = (ROOT / "docs/training.md").read_text()
 SHOWN = re.search(r"<!-- what the first command prints.*?```\n(.*?)```", README, re.S)[1]
-
-
-AUDIT = re.search(r"<!-- the audit of the first command.*?```\n(.*?)```", README, re.S)[1]
+AUDIT = re.search(r"<!-- the audit of the first command.*?```\n(.*?)```", PAIRS, re.S)[1]
 
 
 def first_command():
@@ -54,7 +54,7 @@ def first_run(tmp_path_factory):
 
 
 def test_the_row_without_flags_is_the_first_result():
-    row = next(line for line in README.splitlines() if line.startswith("| no flag: "))
+    row = next(line for line in PAIRS.splitlines() if line.startswith("| no flag: "))
     mean, *gain = (float(x) for x in re.findall(r"[-+]?\d+\.\d+", row.split("|", 3)[3]))
     assert (mean, *gain) == (numbers(SHOWN)["mean"][3], *numbers(SHOWN)["mean"][-3:])
     toy = {field.name: field.metadata["toy"] for field in fields(PairsConfig)}
@@ -71,13 +71,13 @@ def modes_of(audit):
 
 
 def test_the_number_of_pairs_without_flags_is_that_of_the_audit():
-    row = next(line for line in README.splitlines() if line.startswith("| no flag: "))
+    row = next(line for line in PAIRS.splitlines() if line.startswith("| no flag: "))
     kept = sum(n for n, _ in modes_of(AUDIT).values())
     assert row.split("|")[2].strip() == f"{kept:,}"
 
 
 @pytest.mark.slow
-def test_readme_shows_the_audit_that_the_first_command_prints(first_run):
+def test_the_page_on_pairs_shows_the_audit_that_the_first_command_prints(first_run):
     shown, printed = modes_of(AUDIT), modes_of(first_run[2])
     assert list(shown) == list(printed) == ["spatial", "temporal", "cross_frame"]
     for mode, (kept, sides) in printed.items():
@@ -109,8 +109,8 @@ def test_readme_shows_what_the_first_command_prints(first_run):
 
 
 @pytest.mark.slow
-def test_readme_shows_the_last_line_of_training(first_run):
-    shown, printed = (re.findall(r"^step .*", text, re.M)[-1] for text in (README, first_run[2]))
+def test_the_page_on_training_shows_the_last_line(first_run):
+    shown, printed = (re.findall(r"^step .*", text, re.M)[-1] for text in (TRAINING, first_run[2]))
     # All but speed; and the number of pairs, hence of steps, hangs on the model that was trained.
     names = [re.findall(r"[a-z_]+", line.split("pairs/s")[0]) for line in (shown, printed)]
     assert names[0] == names[1]

@@ -271,8 +271,8 @@ def test_the_results_are_of_all_seeds_and_three_models(results):
 
 
 def test_readme_has_every_verdict_of_the_page(results):
-    section = (ROOT / "README.md").read_text().split("\n## The paper in miniature\n")[1]
-    shown = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("| ")]
+    section = (ROOT / "README.md").read_text().split("\n### The paper in miniature\n")[1]
+    shown = [line for line in section.split("\n### ")[0].splitlines() if line.startswith("| ")]
     made = page.table(["claim", "in miniature", "points"], claims.verdicts(results))
     assert shown == [line for line in made.splitlines() if line.startswith("| ")]
 

@@ -1,0 +1,70 @@
+"""docs/paper_map.md names what is there, and a reader finds ten things without searching.
+
+python -m pytest -q tests/test_paper_map.py
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MAP = (ROOT / "docs/paper_map.md").read_text()
+README = (ROOT / "README.md").read_text()
+TEN = {
+    "the loss": "pasta/dpo.py: dpo_loss",
+    "the weights of the three modes": "pasta/dpo.py: pair_weights",
+    "the log-probability of a response": "pasta/policy.py: response_logps",
+    "the reference, and its cache on disk": "pasta/reference.py: reference_logps",
+    "several pairs of one video in one row": "pasta/packs.py: pack",
+    "attention to the shared prefix": "pasta/attention.py: shared_prefix_attention",
+    "the three adversaries": "pasta/adversaries.py: ADVERSARIES",
+    "which frames of a video": "pasta/video.py: uniform",
+    "which answers make a pair": "pasta/selection.py: make_pairs",
+    "the letter that an answer names": "pasta/scoring.py: lettered_text",
+}
+
+
+def places(text):
+    """Every (file, name) that a text names as `file: name`."""
+    return re.findall(r"`([\w/]+\.py): (\w+)`", text)
+
+
+def names_of(path):
+    """What a file defines at its top: functions, classes, constants."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+@pytest.mark.parametrize("place", sorted(set(places(MAP))), ids=": ".join)
+def test_every_place_on_the_map_exists(place):
+    file, name = place
+    assert name in names_of(ROOT / file)
+
+
+def test_ten_things_are_found_on_the_maps_first_page():
+    page = MAP[: MAP.index("## The method")]
+    rows = dict(re.findall(r"^\| ([^|]+) \| `([^`]+)`", page, re.M))
+    assert rows == TEN
+
+
+def test_the_readme_sends_readers_to_the_map_before_anything_long():
+    assert "docs/paper_map.md" in README[: README.index("## The real thing")]
+
+
+def test_every_row_of_the_method_has_a_place_a_way_to_see_it_and_a_status():
+    rows = [line for line in MAP[MAP.index("## The method") :].splitlines() if line[:2] == "| "]
+    assert len(rows) > 20
+    for row in rows[1:]:
+        _, what, where, see, status, _ = row.split("|")
+        assert what.strip() and places(where) and see.strip(), row
+        assert re.match(r"verified|our choice|not public|in miniature", status.strip()), row
+
+
+def test_every_table_and_figure_of_the_paper_is_on_the_map():
+    for thing in ("Table 1", "Table 2", "Table 6", "Figure 4"):
+        assert thing in MAP
