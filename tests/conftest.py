@@ -24,6 +24,11 @@ ROOT = Path(__file__).parent.parent
 PAIRS_OF_VIDEO = (3, 1, 2, 1, 1)  # in toy_pairs
 
 
+def pytest_collection_modifyitems(items):
+    """README's run takes as long as half of all other tests: begun last, it would end alone."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """As under torchrun: to share such small products out costs more than it saves."""

@@ -162,6 +162,7 @@ def test_readme_tree_equals_disk():
 def test_commands_name_flags_that_exist(script):
     fields = set(re.findall(r"^    (\w+): .* = knob\(", script.read_text(), re.M))
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *PACKAGE, *SCRIPTS]:
-        for command in re.findall(rf"{script.name}((?: --[\w-]+(?: [^\s-]\S*)*)+)", path.read_text()):
+        flags = rf"{script.name}((?: --[\w-]+(?: [^\s-]\S*)*)+)"
+        for command in re.findall(flags, path.read_text()):
             unknown = set(re.findall(r"--(?:no-)?(\w+)", command)) - fields - {"help"}
             assert not unknown, f"{path}: {script.name}{command}"
