@@ -95,7 +95,7 @@ def simple_names(row):
     """The row under simple names, without what is null: "Video ID" is video_id."""
     simple = {}
     for name, value in row.items():
-        short = re.sub("[ -]", "_", name.strip().lower())
+        short = name.strip().lower().replace(" ", "_").replace("-", "_")
         if value is not None and short in simple:
             raise ValueError(f"has two columns {short}; expected one")
         if value is not None:
