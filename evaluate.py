@@ -25,10 +25,10 @@ from pasta.benchmarks.adapters import ADAPTER, check_adapters, find_adapters
 from pasta.benchmarks.check import check_items, find_questions
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
 from pasta.config import knob, parse, write_config
+from pasta.disk.locks import hold
+from pasta.disk.rows import Appender, write_rows
 from pasta.hub import digest_files, model_setting
-from pasta.locks import hold
 from pasta.lora import load_adapter
-from pasta.pairs import Appender, write_rows
 from pasta.tools.dry_run import scoring
 from pasta.vlm import load_processor, load_vlm
 
@@ -114,6 +114,14 @@ def answers(config, bench, questions, adapter, path, settings):
     return [reread(bench, rows[item.id], item, config.parser) for item in questions]
 
 
+def seeing_processor(config):
+    """The Processor of --model. Raises SystemExit for a model that reads text alone."""
+    processor = load_processor(config.model, config.max_pixels)
+    if not processor.n_frames:
+        raise SystemExit(f"{config.model} reads text alone; --model takes a model that sees videos")
+    return processor
+
+
 def main(config):
     bench = benchmark(config.bench)
     if config.compare:
@@ -124,9 +132,10 @@ def main(config):
     questions, absent = find_questions(config, bench, data)
     if config.check:
         return check_items(questions, bench.COUNTS)
+    # Made only now: --check and --compare need no model, and `parse` would have trained it.
     if config.model == "toy":
         config.model = toy.model_folder()
-    processor = load_processor(config.model, config.max_pixels)
+    processor = seeing_processor(config)
     settings = model_setting(config.model, processor) | {
         "dtype": config.dtype,
         "n_frames": config.n_frames or processor.n_frames,

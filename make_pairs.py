@@ -12,20 +12,21 @@ a killed run goes on where it was. Of several processes each has its own, as can
 
 import math
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 
 from pasta import ranks, toy
-from pasta.benchmarks.adversarial_items import adversarial_rows
-from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
+from pasta.benchmarks.adversarial_items import write_items
+from pasta.config import knob, parse, read_config, seed_all, write_config
 from pasta.datasets.made import CONFIG, SKIPPED
+from pasta.disk.locks import hold
+from pasta.disk.rows import write_rows
+from pasta.disk.whole import write_json
 from pasta.generate import KINDS
 from pasta.grow import rows_of
-from pasta.locks import hold
-from pasta.pairs import MODES, write_rows
+from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.roles import Roles
 from pasta.roles.endpoint import EndpointError, is_address
@@ -50,8 +51,8 @@ class PairsConfig:
     out: Path = knob("folder of the result", Path("out/pairs"))
     stage: Literal["all", "queries", "candidates", "judge"] = knob("do one stage alone", "all")
     limit: int = knob("only this many videos, the first ones; 0: all", 0)
-    target: int = knob("stop at this many pairs, a third of each mode (paper: 7020); 0: all", 0)
-    queries: Path | None = knob("own rows: video, mode, query; no asker", None, toy.queries_file)
+    target: int = knob("stop at this many pairs, as many of each mode (paper: 7020); 0: all", 0)
+    queries: Path | None = knob("own rows video, mode, query; no --asker", None, toy.queries_file)
     n_queries: int = knob("queries per video and mode", 1)
     adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
     seed: int = knob("of all sampling", 0)
@@ -120,8 +121,8 @@ def check_choices(config):
         raise SystemExit("--select contrast needs log-probabilities, which a server does not give: "
                          "take --select flip or none, or a --responder in a folder")
     if config.asker and config.queries:
-        raise SystemExit("--queries has no --asker; in the toy world, which has its queries, give "
-                         f"--responder {config.responder}, too")
+        raise SystemExit("--queries has no --asker: give one of them. The toy world has queries; "
+                         f"for --asker there, name --responder {config.responder}, too")
     if 0 < config.target < len(MODES):
         raise SystemExit(f"--target {config.target} is less than a pair of each mode; expected 0, "
                          f"or {len(MODES)} and more")
@@ -148,7 +149,7 @@ def start_folder(config, roles, names):
 def make(config, roles, videos, failed):
     """The stages; with --target in rounds, more videos until each mode has its share of pairs.
 
-    How many videos come next hangs on nothing but the pairs so far: a run that goes on after a
+    How many videos come next depends on nothing but the pairs so far: a run that goes on after a
     kill takes the same rounds. Returns the number of videos that were used.
     """
     last = min(config.limit or len(videos), len(videos))
@@ -204,19 +205,11 @@ def write_report(config, roles, videos, n, failed):
         kept = sum(row["kept"] for row in report.values())
         print(f"wrote {kept} pairs to {pairs}")
         if config.adversarial_qa:
-            write_adversarial_qa(config, roles, videos[:n])
+            rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
+            write_items(config, roles, rows)
     following = {"queries": "this with --stage candidates", "candidates": "this with --stage judge"}
     then = following.get(config.stage, f"torchrun train_dpo.py --pairs {pairs}")
     print(f"{n} videos, {len(failed)} of them skipped; next: {then}")
-
-
-def write_adversarial_qa(config, roles, videos):
-    """items.jsonl; its videos should not be those that a model is aligned on."""
-    rows = candidates_in_order(config, videos, dict.fromkeys(MODES, len(videos)))
-    ask = partial(roles.asked_once, config.asker or config.responder)
-    items = roles.judged(config.judge, lambda judge: adversarial_rows(rows, judge, ask))
-    write_rows(config.out / "items.jsonl", items)
-    print(f"wrote {len(items)} items; next: evaluate.py --bench adversarial --data {config.out}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class TrainConfig:
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
     pairs: Path = knob("pairs.jsonl, of make_pairs.py or anybody's", Path("out/pairs/pairs.jsonl"))
     video_root: Path | None = knob("folder of relative videos; None: that of the pairs", None)
-    mode: Literal[MODES] | None = knob("mode of pairs that name none, as anybody else's", None)
+    mode: Literal[MODES] | None = knob("mode of pairs that name none, as in other data sets", None)
     holdout: float = knob("share of the videos whose pairs are not trained on, but scored", 0.0)
     max_skipped: int = knob("videos that may be unreadable before the run stops", 100)
     SIZES: ClassVar = "what the model sees"
@@ -56,7 +56,7 @@ class TrainConfig:
     mode_weights: list[float] = knob(f"weights of the losses of {', '.join(MODES)}", [1.0] * 3)
     STEPS: ClassVar = "how it is minimised"
     epochs: int = knob("passes over the pairs", 1)
-    batch_pairs: int = knob("pairs per update, over all processes", 16)
+    batch_pairs: int = knob("pairs per update at least, over all processes", 16)
     lr: float = knob("peak learning rate of AdamW (5e-6: TEMPLE's for the 7B)", 5e-6, toy=5e-4)
     warmup: float = knob("share of updates in which the rate rises; then a cosine", 0.05)
     max_grad_norm: float = knob("gradients are clipped to this norm", 1.0)
@@ -94,14 +94,15 @@ def main(config):
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)
     cache = open_cache(config, vlm, n_frames)
-    with adapter_off(vlm.model), torch.no_grad():
+    with adapter_off(vlm.model), torch.no_grad():  # the reference: the model before training
         reference, costs = reference_logps(cache, groups, loader, policy)
     skipped.check()
     groups = [group for group in groups if group.video in costs]
     said = "stopped by SIGTERM; the same command with --resume goes on"
     if train(config, policy, groups, reference, costs, loader, result):
         save_trained(result, policy, config.model, config.dtype)
-        said = f"wrote {result}; next: evaluate.py --{result.name} {result}, --model as here"
+        said = f"wrote {result}; next: evaluate.py --{result.name} {result}"
+        said += ", --model as here" if config.lora_rank else ""
     if ranks.rank() == 0:
         print(said)
     ranks.stop()
@@ -123,7 +124,7 @@ def train(config, policy, groups, reference, costs, loader, result):
     log = Log(config.out / "metrics.jsonl", done, len(updates))
     ahead = loader.packs([groups[i] for share in shares[done:] for i in share])
     policy.train()
-    with ranks.sigterm() as told, closing(ahead) as packs:
+    with ranks.sigterm() as sigterm, closing(ahead) as packs:
         for step, share in enumerate(shares[done:], start=done + 1):
             start = time.perf_counter()
             batch = list(chain.from_iterable(islice(packs, len(share))))
@@ -131,14 +132,14 @@ def train(config, policy, groups, reference, costs, loader, result):
             counts = Counter(ranks.gather([mode for item in batch for mode in item.modes()]))
             rows = []
             for item in ranks.fill(batch, loader.idle):
-                logps = policy(item.pack)[item.where]  # (2n,) nats, chosen before rejected
+                logps = policy(item.pack)[item.where]  # (2B,) nats: B chosen, then B rejected
                 loss, more = pack_loss(config, item, logps, reference, counts)
                 (loss * ranks.size()).backward()  # DDP and FSDP2 divide by it
                 rows += more
             rows = ranks.gather(rows)
             loader.skipped.check()
             if not rows:
-                continue  # no video of this update could be read
+                continue  # no video could be read; the next update saves, scores and stops
             if not optimizer.state:  # nothing is trained yet
                 check_start(rows, config.beta, config.dtype)
             grad_norm = gradient_norm(optimizer)
@@ -154,7 +155,7 @@ def train(config, policy, groups, reference, costs, loader, result):
                 if log.is_best(metrics):
                     save_trained(f"{result}-best", policy, config.model, config.dtype)
             log.write(metrics)
-            stopped = any(ranks.gather([told.is_set()]))
+            stopped = any(ranks.gather([sigterm.is_set()]))
             if stopped or step % config.save_every == 0 or step == len(updates):
                 checkpoints.save(step, policy, optimizer)
             if stopped:

@@ -2,8 +2,8 @@
 
 One `Adversary` per failure mode (arXiv 2504.14096, section 3). Each holds
   * how the frames of the preferred response are sampled (the adversarial ones come at 1 fps),
-  * the corruptions of the *frames* adversary, which break the video itself.
-What the asker is told, and the premises of the *prompt* adversary, are in prompts.py.
+  * the corruptions with which `--adversary frames` breaks the video itself.
+What the asker is told, and the premises of `--adversary prompt`, are in prompts.py.
 
 A corruption must be able to turn either answer into the other ("left" into "right" and "right"
 into "left"). One that only ever removes things makes every chosen response say "replaced", and
@@ -29,9 +29,9 @@ class Adversary:
     sampling:    "dense" (32 fps), "native" (every frame) or "uniform", within the frame budget
     corruptions: name -> function(frames, rng, other) -> frames of the same shape; `other` is
                  another video's frames, (F', H', W', 3). Used in turn
-    twins:       the corruptions that between them turn either answer into the other. On a twin a
-                 habit says what it said of the whole video, and what was seen says the opposite:
-                 --select contrast compares the two
+    twins:       the corruptions that between them turn either answer into the other. On a twin, an
+                 answer given out of habit stays as likely as it was; one that was read off the
+                 video becomes unlikely, for now its opposite is true. --select contrast compares
     """
 
     sampling: str

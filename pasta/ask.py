@@ -36,7 +36,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was generated: text, token ids with the end token, their log-probability in nats."""
+    """What was generated: text, token ids with the end token, their log-probability in nats.
+
+    A server tells neither ids nor logps: () and 0.0.
+    """
 
     text: str
     ids: tuple[int, ...]

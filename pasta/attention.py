@@ -10,7 +10,8 @@ L x L mask ever exists:
 
 Prefix sharing for preference pairs: arXiv 2410.20305, there with one block mask and two branches.
 
-Shapes: B rows, N query heads, G key/value heads, L tokens of a row, D head width.
+Shapes: B rows, N query heads, G key/value heads, L tokens of a row (L' with those cached before),
+P of the prefix, n of a segment, D head width.
 """
 
 import torch
@@ -20,12 +21,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 def shared_prefix_attention(
-    module, query, key, value, attention_mask=None, scaling=None, segments=None, **_
+    module, query, key, value, attention_mask=None, scaling=None, lengths=None, **_
 ):
     """Attention in the form that transformers' attention interface calls.
 
     query: (B, N, L, D); key, value: (B, G, L', D), L' > L when earlier ones are cached.
-    segments: (P, n_0, n_1, ...) the lengths of the prefix and of each segment, with sum L; None
+    lengths: (P, n_0, n_1, ...) of the prefix and of each segment, with sum L; None
         for ordinary rows, which are causal or follow `attention_mask`, (B, 1, L, L') bool.
     Returns ((B, L, N, D), None): the second place is for attention weights, which never exist.
     Raises ValueError when the lengths do not add up.
@@ -33,7 +34,7 @@ def shared_prefix_attention(
     # Under autocast the rotation leaves both in float32; the masked pieces would refuse that.
     query, key = query.to(value.dtype), key.to(value.dtype)
     share = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
-    if segments is None:
+    if lengths is None:
         new, all_ = query.shape[2], key.shape[2]
         causal = attention_mask is None and new > 1
         if causal and new < all_:  # behind cached tokens, all of which are seen
@@ -42,13 +43,13 @@ def shared_prefix_attention(
             query, key, value, attn_mask=attention_mask, is_causal=causal, **share
         )
         return out.transpose(1, 2), None
-    if sum(segments) != query.shape[2]:
+    if sum(lengths) != query.shape[2]:
         raise ValueError(
-            f"attention: segments {tuple(segments)} add up to {sum(segments)} tokens; the row has "
+            f"attention: lengths {tuple(lengths)} add up to {sum(lengths)} tokens; the row has "
             f"{query.shape[2]}"
         )
-    prefix = segments[0]
-    queries, keys, values = (x.split(list(segments), dim=2) for x in (query, key, value))
+    prefix = lengths[0]
+    queries, keys, values = (x.split(list(lengths), dim=2) for x in (query, key, value))
     pieces = [scaled_dot_product_attention(queries[0], keys[0], values[0], is_causal=True, **share)]
     for q, k, v in zip(queries[1:], keys[1:], values[1:], strict=True):
         k, v = torch.cat([keys[0], k], dim=2), torch.cat([values[0], v], dim=2)  # (B, G, P+n, D)
@@ -57,12 +58,12 @@ def shared_prefix_attention(
     return torch.cat(pieces, dim=2).transpose(1, 2), None  # (B, L, N, D)
 
 
-def dense_mask(segments) -> Tensor:
+def dense_mask(lengths) -> Tensor:
     """The same pattern as a mask: what the tests compare with, and what a reader can look at.
 
     Returns (1, 1, L, L) bool, True where the row's token may see the column's.
     """
-    owner = torch.repeat_interleave(torch.arange(len(segments)), torch.tensor(segments))  # (L,)
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))  # (L,)
     causal = torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
     same = owner[:, None] == owner[None, :]
     return (causal & (same | (owner == 0)[None, :]))[None, None]

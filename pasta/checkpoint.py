@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pasta import ranks
-from pasta.config import sync, write_json
+from pasta.disk.locks import hold
+from pasta.disk.rows import read_rows
+from pasta.disk.whole import sync, write_json
 from pasta.hub import digest_files, save_model
-from pasta.locks import hold
 from pasta.lora import adapted, save_adapter
-from pasta.pairs import MODES, read_rows
+from pasta.pairs import MODES
 from pasta.shapes import read_json
 
 STATE = "state.json"
@@ -165,7 +166,7 @@ def set_random_state(tensors):
 
 
 def flags(config):
-    """The fields of a config that a run hangs on, as plain JSON."""
+    """The fields of a config that a run depends on, as plain JSON."""
     same = {key: value for key, value in asdict(config).items() if key not in FREE}
     return json.loads(json.dumps(same, default=str))
 
@@ -174,7 +175,8 @@ def check_flags(folder, before, now):
     """Raise SystemExit with the flags that differ from those of a checkpoint's run."""
     changed = [f"--{k} was {before.get(k)} and is {now[k]}" for k in now if before.get(k) != now[k]]
     if changed:
-        raise SystemExit(f"cannot go on from {folder}: {'; '.join(changed)}; or change --out")
+        told = "; ".join(changed)
+        raise SystemExit(f"cannot go on from {folder}: {told}; give what it was, or another --out")
 
 
 def check_config(config):
@@ -182,7 +184,8 @@ def check_config(config):
     if not config.pairs.is_file():
         raise SystemExit(f"there is no {config.pairs}; `python make_pairs.py` makes it")
     if len(config.mode_weights) != len(MODES):
-        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {', '.join(MODES)}")
+        told = f"{len(MODES)} numbers: of {', '.join(MODES)}; got {config.mode_weights}"
+        raise SystemExit(f"--mode_weights takes {told}")
     if min(config.mode_weights) < 0 or not sum(config.mode_weights):
         raise SystemExit(f"--mode_weights are {config.mode_weights}; expected some above 0")
     if config.beta <= 0:

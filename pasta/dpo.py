@@ -1,13 +1,18 @@
 """Direct preference optimization: the loss, the weights of the three modes, the metrics.
 
-A reward is beta times a log-ratio of the policy to the reference, for one response:
+pi is the policy, the model in training; pi_ref is the reference, the same model before training.
+Of two responses r to a query q about a video one was chosen and one rejected. The reward of a
+response is how much likelier training has made it, and the margin by how much more the chosen one:
 
     reward(r) = beta * (log pi(r | video, q) - log pi_ref(r | video, q))
     margin    = reward(chosen) - reward(rejected)
     loss      = -log sigmoid(margin)                               (arXiv 2305.18290, eq. 7)
 
-The code of the DPO authors takes both ratios within one model, chosen against rejected; the margin
-is the same. Log-probabilities are sums over the tokens of a response, in nats.
+sigmoid(margin) is the modelled probability that chosen is preferred. How likely a response was to
+begin with cancels out: before training every margin is 0 and every loss ln 2. The larger beta, the
+smaller the departure from the reference that makes the same margin. The code of the DPO authors
+takes both ratios within one model, chosen against rejected; the margin is the same.
+Log-probabilities are sums over the tokens of a response, in nats.
 
 Shapes: B pairs.
 """
@@ -75,9 +80,9 @@ def ipo_loss(chosen_logratios, rejected_logratios, beta) -> Tensor:
                                                                       (arXiv 2310.12036, eq. 17)
 
     the logratios: (B,) nats per token, log pi - log pi_ref divided by the tokens of the response,
-    as IPO's authors told TRL's; Mitchell's code takes sums here, with another scale of beta.
-    beta: > 0, nats per token (the paper's tau).
-    Returns (B,) nats squared, >= 0; not ln 2 but 1 / (2 beta)^2 for an untrained policy.
+    as IPO's authors told TRL's authors; Mitchell's code takes sums, with another scale of beta.
+    beta: > 0, tokens per nat (the paper's tau): the logratios shall differ by 1 / (2 beta).
+    Returns (B,), the square of nats per token, >= 0; 1 / (2 beta)^2, not ln 2, before training.
     """
     return (chosen_logratios - rejected_logratios - 1 / (2 * beta)) ** 2
 
@@ -108,7 +113,7 @@ def pair_losses(config, logps, reference, lengths) -> tuple[Tensor, Tensor, Tens
 def pack_loss(config, item, logps, reference, counts):
     """The share of one pack's pairs in the loss of the update, and the metrics of each pair.
 
-        L = sum_mode w_mode mean(losses of that mode) / sum_mode w_mode       (arXiv 2504.14096)
+    Each pair's loss times its weight of pair_weights; summed over all packs, the update's loss.
 
     config: as in pair_losses, and mode_weights in the order of MODES.
     item: an updates.PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
@@ -172,9 +177,9 @@ def pair_rows(
 
 
 def check_start(rows, beta, dtype):
-    """Stop unless the untrained policy is its own reference: all rewards 0, so the loss is ln 2.
+    """Stop unless the untrained policy is its own reference: all rewards 0 (DPO's loss: ln 2).
 
-    rows: of pair_rows, before the first update. dtype: "float32" or "bfloat16": how far the two may
+    rows: of pack_loss, before the first update. dtype: "float32" or "bfloat16": how far the two may
     be apart, as a share of the response's log-probability. Packs of other pairs round differently.
     Raises RuntimeError for the first pair that is farther off, or not a number.
     """
@@ -186,9 +191,9 @@ def check_start(rows, beta, dtype):
                 raise RuntimeError(
                     f"before any training the policy gives the {which} response of pair "
                     f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
-                    f"expected the same, hence margin 0 and loss ln 2 = {log(2):.4f}. The model "
-                    "has dropout or gives no numbers, or it has changed: delete reference*.jsonl "
-                    "beside the pairs and run again"
+                    f"expected the same, hence margin 0 (DPO's loss: ln 2 = {log(2):.4f}). The "
+                    "model has dropout or gives no numbers, or pasta or a package has changed: "
+                    "delete reference*.jsonl beside the pairs and run again"
                 )
 
 

@@ -24,6 +24,7 @@ from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
 from pasta.reader import seed_of
 from pasta.video import VideoError
 
+# --adversary -> the kinds of misleading that a query's K adversarial responses take in turn
 KINDS = dict(prompt=["prompt"], frames=["frames"], sample=["sample"], both=["frames", "prompt"])
 
 
@@ -74,7 +75,7 @@ def works_of(video, queries, reader, recipe):
         adversary, parts = ADVERSARIES[mode], (recipe["seed"], name, mode, text)
         clean, views = prepared(adversary.sampling), {"blind": [None]}
         if recipe["twins"]:
-            twins = [adversary.corruptions[name] for name in adversary.twins]
+            twins = [adversary.corruptions[twin] for twin in adversary.twins]
             broken = [prepared(adversary.sampling, corrupt) for corrupt in twins]
             views |= {"clean": [clean], "broken": broken}
         row = {"video": video, "mode": mode, "query": text, "topic": query["topic"]}
@@ -125,9 +126,9 @@ def candidate_rows(works, ask, score, recipe, failed):
         if errors := [answer.error for answer in answered if answer.error]:
             failed[work.row["video"]] = errors[0]
             continue
-        good, *wrong = map(said, answered)
-        bad = [how | text for (how, _), text in zip(work.misled, wrong, strict=True)]
-        found.append((work, work.row | {"preferred": good, "adversarial": bad}))
+        preferred, *others = map(said, answered)
+        adversarial = [how | text for (how, _), text in zip(work.misled, others, strict=True)]
+        found.append((work, work.row | {"preferred": preferred, "adversarial": adversarial}))
     logps = scores(*zip(*found, strict=True), score) if score and found else [[] for _ in found]
     about = {"recipe": recipe | {"prompt_version": PROMPT_VERSION}}
     return [row | {"logps": one} | about for (_, row), one in zip(found, logps, strict=True)]
@@ -143,7 +144,8 @@ def scores(works, rows, score):
 
     The views are those of its Work; a logp is the mean over a view. A response that falls far from
     clean to broken was read off the video; one that does not would have been given anyway.
-    Fewer than two responses make no pair and are not scored. All said about one video is, at once.
+    A query with fewer than two different responses makes no pair: its are not scored. All texts on
+    one VideoInputs are scored in one pack; without a video, those of the whole batch.
     """
     texts, groups = [], {}
     for work, row in zip(works, rows, strict=True):

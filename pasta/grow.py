@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from pasta import ranks
-from pasta.pairs import Appender, read_rows
+from pasta.disk.rows import Appender, read_rows
 
 
 def rows_of(path, shape=dict):
     """The rows of a file, and of those that other processes wrote beside it, as `read_rows`."""
-    return [row for file in ranks.files(path) for row in read_rows(file, shape)]
+    return [row for file in ranks.all_named(path) for row in read_rows(file, shape)]
 
 
 class Clock:
@@ -60,7 +60,8 @@ def grow(path, groups, n, read, make, clock):
     """
     chunks = [groups[start : start + n] for start in range(0, len(groups), n)]
     read, start = clock.timed("reading (beside)", read), time.perf_counter()
-    bar = tqdm(desc=path.stem, total=len(groups), unit="video", disable=ranks.rank() > 0)
+    quiet = True if ranks.rank() else None  # None: a bar where there is a terminal
+    bar = tqdm(desc=path.stem, total=len(groups), unit="video", disable=quiet)
     with Appender(ranks.named(path)) as out, ThreadPoolExecutor(1) as pool, bar:
         ahead = [pool.submit(read, *group) for chunk in chunks[:1] for group in chunk]
         for chunk, following in zip(chunks, [*chunks[1:], []], strict=False):

@@ -17,7 +17,7 @@ from pasta.pairs import MODES
 def hold_out(groups, share, seed):
     """(groups to train on, groups held out): by video, so that none is on both sides.
 
-    share: of the groups, 0..1; above 0 at least one is held out, and never all.
+    share: of the groups, 0..1; above 0, of two or more at least one is held out, never all.
     """
     n = min(max(1, round(share * len(groups))), len(groups) - 1) if share else 0
     held_out = set(np.random.default_rng(seed).permutation(len(groups))[:n].tolist())

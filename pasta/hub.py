@@ -11,7 +11,7 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
-from pasta.config import whole_folder, write_json
+from pasta.disk.whole import whole_folder, write_json
 from pasta.shapes.weights import INDEX, shards
 
 CONFIG_FILES = """

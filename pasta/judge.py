@@ -1,17 +1,18 @@
-"""Which candidates become pairs: is r- wrong in the targeted way, and is r+ sound?
+"""Which candidates become pairs: is an adversarial answer wrong in the targeted way, and the
+preferred one sound?
 
 The judge reads text alone. By `rules` an adversarial response is kept if it takes the other side of
 one of its mode's opposites ("left" against "right"), or says no where the preferred one says yes; a
 model as judge is asked the same in words. Both first drop what no judge need look at: queries that
-are none, empty, cut-off and refusing answers, echoes, copies, and answers that speak of the premise
-they were given.
+ask nothing; and answers that are empty, cut off or refusals, repeat the query, copy the preferred
+one, or speak of the premise that they were given.
 """
 
 import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from pasta.prompts import JUDGE, JUDGE_AGAIN, TOPIC
+from pasta.prompts import ABOUT, JUDGE, JUDGE_AGAIN
 
 OPPOSITES = {  # the words of two sides that contradict each other; a side is called by its first
     "spatial": (
@@ -128,7 +129,7 @@ def sides(mode, chosen, rejected):
     for opposite in OPPOSITES[mode]:
         one, two = stance(chosen, opposite), stance(rejected, opposite)
         if one and two and (one[0] != two[0]) != turned_round(one, two):
-            return tuple(opposite[stance[0]].split()[0] for stance in (one, two))
+            return tuple(opposite[side].split()[0] for side, *_ in (one, two))
     first = tuple("".join(words(text)[:1]) for text in (chosen, rejected))
     return first if set(first) == {"yes", "no"} else None
 
@@ -166,7 +167,7 @@ def judge_by_rules(mode, query, preferred, adversarial):
         return Verdict(False, "same as preferred")
     taken = sides(mode, preferred["response"], adversarial["response"])
     if taken is None:
-        return Verdict(False, f"no contradiction about {TOPIC[mode]}")
+        return Verdict(False, f"no contradiction about {ABOUT[mode]}")
     return Verdict(True, sides=taken)
 
 
@@ -189,7 +190,7 @@ class ModelJudge:
             return ruled
         texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
         for prompt in (JUDGE, JUDGE_AGAIN):
-            prompt = prompt.format(query=query, topic=TOPIC[mode], **texts)
+            prompt = prompt.format(query=query, about=ABOUT[mode], **texts)
             if prompt not in self.replies:
                 self.unknown[prompt] = None
                 return Verdict(False, "not judged yet")
@@ -200,7 +201,7 @@ class ModelJudge:
         if not verdict["fits"]:
             return Verdict(False, "judge says that preferred does not fit the query")
         if not verdict["contradicts"]:
-            return Verdict(False, f"judge sees no contradiction about {TOPIC[mode]}")
+            return Verdict(False, f"judge sees no contradiction about {ABOUT[mode]}")
         return Verdict(True, sides=ruled.sides)
 
     def learn(self, prompts, replies):

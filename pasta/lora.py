@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.functional import linear
 
 from pasta import ranks
-from pasta.config import whole_folder
+from pasta.disk.whole import whole_folder
 from pasta.shapes.adapter import CONFIG, WEIGHTS, read_adapter
 
 # The language model's layers in the names of transformers 5 (model.language_model.layers.0. ...)

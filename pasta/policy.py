@@ -25,6 +25,7 @@ def load_policy(config, device):
         raise SystemExit("--shard slices over the processes of torchrun: start with torchrun")
     # What AdamW adds to a weight is lost in bfloat16: all that is trained is kept in float32.
     kept = config.dtype if config.lora_rank else "float32"
+    # To be sharded it is loaded on the CPU: no GPU need hold all of it.
     vlm = load_vlm(config.model, kept, "cpu" if config.shard else device, config.max_pixels)
     if config.lora_rank:
         add_lora(vlm.model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
@@ -61,7 +62,7 @@ class Policy(nn.Module):
                 input_ids=pack.input_ids[None].to(device),
                 position_ids=as_position_ids(pack.position_ids[:, None].to(device)),
                 attention_mask=mask,
-                segments=pack.lengths if mask is None else None,  # for shared_prefix_attention
+                lengths=pack.lengths if mask is None else None,  # for shared_prefix_attention
                 mm_encoder_outputs=video_features(self.model, self.family, inputs),
                 logits_to_keep=pack.keep.to(device),
                 use_cache=False,

@@ -33,7 +33,8 @@ class Processor:
         return self.family.prepare(frames, timestamps)
 
     def prefix_ids(self, inputs):
-        """The prompt up to the video's last token; without video, its first token alone.
+        """The prompt up to the video's last token; without video, its first token alone,
+        for segments need a prefix to follow.
 
         inputs: VideoInputs or None. Returns a list of P ids, 1 or more.
         """

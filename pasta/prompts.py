@@ -9,7 +9,7 @@ are ours, for the paper's are not public.
 
 PROMPT_VERSION = 2  # part of every row's recipe: raise it when a text below changes
 
-TOPIC = {  # what a mode is about, to the judge
+ABOUT = {  # what a mode is about, to the judge
     "spatial": "where things are",
     "temporal": "the order of events",
     "cross_frame": "what stays the same or changes between scenes",
@@ -65,7 +65,7 @@ Question: {query}
 Answer 1: {preferred}
 Answer 2: {adversarial}
 Does answer 1 answer the question, with something that can be true? If it is true, is answer 2 \
-wrong about {topic}? Reply with these two lines, filled in, and nothing else:
+wrong about {about}? Reply with these two lines, filled in, and nothing else:
 fits: yes or no
 contradicts: yes or no"""
 
@@ -80,9 +80,9 @@ FALSE_PREMISE = (
 )
 
 
-def query_prompt(mode, kind):
-    """What the asker is told, of a kind of one mode's queries."""
-    return QUERY.format(kind=QUERIES[mode][kind])
+def query_prompt(mode, topic):
+    """What the asker is told, of one topic of a mode's queries."""
+    return QUERY.format(kind=QUERIES[mode][topic])
 
 
 def misled_prompt(mode, premise, query):

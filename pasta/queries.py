@@ -36,7 +36,7 @@ def wanted_queries(video, keys, reader, seed):
 
 
 def topic_of(seed, name, mode, n):
-    """The kind of the n-th query of a mode: the mode's kinds in turn, the first one by chance."""
+    """The topic of the n-th query of a mode: the mode's topics in turn, the first one by chance."""
     kinds = list(QUERIES[mode])
     return kinds[(seed_of(seed, name, mode) + n) % len(kinds)]
 
@@ -66,7 +66,7 @@ def query_rows(wanted, earlier, ask, asker, failed):
 def settle(rows, texts, earlier):
     """The first flawless text of each row, and which rows need another one.
 
-    A text is compared with what was settled before it, so the outcome hangs on the order of the
+    A text is compared with what was settled before it, so the outcome depends on the order of the
     rows and not on how many were asked for at a time.
     rows: with their `video`. texts: for each row those tried so far, None for a refused one.
     Returns (list of (row, text, {} or {"flaw"}), list of indices).

@@ -82,8 +82,8 @@ def named(path):
     return path.with_name(f"{path.stem}.rank{rank()}{path.suffix}") if rank() else path
 
 
-def files(path):
-    """`path`, and what other processes wrote beside it under names of their own; what is there."""
+def all_named(path):
+    """`path` and the files that `named` gave other processes, of any run; those that are there."""
     others = sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))
     return [file for file in (path, *others) if file.is_file()]
 

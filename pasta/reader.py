@@ -38,7 +38,7 @@ class Reader:
     """Decodes each video once for all samplings, and remembers those that cannot be read.
 
     videos: all paths there are; `other` takes the next one of them
-    root: folder that they are in; their names begin there, so that seeds do not hang on where it is
+    root: folder that they are in; their names begin there, so that seeds do not depend on it
     processor: gives `prepare`, `fit` and `n_frames`: a vlm.Processor, or an Endpoint
     n_frames: frame budget; 0 is the checkpoint's own
     failed: path -> reason, filled here

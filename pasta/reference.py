@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from pasta import ranks
 from pasta.config import package_versions
+from pasta.disk.locks import turn
+from pasta.disk.rows import Appender, no_search_for_cycles, numbered_rows
 from pasta.hub import model_setting
-from pasta.locks import turn
-from pasta.pairs import Appender, numbered_rows
 from pasta.updates import check_length
 from pasta.video import VideoError, file_digest
 
@@ -67,10 +67,11 @@ class ReferenceCache:
             return {}  # the loader meets the same error, and names it
         return {text: self.key(digest, *text) for text in group.texts()}
 
+    @no_search_for_cycles()
     def read(self):
         """key -> Known. Raises ValueError for a row that is not as written."""
         known = {}
-        for path in ranks.files(self.path):
+        for path in ranks.all_named(self.path):
             for number, row in numbered_rows(path):
                 key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
                 if row.get("check") != check(key, value):
@@ -117,7 +118,7 @@ def reference_logps(cache, groups, loader, score):
 
     groups:   list of VideoPairs; each process computes its share of what is missing
     loader:   an updates.PackLoader, or what has its `rounds` and `max_length`
-    score:    Pack -> (S,) logps, nats, of the reference
+    score:    Pack -> (S,) logps of its S segments, nats, of the reference
     Returns ({(video, query, response): nats}, {video: tokens of all its texts in one pack}); a
     video that cannot be read is in neither. Each row is on disk as soon as it is known.
     Raises ValueError when no video can be read, and for a damaged cache; TooLong for a pair that
@@ -150,15 +151,21 @@ def reference_logps(cache, groups, loader, score):
     return logps, tokens
 
 
+@no_search_for_cycles()
+def keys_of(cache, groups):
+    """(video, its keys) of this process's share of the videos, a list."""
+    mine = tqdm(ranks.share(groups), "hashing videos", disable=True if ranks.rank() else None)
+    return [(group.video, cache.keys(group)) for group in mine]
+
+
 def complete(cache, groups, loader, score):
     """Compute, and add to the cache, what is missing there; arguments as of reference_logps.
 
     Returns (key -> Known, video -> its keys, how many keys were found, how many computed).
     """
     known = cache.read()
-    mine = tqdm(ranks.share(groups), "hashing videos", disable=True if ranks.rank() else None)
     # Also a barrier: no process writes before all have read, so all see the same as missing.
-    keys = dict(ranks.gather([(group.video, cache.keys(group)) for group in mine]))
+    keys = dict(ranks.gather(keys_of(cache, groups)))
     found = len(known.keys() & {key for of in keys.values() for key in of.values()})
     missing = [g for g in groups if not is_known(keys[g.video], known)]
     computed = {}

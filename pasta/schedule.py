@@ -5,7 +5,8 @@ import math
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from pasta import ranks
-from pasta.pairs import MODES, Appender, read_rows, write_rows
+from pasta.disk.rows import Appender, read_rows, write_rows
+from pasta.pairs import MODES
 from pasta.shapes import ABSENT, NUMBER
 
 METRICS = {"step": int, "eval/loss": NUMBER | ABSENT}  # what is relied on in a row

@@ -91,15 +91,15 @@ def by_response(candidate, judge):
     Near-duplicates count as said twice.
     """
     rows, kept = [], []
-    good = candidate["preferred"]
-    for bad in candidate["adversarial"]:
-        verdict = judge(candidate["mode"], candidate["query"], good, bad)
-        if verdict.kept and any(alike(bad["response"], other) for other in kept):
+    mode, query, preferred = (candidate[name] for name in ("mode", "query", "preferred"))
+    for answer in candidate["adversarial"]:
+        verdict, rejected = judge(mode, query, preferred, answer), answer["response"]
+        if verdict.kept and any(alike(rejected, other) for other in kept):
             verdict = Verdict(False, "duplicate", verdict.sides)
         elif verdict.kept:
-            kept.append(bad["response"])
-        how = {k: v for k, v in bad.items() if k not in ("response", "finished")}
-        rows.append(proposal(candidate, good["response"], bad["response"], verdict, **how))
+            kept.append(rejected)
+        how = {k: v for k, v in answer.items() if k not in ("response", "finished")}
+        rows.append(proposal(candidate, preferred["response"], rejected, verdict, **how))
     return rows
 
 
@@ -125,8 +125,8 @@ def by_contrast(candidate, judge):
         only = candidate["preferred"]["response"]
         return [proposal(candidate, only, "", Verdict(False, "fewer than two sound answers"))]
     chosen, rejected = max(falls, key=falls.get), min(falls, key=falls.get)
-    good, bad = ({"response": text, "finished": True} for text in (chosen, rejected))
-    verdict = judge(candidate["mode"], query, good, bad)
+    both = ({"response": text, "finished": True} for text in (chosen, rejected))
+    verdict = judge(candidate["mode"], query, *both)
     difference = falls[chosen] - falls[rejected]
     return [proposal(candidate, chosen, rejected, verdict, kind="contrast", contrast=difference)]
 

@@ -16,9 +16,10 @@ from itertools import product
 from pasta import ranks
 from pasta.datasets.made import CANDIDATE, QUERY
 from pasta.datasets.queries import own_queries
+from pasta.disk.rows import write_rows
 from pasta.generate import candidate_rows, works_of
 from pasta.grow import Clock, grow, rows_of
-from pasta.pairs import MODES, write_rows
+from pasta.pairs import MODES
 from pasta.queries import query_flaw, query_rows, wanted_queries
 from pasta.reader import Reader
 from pasta.roles.endpoint import is_address
@@ -43,10 +44,10 @@ def write_queries(config, roles, videos, n, modes, failed):
         earlier[row["video"]] += [row["query"]] * ("flaw" not in row)
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
-    todo = by_video((key[0], key) for key in wanted if key not in done)
-    unread = {}  # and not `failed`: of a video, a server may refuse one query alone
-    seen_by = (roles.eyes(config.asker), config.n_frames, unread)
-    reader, clock = Reader(videos, config.videos.absolute(), *seen_by), Clock()
+    todo = grouped((key[0], key) for key in wanted if key not in done)
+    # Not `failed`: Reader gives up on a video in it, and a server may refuse one query alone.
+    unread, eyes, root = {}, roles.eyes(config.asker), config.videos.absolute()
+    reader, clock = Reader(videos, root, eyes, config.n_frames, unread), Clock()
     ask = clock.timed("asking", partial(roles.ask, config.asker))
     read = partial(wanted_queries, reader=reader, seed=config.seed)
     make = partial(query_rows, earlier=earlier, ask=ask, asker=config.asker, failed=failed)
@@ -62,16 +63,17 @@ def write_candidates(config, roles, videos, n, failed):
     for row in sound_queries(config):
         if row["video"] in mine and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
-    unread = {}  # also videos that only break others: they are not missed
-    seen_by = (roles.eyes(config.responder), config.n_frames, unread, config.sparse_frames)
-    reader, clock = Reader(videos, config.videos.absolute(), *seen_by), Clock()
+    # Not `failed`: it also gets videos that only break others, which are not missed.
+    unread, eyes, root = {}, roles.eyes(config.responder), config.videos.absolute()
+    reader = Reader(videos, root, eyes, config.n_frames, unread, config.sparse_frames)
+    clock = Clock()
     recipe = {name: getattr(config, name) for name in RECIPE}
     recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
     score = clock.timed("scoring", partial(roles.score, config.responder))
     made_by = {"score": None if is_address(config.responder) else score, "recipe": recipe}
     ask = clock.timed("answering", partial(roles.ask, config.responder))
     make = partial(candidate_rows, ask=ask, failed=failed, **made_by)
-    todo = by_video((row["video"], row) for row in wanted.values())
+    todo = grouped((row["video"], row) for row in wanted.values())
     read = partial(works_of, reader=reader, recipe=recipe)
     grow(path, todo, config.batch_videos, read, make, clock)
     failed |= {video: unread[video] for video, _ in todo if video in unread}
@@ -127,9 +129,9 @@ def sound_queries(config):
     return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
 
 
-def by_video(pairs):
-    """List of (video, list of what belongs to it) from (video, thing), in order of appearance."""
+def grouped(things):
+    """List of (video, list of its things) from (video, thing), in order of appearance."""
     groups = defaultdict(list)
-    for video, thing in pairs:
+    for video, thing in things:
         groups[video].append(thing)
     return list(groups.items())

@@ -1,8 +1,8 @@
 """Which pairs make up each update, and their packs, decoded ahead of the model.
 
-An update is a list of videos with about `batch_pairs` pairs together; each video with all its
-pairs is one Pack, so it is decoded once. The plan depends on the seed alone and not on the number
-of processes: the same updates are dealt to one process or to several.
+An update is a list of videos with about `batch_pairs` pairs together; a video with all its pairs
+is one Pack (several, if they exceed --max_length), so it is decoded once an epoch. The plan depends
+on the seed alone and not on the number of processes: the same updates are dealt to one or several.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pasta import ranks
+from pasta.disk.rows import Appender, read_rows
 from pasta.packs import Pack, pack_responses
-from pasta.pairs import Appender, read_rows
 from pasta.video import VideoError
 
 
@@ -41,7 +41,7 @@ class VideoPairs:
 
 
 class PackedPairs(NamedTuple):
-    """A pack, whose pairs it holds, and the segment of each of their texts."""
+    """The pairs of `group` in one pack; where: the segment of each of group.texts(), in order."""
 
     group: VideoPairs
     pack: Pack
@@ -83,7 +83,7 @@ def plan(groups, epochs, batch_pairs, seed):
 def fingerprint(groups, updates, held_out, reference):
     """sha256 hex of the pairs of every update and of those held out: the data of a whole run.
 
-    reference: (video, query, response) -> nats, of all texts; it hangs on videos and weights, too.
+    reference: (video, query, response) -> nats, of all texts; it depends on videos, weights.
     """
     known = [
         [(pair.id, pair.mode) for pair in group.pairs]

@@ -189,9 +189,10 @@ def check_attention(name, auto, config):
     if kinds is None and getattr(text, "sliding_window", None):
         kinds = ["sliding_attention"]
     if other := sorted({*(kinds or ())} - {"full_attention"}):
-        raise ValueError(f"{name} uses {', '.join(other)}; pasta's packed rows do not")
+        raise ValueError(f"{name} uses {', '.join(other)}; packed rows need full_attention")
     if not auto._model_mapping[type(config)]._supports_attention_backend:
-        raise ValueError(f"{name}: transformers lets no other attention into a {config.model_type}")
+        told = f"transformers lets no other attention into a {config.model_type}"
+        raise ValueError(f"{name}: {told}; expected a family of pasta/families")
 
 
 def checkpoint_activations(model):

@@ -15,7 +15,7 @@ import torch
 from pasta import video
 from pasta.decoding import worker
 from pasta.decoding.errors import reading
-from pasta.pairs import write_rows
+from pasta.disk.rows import write_rows
 from pasta.toy import files, world
 from pasta.toy.base import make_folder
 from pasta.vlm import load_vlm

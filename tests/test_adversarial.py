@@ -11,8 +11,9 @@ import pytest
 from pasta.ask import Answer
 from pasta.benchmarks import adversarial
 from pasta.benchmarks.adversarial_items import adversarial_rows
+from pasta.disk.rows import write_rows
 from pasta.judge import judge_by_rules
-from pasta.pairs import MODES, write_rows
+from pasta.pairs import MODES
 from pasta.toy import files, world
 
 QUESTION = {"id": "1", "video": "a.mp4", "mode": "spatial", "kind": "question", "query": "Why so?"}

@@ -87,7 +87,7 @@ def test_letter_logps_equal_the_score_of_one_token(tiny, tiny_inputs):
     logits = tiny.model(
         input_ids=packed.input_ids[None],
         position_ids=packed.position_ids[:, None],
-        segments=packed.lengths,
+        lengths=packed.lengths,
         mm_encoder_outputs=video_features(tiny.model, tiny.processor.family, [tiny_inputs[0]]),
         use_cache=False,
     ).logits[0]

@@ -22,7 +22,8 @@ from imageio_ffmpeg import get_ffmpeg_exe
 import make_pairs
 from pasta import queries, reader
 from pasta.decoding import files
-from pasta.pairs import MODES, read_rows
+from pasta.disk.rows import read_rows
+from pasta.pairs import MODES
 from pasta.video import VideoError, read_frames
 
 WIDTH, HEIGHT = 96, 64

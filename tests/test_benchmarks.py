@@ -17,7 +17,7 @@ import pytest
 import evaluate
 from pasta import benchmarks
 from pasta.benchmarks import Item, benchmark, groups, tables
-from pasta.pairs import read_rows
+from pasta.disk.rows import read_rows
 from pasta.scoring import summary
 from pasta.toy.files import write_videos
 from pasta.video import read_frames, uniform

@@ -18,9 +18,9 @@ from torch import nn
 
 from pasta import checkpoint
 from pasta.checkpoint import Checkpoints, training_state
-from pasta.config import whole_folder
+from pasta.disk.rows import read_rows
+from pasta.disk.whole import whole_folder
 from pasta.hub import digest_files
-from pasta.pairs import read_rows
 from train_dpo import TrainConfig
 
 

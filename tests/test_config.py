@@ -21,7 +21,8 @@ import evaluate
 import make_pairs
 import train_dpo
 from pasta import config as config_module
-from pasta.config import knob, parse, read_config, seed_all, write_config, write_json
+from pasta.config import knob, parse, read_config, seed_all, write_config
+from pasta.disk.whole import write_json
 
 calls = []
 

@@ -272,7 +272,7 @@ def test_a_policy_a_tenth_of_a_nat_off_may_not_start_whatever_beta(beta):
 
 def test_in_bfloat16_a_policy_may_be_a_nat_off_but_not_ten():
     check_start(start_rows(-101.0, -100.0, 0.1), 0.1, "bfloat16")
-    with pytest.raises(RuntimeError, match="margin 0 and loss ln 2 = 0.6931"):
+    with pytest.raises(RuntimeError, match="ln 2 = 0.6931"):
         check_start(start_rows(-110.0, -100.0, 0.1), 0.1, "bfloat16")
 
 

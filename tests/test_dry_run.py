@@ -17,8 +17,8 @@ import make_pairs
 import train_dpo
 from pasta.attention import dense_mask
 from pasta.config import parse
+from pasta.disk.rows import read_rows, write_rows
 from pasta.packs import pack_responses
-from pasta.pairs import read_rows, write_rows
 from pasta.policy import Policy
 from pasta.tools import dry_run
 from pasta.tools.costs import costs_of

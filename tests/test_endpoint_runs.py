@@ -17,7 +17,8 @@ from server import Server, at_random, from_number, pictures_of, role_of, sensibl
 import make_pairs
 from pasta import roles
 from pasta.ask import Request
-from pasta.pairs import MODES, read_rows
+from pasta.disk.rows import read_rows
+from pasta.pairs import MODES
 from pasta.reader import Reader
 from pasta.roles import replies
 from pasta.roles.endpoint import Endpoint

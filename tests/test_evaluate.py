@@ -18,8 +18,8 @@ from pasta.answers import loaded_ahead
 from pasta.ask import Answer
 from pasta.benchmarks import check, mvbench
 from pasta.benchmarks.adapters import base_name, find_adapters
+from pasta.disk.rows import read_rows, write_rows
 from pasta.lora import add_lora, save_adapter
-from pasta.pairs import read_rows, write_rows
 from pasta.toy import files
 from pasta.video import VideoError
 

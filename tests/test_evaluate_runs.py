@@ -17,11 +17,11 @@ import pytest
 import torch
 from conftest import end_of, finish, kill_all, launch, linux, numbers
 
-from pasta import locks
 from pasta.answers import answered
 from pasta.ask import Request, ask
 from pasta.benchmarks import mvbench
-from pasta.pairs import read_rows
+from pasta.disk import locks
+from pasta.disk.rows import read_rows
 from pasta.toy import files
 from pasta.toy.base import make_folder
 from pasta.vlm import load_vlm

@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
 
-from pasta.config import write_json
 from pasta.datasets import read_pairs
+from pasta.disk.rows import read_rows, write_rows
+from pasta.disk.whole import write_json
 from pasta.lora import CONFIG, WEIGHTS, adapter_parameters, add_lora, load_adapter, save_adapter
-from pasta.pairs import Pair, read_rows, write_rows
+from pasta.pairs import Pair
 from pasta.tools.export import main
 from pasta.tools.export_pairs import png
 from pasta.toy.base import make_folder

@@ -26,10 +26,10 @@ import train_dpo
 from pasta import queries
 from pasta.ask import Request, ask, letter_logps
 from pasta.benchmarks.adapters import base_name
+from pasta.disk.rows import read_rows
 from pasta.families import FAMILIES
 from pasta.lora import adapter_parameters, add_lora, save_adapter
 from pasta.packs import pack_responses
-from pasta.pairs import read_rows
 from pasta.policy import Policy, shard_units, tune_all
 from pasta.tools.export import merge
 from pasta.toy import files

@@ -22,8 +22,9 @@ from pasta.benchmarks import Item, mvbench
 from pasta.benchmarks.finished import sample_rows, scored_rows
 from pasta.datasets import read_pairs
 from pasta.datasets.queries import own_queries
+from pasta.disk.rows import read_rows, write_rows
 from pasta.judge import judge_by_rules
-from pasta.pairs import MODES, Pair, read_rows, write_rows
+from pasta.pairs import MODES, Pair
 from pasta.reference import ReferenceCache, reference_logps
 from pasta.roles.replies import Replies, kept
 from pasta.schedule import Log

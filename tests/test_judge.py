@@ -7,7 +7,7 @@ import pytest
 
 from pasta.judge import ModelJudge, alike, flaw, judge_by_rules, read_verdict, sides
 from pasta.pairs import MODES
-from pasta.prompts import JUDGE, JUDGE_AGAIN, TOPIC
+from pasta.prompts import ABOUT, JUDGE, JUDGE_AGAIN
 
 QUERY = "Where is the cup?"
 
@@ -232,7 +232,7 @@ def test_a_model_is_asked_about_the_mode_with_both_answers(mode):
     verdict = judge(mode, QUERY, said("On a table."), said("On a chair."))
     assert (verdict.kept, verdict.reason) == (False, "not judged yet")
     [prompt] = judge.unknown
-    assert all(text in prompt for text in (QUERY, "On a table.", "On a chair.", TOPIC[mode]))
+    assert all(text in prompt for text in (QUERY, "On a table.", "On a chair.", ABOUT[mode]))
 
 
 YES, NO = "fits: yes\ncontradicts: yes", "fits: yes\ncontradicts: no"
@@ -257,7 +257,7 @@ def test_a_models_word_counts_and_not_the_opposites(replies, reason):
 
 def test_the_second_time_the_judge_is_asked_in_other_words():
     texts = {"query": QUERY, "preferred": GOOD["response"], "adversarial": BAD["response"]}
-    filled = [p.format(topic=TOPIC["spatial"], **texts) for p in (JUDGE, JUDGE_AGAIN)]
+    filled = [p.format(about=ABOUT["spatial"], **texts) for p in (JUDGE, JUDGE_AGAIN)]
     assert judged_by("well", "well")[1] == filled and filled[1].startswith(filled[0])
 
 

@@ -23,7 +23,8 @@ import make_pairs
 from pasta import roles
 from pasta.ask import Answer
 from pasta.datasets import read_pairs
-from pasta.pairs import MODES, read_rows, write_rows
+from pasta.disk.rows import read_rows, write_rows
+from pasta.pairs import MODES
 from pasta.toy.files import write_videos
 
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")

@@ -1,15 +1,18 @@
-"""pasta/pairs.py: .jsonl files that survive a kill, and their readers' messages.
+"""pasta/pairs.py, pasta/disk/rows.py: .jsonl files survive a kill, readers say what is wrong.
 
     python -m pytest -q tests/test_pairs.py
 """
 
+import gc
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import pytest
 
 from pasta.datasets import read_pairs
-from pasta.pairs import MODES, Appender, Pair, read_rows
+from pasta.disk.rows import Appender, no_search_for_cycles, read_rows
+from pasta.pairs import MODES, Pair
 
 
 def write(path, *rows):
@@ -94,3 +97,18 @@ def test_the_appender_cuts_no_line_that_no_writer_tore(tmp_path):
 
 def test_modes_are_in_the_papers_order():
     assert MODES == ("spatial", "temporal", "cross_frame")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_the_search_for_cycles_goes_on_as_it_was(before, fails):
+    was = gc.isenabled()
+    (gc.enable if before else gc.disable)()
+    try:
+        with suppress(KeyError), no_search_for_cycles():
+            assert not gc.isenabled()
+            if fails:
+                raise KeyError
+        assert gc.isenabled() == before
+    finally:
+        (gc.enable if was else gc.disable)()

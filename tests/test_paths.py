@@ -19,7 +19,8 @@ import evaluate
 import train_dpo
 from pasta.benchmarks import adversarial, folders, mvbench
 from pasta.datasets.videos import find_video
-from pasta.pairs import Pair, read_rows, write_rows
+from pasta.disk.rows import read_rows, write_rows
+from pasta.pairs import Pair
 from pasta.tools.export_pairs import WRITERS
 from pasta.toy.files import write_videos
 from pasta.video import VideoError, read_frames, uniform

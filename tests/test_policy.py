@@ -144,7 +144,7 @@ def test_segment_without_response_is_refused(tiny, tiny_inputs):
 def test_wrong_lengths_are_refused():
     x = torch.zeros(1, 2, 5, 4)
     with pytest.raises(ValueError, match="add up to 6 tokens; the row has 5"):
-        shared_prefix_attention(None, x, x, x, segments=(3, 3))
+        shared_prefix_attention(None, x, x, x, lengths=(3, 3))
 
 
 def test_uniform_logits_give_minus_n_ln_v():

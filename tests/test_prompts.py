@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pasta.pairs import MODES
-from pasta.prompts import JUDGE, JUDGE_AGAIN, PREMISES, QUERIES, TOPIC, misled_prompt, query_prompt
+from pasta.prompts import ABOUT, JUDGE, JUDGE_AGAIN, PREMISES, QUERIES, misled_prompt, query_prompt
 
 PAGE = (Path(__file__).parent.parent / "docs/pairs.md").read_text()
 
@@ -32,5 +32,5 @@ def test_the_asker_is_told_the_kind_and_the_responder_the_premise_before_the_que
 
 @pytest.mark.parametrize("prompt", [JUDGE, JUDGE_AGAIN])
 def test_the_judge_is_told_both_answers_the_query_and_the_topic(prompt):
-    assert sorted(re.findall(r"{(\w+)}", prompt)) == ["adversarial", "preferred", "query", "topic"]
-    assert tuple(TOPIC) == MODES
+    assert sorted(re.findall(r"{(\w+)}", prompt)) == ["about", "adversarial", "preferred", "query"]
+    assert tuple(ABOUT) == MODES

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pasta.pairs import MODES, read_rows, write_rows
+from pasta.disk.rows import read_rows, write_rows
+from pasta.pairs import MODES
 from pasta.toy import files
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,7 @@ from test_selection import LEFT, RIGHT, candidate
 
 from pasta.answers import earlier_rows
 from pasta.benchmarks.finished import scored_rows
-from pasta.pairs import read_rows, write_rows
+from pasta.disk.rows import read_rows, write_rows
 from pasta.roles.replies import Replies
 from pasta.schedule import Log
 from pasta.shapes import ABSENT, NUMBER, read_by, read_json, unlike

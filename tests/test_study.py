@@ -19,8 +19,9 @@ from conftest import ROOT, linux
 
 from pasta import toy
 from pasta.benchmarks import Item
+from pasta.disk.rows import read_rows, write_rows
 from pasta.lora import adapter_parameters, add_lora
-from pasta.pairs import MODES, read_rows, write_rows
+from pasta.pairs import MODES
 from pasta.toy import arms, claims, exam, jobs, lessons, page, sections, study
 from pasta.toy.numbers import Estimate, Results, T, mean_of_modes, mode_score
 

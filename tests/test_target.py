@@ -12,7 +12,8 @@ import pytest
 
 import make_pairs
 from pasta.ask import Answer
-from pasta.pairs import MODES, read_rows
+from pasta.disk.rows import read_rows
+from pasta.pairs import MODES
 from pasta.prompts import QUERIES, query_prompt
 from pasta.toy.files import write_videos
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from pasta import ranks
 from pasta.datasets import read_pairs
-from pasta.pairs import read_rows, write_rows
+from pasta.disk.rows import read_rows, write_rows
 from pasta.updates import by_video, plan
 from pasta.vlm import load_vlm
 

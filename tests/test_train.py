@@ -17,9 +17,9 @@ from conftest import PAIRS_OF_VIDEO, numbers
 
 import train_dpo
 from pasta.datasets import read_pairs
+from pasta.disk.rows import read_rows, write_rows
 from pasta.held_out import hold_out
 from pasta.lora import adapter_off, adapter_parameters, add_lora, load_adapter
-from pasta.pairs import read_rows, write_rows
 from pasta.reference import Known, cache_row
 from pasta.toy import world
 from pasta.updates import by_video, plan

@@ -13,9 +13,10 @@ from functools import partial
 import pytest
 import torch
 
+from pasta.disk.rows import read_rows
 from pasta.held_out import hold_out
 from pasta.lora import adapter_parameters, add_lora
-from pasta.pairs import Pair, read_rows
+from pasta.pairs import Pair
 from pasta.policy import Policy
 from pasta.schedule import learning_rate, log_line
 from pasta.toy.files import write_videos

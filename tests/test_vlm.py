@@ -78,7 +78,7 @@ def test_sliding_windows_are_refused(folder):
     config["text_config"] |= {"layer_types": ["sliding_attention"] * 4, "sliding_window": 8}
     config["text_config"] |= {"use_sliding_window": True}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="uses sliding_attention; pasta"):
+    with pytest.raises(ValueError, match="uses sliding_attention; packed rows"):
         load_vlm(folder)
 
 

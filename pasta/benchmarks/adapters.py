@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from pasta.lora import plain_linears
-from pasta.shapes.adapter import base_of, read_adapter
+from pasta.shapes.adapter import CONFIG, base_of, read_adapter
 from pasta.vlm import bare_model
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
@@ -16,14 +16,14 @@ def find_adapters(config):
     A name is the end of the path, as long as it takes to tell the adapters from each other.
     """
     folders = list(dict.fromkeys(Path(a).resolve() for a in config.adapter))
-    if not folders and (ADAPTER / "adapter_config.json").is_file():
+    if not folders and (ADAPTER / CONFIG).is_file():
         if other := other_base(ADAPTER, config.model):
             print(f"{ADAPTER} is left out: {other}")
         else:
             folders = [ADAPTER.resolve()]
     for folder in folders:  # now, and not after hours of answers of the base model
-        if not (folder / "adapter_config.json").is_file():
-            raise FileNotFoundError(f"{folder} has no adapter_config.json; expected an adapter")
+        if not (folder / CONFIG).is_file():
+            raise FileNotFoundError(f"{folder} has no {CONFIG}; expected an adapter")
         if config.adapter and (other := other_base(folder, config.model)):
             print(f"{folder} is loaded all the same: {other}")
     of_run = [f.name == "adapter" and f.parent not in folders for f in folders]

@@ -20,8 +20,9 @@ from pathlib import Path
 from pasta.benchmarks import LETTERS, Item, inside, unlinked
 from pasta.benchmarks.groups import by_task, lacking
 from pasta.benchmarks.tables import letter_at, one_of, text, texts
-from pasta.judge import words
-from pasta.pairs import MODES, numbered_rows
+from pasta.disk.rows import numbered_rows
+from pasta.judge import plain, words
+from pasta.pairs import MODES
 from pasta.scoring import lettered_text
 
 DATA = Path("data/adversarial")
@@ -111,7 +112,7 @@ def rejects(response) -> bool:
 
     A rule of thumb: who accepts a false premise mostly has nothing to deny.
     """
-    return bool(REJECTIONS.search(response.lower().replace("’", "'")))
+    return bool(REJECTIONS.search(plain(response)))
 
 
 def parse(response, item, parser="head"):

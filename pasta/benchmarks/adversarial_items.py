@@ -9,11 +9,25 @@ the preferred answer make
 The judge also reads the new question: it must contradict the preferred answer as well.
 """
 
+from functools import partial
+
 from pasta.ask import Request
+from pasta.disk.rows import write_rows
 from pasta.pairs import pair_id
 from pasta.prompts import FALSE_PREMISE
 
 MAX_OPTIONS = 4  # one more is "None of the above", and letters end at E
+
+
+def write_items(config, roles, rows):
+    """Write items.jsonl from rows of candidates.jsonl.
+
+    config, roles: make_pairs.py's. The videos should not be those that a model is aligned on.
+    """
+    ask = partial(roles.asked_once, config.asker or config.responder)
+    items = roles.judged(config.judge, lambda judge: adversarial_rows(rows, judge, ask))
+    write_rows(config.out / "items.jsonl", items)
+    print(f"wrote {len(items)} items; next: evaluate.py --bench adversarial --data {config.out}")
 
 
 def adversarial_rows(candidates, judge, ask):

@@ -32,7 +32,7 @@ def check_items(items, expected):
     """
     clips = {(item.video, item.start, item.end): item for item in items}
     with ThreadPoolExecutor(max_workers=4) as pool:
-        bar = tqdm(pool.map(first_frame, clips.values()), "videos", len(clips), disable=None)
+        bar = tqdm(pool.map(ends, clips.values()), "videos", len(clips), disable=None)
         broken = [error for error in bar if error]
     for error in broken:
         print(error)
@@ -47,9 +47,9 @@ def check_items(items, expected):
     print(f"{len(clips)} clips, {len(broken)} of them cannot be read")
 
 
-def first_frame(item):
-    """The VideoError that an item's video gives when one frame of it is read, or None."""
-    sample, span = partial(uniform, n=1), (item.start, item.end)
+def ends(item):
+    """The VideoError that a video gives when its first and last frame are read, or None."""
+    sample, span = partial(uniform, n=2), (item.start, item.end)
     try:
         read_frames(item.video, sample, None, *span, folder_fps=item.folder_fps)
     except VideoError as error:

@@ -6,8 +6,8 @@ from pathlib import Path
 from pasta.ask import Request, ask
 from pasta.benchmarks import SCORED
 from pasta.benchmarks.report import comparison, counts, markdown, table
-from pasta.config import write_json
-from pasta.pairs import read_rows
+from pasta.disk.rows import read_rows
+from pasta.disk.whole import write_json
 from pasta.scoring import summary
 from pasta.vlm import load_vlm
 

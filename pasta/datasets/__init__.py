@@ -15,9 +15,11 @@ from pathlib import Path
 from pasta.datasets.files import placed_rows
 from pasta.datasets.rows import pairs_of
 from pasta.datasets.videos import SUFFIXES, describe, find_video, missing
+from pasta.disk.rows import no_search_for_cycles
 from pasta.pairs import Pair
 
 
+@no_search_for_cycles()
 def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
     """The pairs of a file, in order.
 

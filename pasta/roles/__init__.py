@@ -51,7 +51,7 @@ class Roles:
 
         n_frames is 0 for a model that reads text alone.
 
-        Raises what a model folder that cannot be used, or a server that does not answer, raises.
+        Raises as load_processor does, or EndpointError for a server that does not answer.
         """
         if name not in self.known:
             config = self.config

@@ -29,10 +29,9 @@ from threading import Timer
 from urllib.parse import quote, urlsplit
 
 from pasta.ask import Answer
-from pasta.roles.pictures import Pictures, png
+from pasta.roles.pictures import MAX_PIXELS, Pictures, fit_within, png
 from pasta.shapes import HALF
 
-MAX_PIXELS = 602112  # of a frame, unless told: Qwen2.5-VL's own bound for videos
 MAX_REPLY = 2**24  # bytes; a reply is a few thousand
 LONGEST_WAIT = 60.0  # seconds between two tries, unless the server asks for more
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
@@ -82,8 +81,7 @@ class Endpoint:
 
     def fit(self, n_frames, height, width):
         """The (height, width) at which frames are sent: theirs, or of max_pixels at most."""
-        shrink = min(1.0, (self.max_pixels / (height * width)) ** 0.5)
-        return max(1, int(height * shrink)), max(1, int(width * shrink))
+        return fit_within(self.max_pixels, n_frames, height, width)
 
     def prepare(self, frames, timestamps):
         """(F, H, W, 3) uint8 frames, which were decoded at the size of `fit`, to Pictures."""

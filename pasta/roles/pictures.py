@@ -11,6 +11,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+MAX_PIXELS = 602112  # of a frame, unless told: Qwen2.5-VL's own bound for videos
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -34,6 +36,12 @@ class Pictures:
         for file in self.files:
             digest.update(file)
         return digest.hexdigest()
+
+
+def fit_within(max_pixels, n_frames, height, width):
+    """The (height, width) in the same ratio with at most `max_pixels`; 0 leaves them."""
+    scale = min(1, (max_pixels / (height * width)) ** 0.5) if max_pixels else 1
+    return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 def png(frame):

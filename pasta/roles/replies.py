@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from pasta import ranks
 from pasta.ask import Answer
+from pasta.disk.rows import Appender
 from pasta.grow import rows_of
-from pasta.pairs import Appender
 
 REPLY = {"key": str, "text": str, "finished": bool}  # what is relied on in a row
 
@@ -41,7 +41,9 @@ class Replies:
         refused, order = {}, list(new)
         # Closed, so that an error here, or ctrl-C, ends the asking too.
         with Appender(ranks.named(self.path)) as out, closing(answers(list(new.values()))) as said:
-            for i, answer in tqdm(said, "replies", len(new), leave=False, unit="reply"):
+            quiet = True if ranks.rank() else None  # None: a bar where there is a terminal
+            bar = tqdm(said, "replies", len(new), leave=False, unit="reply", disable=quiet)
+            for i, answer in bar:
                 key = order[i]
                 if answer.error:
                     refused[key] = answer
@@ -58,7 +60,7 @@ def kept(row):
 
 
 def reply_key(name, request, max_new_tokens):
-    """sha256 hex of what an answer hangs on: who, what, about which pictures, by which draw."""
+    """sha256 hex of what an answer depends on: who, what, about which pictures, by which draw."""
     seen = request.inputs and request.inputs.digest()
     draw = [request.seed, request.temperature] if request.temperature else []
     facts = json.dumps([name, request.prompt, seen, max_new_tokens, *draw])

@@ -72,4 +72,6 @@ def audit_of(folder):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
+        raise SystemExit(f"no pairs.jsonl in {sys.argv[1:]}; expected one folder of make_pairs.py")
     print(audit_table(audit_of(sys.argv[1])))

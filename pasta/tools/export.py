@@ -11,7 +11,6 @@ What the forms of pairs are, and what TRL's loses, is told in export_pairs.py.
 Shapes: R adapter rank; A is (R, in), B is (out, R).
 """
 
-import json
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
@@ -19,9 +18,12 @@ import torch
 
 from pasta.datasets import read_pairs
 from pasta.hub import local_folder, save_model
-from pasta.lora import CONFIG, adapted, load_adapter
+from pasta.lora import adapted, load_adapter
 from pasta.pairs import MODES
-from pasta.tools.export_pairs import MAX_PIXELS, WRITERS
+from pasta.roles.pictures import MAX_PIXELS
+from pasta.shapes import read_json
+from pasta.shapes.adapter import CONFIG, base_of
+from pasta.tools.export_pairs import WRITERS
 from pasta.video import VideoError
 from pasta.vlm import DEFAULT_FRAMES, load_vlm
 
@@ -100,7 +102,7 @@ def find_adapter(run, name):
 
 def find_base(adapter, base):
     """The name of the model below an adapter. Raises FileNotFoundError and ValueError."""
-    base = base or json.loads((adapter / CONFIG).read_text()).get("base_model_name_or_path")
+    base = base or base_of(adapter)
     if not base:
         raise ValueError(f"{adapter / CONFIG} names no model; say which one it is of with --base")
     try:
@@ -116,7 +118,7 @@ def find_base(adapter, base):
 
 def stored_dtype(base):
     """The type of a checkpoint's weights, from its config.json. Raises ValueError."""
-    config = json.loads((local_folder(base) / "config.json").read_text())
+    config = read_json(local_folder(base) / "config.json")
     dtype = config.get("dtype") or config.get("torch_dtype")  # the name until transformers 4.56
     if dtype not in DTYPES:
         raise ValueError(

@@ -22,13 +22,12 @@ from itertools import islice
 
 from tqdm import tqdm
 
-from pasta.config import whole_folder, write_json
-from pasta.pairs import write_rows
-from pasta.roles.pictures import png
+from pasta.disk.rows import write_rows
+from pasta.disk.whole import whole_folder, write_json
+from pasta.roles.pictures import fit_within, png
 from pasta.updates import by_video
 from pasta.video import VideoError, read_frames, uniform
 
-MAX_PIXELS = 602112  # as in train_dpo.py
 TAG = re.compile(r"<(video|image|audio)>")  # what both trainers take for the place of a medium
 DATASET = "pasta"  # the name in dataset_info.json
 DATASET_INFO = {
@@ -187,12 +186,6 @@ def how_to_load(rows, out):
         "an image: its time and its M-RoPE position in time are lost, and it takes as many tokens",
         "as two frames of a video.",
     ]
-
-
-def fit_within(max_pixels, n_frames, height, width):
-    """The (height, width) in the same ratio with at most `max_pixels`; 0 leaves them."""
-    scale = min(1, (max_pixels / (height * width)) ** 0.5) if max_pixels else 1
-    return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 WRITERS = {"llama-factory": write_llama_factory, "ms-swift": write_ms_swift, "trl": write_trl}

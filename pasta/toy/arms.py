@@ -7,7 +7,8 @@ on one set. Apart from what its name says, all is as in the arm `videopasta`.
 
 from functools import partial
 
-from pasta.pairs import MODES, read_rows
+from pasta.disk.rows import read_rows
+from pasta.pairs import MODES
 from pasta.selection import query_key
 
 N_EQUAL = 300  # pairs of each arm of Table 2
@@ -27,7 +28,7 @@ JUDGED = {  # set -> (whose candidates, how many of the K, flags of make_pairs.p
     "none": ("videopasta", 3, "--select none"),
     "paper": ("videopasta", 3, "--select none --no-balance"),
     "unbalanced": ("videopasta", 3, "--no-balance"),
-    "k1": ("videopasta", 1, ""),  # the k-th candidate does not hang on how many there are
+    "k1": ("videopasta", 1, ""),  # the k-th candidate does not depend on how many there are
     "k2": ("videopasta", 2, ""),
 }
 

@@ -1,7 +1,7 @@
 """The study's numbers: means over seeds, with intervals, of rows of results.jsonl.
 
 Everything is in percent or percentage points. A gain is a difference from the model that the same
-seed began with, so that it does not hang on how good that one was.
+seed began with, so that it does not depend on how good that one was.
 """
 
 import math

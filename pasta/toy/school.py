@@ -94,7 +94,7 @@ def counted(losses, steps):
 def until(goal, least, losses):
     """Yield losses, at least that many, until the mean of the latest GOAL_OVER is below the goal.
 
-    How long it takes to see what order is hangs on the seed.
+    How long it takes to see what order is depends on the seed.
     """
     latest = deque(maxlen=GOAL_OVER)
     for step, loss in enumerate(losses, start=1):

@@ -25,11 +25,12 @@ import numpy as np
 import torch
 
 from pasta import toy
-from pasta.config import ROOT, whole_folder, write_json
+from pasta.config import ROOT
+from pasta.disk.locks import hold
+from pasta.disk.rows import Appender, read_rows, write_rows
+from pasta.disk.whole import whole_folder, write_json
 from pasta.grow import rows_of
-from pasta.locks import hold
 from pasta.lora import load_adapter
-from pasta.pairs import Appender, read_rows, write_rows
 from pasta.toy import page
 from pasta.toy.arms import ALL, ARMS, EDITED, JUDGED, MADE, MOST, QUICK, WHOLE
 from pasta.toy.exam import exam

@@ -22,7 +22,8 @@ from conftest import finish, kill_all, launch  # noqa: E402 (after the path to i
 
 from pasta.config import parse, read_config  # noqa: E402
 from pasta.datasets import read_pairs  # noqa: E402
-from pasta.pairs import MODES, read_rows, write_rows  # noqa: E402
+from pasta.disk.rows import read_rows, write_rows  # noqa: E402
+from pasta.pairs import MODES  # noqa: E402
 from pasta.reference import ReferenceCache, cache_row, open_cache  # noqa: E402
 from pasta.toy import files  # noqa: E402
 from pasta.toy.base import make_folder  # noqa: E402

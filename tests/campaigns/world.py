@@ -5,7 +5,8 @@ import json
 from conftest import numbers
 from tiny_models import write_babbler
 
-from pasta.pairs import MODES, read_rows, write_rows
+from pasta.disk.rows import read_rows, write_rows
+from pasta.pairs import MODES
 from pasta.toy import files
 from pasta.toy.base import make_folder
 

@@ -1,0 +1,1 @@
+"""What lies on the disk survives a kill: rows, whole files and folders, locks of a run."""
