@@ -14,9 +14,10 @@ import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from pasta.config import ROOT
 from pasta.toy.school import one_thread
 
-PAGE = Path("docs/walkthrough.md")
+PAGE = ROOT / "docs/walkthrough.md"  # this repository's: what it holds is run
 CELL = re.compile(r"(```python\n(.*?)```\n)(?:\n```text\n.*?```\n)?", re.S)  # code, its output
 
 
@@ -33,7 +34,7 @@ def run(page):
             whole, code = found[1], found[2]
             printed = io.StringIO()
             with redirect_stdout(printed):
-                exec(compile(code, f"{PAGE}: {code.splitlines()[0]}", "exec"), names)
+                exec(compile(code, f"{PAGE.name}: {code.splitlines()[0]}", "exec"), names)
             said = "\n".join(line.rstrip() for line in printed.getvalue().splitlines())
             return whole + f"\n```text\n{said}\n```\n" * bool(said)
 
