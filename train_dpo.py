@@ -50,14 +50,14 @@ class TrainConfig:
     max_length: int = knob("tokens of a pack; the pairs of a video are split over several", 16384)
     LOSS: ClassVar = "what is minimised"
     objective: Literal["dpo", "ipo", "sft"] = knob("sft: the chosen alone (paper, T. 1)", "dpo")
-    beta: float = knob("DPO temperature; larger stays nearer the reference", 0.1, toy=3.0)
+    beta: float = knob("DPO temperature (TEMPLE: 0.1); larger stays nearer the start", 0.1, toy=3.0)
     label_smoothing: float = knob("dpo: probability that a pair is the wrong way round", 0.0)
     sft_weight: float = knob("dpo, ipo: weight of an added sft loss (RPO)", 0.0)
     mode_weights: list[float] = knob(f"weights of the losses of {', '.join(MODES)}", [1.0] * 3)
-    STEPS: ClassVar = "how it is minimised"
+    STEPS: ClassVar = "how it is minimised (as in TEMPLE: the paper's settings are not public)"
     epochs: int = knob("passes over the pairs", 1)
     batch_pairs: int = knob("pairs per update at least, over all processes", 16)
-    lr: float = knob("peak learning rate of AdamW (5e-6: TEMPLE's for the 7B)", 5e-6, toy=5e-4)
+    lr: float = knob("peak learning rate of AdamW, for a 7B", 5e-6, toy=5e-4)
     warmup: float = knob("share of updates in which the rate rises; then a cosine", 0.05)
     max_grad_norm: float = knob("gradients are clipped to this norm", 1.0)
     lora_rank: int = knob("of the adapter on the language model's linears; 0: tune all", 32, toy=16)

@@ -77,6 +77,7 @@ def parse(cls, argv=None):
     Exits with a message when a flag is unknown, missing or of the wrong type.
     """
     parser = argparse.ArgumentParser(
+        usage="%(prog)s [--FLAG VALUE ...]",
         description=sys.modules[cls.__module__].__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
