@@ -22,7 +22,7 @@ from pasta.tools.audit import audit_of, audit_table
 from pasta.tools.report_attention import attention_section
 from pasta.tools.report_page import block, missing, page, paragraph, table
 from pasta.tools.report_pairs import pairs_section
-from pasta.tools.report_run import CONFIG, Run, tried
+from pasta.tools.report_run import CONFIG, NO_FLAGS, Run, tried, words_of
 from pasta.tools.report_scores import scores_section, turned_section
 
 EVALUATED = Path("out/eval/mvbench")
@@ -45,26 +45,26 @@ def main(args=None):
     try:
         config = read_config(given.run, CONFIG)
     except (OSError, ValueError) as error:
-        told = f"{given.run} is no run of train_dpo.py: {error}"
+        told = f"{given.run} is no run of train_dpo.py: {words_of(error)}"
         raise SystemExit(f"{told}; first: python train_dpo.py --out {given.run}") from None
     out = given.out or given.run / "report"
     out.mkdir(parents=True, exist_ok=True)
     run = Run(given.run, config, given.eval, out, given.pairs, given.seed, given.model)
     path = out / "report.html"
     path.write_text(report(run), encoding="utf-8", errors="backslashreplace")
-    print(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB, and its pictures beside it")
+    print(f"wrote {path}, and its pictures beside it")
 
 
 def report(run):
     """The whole page of a Run; pictures are written into its folder `out`."""
     make = f"python make_pairs.py --out {run.pairs_file.parent}"
-    go_on = f"python train_dpo.py --model {run.config['model']} --pairs {run.pairs_file}"
+    model = run.again if run.pairs_file.is_file() else make
     sections = {
         "Run": (head_section, make),
         "Pairs": (pairs_section, make),
         "Audit": (audit_section, make),
-        "Curves": (curves_section, f"{go_on} --out {run.folder} --resume"),
-        "Attention": (attention_section, run.again),
+        "Curves": (curves_section, run.train(out=run.folder, resume=True)),
+        "Attention": (attention_section, model),
         "Scores": (scores_section, run.evaluate),
         "Turned answers": (turned_section, run.evaluate),
     }
@@ -75,11 +75,9 @@ def report(run):
 
 def head_section(run):
     """What was trained on what, by which settings, and how many pairs of each mode there are."""
-    config = run.config
-    facts = [[name, config.get(name)] for name in ("model", "pairs", "commit")]
+    facts = [[name, run.config.get(name)] for name in ("model", "pairs", *NO_FLAGS)]
     counts = tried(partial(pair_counts, run), f"python make_pairs.py --out {run.pairs_file.parent}")
-    settings = "\n".join(f"{name} {value}" for name, value in config.items())
-    return table((), facts) + counts + block(settings)
+    return table((), facts) + counts + block(run.train(), "asked")
 
 
 def pair_counts(run):

@@ -1,7 +1,9 @@
 """Who sees whom in the pack of one video: the shared prefix and its segments, as a picture.
 
-Shapes: P prefix tokens, L tokens of the row, S segments, C cells of the picture's side.
+Shapes: P prefix tokens, S segments, C cells of the picture's side.
 """
+
+from functools import partial
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from pasta.attention import dense_mask
 from pasta.packs import pack_responses
 from pasta.tools.report_frames import uniform_view
 from pasta.tools.report_page import block, table
+from pasta.tools.report_run import tried
 from pasta.updates import VideoPairs, by_video
 
 CELLS = 48  # of a piece at most: a prefix of thousands of tokens is drawn in blocks
@@ -16,20 +19,25 @@ PAIRS = 3  # of the video, whose pack it is, at most
 
 
 def attention_section(run):
-    """The pack of the video with the most pairs. Raises OSError, ValueError, VideoError."""
+    """The pack of the video with the most pairs. Raises OSError, ValueError."""
     group = max(by_video(run.pairs), key=lambda group: len(group.pairs))
     group = VideoPairs(group.video, group.pairs[:PAIRS])
-    view = uniform_view(run.processor, run.config["frames_used"], group.video)
-    inputs = run.processor.prepare(view.frames, view.timestamps)
-    pack, _ = pack_responses(run.processor, inputs, group.texts())
+    return tried(partial(pack_of, run, group, run.processor), run.look_for_videos)
+
+
+def pack_of(run, group, processor):
+    """The picture of a VideoPairs' pack, and what its segments say. Raises VideoError."""
+    view = uniform_view(processor, run.config["frames_used"], group.video)
+    inputs = processor.prepare(view.frames, view.timestamps)
+    pack, _ = pack_responses(processor, inputs, group.texts())
     names = ["prefix: system + video", *segment_names(group)]
-    starts, shares, scored = cells(pack.lengths, pack.keep.tolist())
+    pattern = cells(pack.lengths, pack.keep.tolist())
     caption = (
         f"The pack of {group.video}: {pack.lengths[0]} tokens of prefix, {inputs.n_tokens} of them "
         f"the video's, and {pack.n_segments} segments. A row shows what its token sees; the column "
         "at the right, from which tokens a response token is predicted and scored."
     )
-    picture = run.draw("attention", caption, names, pack.lengths, starts, shares, scored)
+    picture = run.draw("attention", caption, names, pack.lengths, *pattern)
     texts = dict.fromkeys(group.texts())
     rows = [[name, *words] for name, words in zip(names[1:], texts, strict=True)]
     return picture + table(["segment", "query", "response"], rows) + block(layout(pack))
@@ -48,21 +56,19 @@ def segment_names(group):
 def cells(lengths, keep, most=CELLS):
     """The pattern of `dense_mask` in cells: a piece of more than `most` tokens in blocks.
 
+    What a block sees of itself is drawn as all that is before it and itself.
     lengths: (P, n_0, n_1, ...). keep: the positions that predict response tokens.
-    Returns starts, the first cell of every piece and C behind them; shares, (C, C) in 0..1, how
-    much of a block is seen; scored, (C,) in 0..1, how many of its tokens predict.
+    Returns starts, the first cell of every piece and C behind them; seen, (C, C) bool; scored,
+    (C,) bool, whether a token of the cell predicts.
     """
-    ends, starts, first = [], [0], 0
-    for n in lengths:
-        step = -(-n // most)
-        ends += [first + min(n, k + step) for k in range(0, n, step)]
-        starts.append(len(ends))
-        first += n
-    mask, is_scored = dense_mask(lengths)[0, 0].numpy(), np.zeros(first)
-    is_scored[keep] = 1
-    edges = list(zip([0, *ends], ends, strict=False))
-    shares = np.array([[mask[a:b, c:d].mean() for c, d in edges] for a, b in edges])
-    return starts, shares, np.array([is_scored[a:b].mean() for a, b in edges])
+    steps = [-(-n // most) for n in lengths]
+    counts = [-(-n // step) for n, step in zip(lengths, steps, strict=True)]
+    starts = np.cumsum([0, *counts])
+    pieces = zip(lengths, steps, starts, strict=False)
+    cell = np.concatenate([start + np.arange(n) // step for n, step, start in pieces])
+    scored = np.zeros(starts[-1], bool)
+    scored[cell[keep]] = True
+    return starts, dense_mask(counts)[0, 0].numpy(), scored
 
 
 def layout(pack):

@@ -4,6 +4,7 @@
 candidates.jsonl: with --select contrast either may be any of the answers to a query.
 """
 
+from collections import Counter
 from functools import partial
 
 import numpy as np
@@ -23,7 +24,8 @@ from pasta.tools.report_frames import (
     view_of,
 )
 from pasta.tools.report_page import block, heading, marked, missing, paragraph, table
-from pasta.tools.report_run import tried
+from pasta.tools.report_run import FAULTS, tried, words_of
+from pasta.video import VideoError
 
 VIEWS = ("clean", "broken", "blind")
 NOT_OURS = (
@@ -34,19 +36,12 @@ NOT_OURS = (
 
 def pairs_section(run):
     """Examples of each mode, drawn by the run's seed. Raises OSError, ValueError."""
-    folder, shown = run.pairs_file.parent, drawn(run.pairs, run.n, run.seed)
-    candidates, reader, parts = candidates_of(folder), None, []
-    if candidates:
-        recipe = next(iter(candidates.values()))["recipe"]
-        try:
-            reader = reader_of(folder, recipe, run.model)
-        except (OSError, ValueError) as error:
-            parts.append(missing(f"No frames: {error}", run.again))
-    else:
-        parts.append(missing(NOT_OURS, "python make_pairs.py --help"))
-    for k, pair in enumerate(tqdm(shown, "pairs", leave=False, disable=None)):
+    shown, (candidates, reader, lacking) = drawn(run.pairs, run.n, run.seed), making_of(run)
+    parts, numbers = [lacking], Counter()
+    for pair in tqdm(shown, "pairs", leave=False, disable=None):
         candidate = candidates.get(query_key(vars(pair)))
-        name = f"pair-{pair.mode}-{k % run.n + 1}"
+        numbers[pair.mode] += 1
+        name = f"pair-{pair.mode}-{numbers[pair.mode]}"
         parts += [heading(f"{pair.mode}: {pair.video}", pair.mode), *said(pair)]
         if candidate:
             parts += [accounts(pair, candidate), logps(pair, candidate)]
@@ -56,6 +51,23 @@ def pairs_section(run):
             parts.append(tried(partial(clean_frames, run, pair, name), run.look_for_videos))
         parts.append(recipe_line(pair))
     return "\n".join(parts)
+
+
+def making_of(run):
+    """(candidates by query key, their Reader or None, the sentence about what is not there)."""
+    folder = run.pairs_file.parent
+    try:
+        candidates = candidates_of(folder)
+    except FAULTS as error:
+        return {}, None, missing(f"Clean frames alone: {words_of(error)}", run.look_for_videos)
+    if not candidates:
+        return {}, None, missing(NOT_OURS, "python make_pairs.py --help")
+    recipe = next(iter(candidates.values()))["recipe"]
+    try:
+        return candidates, reader_of(folder, recipe, run.model), ""
+    except FAULTS as error:
+        command = run.look_for_videos if isinstance(error, VideoError) else run.again
+        return candidates, None, missing(f"No frames: {words_of(error)}", command)
 
 
 def drawn(pairs, n, seed):

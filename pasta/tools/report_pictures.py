@@ -7,6 +7,7 @@ from pasta.pairs import MODES
 from pasta.tools.report_page import COLOURS
 
 matplotlib.use("agg")
+matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
 from matplotlib import pyplot  # noqa: E402 (after the choice of a backend without a window)
 
 SIDES = {"chosen": "#228833", "rejected": "#cc3311"}
@@ -103,20 +104,20 @@ def series(rows, key):
     return np.array(found).reshape(-1, 2).T
 
 
-def attention(names, lengths, starts, shares, scored, path):
+def attention(names, lengths, starts, seen, scored, path):
     """The pattern of a pack: dark where the row's token sees the column's.
 
-    names, lengths: of each piece, the prefix first. starts, shares, scored: of report_attention.
+    names, lengths: of each piece, the prefix first. starts, seen, scored: of report_attention.
     """
-    inches = min(8, 3 + len(shares) / 22)
+    inches = min(8, 3 + len(seen) / 22)
     figure, (axes, side) = pyplot.subplots(
         1, 2, figsize=(inches + 3, inches), layout="constrained", width_ratios=[40, 1], sharey=True
     )
-    image = np.ones((*shares.shape, 3))
+    image = np.ones((*seen.shape, 3))
     for name, first, end in zip(names, starts, starts[1:], strict=False):
         hue = [colour for word, colour in SIDES.items() if word in name] or ["#4477aa"]
         colour = np.array(matplotlib.colors.to_rgb(hue[0] if len(hue) == 1 else "#aa3377"))
-        image[first:end] -= shares[first:end, :, None] * (1 - colour)
+        image[first:end] -= seen[first:end, :, None] * (1 - colour)
     plain = {"interpolation": "nearest", "aspect": "auto"}
     axes.imshow(image, **plain)
     side.imshow(scored[:, None], cmap="Greys", vmin=0, vmax=1, **plain)

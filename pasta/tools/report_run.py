@@ -1,10 +1,12 @@
 """A training run, as the sections of its report share it: what it read, and where pictures go."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pasta.benchmarks import NAMES
 from pasta.datasets import read_pairs
 from pasta.tools.report_frames import sheet
 from pasta.tools.report_page import figure, missing
@@ -12,7 +14,9 @@ from pasta.video import VideoError
 from pasta.vlm import load_processor
 
 CONFIG = {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
-          "max_pixels": int, "frames_used": int, "lora_rank": int}  # fmt: skip
+          "max_pixels": int, "frames_used": int, "processes": int, "lora_rank": int}  # fmt: skip
+NO_FLAGS = ("frames_used", "processes", "commit", "versions")  # of config.json
+FAULTS = (OSError, ValueError, VideoError)  # of files that are gone, or not as they were written
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,23 @@ class Run:
     @property
     def evaluate(self):
         """The command that scores what the run has trained."""
-        tuned, model = self.folder / "model", self.config["model"]
-        of = f"--model {model} --adapter {self.folder / 'adapter'}"
-        return f"python evaluate.py {of if self.config['lora_rank'] else f'--model {tuned}'}"
+        bench = f"--bench {self.evaluated.name} " * (self.evaluated.name in NAMES)
+        of = f"--model {self.config['model']} --adapter {self.folder / 'adapter'}"
+        if not self.config["lora_rank"]:
+            of = f"--model {self.folder / 'model'}"
+        return f"python evaluate.py {bench}{of}"
+
+    def train(self, **changes):
+        """The command of the run, with all its flags. changes: {flag: value}."""
+        n = self.config["processes"]
+        words = [f"torchrun --nproc_per_node {n} train_dpo.py" if n > 1 else "python train_dpo.py"]
+        for name, value in (self.config | changes).items():
+            if isinstance(value, bool):
+                words.append(f"--{name}" if value else f"--no-{name}")
+            elif name not in NO_FLAGS and value is not None:
+                values = value if isinstance(value, list) else [value]
+                words += [f"--{name}", *(shlex.quote(str(one)) for one in values)]
+        return " ".join(words)
 
     def draw(self, name, caption, *data):
         """A picture of the data, as the function `name` of report_pictures.py draws it."""
@@ -86,7 +104,13 @@ def tried(make: Callable[[], str], command):
     """The HTML that `make` returns, or the sentence about what it lacks and the next command."""
     try:
         return make()
-    except (OSError, ValueError, VideoError) as error:
-        return missing(error, command)
+    except FAULTS as error:
+        return missing(words_of(error), command)
     except (LookupError, TypeError) as error:
         return missing(f"a file is not as it was written: {error!r}", command)
+
+
+def words_of(error):
+    """What one of FAULTS says, in plain words."""
+    gone = isinstance(error, FileNotFoundError) and error.filename
+    return f"there is no {gone}" if gone else str(error)

@@ -14,7 +14,7 @@ from pasta.pairs import read_rows
 from pasta.shapes import read_json, unlike
 from pasta.tools.report_frames import uniform_view
 from pasta.tools.report_page import block, heading, missing, paragraph, table
-from pasta.tools.report_run import tried
+from pasta.tools.report_run import FAULTS, tried, words_of
 from pasta.vlm import load_processor
 
 CONFIG = {"bench": NAMES, "model": str, "max_pixels": int}
@@ -26,7 +26,8 @@ TURNS = {"from wrong to right": (False, True), "from right to wrong": (True, Fal
 def scores_of(run):
     """(config.json, scores.json, names of the runs, this run's own) of the evaluation.
 
-    The base's name is the first; own is None when no adapter there is of the run.
+    The base's name is the first, and own's when the run is the base, tuned whole; own is None when
+    nothing there is of the run.
     Raises OSError, ValueError.
     """
     path = run.evaluated / "scores.json"
@@ -35,7 +36,8 @@ def scores_of(run):
         if wrong := unlike(of, RUN, f"runs.{name}"):
             raise ValueError(f"{path}: {wrong}")
     folder = run.folder.resolve()
-    own = [n for n, x in scores["adapters"].items() if x and Path(x).resolve().parent == folder]
+    weights = {name: path or config["model"] for name, path in scores["adapters"].items()}
+    own = [name for name, path in weights.items() if Path(path).resolve().parent == folder]
     return config, scores, list(scores["runs"]), next(iter(own), None)
 
 
@@ -47,7 +49,8 @@ def scores_section(run):
     if own is None:
         parts.append(missing(f"{run.evaluated} has no scores of {run.folder}", run.evaluate))
     parts.append(block(score_table(runs, differences, benchmark(config["bench"]).MACRO)))
-    shown = {name: runs[name] for name in (base, *([own] if own else others))}
+    names = dict.fromkeys([base, *([own] if own else others)])
+    shown = {name: runs[name] for name in names}
     caption = "Scores and their differences, paired by question; lines are 95 % intervals."
     parts.append(run.draw("scores", caption, shown, differences))
     return "".join(parts)
@@ -58,6 +61,9 @@ def turned_section(run):
     config, scores, (base, *_), own = scores_of(run)
     if own is None:
         return missing(f"{run.evaluated} has no answers of {run.folder}", run.evaluate)
+    if own == base:
+        told = "a model that was tuned whole is scored alone, with no base beside it"
+        return missing(told, f"python evaluate.py --bench {config['bench']} --compare A B")
     before, after = (answers(run.evaluated / name) for name in (base, base + own))
     both = [id_ for id_ in before if id_ in after]
     parts = [counts_table(before, after, both)]
@@ -65,9 +71,9 @@ def turned_section(run):
         items = {x.id: x for x in benchmark(config["bench"]).items(Path(scores["data"]))}
         processor = load_processor(run.model or config["model"], config["max_pixels"])
         look = partial(uniform_view, processor, scores["n_frames"])
-    except (OSError, ValueError) as error:
+    except FAULTS as error:
         items, look = {}, None
-        parts.append(missing(f"No frames: {error}", run.again))
+        parts.append(missing(f"No frames: {words_of(error)}", run.again))
     for what, turn in TURNS.items():
         ids = [i for i in both if (before[i]["correct"], after[i]["correct"]) == turn]
         rng, name = np.random.default_rng(run.seed), what.replace(" ", "-")
@@ -98,7 +104,7 @@ def counts_table(before, after, both):
 
 def answer(before, after, item, what):
     """One question with its right answer and both responses."""
-    right = before["answer"]
+    right = before["answer"] or "none of the options"
     if item and item.letters and right in item.letters:
         right += f": {item.options[item.letters.index(right)]}"
     rows = [["right answer", right], ["base", before["response"]], ["adapter", after["response"]]]
