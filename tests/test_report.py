@@ -323,6 +323,18 @@ def test_the_log_probabilities_of_both_responses_are_a_table(text):
                      cells_of)  # fmt: skip
 
 
+def test_without_twins_the_table_has_the_blind_ones_alone(copied):
+    rows = read_rows(copied / "pairs/candidates.jsonl")
+    for row in rows:
+        row["logps"] = [{k: said[k] for k in ("response", "blind")} for said in row["logps"]]
+        row["recipe"]["twins"] = False
+    write_rows(copied / "pairs/candidates.jsonl", rows)
+    told = sections(show(copied))["Pairs"]
+    cells_of = re.sub(r"</?t[dhr][^>]*>", " ", told)
+    assert re.search(r"nats +blind +chosen +-0.70 +rejected +-0.80 ", cells_of)
+    assert not lacking(told) and not list((copied / "report").glob("*twin*"))
+
+
 def test_examples_are_drawn_by_the_seed_and_as_many_of_each_mode():
     pairs = [VideoOf(mode, i) for mode in MODES for i in range(9)]
     first, again, other = (drawn(pairs, 3, seed) for seed in (0, 0, 1))

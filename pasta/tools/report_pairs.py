@@ -43,13 +43,11 @@ def pairs_section(run):
         numbers[pair.mode] += 1
         name = f"pair-{pair.mode}-{numbers[pair.mode]}"
         parts += [heading(f"{pair.mode}: {pair.video}", pair.mode), *said(pair)]
+        frames = partial(clean_frames, run, pair, name)
         if candidate:
             parts += [accounts(pair, candidate), logps(pair, candidate)]
             frames = partial(made_frames, run, reader, pair, candidate, name)
-            parts.append(tried(frames, run.look_for_videos) if reader else "")
-        else:
-            parts.append(tried(partial(clean_frames, run, pair, name), run.look_for_videos))
-        parts.append(recipe_line(pair))
+        parts += [tried(frames, run.look_for_videos), recipe_line(pair)]
     return "\n".join(parts)
 
 
@@ -96,7 +94,12 @@ def accounts(pair, candidate):
 
 
 def made_frames(run, reader, pair, candidate, name):
-    """The clean frames, those of the rejected response, and the twins. Raises VideoError."""
+    """The clean frames, those of the rejected response, and the twins. Raises VideoError.
+
+    reader: None when there is none, and then no frames.
+    """
+    if reader is None:
+        return ""
     good = {"kind": "preferred"}
     parts = [run.show(f"{name}-clean", view_of(reader, candidate, good))]
     bad = next((how for how in origins(candidate, pair.rejected) if not is_clean(how)), None)
@@ -124,13 +127,13 @@ def logps(pair, candidate):
     views = [view for view in VIEWS if rows and all(view in row for row in rows.values())]
     if not views:
         return ""
-    falls = {"clean", "broken"} <= {*views}
-    lines = [
-        [name, *(f"{row[view]:.2f}" for view in views)]
-        + [f"{row['clean'] - row['broken']:+.2f}"] * falls
-        for name, row in rows.items()
-    ]
-    return table(["nats", *views, *["clean minus broken"] * falls], lines)
+    lines = [[name, *(f"{row[view]:.2f}" for view in views)] for name, row in rows.items()]
+    head = ["nats", *views]
+    if {"clean", "broken"} <= {*views}:
+        falls = [row["clean"] - row["broken"] for row in rows.values()]
+        lines = [[*line, f"{fall:+.2f}"] for line, fall in zip(lines, falls, strict=True)]
+        head.append("clean minus broken")
+    return table(head, lines)
 
 
 def recipe_line(pair):

@@ -12,7 +12,7 @@ from matplotlib import pyplot  # noqa: E402 (after the choice of a backend witho
 
 SIDES = {"chosen": "#228833", "rejected": "#cc3311"}
 OUTSIDE = {"fontsize": 8, "loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-REASONS = pyplot.get_cmap("tab20").colors
+REASONS = [pyplot.get_cmap("tab20").colors[i] for i in (*range(1, 20, 2), *range(0, 20, 2))]
 
 
 def audit(report, path):
@@ -32,19 +32,16 @@ def audit(report, path):
     reasons = sorted(totals, key=lambda reason: -totals[reason])
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.6 * len(report)), layout="constrained")
     kept = np.array([row["kept"] for row in report.values()])
-    colours = [COLOURS[mode] for mode in report]
-    bars = axes.barh(list(report), kept, color=colours, height=0.7)
-    told = [f"{n} kept" for n in kept]
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    axes.bar_label(bars, told, label_type="center", fontsize=8, bbox=box)
+    names = [f"{mode}\n{n} kept" for mode, n in zip(report, kept, strict=True)]
+    axes.barh(names, kept, color=[COLOURS[mode] for mode in report], height=0.7)
     left = kept
     for i, reason in enumerate(reasons):
         n = np.array([dropped[mode].get(reason, 0) for mode in report])
-        colour = REASONS[(2 * i + 1) % 20]  # the pale ones, then the others
-        label = f"{reason}: {n.sum()}"
-        axes.barh(list(report), n, left=left, height=0.7, color=colour, label=label)
+        colour, label = REASONS[i % len(REASONS)], f"{reason}: {n.sum()}"
+        axes.barh(names, n, left=left, height=0.7, color=colour, label=label)
         left = left + n
     axes.invert_yaxis()
+    axes.set_xlim(0, max(1, *left))
     axes.set_xlabel("candidate pairs")
     axes.set_title("pairs of each mode: kept, and dropped by reason", fontsize=10)
     if reasons:
@@ -60,7 +57,7 @@ def curves(rows, path):
     """
     figure, panels = pyplot.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharex=True)
     loss, rewards, margins, accuracies = panels.flat
-    modes = {"": ("all", COLOURS["mean"])} | {f"/{mode}": (mode, COLOURS[mode]) for mode in MODES}
+    modes = {f"/{mode}": (mode, COLOURS[mode]) for mode in MODES} | {"": ("all", COLOURS["mean"])}
     for axes, key in (
         (loss, "loss"), (margins, "rewards/margins"), (accuracies, "rewards/accuracies")
     ):  # fmt: skip
@@ -77,7 +74,8 @@ def curves(rows, path):
     for axes in (rewards, accuracies):
         if any("eval/loss" in row for row in rows):
             axes.plot([], [], "o--", color="#999999", markersize=4, linewidth=0.9, label="held out")
-        axes.legend(**OUTSIDE)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(**OUTSIDE)
     for axes in panels[1]:
         axes.set_xlabel("step")
     save(figure, path)
@@ -86,11 +84,12 @@ def curves(rows, path):
 def line(axes, rows, key, label, colour):
     """One quantity over the steps; rows without it are left out, for an update may lack a mode."""
     half, (x, y) = window_of(rows) // 2, series(rows, key)
-    axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.7)
+    axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.7, zorder=1, marker="." * (len(y) == 1))
     if len(y):  # around each update, for a mean of the last ones would lag behind the held-out
         means = [y[max(0, i - half) : i + half + 1].mean() for i in range(len(y))]
         axes.plot(x, means, color=colour, linewidth=1.8, label=label)
-    axes.plot(*series(rows, f"eval/{key}"), "o--", color=colour, markersize=4, linewidth=0.9)
+    x, y = series(rows, f"eval/{key}")
+    axes.plot(x, y, "o--", color=colour, markersize=4, linewidth=0.9)
 
 
 def window_of(rows):
@@ -147,7 +146,10 @@ def scores(runs, differences, path):
     base, *others = runs
     tasks = [*runs[base]["groups"], *["mean"] * bool(runs[base]["mean"])]
     size = (10, 1.4 + 0.35 * len(tasks) + 0.12 * len(tasks) * len(others))
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
+    figure, panels = pyplot.subplots(
+        1, 1 + bool(differences), figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
+    left, right = panels[0, 0], panels[0, -1]
     colours = ["#999999", "#aa3377", "#4477aa", "#228833", "#cc3311"]
     for i, (name, run) in enumerate(runs.items()):
         places = np.arange(len(tasks)) + 0.2 * (i - (len(runs) - 1) / 2)
@@ -156,12 +158,13 @@ def scores(runs, differences, path):
         if name in differences:
             intervals(right, differences[name], tasks, places, colour, name)
     left.set_yticks(range(len(tasks)), tasks)
-    left.invert_yaxis()
-    left.set_title("score, 95 % intervals", fontsize=10)
+    left.set_ylim(len(tasks) - 0.4, -0.6)
+    left.set_title("score", fontsize=10)
     left.set_xlabel("percent")
-    right.axvline(0, color="#999999", linewidth=0.8)
-    right.set_title(f"minus {base}, paired, 95 % intervals", fontsize=10)
-    right.set_xlabel("points")
+    if differences:
+        right.axvline(0, color="#999999", linewidth=0.8)
+        right.set_title("minus the base, paired", fontsize=10)
+        right.set_xlabel("points")
     handles, labels = left.get_legend_handles_labels()
     right.legend(handles, labels, **OUTSIDE)
     save(figure, path)
