@@ -24,7 +24,7 @@ from pasta.reader import Reader
 from pasta.scoring import summary
 from pasta.tools import report
 from pasta.tools.report_attention import cells, segment_names
-from pasta.tools.report_frames import SHOWN, View, sheet, twins_of, view_of
+from pasta.tools.report_frames import SHOWN, View, reader_of, sheet, twins_of, view_of
 from pasta.tools.report_page import marked, page
 from pasta.tools.report_pairs import drawn
 from pasta.toy import files, world
@@ -305,12 +305,22 @@ def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, t
             assert (again.pixel_values == inputs.pixel_values).all()
 
 
+def test_frames_that_a_server_saw_are_shown_without_asking_it(toy_videos, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"videos": str(toy_videos)}))
+    recipe = RECIPE | {"responder": "http://127.0.0.1:1/v1", "max_pixels": 28 * 28}
+    video = str(toy_videos / "00000.avi")
+    candidate = {"video": video, "mode": "spatial", "recipe": recipe}
+    reader = reader_of(tmp_path, recipe, None)
+    view = view_of(reader, candidate, {"kind": "preferred"})
+    assert view.frames.shape == (32, 28, 28, 3)
+
+
 def test_a_sheet_shows_16_of_more_frames_shrinks_wide_ones_and_says_so():
     frames = np.zeros((40, 100, 500, 3), np.uint8)
     frames[:, :, ::3] = 90  # a third of the pixels, so 30 in the mean
     data, caption = sheet(View(frames, np.arange(40) / 2, "clean"))
     picture = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    assert picture.shape == (2 * (33 + 4), 8 * (166 + 4), 3)
+    assert picture.shape == (4 * (33 + 4), 4 * (166 + 4), 3)  # no wider than the page
     assert abs(picture[2:35, 2:168].mean() - 30) < 1
     assert f"{SHOWN} of 40 frames of 500 x 100 pixels, shown at 1/3" in caption
     assert caption.endswith("15.5, 17.0, 18.0, 19.5 s")

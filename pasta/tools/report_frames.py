@@ -8,7 +8,6 @@ Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8, timestamps (F,) se
 
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +20,10 @@ from pasta.generate import broken_frames
 from pasta.grow import rows_of
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
 from pasta.reader import Reader
-from pasta.roles.endpoint import is_address
+from pasta.roles.endpoint import Endpoint, is_address
 from pasta.roles.pictures import png
 from pasta.selection import query_key
+from pasta.tools.report_page import WIDTH
 from pasta.video import VideoError, list_videos, read_frames, uniform
 from pasta.vlm import load_processor
 
@@ -58,9 +58,9 @@ def reader_of(folder, recipe, model):
     root = Path(read_config(folder, {"videos": str})["videos"]).absolute()
     videos = [str(path) for path in list_videos(root)]
     name = model or recipe["responder"]
-    # a server got them as they are; how many fit its pixels is not known here without asking it
-    eyes = SimpleNamespace(fit=lambda n_frames, height, width: (height, width), n_frames=0)
-    if not is_address(name):
+    if is_address(name):  # with any model behind it the server itself is not asked
+        eyes = Endpoint(f"{name.partition('#')[0]}#any", recipe["max_pixels"])
+    else:
         eyes = load_processor(name, recipe["max_pixels"])
     return Reader(videos, root, eyes, recipe["n_frames"], {}, recipe["sparse_frames"])
 
@@ -157,7 +157,8 @@ def sheet(view):
     tiles = tiles.reshape(len(tiles), height // shrink, shrink, width // shrink, shrink, 3)
     tiles = tiles.mean((2, 4)).round().astype(np.uint8)
     tiles = np.pad(tiles, ((0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
-    lines, row = [], -(-len(tiles) // -(-len(tiles) // ROW))  # rows of one length, or nearly
+    most = min(ROW, WIDTH // tiles.shape[2])
+    lines, row = [], -(-len(tiles) // -(-len(tiles) // most))  # rows of one length, or nearly
     for start in range(0, len(tiles), row):
         line = np.concatenate(tiles[start : start + row], axis=1)
         more = row * tiles.shape[2] - line.shape[1]

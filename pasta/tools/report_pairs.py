@@ -88,7 +88,7 @@ def accounts(pair, candidate):
     """What each response was said of, in words."""
     parts = []
     for name, response in (("chosen", pair.chosen), ("rejected", pair.rejected)):
-        of = [told(how, pair.mode) for how in origins(candidate, response)]
+        of = dict.fromkeys(told(how, pair.mode) for how in origins(candidate, response))
         parts.append(paragraph(f"{name} was said of {'; and of '.join(of) or 'something else'}."))
     return "".join(parts)
 
