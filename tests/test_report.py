@@ -430,6 +430,23 @@ def test_scores_of_another_run_are_shown_and_said_to_be(copied):
     assert "75.0 [" in told["Scores"]
 
 
+def test_a_model_that_was_tuned_whole_is_shown_alone(copied):
+    tuned, path = copied / "run/model", copied / "eval/scores.json"
+    scores = json.loads(path.read_text())
+    scores |= {
+        "runs": {"run": scores["runs"]["+dpo"]},
+        "differences": {},
+        "adapters": {"run": None},
+    }
+    path.write_text(json.dumps(scores))
+    config = {"bench": "mvbench", "model": str(tuned), "max_pixels": 0}
+    (copied / "eval/config.json").write_text(json.dumps(config))
+    told = sections(show(copied))
+    assert not lacking(told["Scores"]) and "75.0 [" in told["Scores"]
+    (sentence,) = lacking(told["Turned answers"])
+    assert "scored alone" in sentence and "--compare A B" in sentence
+
+
 # ---------------------------------------------------------------- what is not there
 
 GONE = {  # what is taken away: (the sections that miss it, what they name, the next command)

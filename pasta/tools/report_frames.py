@@ -53,15 +53,16 @@ def reader_of(folder, recipe, model):
     """The Reader with which a candidate's frames were read, without weights.
 
     folder: of pairs, whose config.json names the folder of videos. recipe: the candidate's.
-    model: where its responder is now; None: where it was. Raises what load_processor does.
+    model: where its responder is now, if that is no server; None: where it was.
+    Raises OSError, ValueError, and VideoError when the folder of videos is gone.
     """
     root = Path(read_config(folder, {"videos": str})["videos"]).absolute()
     videos = [str(path) for path in list_videos(root)]
-    name = model or recipe["responder"]
+    name, max_pixels = recipe["responder"], recipe["max_pixels"]
     if is_address(name):  # with any model behind it the server itself is not asked
-        eyes = Endpoint(f"{name.partition('#')[0]}#any", recipe["max_pixels"])
+        eyes = Endpoint(f"{name.partition('#')[0]}#any", max_pixels)
     else:
-        eyes = load_processor(name, recipe["max_pixels"])
+        eyes = load_processor(model or name, max_pixels)
     return Reader(videos, root, eyes, recipe["n_frames"], {}, recipe["sparse_frames"])
 
 
