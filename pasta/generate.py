@@ -64,8 +64,7 @@ def works_of(video, queries, reader, recipe):
         key = (timestamps.tobytes(), corrupt)
         if key not in ready:
             if corrupt:
-                rng = np.random.default_rng(seed_of(recipe["seed"], name, corrupt.__name__))
-                pictures = corrupt(pictures, rng, reader.other(video))
+                pictures = broken_frames(pictures, video, corrupt, reader, recipe["seed"])
             ready[key] = reader.processor.prepare(pictures, timestamps)
         return ready[key]
 
@@ -81,6 +80,12 @@ def works_of(video, queries, reader, recipe):
         row = {"video": video, "mode": mode, "query": text, "topic": query["topic"]}
         found.append(Work(row, clean, misled(mode, text, prepared, recipe, parts), views))
     return found
+
+
+def broken_frames(frames, video, corrupt, reader, seed):
+    """(F, H, W, 3) frames of a video as a corruption leaves them: the same in every run."""
+    rng = np.random.default_rng(seed_of(seed, reader.name(video), corrupt.__name__))
+    return corrupt(frames, rng, reader.other(video))
 
 
 def misled(mode, query, prepared, recipe, parts):

@@ -2,15 +2,10 @@
 
 from statistics import fmean
 
-import matplotlib
-
 from pasta.pairs import MODES
+from pasta.tools.report_page import COLOURS
+from pasta.tools.report_pictures import pyplot, save
 from pasta.toy.numbers import mean_of_modes, mode_score
-
-matplotlib.use("agg")
-from matplotlib import pyplot  # noqa: E402 (after the choice of a backend without a window)
-
-COLOURS = {"spatial": "#4477aa", "temporal": "#ccbb44", "cross_frame": "#228833", "mean": "#333333"}
 
 
 def gains(results, arms, family, title, path):
@@ -53,9 +48,3 @@ def curves(results, path):
         axes.set_xlabel("step")
         axes.legend(fontsize=8)
     save(figure, path)
-
-
-def save(figure, path):
-    """Write a picture that is the same for the same numbers: without the date and the version."""
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
