@@ -497,6 +497,21 @@ def test_a_damaged_row_is_named_by_its_line(copied):
     assert "metrics.jsonl:2: step is 'two'; expected int" in sentence
 
 
+def test_a_value_that_is_not_as_it_was_written_stops_its_section_alone(copied):
+    path = copied / "eval/scores.json"
+    path.write_text(path.read_text().replace('"value"', '"valeu"'))
+    told = sections(show(copied))
+    assert [name for name in told if lacking(told[name])] == ["Scores"]
+    assert "not as it was written: KeyError('value')" in lacking(told["Scores"])[0]
+
+
+def test_dollars_in_a_name_are_no_formula(copied):
+    rows = read_rows(copied / "pairs/dropped.jsonl")
+    rows[0]["reason"] = r"$\frac{$ no formula"
+    write_rows(copied / "pairs/dropped.jsonl", rows)
+    assert not lacking(sections(show(copied))["Audit"])
+
+
 def test_without_matplotlib_a_plain_message_takes_the_place_of_what_is_drawn(copied, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "pasta.tools.report_pictures", raising=False)
