@@ -151,7 +151,10 @@ def train(config, policy, groups, reference, costs, loader, result):
             metrics |= {"lr": lr, "grad_norm": grad_norm.item()}
             metrics |= {"seconds": time.perf_counter() - start, "seconds_waiting": waited}
             if held_out and (step % config.eval_every == 0 or step == len(updates)):
-                metrics |= held_out_metrics(config, policy, held_out, reference, loader)
+                found, wrong = held_out_metrics(config, policy, held_out, reference, loader)
+                metrics |= found
+                if wrong:
+                    checkpoints.stop(step, policy, optimizer, f"of the held-out pairs, {wrong}")
                 if log.is_best(metrics):
                     save_trained(f"{result}-best", policy, config.model, config.dtype)
             log.write(metrics)

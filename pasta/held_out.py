@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pasta import ranks
-from pasta.dpo import pack_loss, summarise
+from pasta.dpo import not_numbers, pack_loss, summarise
 from pasta.pairs import MODES
 
 
@@ -29,11 +29,15 @@ def hold_out(groups, share, seed):
 
 @torch.no_grad()
 def held_out_metrics(config, policy, groups, reference, loader):
-    """What `summarise` makes of the held-out pairs, each name with eval/ before it."""
+    """What `summarise` makes of the held-out pairs, each name with eval/ before it; {} without any.
+
+    Returns that and what of it is infinite or not a number, as `not_numbers`.
+    """
     counts, rows = Counter(MODES), []  # one of each: no loss is summed here
     policy.eval()
     for item in loader.rounds(groups):
         rows += pack_loss(config, item, policy(item.pack)[item.where], reference, counts)[1]
     policy.train()
     rows = ranks.gather(rows)  # none when no video could be read
-    return {f"eval/{name}": mean for name, mean in summarise(rows).items()} if rows else {}
+    means = summarise(rows) if rows else {}
+    return {f"eval/{name}": mean for name, mean in means.items()}, not_numbers(rows)

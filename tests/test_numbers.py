@@ -66,6 +66,17 @@ def test_logps_that_are_no_numbers_stop_the_run_with_the_id_of_their_pair(torchr
     assert os.listdir(tmp_path / "run/checkpoints") == ["step-000001"]
 
 
+def test_a_held_out_pair_that_has_no_number_stops_the_run_with_its_id(torchrun, tmp_path, ids):
+    # The last update, which no other would follow: its own numbers are of the weights before it.
+    process = torchrun(0, "run", lr=1e30, batch_pairs=8, holdout=0.2)
+    said = end_of(process, 200)
+    assert process.returncode == 1
+    (line,) = [line for line in said.splitlines() if "of the held-out pairs, " in line]
+    assert any(f" of pair {known} is nan" in line for known in ids)
+    assert not (tmp_path / "run/adapter").exists()
+    assert os.listdir(tmp_path / "run/checkpoints") == ["step-000001"]
+
+
 @pytest.mark.parametrize("n", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_error_ends_the_run_though_processes_still_decode_for_it(torchrun, toy_pairs, ids, n):
     first = torchrun(0, "first")
