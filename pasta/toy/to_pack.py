@@ -132,10 +132,10 @@ def prepared(folder, frames, timestamps):
 
     The model is written as a folder and loaded like any checkpoint. `fit` says to which size
     frames are resized: both sides multiples of a patch times the merge, 14 * 2. `prepare` cuts the
-    video into patches, blocks of 4 frames x 14 x 14 pixels (2 frames in the released Qwens),
-    t x h x w of them in time, height and width; it makes a row of each, and scales bytes to -1..1. The
-    vision tower will merge 2 x 2 patches into one token. A released Qwen2.5-VL has, for 32 frames
-    of 364 x 644 pixels, 16 * 26 * 46 / 4 = 4784 tokens.
+    video into patches, t * h * w of them in time, height and width, each 4 frames x 14 x 14 pixels
+    (2 frames in the released Qwens), makes a row of each, and scales bytes to -1..1. The vision
+    tower will merge 2 x 2 patches into one token. A released Qwen2.5-VL has, for 32 frames of 364
+    x 644 pixels, 16 * 26 * 46 / 4 = 4784 tokens.
     """
     make_folder(folder / "model", seed=0)
     vlm = load_vlm(folder / "model")
