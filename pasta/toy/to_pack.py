@@ -159,7 +159,7 @@ def tokenized(processor, inputs, pair):
     `pasta/processor.py`: `Processor.prefix_ids`, `Processor.query_ids`, `Processor.response_ids`
 
     The chat template makes a prompt of video and query, with one placeholder for the video; it is
-    repeated until there is one for each visual token. The prompt is cut behind the last of them.
+    repeated until there is one for each visual token. The prompt is cut after the last of them.
     What comes before is the *prefix*, the same for every query about the video; what comes after
     belongs to a query. A response ends with the token that ends a turn: when to stop is learnt,
     too. (The toy's template has no roles; a real one writes "user" and so on here.)
@@ -176,9 +176,9 @@ def placed(processor, inputs):
     `pasta/processor.py`: `Processor.positions` · `pasta/families/qwen.py`: `qwen_positions`
 
     In Qwen2.5-VL a token has three positions (M-RoPE): time, height, width. In text all three
-    count on together. Those of a video, here behind 2 tokens of text, tell when and where: time
+    count on together. Those of a video, here after 2 tokens of text, tell when and where: time
     grows with the seconds, height is 2 + row, width 2 + column of the merged patches. The text
-    behind a video goes on after the largest of all three.
+    after a video begins above the largest of all three.
     """
     prefix = processor.prefix_ids(inputs)
     positions = processor.positions(prefix, inputs)
@@ -198,7 +198,7 @@ def packed(processor, inputs, pair):
     DPO needs log pi of two responses to one video. In two rows the video would be computed twice,
     and a real one has thousands of tokens where a response has about a hundred. So all responses
     to one video share a row: the prefix once, then a *segment* of query and response for each.
-    Every segment begins at the position after the prefix, as if it were alone behind it; else the
+    Every segment begins at the position after the prefix, as if no other were there; else the
     second response would be scored for standing farther from the video.
     """
     (group,) = by_video([pair])
@@ -225,10 +225,11 @@ def kept(processor, pack):
 def masked(processor, pack):
     """`pasta/attention.py`: `shared_prefix_attention`, `dense_mask`
 
-    Each line is a token, each # a token that it sees: those before it in the prefix and in its own
-    segment. No segment sees another, so neither can copy from the other. The mask is made for you
-    to look at; the model calls attention once for the prefix and once for each segment, which
-    gives the same without any L x L tensor. (Of the video's tokens one is drawn.)
+    Each line is a token, each column the same tokens in the same order, each # what the line's
+    token sees: itself and those before it, in the prefix and in its own segment. No segment sees
+    another. The mask is made for you to look at; the model calls attention once for the prefix and
+    once for each segment, which gives the same without any L x L tensor. (Of the video's tokens one
+    is drawn.)
     """
     print(mask_picture(processor, pack))
 

@@ -48,11 +48,11 @@ def scored(vlm, processor, pack):
 
 
 def alone(processor, inputs, group, policy, before):
-    """Until the responses differ, their numbers are the same: what is behind a token cannot change
-    it. These cancel in what follows; a pair teaches from where its responses part.
+    """Until the responses differ, their numbers are the same: a token sees nothing of what comes
+    after it. These cancel in the margin; a pair teaches from where its responses part.
 
-    Is packing right? Each response once more, in a row of its own with an ordinary causal mask, as
-    everybody would write it first:
+    Does packing change anything? Each response once more, in a row of its own with an ordinary
+    causal mask, as one would write it first:
     """
     for text, shared in zip(group.texts(), before, strict=True):
         row, _ = pack_responses(processor, inputs, [text])

@@ -8,6 +8,7 @@ their bodies, output what they print. So it shows what the code does now, or doe
 
 import ast
 import inspect
+import os
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -38,8 +39,8 @@ functions that it is about, each behind its file.
 TAIL = """\
 ## {n}. Where to read on
 
-* `train_dpo.py`: `train` is stations 9 to 12 for many pairs, in one loop of six verbs. Its loss is
-  the mean over the pairs of each mode, weighted by mode (`pasta/dpo.py`: `pair_weights`).
+* `train_dpo.py`: `main`, `train` are stations 7 to 12 for many pairs, a loop of six verbs. Its loss
+  is the mean over the pairs of each mode, weighted by mode (`pasta/dpo.py`: `pair_weights`).
 * `make_pairs.py`: `make` is station 2 at full length. How candidates become pairs is in
   `pasta/generate.py`: `works_of`, `misled` and in `pasta/selection.py`: `make_pairs`.
 * `pasta/families/__init__.py`: `family_for` chooses what stations 3 and 5 do for other families.
@@ -65,7 +66,7 @@ def run(cell, made):
     wanted = inspect.signature(cell).parameters
     with redirect_stdout(said):
         made.update(cell(**{name: made[name] for name in wanted}) or {})
-    lines = said.getvalue().replace(f"{made['folder']}/", "").splitlines()
+    lines = said.getvalue().replace(f"{made['folder']}{os.sep}", "").splitlines()
     return "\n".join(line.rstrip() for line in lines)
 
 
