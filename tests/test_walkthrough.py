@@ -1,82 +1,167 @@
-"""docs/walkthrough.md: its outputs are what its code prints, and its code is the project's.
+"""The walk through the code, docs/walkthrough.md: what it shows is so.
 
+Oracles: the same code run anew, the sources' own syntax trees, arithmetic with what is printed.
     python -m pytest -q tests/test_walkthrough.py
 """
 
 import ast
-import importlib
 import math
 import re
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
-from pasta.toy import walkthrough
+from pasta.toy import to_pack, to_step, walkthrough
 
-ROOT = Path(__file__).parent.parent
-TEXT = (ROOT / "docs/walkthrough.md").read_text()
-NUMBER = re.compile(r"[-+]?\d+\.\d*(?:e[-+]?\d+)?")  # a float; whole numbers must be the same
+PAGE = (ROOT / walkthrough.PAGE).read_text(encoding="utf-8")
+FLOAT = r"-?\d+\.\d+"
 
 
 @pytest.fixture(scope="module")
-def made():
-    return walkthrough.run(TEXT)
+def anew():
+    """The page, made again."""
+    return walkthrough.page()
 
 
-def outputs(page):
-    return re.findall(r"```text\n(.*?)```", page, re.S)
+def floats(text):
+    """Every number with a point in a text."""
+    return [float(x) for x in re.findall(FLOAT, text)]
 
 
-def test_the_page_is_what_its_code_prints(made):
-    assert NUMBER.sub("#", made) == NUMBER.sub("#", TEXT)
-    shown, printed = (list(map(float, NUMBER.findall(page))) for page in (TEXT, made))
-    assert printed == pytest.approx(shown, rel=2e-3, abs=6e-3)
+def numbers(pattern):
+    """The numbers in the groups of a pattern, where it first stands on the page."""
+    return [float(x) for x in re.search(pattern, PAGE).groups()]
 
 
-def test_outputs_do_not_come_from_the_page():
-    page = "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\nand\n```python\nx = 1\n```\n"
-    assert walkthrough.run(page) == page.replace("\n3\n", "\n2\n")
+def rows_below(head):
+    """The numbers of each line of an output below the line that begins with `head`."""
+    output = re.split(rf"^{head}", PAGE, flags=re.M)[1].split("```")[0]
+    return [floats(line) for line in output.splitlines()[1:]]
 
 
-def test_a_cell_that_fails_is_named():
-    with pytest.raises(ZeroDivisionError) as caught:
-        walkthrough.run("```python\n1 / 0\n```\n")
-    assert "walkthrough.md: 1 / 0" in str(caught.traceback[-1].path)
+def test_text_code_shapes_and_whole_numbers_are_what_the_code_gives(anew):
+    assert re.sub(FLOAT, "#", PAGE) == re.sub(FLOAT, "#", anew)
 
 
-def test_every_file_that_it_names_exists():
-    files = set(re.findall(r"`(pasta/[\w/]+\.py|train_dpo\.py)`", TEXT))
-    assert len(files) >= 10
-    assert all((ROOT / file).is_file() for file in files)
+def test_numbers_are_what_the_code_gives_up_to_rounding(anew):
+    assert floats(PAGE) == pytest.approx(floats(anew), rel=2e-3, abs=2e-3)
 
 
-def test_its_code_defines_no_part_of_the_method():
-    cells = re.findall(r"```python\n(.*?)```", TEXT, re.S)
-    defined = [n.name for n in ast.parse("\n".join(cells)).body if isinstance(n, ast.FunctionDef)]
-    assert defined == ["columns", "said"]  # which look at a picture, and at tokens
-    used = {
-        f"{node.module}.{alias.name}"
-        for node in ast.walk(ast.parse("\n".join(cells)))
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("pasta")
-        for alias in node.names
-    }
-    for name in used:
-        module, _, thing = name.rpartition(".")
-        found = getattr(importlib.import_module(module), thing, None)
-        assert found is not None or importlib.import_module(name)
+def test_every_cell_is_on_the_page_once():
+    named = [cell for station in (*to_pack.CELLS, *to_step.CELLS) for cell in station]
+    assert PAGE.count("```python\n") == len(named) == len(set(named))
+    defined = [f for module in (to_pack, to_step) for f in vars(module).values() if callable(f)]
+    ours = {f for f in defined if f.__module__ in (to_pack.__name__, to_step.__name__)}
+    assert ours == set(named)
 
 
-def test_the_first_loss_is_ln_2_and_the_last_is_lower(made):
-    (steps,) = (text for text in outputs(made) if text.startswith("step "))
-    losses = [float(line.split()[1]) for line in steps.splitlines()[1:]]
-    margins = [float(line.split()[2]) for line in steps.splitlines()[1:]]
-    assert losses[0] == pytest.approx(math.log(2), abs=6e-4) and margins[0] == 0
+def cell_of_this_test(made):
+    """Title.
+
+    Prose.
+    """
+    shown = made + 1  # with its comment
+    print(shown)
+    return {"shown": shown}
+
+
+def test_a_cell_is_shown_without_its_prose_and_its_return():
+    assert walkthrough.code_of(cell_of_this_test) == (
+        "shown = made + 1  # with its comment\nprint(shown)"
+    )
+
+
+def test_a_cell_gets_what_it_names_and_leaves_what_it_returns(tmp_path):
+    made = {"folder": tmp_path, "made": 1}
+    assert walkthrough.run(cell_of_this_test, made) == "2"
+    assert made["shown"] == 2
+
+
+def names_in(path):
+    """The functions, classes and constants of a file, and CLASS.METHOD."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign):
+            yield from (ast.unparse(target) for target in node.targets)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+            inside = [f.name for f in node.body if isinstance(f, ast.FunctionDef)]
+            yield from (f"{node.name}.{name}" for name in inside)
+
+
+def test_every_function_that_the_page_names_is_in_its_file():
+    named = re.findall(r"`(\w[\w/]*\.py)`: ((?:`[\w.]+`(?:, )?)+)", PAGE)
+    assert len(named) > 20
+    for file, functions in named:
+        missing = set(re.findall(r"[\w.]+", functions)) - set(names_in(ROOT / file))
+        assert not missing, f"{file} has no {missing}"
+
+
+def test_every_file_and_page_that_is_named_is_there():
+    for name in re.findall(r"`([\w/]+\.py)`", PAGE):
+        assert (ROOT / name).is_file(), name
+    for name in re.findall(r"\]\(([^)]+)\)", PAGE):
+        assert (ROOT / "docs" / name).is_file(), name
+
+
+def test_every_product_of_whole_numbers_is_right():
+    found = re.findall(r"(\d+(?: \* \d+)+)( / 4)? = (\d+)", PAGE)
+    assert len(found) >= 4
+    for factors, merged, product in found:
+        assert math.prod(map(int, factors.split(" * "))) // (4 if merged else 1) == int(product)
+
+
+def test_the_times_of_the_grids_are_as_in_the_table_of_positions():
+    times = re.findall(rf"time of grid \d: 2 \+ floor\((\d) \* ({FLOAT})\) = (\d+)", PAGE)
+    assert [2 + math.floor(int(i) * float(s)) for i, s, _ in times] == [int(t) for *_, t in times]
+    in_table = re.search(r"^time  ([ \d]+)$", PAGE, re.M)[1].split()[2:]
+    assert in_table == [t for *_, t in times for _ in range(4)]
+
+
+def test_nobody_in_the_drawn_mask_sees_another_segment_or_what_is_to_come():
+    rows = re.findall(r"^ *\S+ ([.#]{3}) ([.#]{18}) ([.#]{18})$", PAGE, re.M)
+    assert len(rows) == 3 + 18 + 18
+    for i, (prefix, *segments) in enumerate(rows):
+        own, seen = (i - 3) // 18, min(i + 1, 3)
+        assert prefix == "#" * seen + "." * (3 - seen)
+        for s, segment in enumerate(segments):
+            n = (i - 3) % 18 + 1 if s == own else 0
+            assert segment == "#" * n + "." * (18 - n)
+
+
+def test_the_printed_tokens_sum_to_the_printed_logps():
+    _, *rows, _ = rows_below("-ln V = ")  # an empty line before them, their sums after them
+    chosen, rejected = zip(*rows, strict=True)
+    sums = numbers(rf"sum, chosen: ({FLOAT})   sum, rejected: ({FLOAT})")
+    assert [sum(chosen), sum(rejected)] == pytest.approx(sums, abs=5e-3)
+
+
+def test_the_cache_has_the_policys_numbers():
+    sums = numbers(rf"sum, chosen: ({FLOAT})   sum, rejected: ({FLOAT})")
+    kept = re.findall(rf"digits: logps ({FLOAT})", PAGE)
+    assert list(map(float, kept)) == pytest.approx(sums, abs=1e-3)
+
+
+def test_the_loss_begins_at_ln_2():
+    margin, loss = numbers(rf"margin ({FLOAT})   loss ({FLOAT})   ln 2")
+    assert margin == 0 and loss == pytest.approx(math.log(2), abs=1e-4)
+
+
+def test_the_gradient_begins_at_half_of_beta():
+    assert numbers(rf"d loss / d logps: ({FLOAT}), \+({FLOAT})") == [-0.05, 0.05]
+
+
+def test_rewards_are_beta_times_the_printed_differences():
+    found = re.findall(rf"0\.1 \* \(({FLOAT}) - ({FLOAT})\) = ({FLOAT})", PAGE)
+    assert len(found) == 2
+    for policy, reference, reward in found:
+        assert float(reward) == pytest.approx(0.1 * (float(policy) - float(reference)), abs=3e-4)
+
+
+def test_each_step_has_its_own_loss_and_the_losses_fall():
+    rows = rows_below("step    loss  margin")
+    assert len(rows) == 7
+    for loss, margin, chosen, rejected in rows:
+        assert margin == pytest.approx(chosen - rejected, abs=2e-4)
+        assert loss == pytest.approx(math.log1p(math.exp(-margin)), abs=2e-4)
+    losses = [math.log(2), *(row[0] for row in rows)]
     assert losses == sorted(losses, reverse=True)
-    for loss, margin in zip(losses, margins, strict=True):
-        assert loss == pytest.approx(math.log(1 + math.exp(-margin)), abs=1e-3)
-
-
-def test_the_reference_knows_what_the_policy_began_with(made):
-    (began,) = re.findall(r"logps of chosen, rejected: \[(\S+)", made)
-    (known,) = re.findall(r"'logps': (\S+),", made)
-    assert began == known
