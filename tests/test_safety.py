@@ -51,8 +51,7 @@ def test_what_is_looked_for_is_found(tmp_path, code):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_source_unpickles_evaluates_or_calls_a_shell(path):
-    of_its_own_page = {"exec"} if path.name == "walkthrough.py" else set()
-    assert UNSAFE & set(used(path)) == of_its_own_page
+    assert not UNSAFE & set(used(path))
     nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.keyword)]
     given = [k for k in nodes if k.arg in ("shell", "allow_pickle", "trust_remote_code")]
     assert all(isinstance(k.value, ast.Constant) and not k.value.value for k in given)

@@ -12,9 +12,10 @@ import numpy as np
 
 from pasta.adversaries import ADVERSARIES, SPARSE_FPS
 from pasta.datasets import read_pairs
+from pasta.disk.rows import write_rows
 from pasta.judge import judge_by_rules
 from pasta.packs import pack_responses
-from pasta.pairs import Pair, pair_id, write_rows
+from pasta.pairs import Pair, pair_id
 from pasta.prompts import misled_prompt
 from pasta.toy import world
 from pasta.toy.base import make_folder
@@ -109,7 +110,7 @@ def judged(question):
 
 
 def paired(folder, question):
-    """`pasta/pairs.py`: `Pair`, `pair_id`, `write_rows`
+    """`pasta/pairs.py`: `Pair`, `pair_id` · `pasta/disk/rows.py`: `write_rows`
     · `pasta/datasets/__init__.py`: `read_pairs`
 
     What is kept becomes a row of `pairs.jsonl`, there in one line. This file is the seam between
