@@ -30,6 +30,7 @@ from pasta.roles.replies import Replies, kept
 from pasta.schedule import Log
 from pasta.selection import make_pairs
 from pasta.stages import candidates_in_order
+from pasta.tools.audit import audit_of, audit_table
 from pasta.updates import Skipped, by_video
 
 PAIR = {"id": "a", "video": "v.mp4", "mode": "temporal", "query": "Which?", "chosen": "red",
@@ -146,9 +147,19 @@ def skipped(folder):
     return path, lambda: [typed(video, str) for video in Skipped(path, 1, resume=True).written]
 
 
+def audited(folder, damage):
+    """Files of make_pairs.py, one of which is damaged, and the audit of them."""
+    pair = PAIR | {"blind": 0.3, "sides": ["left", "right"], "recipe": {"topic": "order"}}
+    write_rows(folder / "pairs.jsonl", [pair, pair | {"blind": None, "sides": None}])
+    write_rows(folder / "dropped.jsonl", [{"mode": "spatial", "reason": "length"}] * 2)
+    return folder / damage, lambda: typed(audit_table(audit_of(folder)), str)
+
+
 FILES = {
     **{f.__name__: f for f in (pairs, listed_pairs, queries_of_ones_own, answers, metrics,
                                answers_that_were_scored, reference, replies, skipped)},
+    **{f"audit of {name}": lambda folder, name=name: audited(folder, f"{name}.jsonl")
+       for name in ("pairs", "dropped")},
     "queries": lambda folder: made(folder, "queries.jsonl", "none"),
     **{f"candidates, {how}": lambda folder, how=how: made(folder, "candidates.jsonl", how)
        for how in ("none", "flip", "contrast")},

@@ -4,6 +4,7 @@ python -m pytest -q tests/test_fuzz_models.py
 """
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from pasta.datasets.made import CONFIG as MADE
 from pasta.families import family_of_folder
 from pasta.lora import CONFIG, WEIGHTS, add_lora, load_adapter, save_adapter
 from pasta.roles.endpoint import Endpoint, EndpointError
+from pasta.tools.export import stored_dtype
 from pasta.vlm import load_processor
 from train_dpo import TrainConfig
 
@@ -103,6 +105,18 @@ def test_a_damaged_config_of_a_run_is_read_or_refused(tmp_path):
     @given(st.data())
     def damage(data):
         survives(data, tmp_path / "config.json", read)
+
+    damage()
+
+
+def test_a_damaged_config_of_a_model_to_merge_into_names_a_type_or_is_refused(tmp_path):
+    write_config(tmp_path, TrainConfig(model="m", out=tmp_path), torch_dtype="float32")
+
+    @examples(200)
+    @given(st.data())
+    def damage(data):
+        read = partial(stored_dtype, str(tmp_path))
+        survives(data, tmp_path / "config.json", lambda: typed(read(), str), at=tmp_path)
 
     damage()
 

@@ -24,5 +24,14 @@ CANDIDATE = {
     }],
     "recipe": {"twins": bool},
 }  # fmt: skip
+PAIR = {
+    "mode": MODES,
+    "chosen": str,
+    "rejected": str,
+    "blind": NUMBER | None,
+    "sides": list | None,
+    "recipe": {"topic": str | None | ABSENT},
+}
+DROPPED = {"mode": MODES, "reason": str}
 CONFIG = {"weights": dict | ABSENT}
 SKIPPED = {"video": str, "reason": str}

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
+from pasta.datasets.made import DROPPED, PAIR, QUERY
 from pasta.grow import rows_of
 from pasta.pairs import MODES
 
@@ -36,7 +37,7 @@ def audit(pairs, dropped, queries=()):
                 "words/chosen": fmean(chosen for chosen, _ in words),
                 "words/rejected": fmean(rejected for _, rejected in words),
                 "chosen longer": fmean(((a > b) + (a >= b)) / 2 for a, b in words),
-                "chosen sides": counted(pair["sides"][0] for pair in here if pair["sides"]),
+                "chosen sides": counted(str(p["sides"][0]) for p in here if p["sides"]),
                 "topics": counted(pair["recipe"].get("topic") or "own" for pair in here),
                 "blind accuracy": fmean(blind) if blind else None,
             }
@@ -66,9 +67,9 @@ def audit_table(report):
 
 
 def audit_of(folder):
-    """The audit of a folder that make_pairs.py wrote."""
-    names = ("pairs", "dropped", "queries")
-    return audit(*(rows_of(Path(folder) / f"{name}.jsonl") for name in names))
+    """The audit of a folder that make_pairs.py wrote. Raises ValueError for a damaged row."""
+    shapes = {"pairs": PAIR, "dropped": DROPPED, "queries": QUERY}
+    return audit(*(rows_of(Path(folder) / f"{name}.jsonl", of) for name, of in shapes.items()))
 
 
 if __name__ == "__main__":

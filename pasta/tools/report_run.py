@@ -76,6 +76,8 @@ class Run:
         n = self.config["processes"]
         words = [f"torchrun --nproc_per_node {n} train_dpo.py" if n > 1 else "python train_dpo.py"]
         for name, value in (self.config | changes).items():
+            if name == "dry_run":
+                continue
             if isinstance(value, bool):
                 words.append(f"--{name}" if value else f"--no-{name}")
             elif name not in NO_FLAGS and value is not None:
