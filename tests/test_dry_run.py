@@ -24,6 +24,8 @@ from pasta.tools import dry_run
 from pasta.tools.costs import costs_of
 from pasta.tools.speed_models import settings_of
 from pasta.toy.files import write_benchmark
+from pasta.updates import TooLong
+from pasta.vlm import load_vlm
 
 
 @pytest.fixture
@@ -117,6 +119,25 @@ def test_a_video_that_cannot_be_read_is_named_and_the_others_count(training, toy
     told = training()
     assert "left out" in told and "broken.avi" in told
     assert "time: about" in told
+
+
+def test_a_pair_that_is_too_long_is_told_before_the_run_meets_it(training):
+    with pytest.raises(TooLong, match="--max_length is 40"):
+        training("--max_length", 40)
+
+
+@pytest.mark.parametrize("rank", [0, 8])
+def test_the_memory_is_that_of_weights_gradients_and_moments(training, tiny_folder, rank):
+    costs = costs_of(tiny_folder, rank, train=True)
+    if rank:  # an adapter beside a frozen model
+        by_hand = 4 * costs.total + 16 * costs.trained
+    else:  # all but the vision tower, which is what is not in the decoder
+        vision = sum(
+            p.numel() for name, p in load_vlm(tiny_folder).model.named_parameters()
+            if ".visual." in name
+        )  # fmt: skip
+        by_hand = 4 * vision + 16 * (costs.total - vision)
+    assert f"memory: {by_hand / 1e6:.1f} MB for weights" in training("--lora_rank", rank)
 
 
 def test_flags_that_a_run_cannot_begin_with_are_refused(training):

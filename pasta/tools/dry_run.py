@@ -23,7 +23,7 @@ from pasta.checkpoint import check_config
 from pasta.datasets import open_pairs
 from pasta.held_out import hold_out
 from pasta.tools.costs import SHARE, costs_of, rates
-from pasta.updates import PackReader, by_video, plan
+from pasta.updates import PackReader, TooLong, by_video, plan
 from pasta.video import VideoError, read_frames, uniform
 from pasta.vlm import load_processor
 
@@ -109,13 +109,19 @@ def training(config, device):
 
 
 def packs_of_some(config, groups):
-    """The packs of some of the videos, a list of torch-ready Packs for each."""
+    """The Packs of some of the videos, a list for each. Raises TooLong, as the run would."""
     processor = load_processor(config.model, config.max_pixels)
     sample = partial(uniform, n=config.n_frames or processor.n_frames)
     read = partial(read_frames, sample=sample, fit=processor.family.fit)
     reader = PackReader(groups, processor, read, config.max_length)
-    found = opened(range(len(groups)), lambda i: reader[i][1])
-    return [[item.pack for item in items] for items in found]
+
+    def load(i):
+        _, found = reader[i]
+        if isinstance(found, TooLong):
+            raise found
+        return found
+
+    return [[item.pack for item in items] for items in opened(range(len(groups)), load)]
 
 
 def training_load(config, costs, packs, n_videos, n_pairs):
@@ -128,7 +134,8 @@ def training_load(config, costs, packs, n_videos, n_pairs):
     print(f"tokens: about {tokens:,.0f} an epoch, and as many for the reference; a pack of "
           f"{len(packs)} opened videos has {min(lengths):,} to {max(lengths):,}")  # fmt: skip
     half = BYTES[config.dtype]
-    weights = costs.total * (half if config.lora_rank else 4) + costs.trained * 16
+    frozen = costs.total * half if config.lora_rank else (costs.total - costs.trained) * 4
+    weights = frozen + costs.trained * 16  # float32: weight, gradient, AdamW's two moments
     kept = costs.layers * max(lengths) * costs.width * half
     kind = "kept for recomputation" if config.checkpointing else "at least, for it is not"
     print(f"memory: {size(weights)} for weights and AdamW, {size(kept)} of activations {kind}")
