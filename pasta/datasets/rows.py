@@ -11,15 +11,14 @@ Read besides our own rows, each as its publisher's reader or document has it:
                    (modelscope/ms-swift docs/source_en/Customization/Custom-dataset.md)
     LLaMA-Factory  conversations, chosen, rejected, videos; or instruction, input, chosen, rejected
                    (hiyouga/LLaMA-Factory data/README.md)
-    TRL            prompt, chosen, rejected as messages (huggingface/trl docs/source/
-                   dataset_formats.md)
-    VideoPASTA-7k, LongVA-TPO-10k
-                   their columns are not documented: these aliases, or a message with all names
+    TRL            prompt, chosen, rejected as messages (huggingface/trl dataset_formats.md)
+    VideoPASTA-7k, LongVA-TPO-10k: undocumented; these aliases, or a message with all names
 
 Names of columns are compared without case, and with _ for a blank and for -.
 """
 
 import re
+from functools import lru_cache
 
 from pasta.pairs import MODES, Pair, pair_id
 from pasta.shapes import whole_text
@@ -46,10 +45,8 @@ MODE_NAMES = {  # letters alone: the paper's names of the failures
 SPEAKERS = {"user": ("user", "human"), "assistant": ("assistant", "gpt")}  # and ShareGPT's names
 TAGS = re.compile("<(video|image)>")  # where a trainer is to put the video
 SINGLE = "expected one question and one answer, since a pair is about a single query"
-SYSTEM = (
-    "has a system prompt, {!r:.80}; expected none: the model's own is used; "
-    "leave it out: jq -c '{}' OLD.jsonl > NEW.jsonl"
-)
+SYSTEM = """has a system prompt, {!r:.80}; expected none: the model's own is used; \
+leave it out: jq -c '{}' OLD.jsonl > NEW.jsonl"""
 
 
 class NoColumn(ValueError):
@@ -95,12 +92,17 @@ def simple_names(row):
     """The row under simple names, without what is null: "Video ID" is video_id."""
     simple = {}
     for name, value in row.items():
-        short = name.strip().lower().replace(" ", "_").replace("-", "_")
+        short = simple_name(name)
         if value is not None and short in simple:
             raise ValueError(f"has two columns {short}; expected one")
         if value is not None:
             simple[short] = value
     return simple
+
+
+@lru_cache(maxsize=1024)  # the same few in every row
+def simple_name(name):
+    return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def layout(row, what):
