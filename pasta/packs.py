@@ -1,6 +1,6 @@
 """One video, one row: the shared prefix and the segments that read it.
 
-    [ system + video ] [ query 1 + chosen ] [ query 1 + rejected ] [ query 2 + chosen ] ...
+    [ system + video ] [ query 1 + chosen ] [ query 2 + chosen ] ... [ query 1 + rejected ] ...
        prefix, P tokens      segments of n_0, n_1, n_2, ... tokens
 
 A video is thousands of tokens and a response about a hundred, so the prefix is computed once.

@@ -74,5 +74,7 @@ def audit_of(folder):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
-        raise SystemExit(f"no pairs.jsonl in {sys.argv[1:]}; expected one folder of make_pairs.py")
+        found = " ".join(sys.argv[1:]) or "no folder"
+        told = "expected one with the pairs.jsonl of make_pairs.py, such as out/pairs"
+        raise SystemExit(f"python -m pasta.tools.audit FOLDER: got {found}; {told}")
     print(audit_table(audit_of(sys.argv[1])))

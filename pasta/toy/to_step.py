@@ -44,12 +44,14 @@ def scored(vlm, processor, pack):
     each = response_logps(seen[0], pack.targets, torch.arange(n), n)
     print(two_columns(processor, pack, each))
     print(f"sum, chosen: {logps[0]:.3f}   sum, rejected: {logps[1]:.3f}")
-    return {"policy": policy, "before": logps}
+    before = logps  # to compare with below
+    return {"policy": policy, "before": before}
 
 
 def alone(processor, inputs, group, policy, before):
     """Until the responses differ, their numbers are the same: a token sees nothing of what comes
-    after it. These cancel in the margin; a pair teaches from where its responses part.
+    after it. These cancel in the difference of the two, which is all that the loss sees (station
+    9); a pair teaches from where its responses part.
 
     Does packing change anything? Each response once more, in a row of its own with an ordinary
     causal mask, as one would write it first:
