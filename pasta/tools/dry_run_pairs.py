@@ -49,7 +49,10 @@ def queries_of(config, videos):
     """video -> rows of its queries; those that an asker would write are stand-ins."""
     if config.queries:
         rows, _ = own_queries(config.queries, videos, config.videos)
-        return {video: [r for r in rows if r["video"] == video] for video in videos}
+        found = {video: [] for video in videos}
+        for row in rows:
+            found[row["video"]].append(row)
+        return found
     row = {"query": STAND_IN, "topic": None}
     return {v: [row | {"mode": mode} for mode in MODES] * config.n_queries for v in videos}
 
