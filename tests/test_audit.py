@@ -3,7 +3,11 @@
     python -m pytest tests/test_audit.py
 """
 
+import subprocess
+import sys
+
 import pytest
+from conftest import ROOT
 
 from pasta.tools.audit import audit, audit_table
 
@@ -69,3 +73,12 @@ def test_the_table_shows_the_audit():
         "  temporal: 1 dropped: query asks nothing",
         "  cross_frame: 1 dropped: adversarial empty",
     ]
+
+
+@pytest.mark.parametrize("argv", [[], ["nowhere"], ["a", "b"]], ids=str)
+def test_what_is_no_folder_of_pairs_is_refused(argv, tmp_path):
+    command = [sys.executable, "-m", "pasta.tools.audit", *argv]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and not done.stdout
+    assert "expected one with the pairs.jsonl of make_pairs.py" in done.stderr
+    assert (" ".join(argv) or "no folder") in done.stderr

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from tiny_models import make_language_model
 
 import evaluate
 from evaluate import EvalConfig, main
@@ -18,6 +19,7 @@ from pasta.answers import loaded_ahead
 from pasta.ask import Answer
 from pasta.benchmarks import check, mvbench
 from pasta.benchmarks.adapters import base_name, find_adapters
+from pasta.config import parse
 from pasta.disk.rows import read_rows, write_rows
 from pasta.lora import add_lora, save_adapter
 from pasta.toy import files
@@ -584,3 +586,14 @@ def test_an_adapter_of_a_base_that_has_no_name_is_refused_by_name(tmp_path, base
     folder = write_adapter(tmp_path / "run/adapter", base)
     with pytest.raises(ValueError, match="adapter_config.json: base_model_name_or_path .*expected"):
         find_adapters(config(tmp_path, adapter=[folder]))
+
+
+def test_a_model_that_reads_text_alone_is_refused_before_anything_is_asked(tmp_path):
+    make_language_model(tmp_path / "text", "Qwen2")
+    (tmp_path / "bench").mkdir()
+    files.write_benchmark(tmp_path / "bench", 4, seed=0)
+    config = parse(EvalConfig, ["--model", str(tmp_path / "text"), "--device", "cpu"])
+    config.data, config.out = tmp_path / "bench", tmp_path / "eval"
+    with pytest.raises(SystemExit, match="reads text alone; --model takes a model that sees"):
+        main(config)
+    assert not config.out.exists()
