@@ -165,8 +165,8 @@ def main(config):
     if ranks.rank() == 0:
         facts = {"data": data, "absent": absent, "adapters": adapters} | settings
         report(config, bench, questions, rows, folder, facts)
-    ranks.stop()
 
 
 if __name__ == "__main__":
     main(parse(EvalConfig))
+    ranks.stop()

@@ -110,7 +110,6 @@ def main(config):
             write_report(config, roles, videos, n, failed)
     except EndpointError as error:
         raise SystemExit(f"{error}\nWhat was answered so far is kept in {config.out}.") from None
-    ranks.stop()
 
 
 def check_choices(config):
@@ -214,3 +213,4 @@ def write_report(config, roles, videos, n, failed):
 
 if __name__ == "__main__":
     main(parse(PairsConfig))
+    ranks.stop()

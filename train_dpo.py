@@ -105,7 +105,6 @@ def main(config):
         said += ", --model as here" if config.lora_rank else ""
     if ranks.rank() == 0:
         print(said)
-    ranks.stop()
 
 
 def train(config, policy, groups, reference, costs, loader, result):
@@ -168,3 +167,4 @@ def train(config, policy, groups, reference, costs, loader, result):
 
 if __name__ == "__main__":
     main(parse(TrainConfig))
+    ranks.stop()

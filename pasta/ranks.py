@@ -35,7 +35,11 @@ def start(device):
 
 
 def stop():
-    """Leave the group of processes, if there is one."""
+    """Leave the group of processes, if there is one; nothing may hold a `parallel` policy any more.
+
+    DDP holds the group as well. Gone last, it would end the group's threads while it keeps the
+    interpreter's lock, and one of them may wait for that lock, to free a tensor: a deadlock.
+    """
     if started():
         dist.destroy_process_group()
 
@@ -141,11 +145,3 @@ def sigterm():
         yield told
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def ignore_sigterm(_worker):
-    """For processes that decode: torchrun and schedulers send SIGTERM to them, too.
-
-    They end with the one that they decode for, which first saves what it has.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -8,13 +8,14 @@ on the seed alone and not on the number of processes: the same updates are dealt
 import hashlib
 import json
 import math
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pasta import ranks
@@ -126,24 +127,37 @@ def split_packs(processor, inputs, group, max_length):
     return [PackedPairs(g, *pack_responses(processor, inputs, g.texts())) for g in groups]
 
 
-class PackReader(Dataset):
-    """VideoPairs read and packed. The video is opened where it is read: in a worker process."""
+def read_packs(processor, read, max_length, group):
+    """Read and pack a video: (VideoPairs, packs as of split_packs).
 
-    def __init__(self, groups, processor, read, max_length):
-        self.groups, self.processor, self.read = groups, processor, read
-        self.max_length = max_length
+    (VideoPairs, the error) where that fails: for the caller.
+    """
+    try:
+        inputs = processor.prepare(*read(group.video))
+        return group, split_packs(processor, inputs, group, max_length)
+    except (VideoError, ValueError) as error:  # ValueError: what the model cannot take
+        return group, error
 
-    def __len__(self):
-        return len(self.groups)
 
-    def __getitem__(self, index):
-        """(VideoPairs, packs as of split_packs), or (VideoPairs, the error): for the caller."""
-        group = self.groups[index]
-        try:
-            inputs = self.processor.prepare(*self.read(group.video))
-            return group, split_packs(self.processor, inputs, group, self.max_length)
-        except (VideoError, ValueError) as error:  # ValueError: what the model cannot take
-            return group, error
+def in_order(function, items, workers):
+    """Yield function(item) of every item, in order; `workers` threads are up to two each ahead.
+
+    Threads, for a process forked beside threads of torch.distributed may find locked for ever what
+    one of them had locked. Video is decoded in processes of its own, see decoding/worker.py.
+    """
+    if not workers:
+        yield from map(function, items)
+        return
+    pool, coming = ThreadPoolExecutor(workers), deque()
+    try:
+        for item in items:
+            coming.append(pool.submit(function, item))
+            if len(coming) > 2 * workers:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Skipped:
@@ -188,14 +202,15 @@ class PackLoader:
 
     read:       path -> (frames, timestamps); raises VideoError
     max_length: of a pack, in tokens
-    workers:    processes that decode; 0 decodes in this one
+    workers:    videos read at once, ahead of the model; 0: each when it is its turn
     skipped:    a Skipped, which is told of every video that cannot be read
     idle:       PackedPairs of no pairs and a video as small as can be, with which a process keeps
                 step while others have more to do
     """
 
     def __init__(self, processor, read, max_length, workers, skipped):
-        self.settings, self.max_length = (processor, read, max_length), max_length
+        self.read = partial(read_packs, processor, read, max_length)
+        self.max_length = max_length
         self.workers, self.skipped = workers, skipped
         inputs = processor.prepare(np.zeros((2, 56, 56, 3), np.uint8), np.array([0.0, 0.5]))
         pack, _ = pack_responses(processor, inputs, [("", "")])
@@ -204,19 +219,10 @@ class PackLoader:
     def packs(self, groups):
         """For each VideoPairs of a list, in order, its packs as of split_packs; [] when skipped.
 
-        Whoever does not take them all must close it, after an error as well: a traceback would keep
-        it alive, and this process wait at its end for those that decode, which ignore SIGTERM.
+        Whoever does not take them all must close it, or a traceback would keep it reading.
         Raises TooLong as split_packs does.
         """
-        reader = PackReader(groups, *self.settings)
-        ahead = DataLoader(
-            reader,
-            batch_size=None,
-            num_workers=self.workers,
-            worker_init_fn=ranks.ignore_sigterm,
-            generator=torch.Generator(),  # or it would draw from the one that checkpoints keep
-        )
-        for group, packs in ahead:
+        for group, packs in in_order(self.read, groups, self.workers):
             if isinstance(packs, TooLong):
                 raise packs
             if isinstance(packs, Exception):

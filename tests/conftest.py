@@ -140,11 +140,11 @@ def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
     The run folder is tmp_path / out; processes of one test share the reference.
     """
 
-    def start(n, out, *switches, **flags):
+    def start(n, out, *switches, script="train_dpo.py", **flags):
         settings = {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos}
         settings |= {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16}
         settings |= {"device": "cpu", "batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
-        return launch("train_dpo.py", n, settings, *switches)
+        return launch(script, n, settings, *switches)
 
     return start
 

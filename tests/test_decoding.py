@@ -93,6 +93,18 @@ def test_one_process_serves_many_videos(toy_videos):
     assert decoders() == before
 
 
+def test_an_idle_process_that_another_thread_takes_first_is_replaced(clip, monkeypatch):
+    class Taken(list):
+        """Holds something when it is asked, and nothing when that is taken."""
+
+        def __bool__(self):
+            return True
+
+    monkeypatch.setattr(worker, "IDLE", Taken())
+    assert len(read_frames(clip, everything)[0])
+    worker.IDLE.pop().stop()
+
+
 def test_a_refusal_leaves_the_process_as_it_is(clip, tmp_path):
     read_frames(clip, everything)
     before = decoders()

@@ -7,7 +7,7 @@ The oracle is one process, which test_train.py compares with a plain loop.
 
 import pytest
 import torch
-from conftest import PAIRS_OF_VIDEO, finish, numbers
+from conftest import PAIRS_OF_VIDEO, ROOT, finish, numbers
 from safetensors.torch import load_file
 
 from pasta import ranks
@@ -104,6 +104,28 @@ def test_sharded_full_tuning_equals_one_process(torchrun, tmp_path):
         one, other = (dict(model.named_parameters()) for model in models)
         # AdamW's first steps have the size of the rate whatever the gradient, even a rounding.
         assert max((one[k] - other[k]).abs().max() for k in one) < 1e-5
+
+
+WATCHED = f"""
+import gc, runpy, sys
+from torch.nn.parallel import DistributedDataParallel
+sys.path.insert(0, {str(ROOT)!r})
+from pasta import ranks
+
+def stop(before=ranks.stop):
+    print(sum(type(thing) is DistributedDataParallel for thing in gc.get_objects()), "held")
+    before()
+
+ranks.stop = stop
+runpy.run_path({str(ROOT / "train_dpo.py")!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_the_wrapped_policy_is_gone_before_the_processes_part(torchrun, tmp_path):
+    (tmp_path / "watched.py").write_text(WATCHED)
+    said = finish(torchrun(2, "run", script=tmp_path / "watched.py"))
+    assert said.count("0 held") == 2
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ python -m pytest -q tests/test_updates.py
 """
 
 import math
-import pickle
+import os
 import re
 import time
 from dataclasses import replace
@@ -20,15 +20,7 @@ from pasta.pairs import Pair
 from pasta.policy import Policy
 from pasta.schedule import learning_rate, log_line
 from pasta.toy.files import write_videos
-from pasta.updates import (
-    PackLoader,
-    PackReader,
-    Skipped,
-    TooLong,
-    by_video,
-    fingerprint,
-    plan,
-)
+from pasta.updates import PackLoader, Skipped, TooLong, by_video, fingerprint, in_order, plan
 from pasta.video import read_frames, uniform
 
 
@@ -127,6 +119,28 @@ def test_videos_are_decoded_while_the_caller_works(videos, tiny):
     assert waits[0] > 0.1 > sorted(waits[1:])[3]  # the median of those after the first
 
 
+def test_two_items_for_each_worker_are_read_ahead_and_no_more():
+    seen = []
+    results = in_order(lambda item: seen.append(item) or -item, range(20), workers=2)
+    assert next(results) == 0
+    time.sleep(0.1)
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    assert list(results) == [-i for i in range(1, 20)]
+
+
+def test_what_is_not_begun_yet_is_not_read_when_the_reader_is_closed():
+    seen = []
+    results = in_order(lambda item: seen.append(item) or time.sleep(0.1), range(20), workers=1)
+    next(results)
+    results.close()
+    assert len(seen) <= 2
+
+
+def test_reading_ahead_forks_no_process_whose_threads_may_hold_locks(videos, load, monkeypatch):
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process was forked"))
+    assert all(load(by_video([pair(video, 0) for video in videos[::2]]), workers=2))
+
+
 def test_workers_change_no_number(videos, load):
     groups = by_video([pair(videos[0], 0)])
     (((_, here, _),),), (((_, there, _),),) = (load(groups, workers) for workers in (0, 1))
@@ -151,14 +165,6 @@ def test_a_query_that_the_prompt_cannot_hold_is_skipped_with_the_reason(videos, 
 def test_nothing_is_written_when_nothing_is_skipped(videos, load, tmp_path):
     load(by_video([pair(videos[0], 0)]))
     assert not (tmp_path / "skipped.jsonl").exists()
-
-
-def test_the_reader_can_be_sent_to_a_worker_that_is_not_forked(videos, tiny):
-    groups = by_video([pair(videos[0], 0)])
-    read = partial(read_frames, sample=partial(uniform, n=8), fit=tiny.processor.family.fit)
-    reader = PackReader(groups, tiny.processor, read, 4096)
-    copy = pickle.loads(pickle.dumps(reader))
-    assert torch.equal(copy[0][1][0].pack.input_ids, reader[0][1][0].pack.input_ids)
 
 
 def different(video, n):

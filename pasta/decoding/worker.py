@@ -81,10 +81,11 @@ def opened(path, folder_fps, timeout):
 
 def idle_or_new():
     """A Worker that waits and was not killed meanwhile, perhaps for its memory."""
-    while IDLE:
-        worker = IDLE.pop()
-        if worker.process.poll() is None:
-            return worker
+    with suppress(IndexError):  # of pop: looking first would tell nothing, for other threads take
+        while True:
+            worker = IDLE.pop()
+            if worker.process.poll() is None:
+                return worker
     return Worker()
 
 

@@ -23,7 +23,7 @@ from pasta.checkpoint import check_config
 from pasta.datasets import open_pairs
 from pasta.held_out import hold_out
 from pasta.tools.costs import SHARE, costs_of, rates
-from pasta.updates import PackReader, TooLong, by_video, plan
+from pasta.updates import TooLong, by_video, plan, read_packs
 from pasta.video import VideoError, read_frames, uniform
 from pasta.vlm import load_processor
 
@@ -105,7 +105,6 @@ def training(config, device):
         told = training_load(config, costs, packs, len(groups), n)
         tell(device, config.dtype, told)
         print(BEGIN)
-    ranks.stop()
 
 
 def packs_of_some(config, groups):
@@ -113,15 +112,14 @@ def packs_of_some(config, groups):
     processor = load_processor(config.model, config.max_pixels)
     sample = partial(uniform, n=config.n_frames or processor.n_frames)
     read = partial(read_frames, sample=sample, fit=processor.family.fit)
-    reader = PackReader(groups, processor, read, config.max_length)
 
-    def load(i):
-        _, found = reader[i]
+    def load(group):
+        _, found = read_packs(processor, read, config.max_length, group)
         if isinstance(found, TooLong):
             raise found
         return found
 
-    return [[item.pack for item in items] for items in opened(range(len(groups)), load)]
+    return [[item.pack for item in items] for items in opened(groups, load)]
 
 
 def training_load(config, costs, packs, n_videos, n_pairs):
@@ -183,4 +181,3 @@ def scoring(config, bench, questions, adapters, n_frames):
         print(f"disk: {size(1000 * n)} for the answers")
         tell(config.device, config.dtype, *(decoded(costs, config, n, n_new) + (operations, 0)))
         print(BEGIN)
-    ranks.stop()

@@ -42,7 +42,6 @@ def pair_making(config, roles, videos, device):
             print(f"judge {config.judge}: {n * config.candidates:,} requests at most, not timed")
         tell(device, config.dtype, *work)
         print(BEGIN)
-    ranks.stop()
 
 
 def queries_of(config, videos):
