@@ -13,21 +13,20 @@ import torch
 from pasta.ask import Request, ask
 from pasta.toy import school, world
 from pasta.toy.base import make_folder
+from pasta.toy.halves import learn
 from pasta.toy.lessons import TRUE, lessons, looking
 from pasta.toy.world import COLOURS, SHAPES, Thing, Video
 from pasta.vlm import load_vlm
 
 HALF = dict.fromkeys(TRUE, 0.5)
+alone = torch.clone  # the mean of one process
 STEP = ((looking, TRUE, 0.5, 1, 1, 0.0), (lessons, HALF, 0.0, 1, 1, 0.0))
 
 
 @pytest.mark.parametrize("kind", ["qwen", "onevision"])
-def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(school, "SEE_STEPS", 1)
-    monkeypatch.setattr(school, "BATCH", 2)
-    monkeypatch.setattr(school, "STAGES", STEP)
+def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, kind):
     make_folder(tmp_path / "untrained", 0, kind)
-    school.train_base(tmp_path / "trained", 0, kind)
+    school.train_base(tmp_path / "trained", 0, kind, see_steps=1, stages=STEP, batch=1)
     before, after = (load_vlm(tmp_path / name) for name in ("untrained", "trained"))
     assert set(after.model.state_dict()) == set(before.model.state_dict())
     moved = [
@@ -39,15 +38,12 @@ def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, monkey
     assert ask(after, [Request(None, "Describe it.")], max_new_tokens=2)[0].ids
 
 
-def test_the_model_is_the_same_on_any_number_of_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(school, "SEE_STEPS", 2)
-    monkeypatch.setattr(school, "BATCH", 2)
-    monkeypatch.setattr(school, "STAGES", STEP)
+def test_the_model_is_the_same_on_any_number_of_threads(tmp_path):
     weights = []
     try:
         for n in (1, 2):
             torch.set_num_threads(n)
-            school.train_base(tmp_path / str(n))
+            school.train_base(tmp_path / str(n), see_steps=2, stages=STEP, batch=1)
             assert torch.get_num_threads() == n
             weights.append((tmp_path / str(n) / "model.safetensors").read_bytes())
     finally:
@@ -64,13 +60,18 @@ def test_a_stage_ends_when_its_goal_is_reached_but_not_before_its_least_steps(
 ):
     monkeypatch.setattr(school, "GOAL_OVER", 2)
     losses = [torch.tensor(x) for x in (0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.9)]
-    assert list(school.until(goal, least, iter(losses))) == losses[:steps]
+    assert list(school.until(goal, least, iter(losses), alone)) == losses[:steps]
 
 
-def test_the_learning_rate_goes_down_in_the_last_stage_alone(tiny, monkeypatch):
-    monkeypatch.setattr(school, "BATCH", 1)
+def test_a_goal_is_reached_by_the_mean_of_both_halves(monkeypatch):
+    monkeypatch.setattr(school, "GOAL_OVER", 1)
+    losses = [torch.tensor(x) for x in (0.8, 0.6, 0.4, 0.2)]
+    assert len(list(school.until(0.75, 1, iter(losses), lambda mine: (mine + 1.0) / 2))) == 3
+
+
+def test_the_learning_rate_goes_down_in_the_last_stage_alone(tiny):
     stages = ((looking, TRUE, 0.0, 1, 2, 9.0), (lessons, HALF, 0.0, 3, 3, 0.0))
-    left = [n for _, n in school.through(stages, tiny, np.random.default_rng(0))]
+    left = [n for _, n in school.through(stages, tiny, np.random.default_rng(0), 1, alone)]
     assert left == [math.inf, 2, 1, 0]
 
 
@@ -126,5 +127,5 @@ def test_one_batch_learnt_by_heart(tiny):
             yield found[-1], left
 
     found = []
-    school.learn(model, losses(), 60, 30, 3e-3, "by heart")
+    learn(model, losses(), 60, 30, 3e-3, "by heart")
     assert found[-1].item() < found[0].item() / 10

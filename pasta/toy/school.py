@@ -15,20 +15,20 @@ Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K wor
 
 import math
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from statistics import fmean
 
 import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
-from tqdm import tqdm
 
 from pasta.attention import dense_mask
 from pasta.packs import pack_responses
 from pasta.toy import world
 from pasta.toy.base import make_folder
+from pasta.toy.halves import learn, one_thread, other_half
 from pasta.toy.lessons import TRUE, lessons, looking
 from pasta.video import uniform
 from pasta.vlm import as_position_ids, levels, load_vlm, of_one_shape
@@ -44,45 +44,45 @@ STAGES = (  # texts, share of careless ones, share of glimpses, least steps, mos
     (lessons, TRUE, 0.25, 250, 250, 0.0),
     (lessons, CARELESS, 0.0, 150, 150, 0.0),
 )
-BATCH = 16  # videos
+BATCH = 16  # videos, half of them for each process
 SEE_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
 
 
-@contextmanager
-def one_thread():
-    """PyTorch with one thread: the same sums, hence the same model, on any number of cores.
-
-    To share such small products out costs more than it saves.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @one_thread()
-def train_base(folder, seed=0, kind="qwen"):
-    """Write a model folder and train the model in it. kind: of make_folder."""
+def train_base(folder, seed=0, kind="qwen", **changes):
+    """Write a model folder and train the model in it, in two processes.
+
+    kind: of make_folder. changes: of what `grow_up` does.
+    """
     make_folder(folder, seed, kind)
-    vlm = load_vlm(folder)
-    model = vlm.model.train().requires_grad_(True)
-    rng = np.random.default_rng(seed)
-    sights = counted(seeing(vlm, rng), SEE_STEPS)
-    learn(model, sights, SEE_STEPS, SEE_END, SEE_PEAK, "toy model: see")
-    least = [stage[3] for stage in STAGES]
-    learn(model, through(STAGES, vlm, rng), sum(least), least[-1], PEAK, "toy model: talk")
+    with other_half(partial(grow_up, **changes), folder, [seed, 1]) as mean:
+        model = grow_up(mean, folder, [seed, 0], "toy model", **changes)
     model.save_pretrained(folder)
 
 
-def through(stages, vlm, rng):
+def grow_up(mean, folder, seed, text="", see_steps=SEE_STEPS, stages=STAGES, batch=BATCH // 2):
+    """Train the model of a folder on this process's half of every batch. Returns it.
+
+    mean: of `other_half`. seed: of the videos. text: of progress bars. batch: videos of the half
+    """
+    vlm = load_vlm(folder)
+    model = vlm.model.train().requires_grad_(True)
+    rng = np.random.default_rng(seed)
+    sights = counted(seeing(vlm, rng, batch), see_steps)
+    learn(model, sights, see_steps, SEE_END, SEE_PEAK, text and f"{text}: see", mean)
+    least = [stage[3] for stage in stages]
+    texts = through(stages, vlm, rng, batch, mean)
+    learn(model, texts, sum(least), least[-1], PEAK, text and f"{text}: talk", mean)
+    return model
+
+
+def through(stages, vlm, rng, batch, mean):
     """Yield (loss, steps that are left) of all stages; math.inf left, except in the last."""
     for *stage, least, most, goal in stages[:-1]:
-        for loss in until(goal, least, islice(talking(vlm, rng, *stage), most)):
+        for loss in until(goal, least, islice(talking(vlm, rng, batch, *stage), most), mean):
             yield loss, math.inf
     *stage, steps, _, _ = stages[-1]
-    yield from counted(talking(vlm, rng, *stage), steps)
+    yield from counted(talking(vlm, rng, batch, *stage), steps)
 
 
 def counted(losses, steps):
@@ -91,47 +91,20 @@ def counted(losses, steps):
         yield next(losses), left
 
 
-def until(goal, least, losses):
+def until(goal, least, losses, mean):
     """Yield losses, at least that many, until the mean of the latest GOAL_OVER is below the goal.
 
-    How long it takes to see what order is depends on the seed.
+    It is the mean over both halves. How long it takes to see what order is depends on the seed.
     """
     latest = deque(maxlen=GOAL_OVER)
     for step, loss in enumerate(losses, start=1):
         yield loss
-        latest.append(loss.item())
+        latest.append(mean(loss.detach()[None]).item())
         if step >= least and fmean(latest) < goal:
             return
 
 
-def learn(model, losses, least, end, peak, text):
-    """AdamW on each loss, with a short warm-up and a linear end.
-
-    losses: yields (loss, how many are left), and `least` of them at least
-    end: the last steps, in which the learning rate goes down from its peak to a tenth of it
-    The patch embedding sums thousands of pixels that go together, so its steps are small.
-    """
-    groups = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        groups["patch_embed" in name].append(parameter)
-    optimizer = torch.optim.AdamW(
-        [{"params": groups[False], "share": 1.0}, {"params": groups[True], "share": 0.02}],
-        betas=(0.9, 0.95),
-        weight_decay=0.01,
-    )
-    bar = tqdm(losses, text, least, unit="step", mininterval=1.0)
-    for step, (loss, left) in enumerate(bar, start=1):
-        rate = peak * min(1, step / 20, 0.1 + left / end)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["share"]
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-
-
-def seeing(vlm, rng):
+def seeing(vlm, rng, batch):
     """Losses of naming what each visual token shows, by the embeddings of the words for it."""
     words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES, *PLACES)]
     ids = vlm.processor.tokenizer.convert_tokens_to_ids(words)
@@ -140,7 +113,7 @@ def seeing(vlm, rng):
     times = np.arange(still) / world.FPS
     while True:
         stills, truth = [], []
-        for _ in range(BATCH):
+        for _ in range(batch):
             video = world.draw_video(rng)
             frames = world.render(video)
             for start in rng.choice(world.N_FRAMES - still, 4, replace=False):
@@ -175,14 +148,14 @@ def shown(video, frames):
     return torch.from_numpy(table.clip(0, 1))
 
 
-def talking(vlm, rng, teach, careless, glimpses):
+def talking(vlm, rng, batch, teach, careless, glimpses):
     """Losses of the responses that `teach` gives, a batch of videos at a time."""
     while True:
         yield batch_loss(
             vlm,
             [
                 lesson_pack(vlm, rng, teach, careless, rng.random() < glimpses)
-                for _ in range(BATCH)
+                for _ in range(batch)
             ],
         )
 

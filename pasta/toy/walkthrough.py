@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from textwrap import dedent
 
 from pasta.toy import to_pack, to_step
-from pasta.toy.school import one_thread
+from pasta.toy.halves import one_thread
 
 PAGE = Path("docs/walkthrough.md")
 HEAD = """\
