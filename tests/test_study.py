@@ -75,7 +75,7 @@ def test_a_free_answer_names_one_option_as_a_word():
     item = Item("i", "temporal", "v", Path("v"), asked, ("first", "last"), "A")
     said = {"It comes first.": "A", "It comes last.": "B", "It comes first, not last.": None,
             "It is blast.": None, "": None, "First": "A"}  # fmt: skip
-    assert {text: exam.named_option(text, item, "head") for text in said} == said
+    assert {text: exam.named_option(text, item) for text in said} == said
     assert exam.question_of(item) == "Does it?"
 
 

@@ -59,11 +59,21 @@ def scores(vlm, folder):
     benchmark: the mean of both
     """
     items = mvbench.items(folder)
-    freely = [replace(item, prompt=question_of(item)) for item in items]
-    bench = SimpleNamespace(parse=named_option, MAX_NEW_TOKENS=16, RANDOM=False)
-    lettered, free = shares(vlm, mvbench, items), shares(vlm, bench, freely)
+    asked = [replace(item, task=("lettered", item.task)) for item in items]
+    for item in items:
+        asked.append(replace(item, task=("free", item.task), prompt=question_of(item)))
+    bench = SimpleNamespace(parse=parse, MAX_NEW_TOKENS=mvbench.MAX_NEW_TOKENS, RANDOM=False)
+    found = shares(vlm, bench, asked)  # both together: each video is read once
+    lettered, free = ({mode: found[form, mode] for mode in MODES} for form in ("lettered", "free"))
     both = {mode: fmean((lettered[mode], free[mode])) for mode in MODES}
     return {"benchmark": both, "lettered": lettered, "free": free}
+
+
+def parse(response, item, parser):
+    """The letter that a response means, of a question in one form or in the other."""
+    if item.task[0] == "lettered":
+        return mvbench.parse(response, item, parser)
+    return named_option(response, item)
 
 
 def shares(vlm, bench, items):
@@ -79,7 +89,7 @@ def question_of(item):
     return item.prompt.split("\nOption:")[0].removeprefix("Question:")
 
 
-def named_option(response, item, parser):
+def named_option(response, item):
     """The letter of the one option that a response names; None for none and for both."""
     words = re.sub(r"\W+", " ", f" {response.lower()} ")
     found = zip(item.letters, item.options, strict=True)
