@@ -15,8 +15,9 @@ import torch
 from tiny_models import make_tiny
 from transformers import AutoModelForImageTextToText
 
+from pasta.ask import Request, ask
 from pasta.hub import save_model, weights_digest
-from pasta.vlm import bare_model, load_processor, load_vlm
+from pasta.vlm import bare_model, load_processor, load_vlm, multiply_patches
 
 # What Qwen2.5-VL has in chat_template.json, as far as one user turn goes, and with its tokenizer.
 FOR_VIDEOS = (
@@ -71,6 +72,26 @@ def test_max_pixels_can_only_lower_the_checkpoints_bound(folder):
     change(folder / "preprocessor_config.json", max_pixels=4 * 56 * 56)
     for bound, side in ((0, 112), (56 * 56, 56), (10**9, 112)):
         assert load_processor(folder, bound).family.fit(16, 500, 500) == (side, side)
+
+
+def test_a_convolution_over_separate_patches_is_a_product():
+    conv = torch.nn.Conv3d(3, 8, (2, 4, 4), (2, 4, 4))
+    patches, wider = torch.randn(5, 3, 2, 4, 4), torch.randn(5, 3, 2, 8, 4)
+    expected = [(y, *torch.autograd.grad(y.sin().sum(), conv.parameters()))
+                for y in map(conv, (patches, wider))]  # fmt: skip
+    multiply_patches(conv)
+    for x, (values, *grads) in zip((patches, wider), expected, strict=True):
+        found = conv(x)
+        assert torch.allclose(found, values, atol=1e-5)
+        for mine, right in zip(
+            torch.autograd.grad(found.sin().sum(), conv.parameters()), grads, strict=True
+        ):
+            assert torch.allclose(mine, right, atol=1e-4)
+
+
+def test_a_loaded_model_convolves_no_patches(tiny, tiny_inputs, monkeypatch):
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", lambda *_: pytest.fail("a convolution"))
+    assert ask(tiny, [Request(tiny_inputs[0], "What is it?")], max_new_tokens=1)[0].ids
 
 
 def test_sliding_windows_are_refused(folder):
