@@ -210,7 +210,8 @@ def divergence(vlm, asked, seed):
 
 
 def main():
-    parser = ArgumentParser(description="Measure a toy model against the truth of its world.")
+    told = "Measure a toy model against the truth of its world."
+    parser = ArgumentParser("python -m pasta.toy.exam", description=told)
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument("--adapter", type=Path, help="adapter folder")
     parser.add_argument("--seed", type=int, default=2, help="of benchmarks and videos")

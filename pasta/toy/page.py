@@ -6,6 +6,7 @@ The page is the same for the same results, byte for byte. The pictures need matp
 requirements-dev.txt; without it the page is written and the pictures stay as they are.
 """
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 from pasta.grow import rows_of
@@ -147,4 +148,6 @@ def write(folder=RESULTS, target=PAGE):
 
 
 if __name__ == "__main__":
+    told = "Write docs/miniature.md and its pictures."
+    ArgumentParser("python -m pasta.toy.page", description=told).parse_args()
     write()

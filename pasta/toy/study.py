@@ -158,7 +158,8 @@ def task(job):
 
 
 def main():
-    parser = ArgumentParser(description="Measure the paper's claims in the toy world.")
+    told = "Measure the paper's claims in the toy world."
+    parser = ArgumentParser("python -m pasta.toy.study", description=told)
     parser.add_argument("--quick", action="store_true", help="two seeds, one model, Table 1 alone")
     parser.add_argument("--processes", type=int, default=2, help="that work side by side")
     parser.add_argument("--results", type=Path, help="folder of the results; default: "

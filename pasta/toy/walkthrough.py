@@ -9,6 +9,7 @@ their bodies, output what they print. So it shows what the code does now, or doe
 import ast
 import inspect
 import os
+from argparse import ArgumentParser
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -94,4 +95,6 @@ def write(path=PAGE):
 
 
 if __name__ == "__main__":
+    told = "Write docs/walkthrough.md anew."
+    ArgumentParser("python -m pasta.toy.walkthrough", description=told).parse_args()
     write()
