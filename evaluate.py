@@ -132,9 +132,7 @@ def main(config):
     questions, absent = find_questions(config, bench, data)
     if config.check:
         return check_items(questions, bench.COUNTS)
-    # Made only now: --check and --compare need no model, and `parse` would have trained it.
-    if config.model == "toy":
-        config.model = toy.model_folder()
+    config.model = toy.named(config.model)  # only now: --check and --compare need no model
     processor = seeing_processor(config)
     settings = model_setting(config.model, processor) | {
         "dtype": config.dtype,

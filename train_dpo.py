@@ -38,7 +38,7 @@ from pasta.video import read_frames, uniform
 @dataclass
 class TrainConfig:
     DATA: ClassVar = "model and pairs"
-    model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
+    model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     pairs: Path = knob("pairs.jsonl, of make_pairs.py or anybody's", Path("out/pairs/pairs.jsonl"))
     video_root: Path | None = knob("folder of relative videos; None: that of the pairs", None)
     mode: Literal[MODES] | None = knob("mode of pairs that name none, as in other data sets", None)
@@ -82,14 +82,14 @@ def main(config):
     device = ranks.start(config.device)
     if config.dry_run:
         return training(config, device)
-    open_run(config)
     groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
+    config.model = toy.named(config.model)  # only now: without pairs it need not be trained
+    open_run(config)
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames
     if ranks.rank() == 0:
         write_config(config.out, config, frames_used=n_frames, processes=ranks.size())
-
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)

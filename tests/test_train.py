@@ -16,6 +16,7 @@ import torch
 from conftest import PAIRS_OF_VIDEO, numbers
 
 import train_dpo
+from pasta import toy
 from pasta.datasets import read_pairs
 from pasta.disk.rows import read_rows, write_rows
 from pasta.held_out import hold_out
@@ -403,3 +404,14 @@ def test_counts_must_be_positive(run, name):
 def test_mode_weights_must_be_three(run):
     with pytest.raises(SystemExit, match="--mode_weights takes 3 numbers"):
         run(mode_weights=[1.0, 2.0])
+
+
+def test_pairs_that_are_not_there_are_named_before_the_toy_model_is_trained(run, monkeypatch):
+    monkeypatch.setattr(toy, "model_folder", lambda: pytest.fail("the toy model is trained"))
+    with pytest.raises(SystemExit, match="no pairs at nowhere.jsonl; `python make_pairs.py`"):
+        run(model="toy", pairs=Path("nowhere.jsonl"))
+
+
+def test_the_toy_model_is_trained_on_like_one_that_was_named(run, monkeypatch, tiny_folder):
+    monkeypatch.setattr(toy, "model_folder", lambda: str(tiny_folder))
+    assert numbers(run("a", model="toy")) == numbers(run("b"))

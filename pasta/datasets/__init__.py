@@ -62,8 +62,10 @@ def root_of(path, video_root):
 def open_pairs(path, mode, video_root, tell) -> list[Pair]:
     """`read_pairs`, and how many of the videos are on this disk, printed if `tell`.
 
-    Raises ValueError as read_pairs does, and SystemExit when no video is found.
+    Raises ValueError as read_pairs does, and SystemExit when the file or all videos are missing.
     """
+    if not Path(path).exists():
+        raise SystemExit(f"no pairs at {path}; `python make_pairs.py` makes some, or name --pairs")
     pairs, root = read_pairs(path, mode, video_root), root_of(path, video_root)
     if tell:
         print(describe(pairs, root))

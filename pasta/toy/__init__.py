@@ -43,6 +43,11 @@ def model_folder(seed=0, kind="qwen"):
     return str(folder)
 
 
+def named(model):
+    """The name of a model; for "toy" that of the toy model, which is trained now if need be."""
+    return model_folder() if model == "toy" else model
+
+
 def videos_folder(seed=1):
     """A folder of unlabelled videos of a balanced world, to make pairs from."""
     folder = ROOT / ("videos" if seed == 1 else f"videos{seed}")
