@@ -1,7 +1,8 @@
 """What the study says of each of the paper's claims: holds, does not, or not decided.
 
-A claim about a gain holds when the whole 95 % interval over seeds is on its side, and does not when
-all of it is on the other. One that says "nothing changes" holds when 0 is in the interval.
+A claim of more holds when the whole 95 % interval over seeds is on its side, and does not when all
+of it is on the other. One of no loss, of nothing learnt or of chance holds unless the whole
+interval speaks against it.
 """
 
 from statistics import fmean

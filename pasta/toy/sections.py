@@ -24,8 +24,9 @@ pasta's whole pipeline, and every claim is measured, for or against.
   paired, seed by seed.
 * `minutes`: of one seed on one CPU thread, to make the pairs + to train and to examine.
 
-A claim *holds* when the whole interval is on its side, *does not hold* when all of it is on the
-other, else it is *not decided*.
+A claim of more *holds* when the whole interval is on its side, *does not hold* when all of it is
+on the other, else it is *not decided*. One of no loss, of nothing learnt or of chance *holds*
+unless the whole interval speaks against it.
 """
 TABLES = [  # title, what it says, picture, family, arms
     (
