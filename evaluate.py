@@ -132,7 +132,7 @@ def main(config):
     questions, absent = find_questions(config, bench, data)
     if config.check:
         return check_items(questions, bench.COUNTS)
-    config.model = toy.named(config.model)  # only now: --check and --compare need no model
+    config.model = toy.resolved(config.model)  # only now: --check and --compare need no model
     processor = seeing_processor(config)
     settings = model_setting(config.model, processor) | {
         "dtype": config.dtype,

@@ -83,7 +83,7 @@ def main(config):
     if config.dry_run:
         return training(config, device)
     groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
-    config.model = toy.named(config.model)  # only now: without pairs it need not be trained
+    config.model = toy.resolved(config.model)  # only now: without pairs it need not be trained
     open_run(config)
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)

@@ -1,7 +1,7 @@
 """What is read is data: no code in it runs, and nothing is sent anywhere unasked.
 
-Between the processes of one run torch.distributed sends pickles of what they made themselves; none
-of it comes from a file.
+Between the processes of one run torch.distributed and multiprocessing send pickles of what the run
+itself made; none of it comes from a file.
 
     python -m pytest -q tests/test_safety.py
 """

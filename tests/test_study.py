@@ -79,6 +79,15 @@ def test_a_free_answer_names_one_option_as_a_word():
     assert exam.question_of(item) == "Does it?"
 
 
+@pytest.mark.parametrize(
+    ("form", "response", "letter"),
+    [("lettered", "B", "B"), ("free", "B", None), ("free", "It comes last.", "B")],
+)
+def test_each_form_of_a_question_has_its_own_reading(form, response, letter):
+    item = Item("i", (form, "temporal"), "v", Path("v"), "Does it?", ("first", "last"), "A")
+    assert exam.parse(response, item, "head") == letter
+
+
 def test_calibration_error_by_hand():
     # two answers at 0.9, one of them right; two at 0.55, both right
     sure, right = np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True])

@@ -5,6 +5,8 @@ The oracle is one process, which test_train.py compares with a plain loop.
     python -m pytest -q tests/test_torchrun.py
 """
 
+import re
+
 import pytest
 import torch
 from conftest import PAIRS_OF_VIDEO, ROOT, finish, numbers
@@ -116,7 +118,12 @@ def stop(before=ranks.stop):
     print(sum(type(thing) is DistributedDataParallel for thing in gc.get_objects()), "held")
     before()
 
-ranks.stop = stop
+def parallel(*args, before=ranks.parallel):
+    policy = before(*args)
+    print(type(policy).__name__, "made")
+    return policy
+
+ranks.stop, ranks.parallel = stop, parallel
 runpy.run_path({str(ROOT / "train_dpo.py")!r}, run_name="__main__")
 """
 
@@ -125,7 +132,8 @@ runpy.run_path({str(ROOT / "train_dpo.py")!r}, run_name="__main__")
 def test_the_wrapped_policy_is_gone_before_the_processes_part(torchrun, tmp_path):
     (tmp_path / "watched.py").write_text(WATCHED)
     said = finish(torchrun(2, "run", script=tmp_path / "watched.py"))
-    assert said.count("0 held") == 2
+    assert said.count("DistributedDataParallel made") == 2
+    assert re.findall(r"(\d+) held", said) == ["0", "0"]
 
 
 @pytest.mark.slow

@@ -123,7 +123,10 @@ def test_two_items_for_each_worker_are_read_ahead_and_no_more():
     seen = []
     results = in_order(lambda item: seen.append(item) or -item, range(20), workers=2)
     assert next(results) == 0
-    time.sleep(0.1)
+    limit = time.monotonic() + 30
+    while len(seen) < 5 and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(0.1)  # in which more could begin
     assert sorted(seen) == [0, 1, 2, 3, 4]
     assert list(results) == [-i for i in range(1, 20)]
 

@@ -89,6 +89,15 @@ def test_a_convolution_over_separate_patches_is_a_product():
             assert torch.allclose(mine, right, atol=1e-4)
 
 
+@pytest.mark.parametrize("change", [{"padding": 1}, {"dilation": 2}, {"groups": 3}])
+def test_a_convolution_that_is_no_product_stays_one(change):
+    conv = torch.nn.Conv3d(3, 6, (2, 4, 4), (2, 4, 4), **change)
+    frames = torch.randn(5, 3, 4, 8, 8) if "dilation" in change else torch.randn(5, 3, 2, 4, 4)
+    expected = conv(frames)
+    multiply_patches(conv)
+    assert torch.equal(conv(frames), expected) and "forward" not in vars(conv)
+
+
 def test_a_loaded_model_convolves_no_patches(tiny, tiny_inputs, monkeypatch):
     monkeypatch.setattr(torch.nn.Conv3d, "forward", lambda *_: pytest.fail("a convolution"))
     assert ask(tiny, [Request(tiny_inputs[0], "What is it?")], max_new_tokens=1)[0].ids

@@ -113,6 +113,7 @@ class Worker:
         self.waits, future = False, Future()
 
         def exchange():
+            """Send the request and take the reply; in a thread, for it may take for ever."""
             try:
                 self.process.stdin.write(json.dumps(request).encode() + b"\n")
                 self.process.stdin.flush()

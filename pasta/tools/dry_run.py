@@ -100,7 +100,7 @@ def training(config, device):
         updates = plan(groups, config.epochs, config.batch_pairs, config.seed)
         print(f"{len(updates):,} updates: {n:,} pairs of {len(groups):,} videos, {config.epochs} "
               f"times; {len(held_out):,} videos held out")  # fmt: skip
-        config.model = toy.named(config.model)
+        config.model = toy.resolved(config.model)
         costs = costs_of(config.model, config.lora_rank, train=True)
         packs = packs_of_some(config, groups)
         told = training_load(config, costs, packs, len(groups), n)

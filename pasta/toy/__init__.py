@@ -43,7 +43,7 @@ def model_folder(seed=0, kind="qwen"):
     return str(folder)
 
 
-def named(model):
+def resolved(model):
     """The name of a model; for "toy" that of the toy model, which is trained now if need be."""
     return model_folder() if model == "toy" else model
 

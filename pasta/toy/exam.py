@@ -59,9 +59,8 @@ def scores(vlm, folder):
     benchmark: the mean of both
     """
     items = mvbench.items(folder)
-    asked = [replace(item, task=("lettered", item.task)) for item in items]
-    for item in items:
-        asked.append(replace(item, task=("free", item.task), prompt=question_of(item)))
+    asked = [replace(x, task=("lettered", x.task)) for x in items]
+    asked += [replace(x, task=("free", x.task), prompt=question_of(x)) for x in items]
     bench = SimpleNamespace(parse=parse, MAX_NEW_TOKENS=mvbench.MAX_NEW_TOKENS, RANDOM=False)
     found = shares(vlm, bench, asked)  # both together: each video is read once
     lettered, free = ({mode: found[form, mode] for mode in MODES} for form in ("lettered", "free"))
@@ -70,7 +69,7 @@ def scores(vlm, folder):
 
 
 def parse(response, item, parser):
-    """The letter that a response means, of a question in one form or in the other."""
+    """The letter that a response means; the item's task is (its form, its mode)."""
     if item.task[0] == "lettered":
         return mvbench.parse(response, item, parser)
     return named_option(response, item)

@@ -5,7 +5,9 @@ Each learns from half of every batch, and both from the mean of the two gradient
     g = (g_0 + g_1) / 2
 
 A sum of two numbers does not depend on their order, so both take the same step: the model is the
-same on one core or on many, and on two it is there in about half of the time.
+same on one core or on many, and on two it is there sooner.
+
+Shapes: N numbers of a vector, which is all gradients of a model in a row, or a loss alone.
 """
 
 import signal
@@ -108,6 +110,6 @@ def learn(model, losses, least, end, peak, text="", mean=lambda vector: vector):
 
 def average(grads, mean):
     """Put the mean of both processes' gradients in the place of this one's."""
-    both = mean(torch.cat([grad.flatten() for grad in grads]))  # (N,) of all N weights
+    both = mean(torch.cat([grad.flatten() for grad in grads]))  # (N,)
     for grad, part in zip(grads, both.split([grad.numel() for grad in grads]), strict=True):
         grad.copy_(part.view_as(grad))
