@@ -9,6 +9,7 @@ same gradient, whatever the packs' sizes.
 
 import os
 import signal
+import sys
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
@@ -35,13 +36,17 @@ def start(device):
 
 
 def stop():
-    """Leave the group of processes, if there is one; nothing may hold a `parallel` policy any more.
+    """End this process, if torchrun started it; nothing may hold a `parallel` policy any more.
 
-    DDP holds the group as well. Gone last, it would end the group's threads while it keeps the
-    interpreter's lock, and one of them may wait for that lock, to free a tensor: a deadlock.
+    A thread of gloo may still wait for the interpreter's lock, to free a tensor. DDP holds the
+    group as well: gone last, it would wait for that thread while it keeps the lock. And a thread
+    that wants the lock when the interpreter is ending aborts the process (pytorch/pytorch#190489).
     """
     if started():
         dist.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # all files are written, and the interpreter does not end before its threads
 
 
 def started():

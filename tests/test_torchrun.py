@@ -109,7 +109,7 @@ def test_sharded_full_tuning_equals_one_process(torchrun, tmp_path):
 
 
 WATCHED = f"""
-import gc, runpy, sys
+import atexit, gc, runpy, sys
 from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, {str(ROOT)!r})
 from pasta import ranks
@@ -124,14 +124,18 @@ def parallel(*args, before=ranks.parallel):
     return policy
 
 ranks.stop, ranks.parallel = stop, parallel
+atexit.register(print, "the interpreter ends")
 runpy.run_path({str(ROOT / "train_dpo.py")!r}, run_name="__main__")
 """
 
 
 @pytest.mark.slow
-def test_the_wrapped_policy_is_gone_before_the_processes_part(torchrun, tmp_path):
+def test_processes_part_when_the_wrapped_policy_is_gone_and_leave_no_thread_to_the_interpreters_end(
+    torchrun, tmp_path
+):
     (tmp_path / "watched.py").write_text(WATCHED)
     said = finish(torchrun(2, "run", script=tmp_path / "watched.py"))
+    assert "wrote" in said and "the interpreter ends" not in said
     assert said.count("DistributedDataParallel made") == 2
     assert re.findall(r"(\d+) held", said) == ["0", "0"]
 
