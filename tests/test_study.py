@@ -99,12 +99,23 @@ def test_sight_and_habit_by_hand():
     assert exam.causes(odds, usual) == ((3.5 - 1) / 2, (3.5 + 1) / 2)
 
 
+def test_whatever_is_asked_for_presence_counts_as_presence(tiny):
+    kinds = set()
+    for kind, _, query, options, usual in exam.questions_with_inputs(tiny.processor, 0, 12):
+        if kind in lessons.GENERAL:
+            kinds.add((kind, usual))
+            assert (kind == "presence") == query.startswith("Is there a ")
+            assert usual == (options[0] == "Yes.")
+            assert kind == "colour" or sorted(options) == ["No.", "Yes."]
+    assert kinds == {("presence", True), ("presence", False), ("colour", False)}
+
+
 def test_the_log_odds_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
     asked = [
         ("side", tiny_inputs[i], f"Is it {i}?", (f"It is {i}.", f"It is not {i}, no."), False)
         for i in (0, 0, 1)
     ]
-    found = exam.log_odds(tiny, asked)
+    found = exam.log_odds(exam.option_logps(tiny, asked))
     for i, (_, inputs, query, (right, wrong), _) in enumerate(asked):
         alone = [exam.logps_of(tiny, inputs, [(query, text)]).item() for text in (right, wrong)]
         assert found[i] == pytest.approx(alone[0] - alone[1], abs=1e-3)
@@ -226,7 +237,8 @@ def results_folder(tmp_path):
     for made in rows:
         made["commands"] = [f"python make_pairs.py --seed {made['seed']}"]
         made["exam"] |= {"words": 4.5, "kl": 0.25, "calibration": 0.07,
-                         "sight": 1.5, "habit": 0.5}
+                         "sight": 1.5, "habit": 0.5,
+                         "presence_sight": 3.5, "presence_habit": -0.5, "denied": 0.02}
         for name, keys in (("blind", MODES), ("adversarial", tasks), ("general", lessons.GENERAL)):
             made["exam"][name] = dict.fromkeys(keys, 0.5)
         names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
@@ -300,7 +312,8 @@ def rows_in(needs):
 
 def test_every_arm_is_run_with_three_seeds_the_main_ones_with_five_and_none_twice():
     rows = rows_in(jobs.planned(PARTS, set()))
-    everything, main = len(arms.ARMS) + 1 + len(arms.MAIN), len(arms.MOST["qwen"])
+    everything = len(arms.ARMS) + 1 + len(arms.ALL["onevision"])
+    main = len(arms.MOST["qwen"])
     assert len(rows) == len(set(rows)) == 3 * everything + 2 * main
     assert {seed for arm, *_, seed in rows if arm == "videopasta"} == {0, 1, 2, 3, 4}
     assert {seed for arm, *_, seed in rows if arm == "k1"} == {0, 1, 2}

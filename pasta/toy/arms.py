@@ -118,8 +118,8 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     **{f"weight_{mode}": ("videopasta", f"--mode_weights {w}") for mode, w in WEIGHTS.items()},
 }
 MAIN = ("base", "sft", "generic", "videopasta")
-ALL = {"qwen": ("base", *ARMS), "onevision": MAIN}  # family -> its arms
+ALL = {"qwen": ("base", *ARMS), "onevision": (*MAIN, "rpo")}  # family -> its arms
 TABLE_2 = (*(f"only_{mode}" for mode in MODES), "equal")
 QUICK = {"qwen": MAIN}
-MOST = {"qwen": (*MAIN, "sft_preferred", "mistaken", *TABLE_2, "shuffled")}
-WHOLE = (*MAIN, "mistaken", "shuffled")  # the arms that sit the whole exam
+MOST = {"qwen": (*MAIN, "sft_preferred", "mistaken", "rpo", *TABLE_2, "shuffled")}
+WHOLE = (*MAIN, "mistaken", "rpo", "shuffled")  # the arms that sit the whole exam

@@ -28,7 +28,7 @@ from pasta.packs import Segment, pack, pack_responses
 from pasta.pairs import MODES
 from pasta.policy import Policy
 from pasta.toy import adversarial_folder, benchmark_folder, world
-from pasta.toy.lessons import GENERAL, general
+from pasta.toy.lessons import GENERAL, YES_NO, denial, general
 from pasta.video import uniform
 from pasta.vlm import load_vlm
 
@@ -103,6 +103,8 @@ def other_questions(vlm, seed, n_videos):
     words:       mean length of an answer to those that they are about
     calibration: expected calibration error of choosing between the two answers, see `error_of`
     sight, habit: what the truth and what is usual add to the log-odds of an answer, see `causes`
+    presence_sight, presence_habit: the same of questions about presence, "Yes." as the usual answer
+    denied:      mean probability of denying, to the questions that they are about, what is there
     kl:          E_{y ~ policy} [log policy(y) - log reference(y)], nats an answer, of answers drawn
                  at temperature 1; 0.0 for a model without adapter
     """
@@ -113,22 +115,29 @@ def other_questions(vlm, seed, n_videos):
         right[kind].append(text == options[0])
         lengths += [len(text.split())] * (kind in world.KINDS)
     closed = [row for row in asked if row[0] in world.KINDS]
-    odds = log_odds(vlm, closed)
-    sight, habit = causes(odds, np.array([usual for *_, usual in closed]))
+    presence = [row for row in asked if row[0] == "presence"]
+    logps, of_presence = option_logps(vlm, closed), option_logps(vlm, presence)
+    odds = log_odds(logps)
+    sight, habit = causes(odds, usual(closed))
+    presence_sight, presence_habit = causes(log_odds(of_presence), usual(presence))
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
         "calibration": error_of(1 / (1 + np.exp(-abs(odds))), odds > 0),
         "sight": sight,
         "habit": habit,
+        "presence_sight": presence_sight,
+        "presence_habit": presence_habit,
+        "denied": logps[:, 2].exp().mean().item(),
         "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
     }
 
 
 def questions_with_inputs(processor, seed, n_videos):
-    """Yield (kind, VideoInputs, query, (right answer, wrong one if there are two), usual).
+    """Yield (kind, VideoInputs, query, options, usual).
 
-    usual: whether the right one is the one that careless lessons give
+    options: the right answer; the wrong one, if there are two; what denies that the thing is there
+    usual: whether the right one is the one that careless lessons give, or "Yes."
     """
     for i in range(n_videos):
         rng = np.random.default_rng([seed, 1000, i])
@@ -136,10 +145,19 @@ def questions_with_inputs(processor, seed, n_videos):
         seen = uniform(times, processor.n_frames)
         inputs = processor.prepare(world.render(video)[seen], times[seen])
         for q in world.questions(video, rng)[:4]:
-            yield q.kind, inputs, q.query, (q.answer, q.wrong), q.usual
+            yield q.kind, inputs, q.query, (q.answer, q.wrong, denial(q.name)), q.usual
         for kind in GENERAL:
             query, answer = general(video, kind, rng)
-            yield kind, inputs, query, (answer,), False
+            if answer in YES_NO:  # whatever kind was wanted
+                yes = answer == YES_NO[0]
+                yield "presence", inputs, query, YES_NO if yes else YES_NO[::-1], yes
+            else:
+                yield "colour", inputs, query, (answer,), False
+
+
+def usual(asked):
+    """Of some questions_with_inputs, whether the right answer is the usual one, (len(asked),)."""
+    return np.array([row[-1] for row in asked])
 
 
 def answers(vlm, requests):
@@ -155,15 +173,19 @@ def logps_of(vlm, inputs, texts):
     return Policy(vlm)(row)[where]
 
 
-def log_odds(vlm, asked):
-    """log p(right answer) - log p(wrong answer) of each question, (len(asked),) nats."""
+def option_logps(vlm, asked):
+    """The log-probabilities of the options of questions, all O of each, (len(asked), O) nats."""
     found = []
     for _, group in groupby(asked, key=lambda row: id(row[1])):
         rows = list(group)
         texts = [(query, option) for _, _, query, options, _ in rows for option in options]
-        right, wrong = logps_of(vlm, rows[0][1], texts).view(-1, 2).T
-        found += (right - wrong).tolist()
-    return np.array(found)
+        found.append(logps_of(vlm, rows[0][1], texts).view(len(rows), -1))
+    return torch.cat(found)
+
+
+def log_odds(logps):
+    """log p(right answer) - log p(wrong answer) of each row of option_logps, (N,) nats."""
+    return (logps[:, 0] - logps[:, 1]).numpy()
 
 
 def causes(odds, usual):

@@ -18,6 +18,7 @@ from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
 
 GENERAL = ("presence", "colour")  # what no adversary is about
+YES_NO = ("Yes.", "No.")  # the answers about presence
 TRUE = dict.fromkeys([*MODES, "absent"], 0.0)  # share of careless answers, of each mode
 
 
@@ -122,12 +123,15 @@ def denial(name):
 
 
 def general(video, kind, rng):
-    """A question of one of the GENERAL kinds, and its answer; the colour is that of a kept sign."""
+    """A question of one of the GENERAL kinds, and its answer.
+
+    The colour is that of a kept sign; without one, presence is asked about.
+    """
     if kind == "colour" and video.kept:
         return "Which colour has the square?", f"The square is {video.sign.name.split()[0]}."
     there = bool(rng.integers(2))
     name = str(rng.choice(video.names if there else video.absent))
-    return f"Is there a {name}?", "Yes." if there else "No."
+    return f"Is there a {name}?", YES_NO[0 if there else 1]
 
 
 def describe(video):

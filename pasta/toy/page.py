@@ -17,7 +17,7 @@ from pasta.toy.numbers import Results, mean_of_modes, mode_score
 from pasta.toy.sections import FACTORS, HEAD, NOTES, TABLES
 
 FORMS = ("lettered", "free")
-EXAMINED = ("base", "sft", "generic", "mistaken", "videopasta")  # more than on the benchmark
+EXAMINED = ("base", "sft", "generic", "mistaken", "rpo", "videopasta")  # more than on the benchmark
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
 
 
@@ -46,16 +46,16 @@ def scores(results, arms, family="qwen"):
     return text + (f"\nNot run: {missing}.\n" if missing else "")
 
 
-def by_name(results, arms, group, names):
+def by_name(results, arms, group, names, family="qwen"):
     """A table of one group of the exam's numbers, in percent: a line for each name."""
-    arms, rows = results.there(arms), []
+    arms, rows = results.there(arms, family), []
     for name in names:
 
         def read(exam, name=name):
             return exam[group][name]
 
-        cells = [results.score(arm, read).text() for arm in arms]
-        rows.append([name, *cells, results.gain(arms[-1], read, over=arms[0]).text("+")])
+        cells = [results.score(arm, read, family).text() for arm in arms]
+        rows.append([name, *cells, results.gain(arms[-1], read, family, arms[0]).text("+")])
     return table(["", *(f"`{arm}`" for arm in arms), "last minus first"], rows)
 
 
@@ -70,20 +70,30 @@ def adversarial(results):
     return by_name(results, EXAMINED, "adversarial", names)
 
 
-def side_effects(results):
+def side_effects(results, family):
     """General questions; and length, calibration and KL, which are no percentages."""
-    numbers = (("words", "words of an answer"), ("kl", "KL, nats an answer"),
-               ("calibration", "expected calibration error"))  # fmt: skip
-    text = by_name(results, results.there(EXAMINED), "general", GENERAL)
-    return f"{text}\n{no_percentages(results, numbers)}"
+    numbers = (("denied", "probability of denying", 3),
+               ("presence_sight", "presence: sight, nats", 2),
+               ("presence_habit", "presence: habit of \"yes\", nats", 2),
+               ("words", "words of an answer", 2), ("kl", "KL, nats an answer", 2),
+               ("calibration", "expected calibration error", 2))  # fmt: skip
+    text = by_name(results, EXAMINED, "general", GENERAL, family)
+    return f"{text}\n{no_percentages(results, numbers, family)}"
 
 
-def no_percentages(results, numbers):
-    """A table of numbers of the exam as they are. numbers: (name in the exam, what it is) each."""
-    arms, rows = results.there(EXAMINED), []
-    for name, what in numbers:
-        means = [results.score(arm, lambda exam, name=name: exam[name] / 100) for arm in arms]
-        rows.append([what, *(x.text(digits=2) for x in means)])
+def no_percentages(results, numbers, family="qwen"):
+    """A table of numbers of the exam as they are.
+
+    numbers: (name in the exam, what it is, digits) each
+    """
+    arms, rows = results.there(EXAMINED, family), []
+    for name, what, digits in numbers:
+
+        def read(exam, name=name):
+            return exam[name] / 100
+
+        means = [results.score(arm, read, family) for arm in arms]
+        rows.append([what, *(x.text(digits=digits) for x in means)])
     return table(["", *(f"`{arm}`" for arm in arms)], rows)
 
 
@@ -113,9 +123,11 @@ def page(results):
     for title, text, arms in FACTORS:
         parts += [f"### {title}\n\n{text.rstrip()}\n", scores(results, ("base", *arms))]
         parts.append(image(picture_name(title)))
-    causes = (("sight", "sight, nats"), ("habit", "habit, nats"))
+    causes = (("sight", "sight, nats", 2), ("habit", "habit, nats", 2))
     parts += ["## Sight and habit\n", NOTES["causes"], no_percentages(results, causes)]
-    parts += ["## Side effects\n", NOTES["side effects"], side_effects(results)]
+    parts += ["## Side effects\n", NOTES["side effects"], side_effects(results, "qwen")]
+    if results.there(EXAMINED, "onevision"):
+        parts += ["The same of the tiny LLaVA-OneVision:\n", side_effects(results, "onevision")]
     parts += ["## Controls\n", NOTES["controls"], controls(results)]
     parts += ["## Commands\n", NOTES["commands"], commands(results)]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts)

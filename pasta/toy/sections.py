@@ -7,8 +7,9 @@ The paper's tables need GPUs and weights; its claims can be tested by anyone. He
 of the real transformers class, in a world of coloured shapes whose truth is known, goes through
 pasta's whole pipeline, and every claim is measured, for or against.
 
-`python -m pasta.toy.study` makes all of it anew (killed, it goes on; `--quick` takes two seeds);
-`python -m pasta.toy.page` writes this page from `docs/miniature/results.jsonl` alone.
+`python -m pasta.toy.study` makes all of it anew, in about 80 minutes on two cores (killed, it goes
+on; `--quick` takes two seeds, and about 11). `python -m pasta.toy.page` writes this page from
+`docs/miniature/results.jsonl` alone.
 
 * Every seed draws its own unlabelled videos, pairs and order of training, and is asked its own
   benchmark of 900 questions, whose two answers are right equally often. A score is the mean over
@@ -23,8 +24,6 @@ pasta's whole pipeline, and every claim is measured, for or against.
 * Numbers are percent, means over seeds with the 95 % interval of Student's t over seeds; gains are
   paired, seed by seed.
 * `minutes`: of one seed on one CPU thread, to make the pairs + to train and to examine.
-* The base models of these results were each trained in one process. Now two train one together, on
-  other draws, and examining takes less time: run anew, numbers differ, and minutes are fewer.
 
 A claim of more *holds* when the whole interval is on its side, *does not hold* when all of it is
 on the other, else it is *not decided*. One of no loss, of nothing learnt or of chance *holds*
@@ -60,7 +59,7 @@ updates as there.
         "and the same settings.\n",
         "onevision",
         "onevision",
-        ("sft", "generic", "videopasta"),
+        ("sft", "generic", "rpo", "videopasta"),
     ),
 ]
 FACTORS = [  # title, what the arms are, arms
@@ -125,7 +124,8 @@ one before it is trained. `mistaken`: the others. `sft_mistaken`: fine-tuning on
 NOTES = {
     "adversarial": """\
 Of a *question* the premise is false, and the right act is to say so; of *options* none is right but
-"None of the above". No pair is about that.
+"None of the above". No pair is about that. How often a base model sees either depends on its seed,
+hence the wide intervals; gains are paired.
 """,
     "curve": "Every update of `videopasta`: thin lines for each seed, thick ones for their mean.\n",
     "factors": "One thing is changed at a time. All else is as in `videopasta`.\n",
@@ -149,7 +149,21 @@ about as many right answers as fine-tuning. It refuses false premises as the bas
 fine-tuning unlearns (Table 6).
 """,
     "side effects": """\
-Questions that no pair is about, and how far the policy is from its reference.
+Questions that no pair is about, and how far the policy is from its reference. Of presence ("Is
+there a ...?") sight and habit are as above, "yes" the usual answer. *Denying* is to say "There is
+no ..." of a thing that is there, asked about as in the benchmark.
+
+`videopasta` loses presence. On the tiny Qwen that is habit, not sight: the policy says "no" more
+readily, which also helps it to refuse false premises (Table 6). Yet no response of a pair denies
+anything. Where does it come from? DPO is content when the rejected response is unlikely, whatever
+takes its place. The chosen one begins with the same words, so it is pushed down, too, and part of
+what both lose goes to denying, which begins otherwise: the displacement of arXiv 2410.08847.
+
+If so, what holds chosen up must keep presence. That is `rpo`, an SFT term beside DPO: it denies no
+more than the base, keeps presence better than `videopasta`, and gains no less. `sft`, which pushes
+nothing down, denies less than the base.
+
+Colours are another matter, not explained: a question or two of a seed, lost by fine-tuning as well.
 """,
     "controls": """\
 `shuffled`: each pair with the video of another one. And the benchmark asked about black frames.
