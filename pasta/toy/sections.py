@@ -156,8 +156,9 @@ no ..." of a thing that is there, asked about as in the benchmark.
 `videopasta` loses presence. On the tiny Qwen that is habit, not sight: the policy says "no" more
 readily, which also helps it to refuse false premises (Table 6). Yet no response of a pair denies
 anything. Where does it come from? DPO is content when the rejected response is unlikely, whatever
-takes its place. The chosen one begins with the same words, so it is pushed down, too, and part of
-what both lose goes to denying, which begins otherwise: the displacement of arXiv 2410.08847.
+takes its place. The chosen one begins with the same words, so what pushes down the one holds back
+the other (chosen gains little, Figure 4), and part of what rejected loses goes to denying, which
+begins otherwise: the displacement of arXiv 2410.08847.
 
 If so, what holds chosen up must keep presence. That is `rpo`, an SFT term beside DPO: it denies no
 more than the base, keeps presence better than `videopasta`, and gains no less. `sft`, which pushes
