@@ -22,7 +22,7 @@ from pasta.benchmarks import Item
 from pasta.disk.rows import read_rows, write_rows
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES
-from pasta.toy import arms, claims, exam, jobs, lessons, page, sections, study
+from pasta.toy import arms, claims, exam, jobs, lessons, page, sections, study, world
 from pasta.toy.numbers import Estimate, Results, T, mean_of_modes, mode_score
 
 PARTS = [(range(5), arms.MOST), (range(3), arms.ALL)]
@@ -108,6 +108,15 @@ def test_whatever_is_asked_for_presence_counts_as_presence(tiny):
             assert usual == (options[0] == "Yes.")
             assert kind == "colour" or sorted(options) == ["No.", "Yes."]
     assert kinds == {("presence", True), ("presence", False), ("colour", False)}
+
+
+def test_the_last_option_denies_the_thing_that_is_asked_about(tiny):
+    asked = list(exam.questions_with_inputs(tiny.processor, 0, 4))
+    closed = [row for row in asked if row[0] in world.KINDS]
+    for _, _, query, options, _ in closed:
+        (name,) = re.findall(r"(?:Is|Does) the (\w+ \w+)", query)
+        assert options[2] == f"There is no {name}." and name in options[0] and name in options[1]
+    assert len(closed) == 16
 
 
 def test_the_log_odds_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
