@@ -301,6 +301,49 @@ def test_the_results_are_of_all_seeds_and_three_models(results):
     assert len({re.search(r"--model (\S+)", command)[1] for command in commands}) == 3
 
 
+def made_seconds(rows):
+    """Recorded seconds of rows and of the sets made from videos; base models are not recorded."""
+    made = {(r["family"], r["seed"], r["arm"]): r["pairs_seconds"] for r in rows
+            if r["arm"] in arms.MADE}  # fmt: skip
+    return sum(row["seconds"] for row in rows) + sum(made.values())
+
+
+def test_what_was_recorded_fits_into_the_minutes_that_the_page_names(results):
+    whole, quick = map(int, re.findall(r"less than (\d+)", sections.HEAD))
+    rows = [row for by_seed in results.rows.values() for row in by_seed.values()]
+    few = [row for row in rows if row["arm"] in arms.QUICK.get(row["family"], ())]
+    few = [row for row in few if row["seed"] in (0, 3)]
+    assert made_seconds(rows) / 2 < 60 * whole and made_seconds(few) / 2 < 60 * quick
+
+
+def changes(results, arm, name, family="qwen"):
+    """Of a number of the exam from the base to an arm, a value for each seed."""
+    return results.gain(arm, lambda exam: exam[name], family).values
+
+
+@pytest.mark.parametrize("family", ["qwen", "onevision"])
+def test_dpo_denies_more_and_an_sft_term_keeps_it_from_that_as_the_page_says(results, family):
+    assert min(changes(results, "videopasta", "denied", family)) > 0
+    assert max(changes(results, "videopasta", "presence_habit", family)) < 0
+    assert max(changes(results, "sft", "denied", family)) < 0
+    assert np.mean(changes(results, "rpo", "denied", family)) <= 0
+    lost, kept = (results.gain(arm, claims.in_general("presence"), family).mean
+                  for arm in ("videopasta", "rpo"))  # fmt: skip
+    assert lost / 2 < kept < 0  # README: the term keeps most of what is lost without it
+    assert results.gain("rpo", mean_of_modes, family, "videopasta").mean >= 0
+
+
+def test_what_else_the_page_and_readme_tell_is_in_the_results(results):
+    assert min(changes(results, "videopasta", "presence_sight")) > 0  # "habit, not sight"
+    sft, ours = (results.gain(arm, claims.in_general("colour")) for arm in ("sft", "videopasta"))
+    assert sft.low < ours.mean < sft.high  # "fine-tuning loses as much of them"
+    paper = results.gain("paper", mean_of_modes)
+    assert paper.low < 0 < paper.high  # "no gain over the base is seen"
+    base, mistaken = (results.score(arm, lambda e: e["habit"]).mean for arm in ("base", "mistaken"))
+    assert mistaken < base / 4  # "the habit all but gone"
+    assert results.gain("mistaken", mean_of_modes, over="sft").high > 0  # "about as many"
+
+
 def test_readme_has_every_verdict_of_the_page(results):
     section = (ROOT / "README.md").read_text().split("\n### The paper in miniature\n")[1]
     shown = [line for line in section.split("\n### ")[0].splitlines() if line.startswith("| ")]

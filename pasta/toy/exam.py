@@ -104,7 +104,8 @@ def other_questions(vlm, seed, n_videos):
     calibration: expected calibration error of choosing between the two answers, see `error_of`
     sight, habit: what the truth and what is usual add to the log-odds of an answer, see `causes`
     presence_sight, presence_habit: the same of questions about presence, "Yes." as the usual answer
-    denied:      mean probability of denying, to the questions that they are about, what is there
+    denied:      mean probability, 0..1, of "There is no X." to a question of theirs about an X that
+                 is there
     kl:          E_{y ~ policy} [log policy(y) - log reference(y)], nats an answer, of answers drawn
                  at temperature 1; 0.0 for a model without adapter
     """
@@ -118,8 +119,8 @@ def other_questions(vlm, seed, n_videos):
     presence = [row for row in asked if row[0] == "presence"]
     logps, of_presence = option_logps(vlm, closed), option_logps(vlm, presence)
     odds = log_odds(logps)
-    sight, habit = causes(odds, usual(closed))
-    presence_sight, presence_habit = causes(log_odds(of_presence), usual(presence))
+    sight, habit = causes(odds, usual_is_right(closed))
+    presence_sight, presence_habit = causes(log_odds(of_presence), usual_is_right(presence))
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
@@ -155,8 +156,8 @@ def questions_with_inputs(processor, seed, n_videos):
                 yield "colour", inputs, query, (answer,), False
 
 
-def usual(asked):
-    """Of some questions_with_inputs, whether the right answer is the usual one, (len(asked),)."""
+def usual_is_right(asked):
+    """Of some questions_with_inputs, `usual` of each, (len(asked),) bool."""
     return np.array([row[-1] for row in asked])
 
 

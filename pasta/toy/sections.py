@@ -7,9 +7,9 @@ The paper's tables need GPUs and weights; its claims can be tested by anyone. He
 of the real transformers class, in a world of coloured shapes whose truth is known, goes through
 pasta's whole pipeline, and every claim is measured, for or against.
 
-`python -m pasta.toy.study` makes all of it anew, in about 80 minutes on two cores (killed, it goes
-on; `--quick` takes two seeds, and about 11). `python -m pasta.toy.page` writes this page from
-`docs/miniature/results.jsonl` alone.
+`python -m pasta.toy.study` makes all of it anew, in less than 100 minutes on two cores (killed, it
+goes on; `--quick` takes two seeds, and less than 15). `python -m pasta.toy.page` writes this page
+from `docs/miniature/results.jsonl` alone.
 
 * Every seed draws its own unlabelled videos, pairs and order of training, and is asked its own
   benchmark of 900 questions, whose two answers are right equally often. A score is the mean over
@@ -164,7 +164,7 @@ If so, what holds chosen up must keep presence. That is `rpo`, an SFT term besid
 more than the base, keeps presence better than `videopasta`, and gains no less. `sft`, which pushes
 nothing down, denies less than the base.
 
-Colours are another matter, not explained: a question or two of a seed, lost by fine-tuning as well.
+Colours are another matter, not explained: fine-tuning loses as much of them.
 """,
     "controls": """\
 `shuffled`: each pair with the video of another one. And the benchmark asked about black frames.
