@@ -18,19 +18,20 @@ from typing import ClassVar, Literal
 import torch
 from tqdm import tqdm
 
-from pasta import ranks, toy
-from pasta.answers import answered, clip, earlier_rows, fingerprint, reread
+from pasta import toy
 from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.adapters import ADAPTER, check_adapters, find_adapters
+from pasta.benchmarks.answers import answered, clip, earlier_rows, fingerprint, reread
 from pasta.benchmarks.check import check_items, find_questions
 from pasta.benchmarks.finished import compare, judged, report, sample_rows
-from pasta.config import knob, parse, write_config
-from pasta.disk.locks import hold
-from pasta.disk.rows import Appender, write_rows
-from pasta.hub import digest_files, model_setting
-from pasta.lora import load_adapter
+from pasta.models.files import model_setting
+from pasta.models.load import load_processor, load_vlm
+from pasta.models.peft import load_adapter
+from pasta.run import ranks
+from pasta.run.config import knob, parse, write_config
+from pasta.run.locks import hold
+from pasta.run.rows import Appender, digest_files, write_rows
 from pasta.tools.dry_run import scoring
-from pasta.vlm import load_processor, load_vlm
 
 
 @dataclass

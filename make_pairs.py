@@ -17,21 +17,21 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pasta import ranks, toy
-from pasta.benchmarks.adversarial_items import write_items
-from pasta.config import knob, parse, read_config, seed_all, write_config
-from pasta.datasets.made import CONFIG, SKIPPED
-from pasta.disk.locks import hold
-from pasta.disk.rows import write_rows
-from pasta.disk.whole import write_json
-from pasta.generate import KINDS
-from pasta.grow import rows_of
+from pasta import toy
+from pasta.candidates import KINDS
+from pasta.making.adversarial_items import write_items
+from pasta.making.audit import audit_of, audit_table
+from pasta.making.made import CONFIG, SKIPPED
+from pasta.making.roles import Roles
+from pasta.making.server import EndpointError, is_address
+from pasta.making.stages import candidates_in_order, write_candidates, write_pairs, write_queries
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
-from pasta.roles import Roles
-from pasta.roles.endpoint import EndpointError, is_address
-from pasta.stages import candidates_in_order, write_candidates, write_pairs, write_queries
-from pasta.tools.audit import audit_of, audit_table
+from pasta.run import ranks
+from pasta.run.atomic import write_json
+from pasta.run.config import knob, parse, read_config, seed_all, write_config
+from pasta.run.locks import hold
+from pasta.run.rows import rows_of, write_rows
 from pasta.tools.dry_run_pairs import pair_making
 from pasta.video import list_videos
 

@@ -19,20 +19,23 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pasta import ranks, toy
-from pasta.checkpoint import Checkpoints, open_run, save_trained
-from pasta.config import knob, parse, seed_all, write_config
-from pasta.datasets import open_pairs
+from pasta import toy
+from pasta.datasets.read import open_pairs
 from pasta.dpo import check_start, not_numbers, pack_loss, summarise
-from pasta.held_out import held_out_metrics, hold_out
 from pasta.lora import adapter_off
+from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
-from pasta.schedule import Log, clip_and_step, gradient_norm, learning_rate
+from pasta.run import ranks
+from pasta.run.config import knob, parse, seed_all, write_config
+from pasta.sampling import uniform
 from pasta.tools.dry_run import training
-from pasta.updates import PackLoader, Skipped, by_video, fingerprint, plan
-from pasta.video import read_frames, uniform
+from pasta.training.checkpoint import Checkpoints, open_run, save_trained
+from pasta.training.held_out import held_out_metrics, hold_out
+from pasta.training.loop import Log, clip_and_step, gradient_norm, learning_rate
+from pasta.training.plan import PackLoader, Skipped, fingerprint, plan
+from pasta.video import read_frames
 
 
 @dataclass

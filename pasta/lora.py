@@ -5,26 +5,18 @@ Each adapted layer computes
     y = W x + b + (alpha / R) B A x          (eq. 3, with the scale of section 4.1)
 
 with W and b frozen, A drawn at random and B zero, so that a fresh adapter changes nothing. With
-the adapter off the model is its own reference policy, and no second copy is needed. On disk an
-adapter is PEFT's folder of two files, for PEFT, vLLM and whoever else reads that.
+the adapter off the model is its own reference policy, and no second copy is needed.
 
 Shapes: R adapter rank; A is (R, in), B is (out, R).
 """
 
-import json
 import math
 import re
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import linear
-
-from pasta import ranks
-from pasta.disk.whole import whole_folder
-from pasta.shapes.adapter import CONFIG, WEIGHTS, read_adapter
 
 # The language model's layers in the names of transformers 5 (model.language_model.layers.0. ...)
 # and of earlier versions (model.layers.0. ...). A vision tower's blocks have gate_proj or q_proj
@@ -110,70 +102,3 @@ def adapter_off(model):
     finally:
         for layer, enabled in zip(layers, before, strict=True):
             layer.enabled = enabled
-
-
-def names_pattern(names, linears):
-    """A regex for exactly `names` among the `linears`: short when whole kinds of layers match."""
-    kinds = "|".join(sorted({re.sub(r"\d+", r"\\d+", re.escape(name)) for name in names}))
-    if {name for name in linears if re.fullmatch(kinds, name)} == set(names):
-        return kinds
-    return "|".join(map(re.escape, names))
-
-
-def peft_config(model, base_model):
-    """What adapter_config.json says; names are those that PEFT finds in the bare model."""
-    linears = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | LoRALinear)]
-    names, layers = zip(*adapted(model), strict=True)
-    return {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(base_model),
-        "r": len(layers[0].lora_A),
-        "lora_alpha": layers[0].alpha,
-        # A list of kinds ("gate_proj") would match the vision tower's layers as well.
-        "target_modules": names_pattern(names, linears),
-        "bias": "none",
-        "modules_to_save": None,
-        "use_rslora": False,
-        "use_dora": False,
-        "inference_mode": True,
-    }
-
-
-def save_adapter(folder, model, base_model):
-    """Write the adapter as PEFT's two files; `folder` appears, or is replaced, whole.
-
-    Every process calls it and the first one writes.
-    base_model: name or folder of the model below the adapter, for whoever loads it.
-    Raises ValueError without an adapter, FileExistsError when `folder` holds anything else.
-    """
-    folder = Path(folder)
-    if not adapted(model):
-        raise ValueError(f"{folder}: the model has no adapter to save; add_lora gives it one")
-    tensors = {
-        f"base_model.model.{name}.{matrix}.weight": ranks.whole(getattr(layer, matrix)).cpu()
-        for name, layer in adapted(model)
-        for matrix in ("lora_A", "lora_B")
-    }
-    if ranks.rank():
-        return  # it has helped to gather sharded tensors; the first process writes
-    if folder.exists() and not {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}:
-        raise FileExistsError(f"{folder} holds other files; expected a new folder or an adapter's")
-    with whole_folder(folder) as part:
-        (part / CONFIG).write_text(json.dumps(peft_config(model, base_model), indent=2) + "\n")
-        save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
-
-
-def load_adapter(model, folder) -> list[str]:
-    """Freeze the model and give it the adapter of a PEFT folder, ours or another tool's.
-
-    Returns the names of the adapted layers in this model. A failed load leaves the model as it was.
-    Raises as read_adapter does.
-    """
-    rank, alpha, parts = read_adapter(Path(folder), plain_linears(model))
-    add_lora(model, "|".join(map(re.escape, parts)), rank=rank, alpha=alpha)
-    for name, layer in adapted(model):
-        with torch.no_grad():
-            layer.lora_A.copy_(parts[name]["A"])
-            layer.lora_B.copy_(parts[name]["B"])
-    return [name for name, _ in adapted(model)]

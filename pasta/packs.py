@@ -11,6 +11,7 @@ Shapes: P prefix tokens, L tokens of the row, S segments, R response tokens of a
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,3 +106,78 @@ def pack_responses(processor, inputs, texts):
     segments = [segment_of(processor, query, text, with_video) for query, text in distinct]
     where = {text: i for i, text in enumerate(distinct)}
     return pack(processor, inputs, segments), [where[text] for text in texts]
+
+
+def seen_pairs(lengths):
+    """(query, key) pairs of a packed row: causal in each piece, and all prefix for segments."""
+    prefix, *segments = lengths
+    return sum(n * (n + 1) // 2 for n in lengths) + prefix * sum(segments)
+
+
+class TooLong(ValueError):
+    """A single pair has more tokens than a pack may have."""
+
+
+@dataclass(frozen=True)
+class VideoPairs:
+    """All the pairs of one video, or those that one pack of it holds."""
+
+    video: str
+    pairs: tuple
+
+    def texts(self):
+        """(query, response) of every chosen response, then of every rejected one."""
+        chosen = [(pair.query, pair.chosen) for pair in self.pairs]
+        return chosen + [(pair.query, pair.rejected) for pair in self.pairs]
+
+
+class PackedPairs(NamedTuple):
+    """The pairs of `group` in one pack; where: the segment of each of group.texts(), in order."""
+
+    group: VideoPairs
+    pack: Pack
+    where: list[int]
+
+    def modes(self):
+        """The mode of every pair."""
+        return [pair.mode for pair in self.group.pairs]
+
+
+def by_video(pairs):
+    """Group pairs by video, in order of first appearance. Returns a list of VideoPairs."""
+    groups = {}
+    for pair in pairs:
+        groups.setdefault(pair.video, []).append(pair)
+    return [VideoPairs(video, tuple(group)) for video, group in groups.items()]
+
+
+def check_length(video, pair, n_prefix, n_texts, max_length):
+    """Raise TooLong, with the flags to change, when a pair does not fit even alone."""
+    if n_prefix + n_texts > max_length:
+        raise TooLong(
+            f"pair {pair.id} of {video} is {n_prefix + n_texts} tokens long, {n_prefix} of them "
+            f"the video's; --max_length is {max_length}, and nothing is cut: raise it, or lower "
+            "--n_frames or --max_pixels"
+        )
+
+
+def split_packs(processor, inputs, group, max_length):
+    """The packs of one video: one, or several when its pairs make more than `max_length` tokens.
+
+    Nothing is ever cut: a pair stays whole, in one pack with the video.
+    Returns a list of PackedPairs.
+    Raises TooLong when a pair does not fit even alone.
+    """
+    n_prefix = len(processor.prefix_ids(inputs))
+    parts, lengths = [], {}
+    for pair in group.pairs:
+        texts = {(pair.query, pair.chosen), (pair.query, pair.rejected)}
+        size = {t: len(processor.query_ids(t[0]) + processor.response_ids(t[1])) for t in texts}
+        check_length(group.video, pair, n_prefix, sum(size.values()), max_length)
+        if not parts or n_prefix + sum((lengths | size).values()) > max_length:
+            parts.append([])
+            lengths = {}
+        parts[-1].append(pair)
+        lengths |= size
+    groups = [VideoPairs(group.video, tuple(part)) for part in parts]
+    return [PackedPairs(g, *pack_responses(processor, inputs, g.texts())) for g in groups]

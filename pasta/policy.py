@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from pasta import ranks
 from pasta.lora import add_lora
-from pasta.vlm import as_position_ids, checkpoint_activations, load_vlm, video_features
+from pasta.models.load import as_position_ids, checkpoint_activations, load_vlm, video_features
+from pasta.run import ranks
 
 
 def load_policy(config, device):

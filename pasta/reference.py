@@ -22,12 +22,12 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from pasta import ranks
-from pasta.config import package_versions
-from pasta.disk.locks import turn
-from pasta.disk.rows import Appender, no_search_for_cycles, numbered_rows
-from pasta.hub import model_setting
-from pasta.updates import check_length
+from pasta.models.files import model_setting
+from pasta.packs import check_length
+from pasta.run import ranks
+from pasta.run.config import package_versions
+from pasta.run.locks import turn
+from pasta.run.rows import Appender, no_search_for_cycles, numbered_rows
 from pasta.video import VideoError, file_digest
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from pasta import video
-from pasta.decoding import worker
-from pasta.decoding.errors import reading
-from pasta.disk.rows import write_rows
+from pasta.models.load import load_vlm
+from pasta.run.rows import write_rows
 from pasta.toy import files, world
-from pasta.toy.base import make_folder
-from pasta.vlm import load_vlm
+from pasta.toy.model import make_folder
+from pasta.video import read as video
+from pasta.video import worker
+from pasta.video.errors import reading
 
 ROOT = Path(__file__).parent.parent
 PAIRS_OF_VIDEO = (3, 1, 2, 1, 1)  # in toy_pairs

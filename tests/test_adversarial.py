@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from pasta.ask import Answer
 from pasta.benchmarks import adversarial
-from pasta.benchmarks.adversarial_items import adversarial_rows
-from pasta.disk.rows import write_rows
 from pasta.judge import judge_by_rules
+from pasta.making.adversarial_items import adversarial_rows
+from pasta.models.generate import Answer
 from pasta.pairs import MODES
+from pasta.run.rows import write_rows
 from pasta.toy import files, world
 
 QUESTION = {"id": "1", "video": "a.mp4", "mode": "spatial", "kind": "question", "query": "Why so?"}

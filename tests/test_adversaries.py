@@ -22,7 +22,7 @@ from pasta.adversaries import (
     swap_scenes,
 )
 from pasta.pairs import MODES
-from pasta.reader import samplers
+from pasta.sampling import samplers
 
 CORRUPTIONS = {
     f"{mode}-{name}": corrupt

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pasta.ask import Request, ask, letter_logps
+from pasta.models.generate import Request, ask, letter_logps
+from pasta.models.load import video_features
 from pasta.packs import Segment, pack, pack_responses
 from pasta.policy import Policy
-from pasta.vlm import video_features
 
 QUERIES = ("Is the red circle left or right?", "Describe the video.", "Where is the blue square?")
 

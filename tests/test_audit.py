@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from pasta.tools.audit import audit, audit_table
+from pasta.making.audit import audit, audit_table
 
 
 def pair(mode, chosen, rejected, blind, sides=None, topic="order"):
@@ -77,7 +77,7 @@ def test_the_table_shows_the_audit():
 
 @pytest.mark.parametrize("argv", [[], ["nowhere"], ["a", "b"]], ids=str)
 def test_what_is_no_folder_of_pairs_is_refused(argv, tmp_path):
-    command = [sys.executable, "-m", "pasta.tools.audit", *argv]
+    command = [sys.executable, "-m", "pasta.making.audit", *argv]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and not done.stdout
     assert "expected one with the pairs.jsonl of make_pairs.py" in done.stderr

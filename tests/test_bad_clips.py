@@ -20,11 +20,11 @@ from campaigns.spoil import KINDS, spoil, spoil_folder
 from imageio_ffmpeg import get_ffmpeg_exe
 
 import make_pairs
-from pasta import queries, reader
-from pasta.decoding import files
-from pasta.disk.rows import read_rows
+from pasta.making import queries, reader
 from pasta.pairs import MODES
+from pasta.run.rows import read_rows
 from pasta.video import VideoError, read_frames
+from pasta.video import decord_files as files
 
 WIDTH, HEIGHT = 96, 64
 B_FRAMES = ("-c:v", "libx264", "-bf", "3", "-g", "20", "-sc_threshold", "0")
@@ -53,7 +53,7 @@ def good(tmp_path_factory):
     picture = f"testsrc2=size={WIDTH}x{HEIGHT}:rate=25:duration=2"
     for name, options in CLIPS.items():
         ffmpeg("-f", "lavfi", "-i", picture, "-pix_fmt", "yuv420p", *options, folder / name)
-    # decord never comes back from some indices of such a clip: see pasta/decoding/files.py
+    # decord never comes back from some indices of such a clip: see pasta/video/decord_files.py
     ffmpeg("-ss", "1.1", "-i", folder / "b_frames.mp4", "-c", "copy", folder / "cut.mp4")
     return folder
 
@@ -177,7 +177,7 @@ def test_frames_of_a_damaged_clip_are_pictures_at_rising_times(
     good, tmp_path, odd_decord, kind, short
 ):
     # 0: a damaged file is seeked in
-    odd_decord(f"from pasta.decoding import files; files.SHORT = {short}")
+    odd_decord(f"from pasta.video import decord_files; decord_files.SHORT = {short}")
     rng = np.random.default_rng(list(KINDS).index(kind))
     for name in sorted(os.listdir(good)):
         clip = tmp_path / name

@@ -17,10 +17,11 @@ import pytest
 import evaluate
 from pasta import benchmarks
 from pasta.benchmarks import Item, benchmark, groups, tables
-from pasta.disk.rows import read_rows
-from pasta.scoring import summary
+from pasta.benchmarks.scoring import summary
+from pasta.run.rows import read_rows
+from pasta.sampling import uniform
 from pasta.toy.files import write_videos
-from pasta.video import read_frames, uniform
+from pasta.video import read_frames
 
 NAMES = [name for name in benchmarks.NAMES if name != "adversarial"]  # lmms-eval's
 
@@ -204,12 +205,12 @@ def fill(bench, data, rows=None, videos=None):
 
 
 def row(item, response="", **fields):
-    """A row of pasta/answers.py."""
+    """A row of pasta/benchmarks/answers.py."""
     return {"id": item.id, "task": item.task, "response": response} | fields
 
 
 def scored(module, items, responses):
-    """The rows of responses as pasta/answers.py makes them, but for the draw."""
+    """The rows of responses as pasta/benchmarks/answers.py makes them, but for the draw."""
     return [
         row(item, response, correct=module.parse(response, item) == item.answer)
         for item, response in zip(items, responses, strict=True)

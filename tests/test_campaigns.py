@@ -15,8 +15,8 @@ from campaigns.spoil import KINDS
 from campaigns.world import SCRIPTS
 from conftest import ROOT, linux
 
-from pasta.decoding.worker import MEMORY
 from pasta.video import read_frames
+from pasta.video.worker import MEMORY
 
 PROMISES = (ROOT / "docs/promises.md").read_text()
 

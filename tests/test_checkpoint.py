@@ -16,11 +16,10 @@ import torch
 from conftest import finish, kill_all, linux, numbers
 from torch import nn
 
-from pasta import checkpoint
-from pasta.checkpoint import Checkpoints, training_state
-from pasta.disk.rows import read_rows
-from pasta.disk.whole import whole_folder
-from pasta.hub import digest_files
+from pasta.run.atomic import whole_folder
+from pasta.run.rows import digest_files, read_rows
+from pasta.training import checkpoint
+from pasta.training.checkpoint import Checkpoints, training_state
 from train_dpo import TrainConfig
 
 

@@ -1,4 +1,4 @@
-"""pasta/config.py against a small config class with one knob of every kind.
+"""pasta/run/config.py against a small config class with one knob of every kind.
 
     python -m pytest -q tests/test_config.py
 """
@@ -20,9 +20,9 @@ import torch
 import evaluate
 import make_pairs
 import train_dpo
-from pasta import config as config_module
-from pasta.config import knob, parse, read_config, seed_all, write_config
-from pasta.disk.whole import write_json
+from pasta.run import config as config_module
+from pasta.run.atomic import write_json
+from pasta.run.config import knob, parse, read_config, seed_all, write_config
 
 calls = []
 
@@ -255,9 +255,9 @@ def test_seeds_repeat_all_three_generators():
 
 
 def test_importing_config_moves_no_random_state():
-    code = "import random; s = random.getstate(); import pasta.config; "
+    code = "import random; s = random.getstate(); import pasta.run.config; "
     code += "print(s == random.getstate())"
-    root = Path(config_module.__file__).parent.parent
+    root = Path(config_module.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "True"
 

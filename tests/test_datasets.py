@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pasta.datasets import read_pairs
 from pasta.datasets.__main__ import main
-from pasta.datasets.queries import own_queries
+from pasta.datasets.read import read_pairs
+from pasta.making.own_queries import own_queries
 from pasta.pairs import Pair
 from pasta.toy.files import write_videos
 

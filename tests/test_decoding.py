@@ -17,8 +17,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from pasta.decoding import worker
-from pasta.video import VideoError, read_frames
+from pasta.video import VideoError, read_frames, worker
 
 ENDLESS = """
     import decord
@@ -47,7 +46,7 @@ def everything(timestamps):
 
 def decoders():
     """The processes that decode for this one."""
-    return [p for p in psutil.Process().children() if "pasta.decoding.worker" in p.cmdline()]
+    return [p for p in psutil.Process().children() if worker.SERVE in p.cmdline()]
 
 
 @pytest.fixture
@@ -171,7 +170,7 @@ def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord):
 def test_a_video_that_needs_too_much_memory_is_refused(clip, odd_decord):
     odd_decord("""
         import numpy
-        from pasta.decoding import files
+        from pasta.video import decord_files as files
 
         files.pixels = lambda frame: numpy.ones(10 * 2**30, numpy.uint8)  # bytes
     """)

@@ -16,16 +16,15 @@ import evaluate
 import make_pairs
 import train_dpo
 from pasta.attention import dense_mask
-from pasta.config import parse
-from pasta.disk.rows import read_rows, write_rows
-from pasta.packs import pack_responses
+from pasta.models.load import load_vlm
+from pasta.packs import TooLong, pack_responses
 from pasta.policy import Policy
+from pasta.run.config import parse
+from pasta.run.rows import read_rows, write_rows
 from pasta.tools import dry_run
 from pasta.tools.costs import costs_of
 from pasta.tools.speed_models import settings_of
 from pasta.toy.files import write_benchmark
-from pasta.updates import TooLong
-from pasta.vlm import load_vlm
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ import server as fake
 from PIL import Image
 from server import Server, completion, from_number, pictures_of, prompt_of, status
 
-from pasta.ask import Request, ask
-from pasta.roles import endpoint
-from pasta.roles.endpoint import LONGEST_WAIT, Endpoint, EndpointError
-from pasta.roles.pictures import Pictures, png
+from pasta.making import server as endpoint
+from pasta.making.pictures import Pictures, png
+from pasta.making.server import LONGEST_WAIT, Endpoint, EndpointError
+from pasta.models.generate import Request, ask
 from pasta.toy import world
 
 KEY = "sk-very-secret-0123456789"

@@ -15,13 +15,12 @@ from conftest import finish, launch
 from server import Server, at_random, from_number, pictures_of, role_of, sensible, status
 
 import make_pairs
-from pasta import roles
-from pasta.ask import Request
-from pasta.disk.rows import read_rows
+from pasta.making import replies, roles
+from pasta.making.reader import Reader
+from pasta.making.server import Endpoint
+from pasta.models.generate import Request
 from pasta.pairs import MODES
-from pasta.reader import Reader
-from pasta.roles import replies
-from pasta.roles.endpoint import Endpoint
+from pasta.run.rows import read_rows
 from pasta.toy.files import write_videos
 
 N_VIDEOS, K = 3, 3

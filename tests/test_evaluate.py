@@ -14,14 +14,14 @@ from tiny_models import make_language_model
 
 import evaluate
 from evaluate import EvalConfig, main
-from pasta import answers, scoring
-from pasta.answers import loaded_ahead
-from pasta.ask import Answer
-from pasta.benchmarks import check, mvbench
+from pasta.benchmarks import answers, check, mvbench, scoring
 from pasta.benchmarks.adapters import base_name, find_adapters
-from pasta.config import parse
-from pasta.disk.rows import read_rows, write_rows
-from pasta.lora import add_lora, save_adapter
+from pasta.benchmarks.answers import loaded_ahead
+from pasta.lora import add_lora
+from pasta.models.generate import Answer
+from pasta.models.peft import save_adapter
+from pasta.run.config import parse
+from pasta.run.rows import read_rows, write_rows
 from pasta.toy import files
 from pasta.video import VideoError
 

@@ -17,14 +17,14 @@ import pytest
 import torch
 from conftest import end_of, finish, kill_all, launch, linux, numbers
 
-from pasta.answers import answered
-from pasta.ask import Request, ask
 from pasta.benchmarks import mvbench
-from pasta.disk import locks
-from pasta.disk.rows import read_rows
+from pasta.benchmarks.answers import answered
+from pasta.models.generate import Request, ask
+from pasta.models.load import load_vlm
+from pasta.run import locks
+from pasta.run.rows import read_rows
 from pasta.toy import files
-from pasta.toy.base import make_folder
-from pasta.vlm import load_vlm
+from pasta.toy.model import make_folder
 
 
 @pytest.fixture(scope="module")

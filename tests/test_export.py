@@ -20,16 +20,18 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
 
-from pasta.datasets import read_pairs
-from pasta.disk.rows import read_rows, write_rows
-from pasta.disk.whole import write_json
-from pasta.lora import CONFIG, WEIGHTS, adapter_parameters, add_lora, load_adapter, save_adapter
+from pasta.datasets.read import read_pairs
+from pasta.lora import adapter_parameters, add_lora
+from pasta.models.load import load_vlm
+from pasta.models.peft import CONFIG, WEIGHTS, load_adapter, save_adapter
 from pasta.pairs import Pair
+from pasta.run.atomic import write_json
+from pasta.run.rows import read_rows, write_rows
+from pasta.sampling import uniform
 from pasta.tools.export import main
 from pasta.tools.export_pairs import png
-from pasta.toy.base import make_folder
-from pasta.video import read_frames, uniform
-from pasta.vlm import load_vlm
+from pasta.toy.model import make_folder
+from pasta.video import read_frames
 
 ROOT = Path(__file__).parent.parent
 IDS = torch.tensor([[30, 11, 41, 12, 55, 9, 26, 60]])

@@ -1,4 +1,4 @@
-"""pasta/families/ against transformers' own processors and against tables worked out by hand.
+"""pasta/models/ against transformers' own processors and against tables worked out by hand.
 
 Pixels, grids and input ids: golden/families.json, made by transformers 5.23 with torchvision
 (golden/make_families.py says how). Positions: transformers#45381 and arithmetic.
@@ -36,8 +36,8 @@ from transformers import AutoTokenizer, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
-from pasta.families import VideoInputs, family_for, read_preprocessor, text_family
-from pasta.vlm import load_processor
+from pasta.models.families import VideoInputs, family_for, read_preprocessor, text_family
+from pasta.models.load import load_processor
 
 GOLDEN = json.loads(FILE.read_text())
 TEXT, VIDEO = 1, 9  # token ids

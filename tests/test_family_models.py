@@ -2,7 +2,7 @@
 
 The oracle is transformers' forward as its users call it: sdpa attention, pixels passed in, one
 response a row, logits everywhere, no cache. Positions of Qwen2-VL and Qwen2.5-VL are ours there,
-too, for those of transformers are wrong (families/qwen.py).
+too, for those of transformers are wrong (models/qwen.py).
 
     python -m pytest -q tests/test_family_models.py
 """
@@ -23,17 +23,18 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 import evaluate
 import make_pairs
 import train_dpo
-from pasta import queries
-from pasta.ask import Request, ask, letter_logps
 from pasta.benchmarks.adapters import base_name
-from pasta.disk.rows import read_rows
-from pasta.families import FAMILIES
-from pasta.lora import adapter_parameters, add_lora, save_adapter
+from pasta.lora import adapter_parameters, add_lora
+from pasta.making import queries
+from pasta.models.families import FAMILIES
+from pasta.models.generate import Request, ask, letter_logps
+from pasta.models.load import checkpoint_activations, load_processor, load_vlm, video_features
+from pasta.models.peft import save_adapter
 from pasta.packs import pack_responses
 from pasta.policy import Policy, shard_units, tune_all
+from pasta.run.rows import read_rows
 from pasta.tools.export import merge
 from pasta.toy import files
-from pasta.vlm import checkpoint_activations, load_processor, load_vlm, video_features
 
 TEXTS = [("Is it left?", "Yes"), ("Is it left?", "No, right."), ("Where?", "Up"), ("Where?", "")]
 every_family = pytest.mark.parametrize("name", TINY)

@@ -17,21 +17,22 @@ from hypothesis import strategies as st
 from test_reference import SETTING, Scorer, pair
 from test_selection import LEFT, RED, RIGHT, candidate
 
-from pasta.answers import answer_row, earlier_rows, reread
 from pasta.benchmarks import Item, mvbench
+from pasta.benchmarks.answers import answer_row, earlier_rows, reread
 from pasta.benchmarks.finished import sample_rows, scored_rows
-from pasta.datasets import read_pairs
-from pasta.datasets.queries import own_queries
-from pasta.disk.rows import read_rows, write_rows
+from pasta.datasets.read import read_pairs
 from pasta.judge import judge_by_rules
+from pasta.making.audit import audit_of, audit_table
+from pasta.making.own_queries import own_queries
+from pasta.making.replies import Replies, kept
+from pasta.making.stages import candidates_in_order
+from pasta.packs import by_video
 from pasta.pairs import MODES, Pair
 from pasta.reference import ReferenceCache, reference_logps
-from pasta.roles.replies import Replies, kept
-from pasta.schedule import Log
+from pasta.run.rows import read_rows, write_rows
 from pasta.selection import make_pairs
-from pasta.stages import candidates_in_order
-from pasta.tools.audit import audit_of, audit_table
-from pasta.updates import Skipped, by_video
+from pasta.training.loop import Log
+from pasta.training.plan import Skipped
 
 PAIR = {"id": "a", "video": "v.mp4", "mode": "temporal", "query": "Which?", "chosen": "red",
         "rejected": "blue", "recipe": {"kind": "prompt"}}  # fmt: skip

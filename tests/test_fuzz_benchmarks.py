@@ -15,7 +15,7 @@ from test_benchmarks import NEW, fill, touch, write_csv, write_json
 from test_mvbench import BOUNDS, REAL, put
 
 from pasta.benchmarks import Item, benchmark
-from pasta.disk.rows import write_rows
+from pasta.run.rows import write_rows
 
 TEXTS = ("id", "task", "name", "prompt", "answer")
 

@@ -16,16 +16,17 @@ from server import completion
 from test_checkpoint import checkpoints, trainee
 from torch import nn
 
-from pasta.ask import Request
 from pasta.benchmarks.adapters import other_base
-from pasta.checkpoint import open_run
-from pasta.config import read_config, write_config
-from pasta.datasets.made import CONFIG as MADE
-from pasta.families import family_of_folder
-from pasta.lora import CONFIG, WEIGHTS, add_lora, load_adapter, save_adapter
-from pasta.roles.endpoint import Endpoint, EndpointError
+from pasta.lora import add_lora
+from pasta.making.made import CONFIG as MADE
+from pasta.making.server import Endpoint, EndpointError
+from pasta.models.families import family_of_folder
+from pasta.models.generate import Request
+from pasta.models.load import load_processor
+from pasta.models.peft import CONFIG, WEIGHTS, load_adapter, save_adapter
+from pasta.run.config import read_config, write_config
 from pasta.tools.export import stored_dtype
-from pasta.vlm import load_processor
+from pasta.training.checkpoint import open_run
 from train_dpo import TrainConfig
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from pasta.adversaries import ADVERSARIES
-from pasta.ask import Answer
-from pasta.generate import candidate_rows, works_of
+from pasta.candidates import candidate_rows, works_of
+from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
-from pasta.reader import seed_of
+from pasta.run.rows import seed_of
 from pasta.video import VideoError
 
 RECIPE = {"candidates": 3, "adversary": "both", "temperature": 0.7, "twins": False, "seed": 0}

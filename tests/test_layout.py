@@ -16,21 +16,22 @@ PACKAGE = sorted((ROOT / "pasta").rglob("*.py"))
 SCRIPTS = [ROOT / f"{name}.py" for name in ("make_pairs", "train_dpo", "evaluate")]
 CORE = [*(ROOT / "pasta").glob("*.py"), *SCRIPTS]
 
-FLOORS = [  # what a file or folder may import: from the floors above its own in this list alone
-    {"decoding", "shapes", "ranks"},
-    {"disk"},
-    {"config", "pairs", "video", "families", "attention", "prompts", "adversaries"},
-    {"hub", "processor", "lora", "dpo", "schedule", "judge", "scoring", "reader", "grow",
-     "datasets"},
-    {"vlm"},
-    {"ask", "packs", "policy", "checkpoint", "selection"},
-    {"generate", "queries", "updates", "benchmarks", "roles"},
-    {"reference", "answers", "stages", "held_out"},
-]  # fmt: skip
+FLOORS = [  # a file or folder imports only from the floors above its own in this list
+    {"run"},
+    {"pairs", "adversaries", "prompts", "attention"},
+    {"sampling", "judge", "lora", "packs", "dpo"},
+    {"video", "models"},
+    {"selection", "policy", "datasets", "training", "reference", "candidates"},
+    {"making"},
+    {"benchmarks"},
+    {"toy"},
+    {"tools"},
+    {"study"},
+]
 OWNERS = {
-    "decord": {"files"},
-    "transformers": {"vlm", "hub", "base"},
-    "safetensors": {"lora", "checkpoint", "adapter"},
+    "decord": {"decord_files"},
+    "transformers": {"load", "files", "model"},
+    "safetensors": {"peft", "checkpoint"},
 }
 PACKAGES = {"torch", "transformers", "decord", "numpy", "tqdm"}
 PEERS = {"trl", "peft", "datasets"}  # in requirements-dev.txt
@@ -71,7 +72,7 @@ def test_every_core_file_has_a_floor():
 
 def test_only_the_scripts_know_that_the_toy_exists():
     for path in PACKAGE:
-        if "toy" not in path.parts and "tools" not in path.parts:
+        if not {"toy", "tools", "study"} & {*path.parts}:
             assert "toy" not in of_ours(path), path
 
 
@@ -101,8 +102,8 @@ def test_runtime_packages_are_five():
     ("module", "users"),
     [
         ("pasta.tools.speed_trl", []),
-        ("pasta.tools.report_pictures", ["pasta/toy/pictures.py"]),
-        ("pasta.toy.pictures", []),
+        ("pasta.tools.report_pictures", ["pasta/study/pictures.py"]),
+        ("pasta.study.pictures", []),
     ],
 )
 def test_what_needs_more_packages_is_imported_where_it_is_used(module, users):
@@ -153,7 +154,7 @@ def test_core_stays_small():
 
 
 def test_reading_train_dpo_takes_five_minutes():
-    assert (ROOT / "train_dpo.py").read_text().count("\n") <= 170
+    assert (ROOT / "train_dpo.py").read_text().count("\n") <= 200
 
 
 def test_every_package_is_installed():

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import pytest
 from conftest import ROOT, end_of, finish, launch, linux
 
-from pasta.disk import locks
-from pasta.disk.rows import read_rows
+from pasta.run import locks
+from pasta.run.rows import read_rows
 
-HOLD = "from pasta.disk.locks import hold; hold({!r}); print('held', flush=True); {}"
+HOLD = "from pasta.run.locks import hold; hold({!r}); print('held', flush=True); {}"
 SLEEP = "import time; time.sleep(300)"
 FORK = "import os; child = os.fork(); child and print(child, flush=True); " + SLEEP
 
@@ -69,7 +69,7 @@ def test_what_cannot_be_written_is_said(tmp_path):
 
 
 def test_of_two_that_need_the_same_the_second_waits_for_the_first(tmp_path, capfd):
-    code = "from pasta.disk.locks import turn; from pathlib import Path\n"
+    code = "from pasta.run.locks import turn; from pathlib import Path\n"
     code += f"with turn(Path({str(tmp_path / 'x')!r})): print('in', flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)

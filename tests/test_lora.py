@@ -18,16 +18,13 @@ from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from pasta.lora import (
-    CONFIG,
     LANGUAGE_LINEARS,
-    WEIGHTS,
     adapted,
     adapter_off,
     adapter_parameters,
     add_lora,
-    load_adapter,
-    save_adapter,
 )
+from pasta.models.peft import CONFIG, WEIGHTS, load_adapter, save_adapter
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 LETTERS = ("lora_A", "lora_B")
@@ -271,7 +268,7 @@ def test_a_killed_save_leaves_the_old_adapter_whole(folder, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pasta.lora.save_file", killed)
+    monkeypatch.setattr("pasta.models.peft.save_file", killed)
     with pytest.raises(KeyboardInterrupt):
         save_adapter(folder, trained(rank=2), "owner/base")
     model = tiny_model()

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from tiny_models import make_language_model
 
 import make_pairs
-from pasta import roles
-from pasta.ask import Answer
-from pasta.datasets import read_pairs
-from pasta.disk.rows import read_rows, write_rows
+from pasta.datasets.read import read_pairs
+from pasta.making import roles
+from pasta.models.generate import Answer
 from pasta.pairs import MODES
+from pasta.run.rows import read_rows, write_rows
 from pasta.toy.files import write_videos
 
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")

@@ -11,9 +11,9 @@ from conftest import end_of
 from safetensors.torch import load_file
 from torch import tensor
 
-from pasta.disk.rows import read_rows, write_rows
 from pasta.dpo import not_numbers
 from pasta.reference import Known, cache_row
+from pasta.run.rows import read_rows, write_rows
 
 ROW = {"mode": "spatial", "id": "a", "loss": 0.7, "logps/chosen": -3.0}
 

@@ -1,4 +1,4 @@
-"""pasta/pairs.py, pasta/disk/rows.py: .jsonl files survive a kill, readers say what is wrong.
+"""pasta/pairs.py, pasta/run/rows.py: .jsonl files survive a kill, readers say what is wrong.
 
     python -m pytest -q tests/test_pairs.py
 """
@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from pasta.datasets import read_pairs
-from pasta.disk.rows import Appender, no_search_for_cycles, read_rows
+from pasta.datasets.read import read_pairs
 from pasta.pairs import MODES, Pair
+from pasta.run.rows import Appender, no_search_for_cycles, read_rows
 
 
 def write(path, *rows):

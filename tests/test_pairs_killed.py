@@ -20,8 +20,8 @@ from conftest import finish, kill_all, launch, linux
 from tiny_models import write_babbler
 
 import make_pairs
-from pasta.disk.rows import write_rows
 from pasta.pairs import MODES
+from pasta.run.rows import write_rows
 from pasta.toy.files import write_videos
 
 N_VIDEOS = 8  # and a broken one

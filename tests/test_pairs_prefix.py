@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pasta import roles
-from pasta.ask import Request
-from pasta.generate import works_of
-from pasta.roles import Roles
+from pasta.candidates import works_of
+from pasta.making import roles
+from pasta.making.roles import Roles
+from pasta.models.generate import Request
 
 K = 3
 RECIPE = {"candidates": K, "adversary": "prompt", "temperature": 0.7, "seed": 0, "twins": False}

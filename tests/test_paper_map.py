@@ -20,9 +20,9 @@ TEN = {
     "several pairs of one video in one row": "pasta/packs.py: pack",
     "attention to the shared prefix": "pasta/attention.py: shared_prefix_attention",
     "the three adversaries": "pasta/adversaries.py: ADVERSARIES",
-    "which frames of a video": "pasta/video.py: uniform",
+    "which frames of a video": "pasta/sampling.py: uniform",
     "which answers make a pair": "pasta/selection.py: make_pairs",
-    "the letter that an answer names": "pasta/scoring.py: lettered_text",
+    "the letter that an answer names": "pasta/benchmarks/scoring.py: lettered_text",
 }
 
 

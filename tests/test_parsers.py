@@ -6,7 +6,7 @@ python -m pytest -q tests/test_parsers.py
 import pytest
 
 from pasta.benchmarks import parsers
-from pasta.scoring import lettered_text
+from pasta.benchmarks.scoring import lettered_text
 
 # What lmms-eval at 75571cfe makes of each response, and what its older rules did. "-" is no letter
 # (where two of them then draw one), "raw" the response itself.

@@ -18,12 +18,13 @@ import pytest
 import evaluate
 import train_dpo
 from pasta.benchmarks import adversarial, folders, mvbench
-from pasta.datasets.videos import find_video
-from pasta.disk.rows import read_rows, write_rows
 from pasta.pairs import Pair
+from pasta.run.rows import read_rows, write_rows
+from pasta.sampling import uniform
 from pasta.tools.export_pairs import WRITERS
 from pasta.toy.files import write_videos
-from pasta.video import VideoError, read_frames, uniform
+from pasta.video import VideoError, read_frames
+from pasta.video.find import find_video
 
 
 def of_benchmark(name, root):

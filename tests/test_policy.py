@@ -11,9 +11,9 @@ from torch.nn.functional import log_softmax
 
 from pasta.attention import dense_mask, shared_prefix_attention
 from pasta.lora import adapter_off, adapter_parameters, add_lora
+from pasta.models.load import checkpoint_activations, video_features
 from pasta.packs import Segment, pack, pack_responses, segment_of
 from pasta.policy import Policy, response_logps
-from pasta.vlm import checkpoint_activations, video_features
 
 TEXTS = [
     ("Is the red circle left or right?", "The red circle is left."),

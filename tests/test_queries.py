@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from pasta.ask import Answer
+from pasta.making.queries import TRIES, cleaned, query_flaw, query_rows, topic_of, wanted_queries
+from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.prompts import QUERIES, query_prompt
-from pasta.queries import TRIES, cleaned, query_flaw, query_rows, topic_of, wanted_queries
 from pasta.video import VideoError
 
 

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pasta import reader as reader_module
-from pasta.reader import Reader, samplers, seed_of
+from pasta.making import reader as reader_module
+from pasta.making.reader import Reader
+from pasta.run.rows import seed_of
+from pasta.sampling import samplers
 from pasta.toy.files import write_avi
 from pasta.video import VideoError, read_frames
 

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pasta.packs import PackedPairs, TooLong, by_video
 from pasta.pairs import Pair
 from pasta.reference import ReferenceCache, reference_logps
-from pasta.updates import PackedPairs, TooLong, by_video
 
 SETTING = {"weights": "w", "n_frames": 8}
 

@@ -17,19 +17,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pasta.disk.rows import read_rows, write_rows
-from pasta.generate import works_of
+from pasta.benchmarks.scoring import summary
+from pasta.candidates import works_of
+from pasta.making.reader import Reader
+from pasta.packs import VideoPairs
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES
-from pasta.reader import Reader
-from pasta.scoring import summary
+from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
 from pasta.tools.report_attention import cells, segment_names
 from pasta.tools.report_frames import SHOWN, View, reader_of, sheet, twins_of, view_of
 from pasta.tools.report_page import marked, page
 from pasta.tools.report_pairs import drawn
 from pasta.toy import files, world
-from pasta.updates import VideoPairs
 
 HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'
 KEPT = 56 + 4  # pixels of a toy frame with its gap, at both sides

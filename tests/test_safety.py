@@ -18,10 +18,12 @@ from conftest import ROOT, finish, launch
 from jinja2.exceptions import SecurityError
 from test_checkpoint import checkpoints, trainee
 
-from pasta.lora import add_lora, load_adapter, save_adapter
+from pasta.lora import add_lora
+from pasta.models.load import bare_model, load_vlm
+from pasta.models.peft import load_adapter, save_adapter
+from pasta.sampling import uniform
 from pasta.toy import files
-from pasta.video import list_videos, read_frames, uniform
-from pasta.vlm import bare_model, load_vlm
+from pasta.video import list_videos, read_frames
 
 SOURCES = [path for path in ROOT.rglob("*.py") if "tests" not in path.parts]
 UNSAFE = set(

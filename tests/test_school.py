@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from pasta.ask import Request, ask
-from pasta.toy import school, world
-from pasta.toy.base import make_folder
+from pasta.models.generate import Request, ask
+from pasta.models.load import load_vlm
+from pasta.toy import pretrain as school
+from pasta.toy import world
+from pasta.toy.captions import TRUE, lessons, looking
 from pasta.toy.halves import learn
-from pasta.toy.lessons import TRUE, lessons, looking
+from pasta.toy.model import make_folder
 from pasta.toy.world import COLOURS, SHAPES, Thing, Video
-from pasta.vlm import load_vlm
 
 HALF = dict.fromkeys(TRUE, 0.5)
 alone = torch.clone  # the mean of one process

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from pasta.benchmarks.report import comparison, counts, mcnemar, table
-from pasta.scoring import (
+from pasta.benchmarks.scoring import (
     lettered_text,
     likeliest_letter,
     mean_of,

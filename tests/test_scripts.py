@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pasta.disk.rows import read_rows, write_rows
 from pasta.pairs import MODES
+from pasta.run.rows import read_rows, write_rows
 from pasta.toy import files
 
 ROOT = Path(__file__).parent.parent

@@ -6,9 +6,9 @@
 import numpy as np
 import pytest
 
-from pasta.datasets import read_pairs
-from pasta.disk.rows import write_rows
+from pasta.datasets.read import read_pairs
 from pasta.judge import judge_by_rules
+from pasta.run.rows import write_rows
 from pasta.selection import (
     by_length,
     by_sides,

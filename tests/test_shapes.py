@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 from test_selection import LEFT, RIGHT, candidate
 
-from pasta.answers import earlier_rows
+from pasta.benchmarks.answers import earlier_rows
 from pasta.benchmarks.finished import scored_rows
-from pasta.disk.rows import read_rows, write_rows
-from pasta.roles.replies import Replies
-from pasta.schedule import Log
-from pasta.shapes import ABSENT, NUMBER, read_by, read_json, unlike
-from pasta.stages import candidates_in_order
-from pasta.updates import Skipped
+from pasta.making.replies import Replies
+from pasta.making.stages import candidates_in_order
+from pasta.run.rows import read_rows, write_rows
+from pasta.run.schema import ABSENT, NUMBER, read_by, read_json, unlike
+from pasta.training.loop import Log
+from pasta.training.plan import Skipped
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pasta.attention import dense_mask
-from pasta.config import parse
 from pasta.lora import adapter_off
+from pasta.packs import seen_pairs
+from pasta.run.config import parse
 from pasta.tools import speed_hardware
 from pasta.tools.speed import SpeedConfig, main, measure, memory_of, table_row
 from pasta.tools.speed_hardware import (
@@ -25,7 +26,6 @@ from pasta.tools.speed_hardware import (
     attention_kernels,
     matmul_rate,
     peak_memory,
-    seen_pairs,
     step_flops,
 )
 from pasta.tools.speed_layouts import dpo_step, ways_of

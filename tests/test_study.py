@@ -19,11 +19,14 @@ from conftest import ROOT, linux
 
 from pasta import toy
 from pasta.benchmarks import Item
-from pasta.disk.rows import read_rows, write_rows
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES
-from pasta.toy import arms, claims, exam, jobs, lessons, page, sections, study, world
-from pasta.toy.numbers import Estimate, Results, T, mean_of_modes, mode_score
+from pasta.run.rows import read_rows, write_rows
+from pasta.study import arms, claims, jobs, page, sections, study
+from pasta.study import measure as exam
+from pasta.study.estimates import Estimate, Results, T, mean_of_modes, mode_score
+from pasta.toy import captions as lessons
+from pasta.toy import world
 
 PARTS = [(range(5), arms.MOST), (range(3), arms.ALL)]
 

@@ -11,10 +11,10 @@ from collections import Counter
 import pytest
 
 import make_pairs
-from pasta.ask import Answer
-from pasta.disk.rows import read_rows
+from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.prompts import QUERIES, query_prompt
+from pasta.run.rows import read_rows
 from pasta.toy.files import write_videos
 
 N_VIDEOS = 60
@@ -54,8 +54,8 @@ def run(tmp_path, tiny_folder, videos, monkeypatch):
             run.asked.extend(requests)
             return [Answer(say(request, rare), (), 0.0, True) for request in requests]
 
-        monkeypatch.setattr("pasta.roles.ask", ask)
-        monkeypatch.setattr("pasta.roles.Roles.score", lambda *args: [0.0] * len(args[-1]))
+        monkeypatch.setattr("pasta.making.roles.ask", ask)
+        monkeypatch.setattr("pasta.making.roles.Roles.score", lambda *args: [0.0] * len(args[-1]))
         defaults = {"responder": str(tiny_folder), "videos": videos, "out": tmp_path / name}
         defaults |= {"select": "none", "max_pixels": 0, "dtype": "float32", "device": "cpu"}
         make_pairs.main(make_pairs.PairsConfig(**defaults | settings))

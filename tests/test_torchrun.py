@@ -12,11 +12,12 @@ import torch
 from conftest import PAIRS_OF_VIDEO, ROOT, finish, numbers
 from safetensors.torch import load_file
 
-from pasta import ranks
-from pasta.datasets import read_pairs
-from pasta.disk.rows import read_rows, write_rows
-from pasta.updates import by_video, plan
-from pasta.vlm import load_vlm
+from pasta.datasets.read import read_pairs
+from pasta.models.load import load_vlm
+from pasta.packs import by_video
+from pasta.run import ranks
+from pasta.run.rows import read_rows, write_rows
+from pasta.training.plan import plan
 
 
 def dealt(monkeypatch, n, items, costs):

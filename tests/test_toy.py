@@ -14,8 +14,8 @@ import pytest
 from pasta.benchmarks import adversarial, mvbench
 from pasta.pairs import MODES
 from pasta.toy import files, world
-from pasta.toy.base import make_tokenizer
-from pasta.toy.lessons import TRUE, aside, denial, lessons, looking, unlisted
+from pasta.toy.captions import TRUE, aside, denial, lessons, looking, unlisted
+from pasta.toy.model import make_tokenizer
 from pasta.video import read_frames
 
 HALF = dict.fromkeys(TRUE, 0.5)

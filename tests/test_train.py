@@ -17,15 +17,18 @@ from conftest import PAIRS_OF_VIDEO, numbers
 
 import train_dpo
 from pasta import toy
-from pasta.datasets import read_pairs
-from pasta.disk.rows import read_rows, write_rows
-from pasta.held_out import hold_out
-from pasta.lora import adapter_off, adapter_parameters, add_lora, load_adapter
+from pasta.datasets.read import read_pairs
+from pasta.lora import adapter_off, adapter_parameters, add_lora
+from pasta.models.load import load_vlm, video_features
+from pasta.models.peft import load_adapter
+from pasta.packs import by_video
 from pasta.reference import Known, cache_row
+from pasta.run.rows import read_rows, write_rows
+from pasta.sampling import uniform
 from pasta.toy import world
-from pasta.updates import by_video, plan
-from pasta.video import VideoError, read_frames, uniform
-from pasta.vlm import load_vlm, video_features
+from pasta.training.held_out import hold_out
+from pasta.training.plan import plan
+from pasta.video import VideoError, read_frames
 
 FLAGS = {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16, "batch_pairs": 3}
 LN2 = math.log(2)

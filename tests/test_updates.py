@@ -13,15 +13,18 @@ from functools import partial
 import pytest
 import torch
 
-from pasta.disk.rows import read_rows
-from pasta.held_out import hold_out
 from pasta.lora import adapter_parameters, add_lora
+from pasta.packs import TooLong, by_video
 from pasta.pairs import Pair
 from pasta.policy import Policy
-from pasta.schedule import learning_rate, log_line
+from pasta.run.ahead import in_order
+from pasta.run.rows import read_rows
+from pasta.sampling import uniform
 from pasta.toy.files import write_videos
-from pasta.updates import PackLoader, Skipped, TooLong, by_video, fingerprint, in_order, plan
-from pasta.video import read_frames, uniform
+from pasta.training.held_out import hold_out
+from pasta.training.loop import learning_rate, log_line
+from pasta.training.plan import PackLoader, Skipped, fingerprint, plan
+from pasta.video import read_frames
 
 
 def pair(video, i, mode="spatial"):

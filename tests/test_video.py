@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from pasta.decoding import files, jpegs
-from pasta.video import VideoError, at_fps, file_digest, list_videos, read_frames, uniform
+from pasta.sampling import at_fps, uniform
+from pasta.video import VideoError, file_digest, jpegs, list_videos, read_frames
+from pasta.video import decord_files as files
 
 WIDTH, HEIGHT, FPS, SECONDS = 160, 120, 25, 6
 H264 = ("-c:v", "libx264", "-bf", "3", "-g", "60", "-sc_threshold", "0")  # 3 keyframes

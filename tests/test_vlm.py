@@ -15,9 +15,9 @@ import torch
 from tiny_models import make_tiny
 from transformers import AutoModelForImageTextToText
 
-from pasta.ask import Request, ask
-from pasta.hub import save_model, weights_digest
-from pasta.vlm import bare_model, load_processor, load_vlm, multiply_patches
+from pasta.models.files import save_model, weights_digest
+from pasta.models.generate import Request, ask
+from pasta.models.load import bare_model, load_processor, load_vlm, multiply_patches
 
 # What Qwen2.5-VL has in chat_template.json, as far as one user turn goes, and with its tokenizer.
 FOR_VIDEOS = (
@@ -132,7 +132,7 @@ def test_a_hub_id_is_found_in_the_hubs_cache(tiny_folder, tmp_path):
     shutil.copytree(tiny_folder, snapshot)
     (tmp_path / "models--some--model/refs").mkdir()
     (tmp_path / "models--some--model/refs/main").write_text("0123")
-    code = "from pasta.vlm import load_vlm; print(len(load_vlm('some/model').end_ids()))"
+    code = "from pasta.models.load import load_vlm; print(len(load_vlm('some/model').end_ids()))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},

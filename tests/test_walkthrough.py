@@ -11,16 +11,16 @@ import re
 import pytest
 from conftest import ROOT
 
-from pasta.toy import to_pack, to_step, walkthrough
+from pasta.tools.pages import refreshed
 
-PAGE = (ROOT / walkthrough.PAGE).read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/walkthrough.md").read_text(encoding="utf-8")
 FLOAT = r"-?\d+\.\d+"
 
 
 @pytest.fixture(scope="module")
-def anew():
-    """The page, made again."""
-    return walkthrough.page()
+def anew(tmp_path_factory):
+    """The page with every output made again."""
+    return refreshed(PAGE, tmp_path_factory.mktemp("page"))
 
 
 def floats(text):
@@ -47,34 +47,14 @@ def test_numbers_are_what_the_code_gives_up_to_rounding(anew):
     assert floats(PAGE) == pytest.approx(floats(anew), rel=2e-3, abs=2e-3)
 
 
-def test_every_cell_is_on_the_page_once():
-    named = [cell for station in (*to_pack.CELLS, *to_step.CELLS) for cell in station]
-    assert PAGE.count("```python\n") == len(named) == len(set(named))
-    defined = [f for module in (to_pack, to_step) for f in vars(module).values() if callable(f)]
-    ours = {f for f in defined if f.__module__ in (to_pack.__name__, to_step.__name__)}
-    assert ours == set(named)
+def test_what_a_block_prints_is_below_it_and_its_names_stay_for_the_next(tmp_path):
+    blocks = "Prose.\n\n```python\nn = 1 + 1\n```\n\n```python\nprint(n, folder / 'a')\n```\n"
+    assert refreshed(blocks, tmp_path) == blocks + "```\n2 a\n```\n"
 
 
-def cell_of_this_test(made):
-    """Title.
-
-    Prose.
-    """
-    shown = made + 1  # with its comment
-    print(shown)
-    return {"shown": shown}
-
-
-def test_a_cell_is_shown_without_its_prose_and_its_return():
-    assert walkthrough.code_of(cell_of_this_test) == (
-        "shown = made + 1  # with its comment\nprint(shown)"
-    )
-
-
-def test_a_cell_gets_what_it_names_and_leaves_what_it_returns(tmp_path):
-    made = {"folder": tmp_path, "made": 1}
-    assert walkthrough.run(cell_of_this_test, made) == "2"
-    assert made["shown"] == 2
+def test_an_old_output_is_replaced(tmp_path):
+    block = "```python\nprint(2)\n```\n```\n1\n```\nProse.\n"
+    assert refreshed(block, tmp_path) == block.replace("\n1\n", "\n2\n")
 
 
 def names_in(path):

@@ -14,7 +14,7 @@ items(data)      the questions of a data folder: list of Item, those of a task s
 absent(items)    the tasks of the benchmark that these items lack
 parse(response, item, parser)   what a response names, in the form of item.answer, or None.
                  parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
-aggregate(rows)  rows of pasta/answers.py -> {group: {unit: score}} of pasta/scoring.py, which make
+aggregate(rows)  rows of answers.py -> {group: {unit: score}} of scoring.py: what makes
                  the benchmark's own number
 breakdown(rows, items)   the same for the further groups that labels name; an item may be in several
 """
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from string import ascii_uppercase as LETTERS
 
-from pasta.datasets.videos import check_links
-from pasta.shapes import ABSENT
+from pasta.run.schema import ABSENT
+from pasta.video.find import check_links
 
 NAMES = (
     "mvbench",
@@ -46,7 +46,7 @@ def benchmark(name):
     return importlib.import_module(f"pasta.benchmarks.{name}")
 
 
-# What is relied on in rows of pasta/answers.py that are read again: for scores, and for all else.
+# What is relied on in rows of answers.py that are read again: for scores, and for all else.
 SCORED = {"id": str, "task": str, "response": str, "correct": bool}
 ANSWER = SCORED | {
     "video": str,

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from pasta.lora import plain_linears
-from pasta.shapes.adapter import CONFIG, base_of, read_adapter
-from pasta.vlm import bare_model
+from pasta.models.load import bare_model
+from pasta.models.peft import CONFIG, base_of, read_adapter
 
 ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py leaves it
 

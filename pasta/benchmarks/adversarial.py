@@ -19,11 +19,11 @@ from pathlib import Path
 
 from pasta.benchmarks import LETTERS, Item, inside, unlinked
 from pasta.benchmarks.groups import by_task, lacking
+from pasta.benchmarks.scoring import lettered_text
 from pasta.benchmarks.tables import letter_at, one_of, text, texts
-from pasta.disk.rows import numbered_rows
 from pasta.judge import plain, words
 from pasta.pairs import MODES
-from pasta.scoring import lettered_text
+from pasta.run.rows import numbered_rows
 
 DATA = Path("data/adversarial")
 FETCH = "python make_pairs.py --adversarial_qa --responder MODEL --videos HELD_OUT --out"

@@ -7,7 +7,8 @@ from itertools import groupby, islice
 
 from tqdm import tqdm
 
-from pasta.video import VideoError, read_frames, uniform
+from pasta.sampling import uniform
+from pasta.video import VideoError, read_frames
 
 
 def find_questions(config, bench, data):

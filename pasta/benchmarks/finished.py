@@ -3,13 +3,13 @@
 import hashlib
 from pathlib import Path
 
-from pasta.ask import Request, ask
 from pasta.benchmarks import SCORED
 from pasta.benchmarks.report import comparison, counts, markdown, table
-from pasta.disk.rows import read_rows
-from pasta.disk.whole import write_json
-from pasta.scoring import summary
-from pasta.vlm import load_vlm
+from pasta.benchmarks.scoring import summary
+from pasta.models.generate import Request, ask
+from pasta.models.load import load_vlm
+from pasta.run.atomic import write_json
+from pasta.run.rows import read_rows
 
 
 def scored_rows(folder) -> dict:

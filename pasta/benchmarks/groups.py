@@ -1,4 +1,4 @@
-"""From the rows of pasta/answers.py to {group: {unit: score}}, as most benchmarks group them."""
+"""From the rows of answers.py to {group: {unit: score}}, as most benchmarks group them."""
 
 
 def by_task(rows):

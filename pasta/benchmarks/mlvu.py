@@ -19,15 +19,7 @@ from pathlib import Path
 from pasta.benchmarks import LETTERS, Item, parsers
 from pasta.benchmarks.folders import checked, find_video
 from pasta.benchmarks.groups import by_label, by_task, lacking
-from pasta.benchmarks.tables import (
-    letter_at,
-    letter_in,
-    one_of,
-    read_items,
-    tables,
-    text,
-    texts,
-)
+from pasta.benchmarks.tables import letter_at, letter_in, one_of, read_items, tables, text, texts
 
 DATA = Path("data/mlvu")
 FETCH = "hf download sy1998/MLVU_dev --repo-type dataset --local-dir"

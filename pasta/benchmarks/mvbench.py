@@ -17,9 +17,9 @@ from pathlib import Path
 
 from pasta.benchmarks import LETTERS, Item, inside, unlinked
 from pasta.benchmarks.groups import by_label
+from pasta.benchmarks.scoring import lettered_text
 from pasta.benchmarks.tables import letter_at, read_json, read_table, text, texts
-from pasta.scoring import lettered_text
-from pasta.shapes import ABSENT
+from pasta.run.schema import ABSENT
 
 DATA = Path("data/mvbench")
 FETCH = "hf download OpenGVLab/MVBench --repo-type dataset --revision video --local-dir"

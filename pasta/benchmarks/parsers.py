@@ -1,7 +1,7 @@
 """From a response to the option it names: the rules of lmms-eval, with their traps.
 
 Each is to the letter what a task of lmms-eval does after stripping the response, so that a number
-is the one it would give; pasta.scoring.lettered_text is MVBench's. A rule that names nothing
+is the one it would give; scoring.lettered_text is MVBench's. A rule that names nothing
 returns None, also where lmms-eval then draws a letter. Capitals only, unless said otherwise.
 """
 

@@ -14,15 +14,7 @@ from pathlib import Path
 from pasta.benchmarks import Item, parsers
 from pasta.benchmarks.folders import checked, find_video
 from pasta.benchmarks.groups import by_label, by_task, lacking
-from pasta.benchmarks.tables import (
-    letter_at,
-    one_of,
-    read_items,
-    tables,
-    text,
-    texts,
-    whole,
-)
+from pasta.benchmarks.tables import letter_at, one_of, read_items, tables, text, texts, whole
 
 DATA = Path("data/perceptiontest")
 FETCH = "hf download lmms-eval/PerceptionTest_Val --repo-type dataset --local-dir"

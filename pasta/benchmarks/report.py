@@ -1,12 +1,12 @@
 """Scores as people read them: two runs compared, failures counted, a table.
 
-Scores are as in pasta/scoring.py: {group: {unit: 1.0, 0.0 or None}}.
+Scores are as in pasta/benchmarks/scoring.py: {group: {unit: 1.0, 0.0 or None}}.
 """
 
 import math
 import re
 
-from pasta.scoring import paired_difference, percent
+from pasta.benchmarks.scoring import paired_difference, percent
 
 
 def mcnemar(units, others):

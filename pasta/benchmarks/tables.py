@@ -8,8 +8,8 @@ import csv
 import json
 from importlib import import_module
 
-from pasta import shapes
 from pasta.benchmarks import LETTERS
+from pasta.run import schema as shapes
 
 SUFFIXES = (".json", ".csv", ".parquet")  # parquet last: it needs a package
 
@@ -40,7 +40,7 @@ def tables(data, fetch, *stems):
 
 
 def read_json(path, shape=object):
-    """What a JSON file holds, see pasta/shapes. Raises ValueError that names it."""
+    """What a JSON file holds, see pasta/run/schema.py. Raises ValueError that names it."""
     try:
         return shapes.read_json(path, shape)
     except ValueError as error:

@@ -19,15 +19,7 @@ from pathlib import Path
 from pasta.benchmarks import Item, parsers
 from pasta.benchmarks.folders import checked, find_video
 from pasta.benchmarks.groups import lacking
-from pasta.benchmarks.tables import (
-    items_of,
-    letter_in,
-    read_items,
-    read_table,
-    tables,
-    text,
-    whole,
-)
+from pasta.benchmarks.tables import items_of, letter_in, read_items, read_table, tables, text, whole
 
 DATA = Path("data/vinoground")
 FETCH = "hf download HanSolo9682/Vinoground --repo-type dataset --local-dir"

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import asdict
 from pathlib import Path
 
-from pasta.datasets import check_found, describe, read_pairs, root_of
+from pasta.datasets.read import check_found, describe, read_pairs, root_of
 from pasta.pairs import MODES
 
 

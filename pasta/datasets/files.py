@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from shlex import quote
 
-from pasta.disk.rows import numbered_rows
+from pasta.run.rows import numbered_rows
 
 CSV = "import csv, json, sys; "
 CSV += "rows = csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig')%s); "

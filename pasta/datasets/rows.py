@@ -21,7 +21,7 @@ import re
 from functools import lru_cache
 
 from pasta.pairs import MODES, Pair, pair_id
-from pasta.shapes import whole_text
+from pasta.run.schema import whole_text
 
 COLUMNS = {  # each is expected under one of its names
     "video": ("video", "videos", "video_path", "video_file", "video_name"),

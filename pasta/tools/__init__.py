@@ -1,1 +1,1 @@
-"""Tools beside the method: nobody needs them to follow it, and nothing imports them."""
+"""Tools around a run: reports, dry runs, export, speed."""

@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from pasta.lora import adapter_parameters, add_lora
+from pasta.models.load import bare_model
+from pasta.packs import seen_pairs
 from pasta.policy import tune_all
-from pasta.tools.speed_hardware import matmul_rate, seen_pairs, synchronize
-from pasta.vlm import bare_model
+from pasta.tools.speed_hardware import matmul_rate, synchronize
 
 SHARE = 0.4  # of a large matrix product's rate that is reached; docs/speed.md has measured ones
 SCRATCH = 2**28  # bytes that are copied to measure the memory's rate

@@ -16,16 +16,19 @@ from math import ceil
 import numpy as np
 from tqdm import tqdm
 
-from pasta import ranks, toy
-from pasta.answers import clip, video_inputs
-from pasta.ask import Request
-from pasta.checkpoint import check_config
-from pasta.datasets import open_pairs
-from pasta.held_out import hold_out
+from pasta import toy
+from pasta.benchmarks.answers import clip, video_inputs
+from pasta.datasets.read import open_pairs
+from pasta.models.generate import Request
+from pasta.models.load import load_processor
+from pasta.packs import TooLong, by_video
+from pasta.run import ranks
+from pasta.sampling import uniform
 from pasta.tools.costs import SHARE, costs_of, rates
-from pasta.updates import TooLong, by_video, plan, read_packs
-from pasta.video import VideoError, read_frames, uniform
-from pasta.vlm import load_processor
+from pasta.training.checkpoint import check_config
+from pasta.training.held_out import hold_out
+from pasta.training.plan import plan, read_packs
+from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are opened
 BYTES = {"float32": 4, "bfloat16": 2}

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from pasta import ranks
-from pasta.ask import Request
-from pasta.datasets.queries import own_queries
-from pasta.generate import works_of
-from pasta.grow import rows_of
+from pasta.candidates import works_of
+from pasta.making.own_queries import own_queries
+from pasta.making.queries import wanted_queries
+from pasta.making.reader import Reader
+from pasta.making.server import is_address
+from pasta.making.stages import RECIPE
+from pasta.models.generate import Request
 from pasta.pairs import MODES
-from pasta.queries import wanted_queries
-from pasta.reader import Reader
-from pasta.roles.endpoint import is_address
-from pasta.stages import RECIPE
+from pasta.run import ranks
+from pasta.run.rows import rows_of
 from pasta.tools.costs import costs_of
 from pasta.tools.dry_run import BEGIN, decoded, opened, reading, size, tell
 from pasta.video import VideoError

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import torch
 
-from pasta.datasets import read_pairs
-from pasta.hub import local_folder, save_model
-from pasta.lora import adapted, load_adapter
+from pasta.datasets.read import read_pairs
+from pasta.lora import adapted
+from pasta.making.pictures import MAX_PIXELS
+from pasta.models.files import local_folder, save_model
+from pasta.models.load import DEFAULT_FRAMES, load_vlm
+from pasta.models.peft import CONFIG, base_of, load_adapter
 from pasta.pairs import MODES
-from pasta.roles.pictures import MAX_PIXELS
-from pasta.shapes import read_json
-from pasta.shapes.adapter import CONFIG, base_of
+from pasta.run.schema import read_json
 from pasta.tools.export_pairs import WRITERS
 from pasta.video import VideoError
-from pasta.vlm import DEFAULT_FRAMES, load_vlm
 
 DTYPES = ("float32", "bfloat16", "float16")
 

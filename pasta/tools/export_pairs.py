@@ -22,11 +22,12 @@ from itertools import islice
 
 from tqdm import tqdm
 
-from pasta.disk.rows import write_rows
-from pasta.disk.whole import whole_folder, write_json
-from pasta.roles.pictures import fit_within, png
-from pasta.updates import by_video
-from pasta.video import VideoError, read_frames, uniform
+from pasta.making.pictures import fit_within, png
+from pasta.packs import by_video
+from pasta.run.atomic import whole_folder, write_json
+from pasta.run.rows import write_rows
+from pasta.sampling import uniform
+from pasta.video import VideoError, read_frames
 
 TAG = re.compile(r"<(video|image|audio)>")  # what both trainers take for the place of a medium
 DATASET = "pasta"  # the name in dataset_info.json

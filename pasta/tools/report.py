@@ -15,16 +15,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pasta.config import read_config
-from pasta.disk.rows import read_rows
+from pasta.making.audit import audit_of, audit_table
 from pasta.pairs import MODES
-from pasta.schedule import METRICS
-from pasta.tools.audit import audit_of, audit_table
+from pasta.run.config import read_config
+from pasta.run.rows import read_rows
 from pasta.tools.report_attention import attention_section
 from pasta.tools.report_page import block, missing, page, paragraph, table
 from pasta.tools.report_pairs import pairs_section
 from pasta.tools.report_run import CONFIG, NO_FLAGS, Run, tried, words_of
 from pasta.tools.report_scores import scores_section, turned_section
+from pasta.training.loop import METRICS
 
 EVALUATED = Path("out/eval/mvbench")
 

@@ -8,11 +8,10 @@ from functools import partial
 import numpy as np
 
 from pasta.attention import dense_mask
-from pasta.packs import pack_responses
+from pasta.packs import VideoPairs, by_video, pack_responses
 from pasta.tools.report_frames import uniform_view
 from pasta.tools.report_page import block, table
 from pasta.tools.report_run import tried
-from pasta.updates import VideoPairs, by_video
 
 CELLS = 48  # of a piece at most: a prefix of thousands of tokens is drawn in blocks
 PAIRS = 3  # of the video, whose pack it is, at most

@@ -13,19 +13,20 @@ from typing import NamedTuple
 import numpy as np
 
 from pasta.adversaries import ADVERSARIES
-from pasta.config import read_config
-from pasta.datasets.made import CANDIDATE
-from pasta.families.family import resized
-from pasta.generate import broken_frames
-from pasta.grow import rows_of
+from pasta.candidates import broken_frames
+from pasta.making.made import CANDIDATE
+from pasta.making.pictures import png
+from pasta.making.reader import Reader
+from pasta.making.server import Endpoint, is_address
+from pasta.models.family import resized
+from pasta.models.load import load_processor
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
-from pasta.reader import Reader
-from pasta.roles.endpoint import Endpoint, is_address
-from pasta.roles.pictures import png
+from pasta.run.config import read_config
+from pasta.run.rows import rows_of
+from pasta.sampling import uniform
 from pasta.selection import query_key
 from pasta.tools.report_page import WIDTH
-from pasta.video import VideoError, list_videos, read_frames, uniform
-from pasta.vlm import load_processor
+from pasta.video import VideoError, list_videos, read_frames
 
 SHOWN = 16  # frames of a picture at most
 ROW = 8  # of them beside each other at most

@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 
 from pasta.benchmarks import NAMES
-from pasta.datasets import read_pairs
+from pasta.datasets.read import read_pairs
+from pasta.models.load import load_processor
 from pasta.tools.report_frames import sheet
 from pasta.tools.report_page import figure, missing
 from pasta.video import VideoError
-from pasta.vlm import load_processor
 
 CONFIG = {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
           "max_pixels": int, "frames_used": int, "processes": int, "lora_rank": int}  # fmt: skip

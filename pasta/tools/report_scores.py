@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 from pasta.benchmarks import ANSWER, NAMES, benchmark
 from pasta.benchmarks.report import table as score_table
-from pasta.config import read_config
-from pasta.disk.rows import read_rows
-from pasta.shapes import read_json, unlike
+from pasta.models.load import load_processor
+from pasta.run.config import read_config
+from pasta.run.rows import read_rows
+from pasta.run.schema import read_json, unlike
 from pasta.tools.report_frames import uniform_view
 from pasta.tools.report_page import block, heading, missing, paragraph, table
 from pasta.tools.report_run import FAULTS, tried, words_of
-from pasta.vlm import load_processor
 
 CONFIG = {"bench": NAMES, "model": str, "max_pixels": int}
 SCORES = {"data": str, "n_frames": int, "runs": dict, "differences": dict, "adapters": dict}

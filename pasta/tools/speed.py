@@ -37,7 +37,7 @@ from typing import Literal
 
 import torch
 
-from pasta.config import knob, parse
+from pasta.run.config import knob, parse
 from pasta.tools.speed_hardware import (
     attention_kernels,
     matmul_rate,

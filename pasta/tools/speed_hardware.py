@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from pasta.packs import seen_pairs
+
 M_MMAP_THRESHOLD = -3  # malloc.h
 KERNEL = re.compile(
     r"aten::_(?:scaled_dot_product_(?:attention_math|\w+_attention\w*)|efficient_attention_forward)"
@@ -86,12 +88,6 @@ def step_flops(settings, pack, rank):
     layer = 4 * weights * tokens + 6 * adapter * tokens + 12 * width * seen_pairs(pack.lengths)
     head = 4 * width * text.vocab_size * len(pack.keep)
     return text.num_hidden_layers * layer + head + vision_flops(settings.vision_config, pack.inputs)
-
-
-def seen_pairs(lengths):
-    """(query, key) pairs of a packed row: causal in each piece, and all prefix for segments."""
-    prefix, *segments = lengths
-    return sum(n * (n + 1) // 2 for n in lengths) + prefix * sum(segments)
 
 
 def vision_flops(vision, inputs):

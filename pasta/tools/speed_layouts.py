@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pasta.dpo import dpo_loss
-from pasta.families import VideoInputs, family_for
 from pasta.lora import adapted, adapter_off, adapter_parameters, add_lora
+from pasta.models.families import VideoInputs, family_for
+from pasta.models.load import checkpoint_activations, video_features
 from pasta.packs import Pack, Segment, pack
 from pasta.policy import Policy, response_logps
 from pasta.tools.speed_models import VIDEO_TOKEN, random_model
-from pasta.vlm import checkpoint_activations, video_features
 
 RESPONSES = (96, 70, 118, 84)  # tokens, the chosen first
 TEXT, QUERY = 40, 24  # tokens before the video, and of the query
@@ -78,7 +78,7 @@ def ways_of(config, k, checkpointing):
         "bare": partial(dpo_step, task, rows),
     }
     if config.peer:
-        from pasta.tools.speed_trl import trl_step  # needs packages that pasta does not
+        from pasta.tools.speed_trl import trl_step
 
         ways["trl"] = trl_step(config, task, twin, checkpointing)
     return task, ways

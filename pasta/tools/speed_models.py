@@ -6,7 +6,7 @@ Random weights take as long as trained ones, so nothing is downloaded.
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from pasta.vlm import ATTENTION
+from pasta.models.load import ATTENTION
 
 VIDEO_TOKEN, IMAGE_TOKEN = 1, 2
 VISION = {  # the vision tower of all published sizes, but for the width of what it gives out

@@ -36,7 +36,7 @@ def model_folder(seed=0, kind="qwen"):
     """
     folder = ROOT / f"{'model' if kind == 'qwen' else kind}{seed or ''}"
     if not folder.exists():
-        from pasta.toy.school import train_base  # not before it is needed: it takes seconds
+        from pasta.toy.pretrain import train_base
 
         with whole(folder) as part:
             train_base(part, seed, kind)

@@ -20,16 +20,16 @@ import psutil
 sys.path[:0] = [str(Path(__file__).parents[i]) for i in (1, 2)]
 from conftest import finish, kill_all, launch  # noqa: E402 (after the path to it)
 
-from pasta.config import parse, read_config  # noqa: E402
-from pasta.datasets import read_pairs  # noqa: E402
-from pasta.disk.rows import read_rows, write_rows  # noqa: E402
+from pasta.datasets.read import read_pairs  # noqa: E402
+from pasta.models.load import load_vlm  # noqa: E402
+from pasta.packs import by_video  # noqa: E402
 from pasta.pairs import MODES  # noqa: E402
 from pasta.reference import ReferenceCache, cache_row, open_cache  # noqa: E402
+from pasta.run.config import parse, read_config  # noqa: E402
+from pasta.run.rows import read_rows, write_rows  # noqa: E402
 from pasta.toy import files  # noqa: E402
-from pasta.toy.base import make_folder  # noqa: E402
-from pasta.updates import by_video  # noqa: E402
+from pasta.toy.model import make_folder  # noqa: E402
 from pasta.video import file_digest  # noqa: E402
-from pasta.vlm import load_vlm  # noqa: E402
 from train_dpo import TrainConfig  # noqa: E402
 
 PER_VIDEO, UPDATES = 20, 50  # 1,000 pairs make as many

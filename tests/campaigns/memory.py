@@ -16,9 +16,9 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[i]) for i in (0, 2)]
 from decode import ffmpeg  # noqa: E402 (after the path to it)
 
-from pasta.decoding import worker  # noqa: E402
-from pasta.roles.pictures import MAX_PIXELS, fit_within  # noqa: E402
-from pasta.video import read_frames, uniform  # noqa: E402
+from pasta.making.pictures import MAX_PIXELS, fit_within  # noqa: E402
+from pasta.sampling import uniform  # noqa: E402
+from pasta.video import read_frames, worker  # noqa: E402
 
 CLIPS = {  # name: width, height, frames a second, seconds
     "8K": (7680, 4320, 24, 4),

@@ -5,10 +5,10 @@ import json
 from conftest import numbers
 from tiny_models import write_babbler
 
-from pasta.disk.rows import read_rows, write_rows
 from pasta.pairs import MODES
+from pasta.run.rows import read_rows, write_rows
 from pasta.toy import files
-from pasta.toy.base import make_folder
+from pasta.toy.model import make_folder
 
 SCRIPTS = ("make_pairs.py", "train_dpo.py", "evaluate.py")
 N_VIDEOS = 8

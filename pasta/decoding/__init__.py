@@ -1,1 +1,0 @@
-"""Decoding videos: files, folders of JPEGs, and the process in which it is done."""

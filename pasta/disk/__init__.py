@@ -1,1 +1,0 @@
-"""What lies on the disk survives a kill: rows, whole files and folders, locks of a run."""

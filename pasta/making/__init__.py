@@ -1,0 +1,1 @@
+"""The stages of pair making and who answers in them: local models and servers."""

@@ -1,0 +1,1 @@
+"""The model families: loading, processors, generation, model files, adapter files."""

@@ -1,0 +1,182 @@
+"""Asking a Video-LLM: batched generation over the key/value cache, and letters without decoding.
+
+The loop is our own because the positions are: decoding goes on from the largest position of the
+prompt, as training does. A request that is sampled has a seed of its own, so its answer does not
+depend on what else is in the batch, up to how bfloat16 rounds.
+
+Questions about one video share its prefix, which is read once for all of them; then each question
+reads it out of the key/value cache. Rows are padded at the right. A causal prefix never looks
+there, so it is read without a mask, and the flash kernel can take it on a GPU: a mask of a long
+video's prompt would be gigabytes.
+
+Shapes: B requests, D distinct videos among them, P tokens of the longest prefix, T of the longest
+query, C = P + T + new tokens in the cache, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import pad
+
+from pasta.models.load import as_position_ids, video_features
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about one video. Requests that share the object `inputs` share its prefix.
+
+    temperature: 0 is greedy; above, tokens are drawn from softmax(logits / temperature).
+    """
+
+    inputs: object  # VideoInputs, or None for a question without video
+    prompt: str
+    seed: int = 0
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was generated: text, token ids with the end token, their log-probability in nats.
+
+    A server tells neither ids nor logps: () and 0.0.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    logps: float
+    finished: bool  # False when cut off at max_new_tokens
+    error: str = ""  # why there is no answer, of a server that refused the request
+
+
+@torch.inference_mode()
+def ask(vlm, requests, max_new_tokens=128):
+    """Answer a batch of requests. Returns a list of Answer, in the order of the requests.
+
+    `Answer.logps` is under the untempered model, so it equals the answer's score as a response.
+    """
+    draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
+    found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
+    token_logps, cache, real, positions = read_prompts(vlm, requests)
+    padded = not real.all()  # the padding stays in the cache, and must not be seen from there
+    for n in range(1, max_new_tokens + 1):
+        tokens = choose(token_logps, draws)
+        for i, token in enumerate(tokens):
+            if not found[i] or found[i][-1] not in end:
+                found[i].append(token)
+                logps[i] += token_logps[i, token].item()
+        if n == max_new_tokens or all(row[-1] in end for row in found):
+            break
+        real = pad(real, (0, 1), value=True)  # (B, C)
+        logits = vlm.model(
+            input_ids=torch.tensor(tokens, device=real.device)[:, None],  # (B, 1)
+            position_ids=as_position_ids(positions),
+            attention_mask=real[:, None, None] if padded else None,  # (B, 1, 1, C)
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]  # (B, V)
+        token_logps = logits.float().log_softmax(-1).cpu()
+        positions = positions + 1
+    return [answer(vlm, row, sum_, end) for row, sum_ in zip(found, logps, strict=True)]
+
+
+def choose(token_logps, draws):
+    """The next token of each row: the likeliest, or one drawn at its temperature by its generator.
+
+    token_logps: (B, V) nats. draws: B of (temperature, torch.Generator).
+    """
+    tokens = []
+    for row, (temperature, draw) in zip(token_logps, draws, strict=True):
+        if temperature == 0:
+            tokens.append(row.argmax().item())
+        else:
+            shares = (row / temperature).softmax(-1)
+            tokens.append(torch.multinomial(shares, 1, generator=draw).item())
+    return tokens
+
+
+def answer(vlm, ids, logps, end):
+    """An Answer from generated ids; the end token is not part of its text."""
+    finished = ids[-1] in end
+    text = vlm.processor.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
+    return Answer(text.strip(), tuple(ids), logps, finished)
+
+
+@torch.inference_mode()
+def letter_logps(vlm, requests, letters):
+    """Log-probability of each letter as the first token of the answer, without decoding.
+
+    letters: for each request a list of texts of one token each, such as ["A", "B"].
+    Returns a list of lists of floats, nats. Raises ValueError for a text of several tokens.
+    """
+    token_logps, *_ = read_prompts(vlm, requests)
+    found = []
+    for row, texts in zip(token_logps, letters, strict=True):
+        tokens = [vlm.processor.ids(text) for text in texts]
+        if any(len(token) != 1 for token in tokens):
+            raise ValueError(f"letters {texts} are not single tokens in {vlm.name}")
+        found.append([row[token[0]].item() for token in tokens])
+    return found
+
+
+def read_prompts(vlm, requests):
+    """Read the prefix of every distinct video, then every query behind its own.
+
+    Returns (log-probabilities of the first token of each answer, (B, V) float32 nats on the CPU;
+    the key/value cache; (B, P + T) bool, which of its tokens are no padding; (3 or 1, B, 1)
+    int64, the position of the first token of each answer).
+    """
+    processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
+    videos = list({id(request.inputs): request.inputs for request in requests}.values())
+    prefixes = [processor.prefix_ids(inputs) for inputs in videos]
+    places = [processor.positions(*pair) for pair in zip(prefixes, videos, strict=True)]
+    ids, real = right_padded(vlm, prefixes)  # (D, P) each
+    positions = torch.zeros((len(places[0]), *ids.shape), dtype=torch.int64)
+    for i, place in enumerate(places):
+        positions[:, i, : place.shape[1]] = place
+    seen = [inputs for inputs in videos if inputs is not None]
+    vlm.model(
+        input_ids=ids,
+        position_ids=as_position_ids(positions.to(device)),
+        attention_mask=None,  # causal
+        mm_encoder_outputs=video_features(vlm.model, processor.family, seen),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    of = {id(inputs): i for i, inputs in enumerate(videos)}
+    which = torch.tensor([of[id(request.inputs)] for request in requests], device=device)  # (B,)
+    cache.reorder_cache(which)
+
+    tails = [processor.query_ids(r.prompt, r.inputs is not None) for r in requests]
+    ids, tail_real = right_padded(vlm, tails)  # (B, T) each
+    first = torch.tensor([int(place.max()) + 1 for place in places], device=device)[which, None]
+    ahead = first + torch.arange(ids.shape[1], device=device)  # (B, T)
+    axes = (len(positions), -1, -1)
+    mask = None  # causal behind the cached tokens
+    if not real.all():  # some prefix has padding, which must not be seen
+        causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=device).tril()
+        shape = (len(tails), ids.shape[1], -1)
+        mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)[:, None]
+    lengths = tail_real.sum(1)  # (B,)
+    logits = vlm.model(
+        input_ids=ids,
+        position_ids=as_position_ids(ahead.expand(axes)),
+        attention_mask=mask,  # (B, 1, T, P + T)
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=lengths - 1,
+    ).logits  # (B, B, V), of which each row needs its own
+    rows = torch.arange(len(tails), device=device)
+    token_logps = logits[rows, rows].float().log_softmax(-1).cpu()
+    real = torch.cat([real[which], tail_real], 1)
+    return token_logps, cache, real, (first + lengths[:, None]).expand(axes)
+
+
+def right_padded(vlm, rows):
+    """Lists of token ids as (ids, which are no padding), (len(rows), longest) each."""
+    ids = torch.full((len(rows), max(map(len, rows))), vlm.processor.tokenizer.pad_token_id or 0)
+    real = torch.zeros_like(ids, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        real[i, : len(row)] = True
+    return ids.to(vlm.model.device), real.to(vlm.model.device)

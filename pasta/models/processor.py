@@ -1,0 +1,107 @@
+"""A video and a query into the token ids and positions of a prompt; no weights.
+
+    [ ... <video tokens> ] [ query ... ] [ response <end> ]
+       prefix_ids            query_ids     response_ids
+
+Positions are ours everywhere (see qwen.py).
+
+Shapes: P tokens of the prefix, L of a prompt, F frames, H, W pixels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from pasta.models.families import Family
+
+
+@dataclass(frozen=True)
+class Processor:
+    """Tokenizer, family and prompt layout of a checkpoint; no weights."""
+
+    tokenizer: object
+    family: Family
+    n_frames: int  # the checkpoint's own number of frames
+    digest: str  # sha256 of the files that decide which ids and pixels come out
+
+    def fit(self, n_frames, height, width):
+        """The (height, width) that frames are resized to."""
+        return self.family.fit(n_frames, height, width)
+
+    def prepare(self, frames, timestamps):
+        """(F, H, W, 3) uint8 frames and their (F,) seconds to VideoInputs."""
+        return self.family.prepare(frames, timestamps)
+
+    def prefix_ids(self, inputs):
+        """The prompt up to the video's last token; without video, its first token alone,
+        for segments need a prefix to follow.
+
+        inputs: VideoInputs or None. Returns a list of P ids, 1 or more.
+        """
+        if inputs is None:
+            return self.prompt_ids(self.prompt("", with_video=False))[:1]
+        head, _ = self.split("")
+        return self.prompt_ids(self.family.expand(head + self.family.placeholder, inputs))
+
+    def query_ids(self, query, with_video=True):
+        """The prompt between the prefix and the response. Returns a list of ids.
+
+        The text is cut behind a special token and tokenized with it: some tokenizers put a blank
+        before the first word that they see.
+        """
+        if not with_video:
+            return self.prompt_ids(self.prompt(query, with_video=False))[1:]
+        return self.ids(self.family.placeholder + self.split(query)[1])[1:]
+
+    def response_ids(self, response):
+        """A response and the end token that closes it. Returns a list of ids; all are scored."""
+        return [*self.ids(response), self.tokenizer.eos_token_id]
+
+    def positions(self, ids, inputs):
+        """(3, L) int64 M-RoPE positions of a list of L ids, or (1, L) in a family without it."""
+        return self.family.positions(torch.tensor(ids), inputs)
+
+    def ids(self, text):
+        """The token ids of a text, nothing added."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def prompt_ids(self, text):
+        """The token ids of a text that begins a prompt: a token that begins all texts comes first.
+
+        As in transformers, unless the chat template has written it already.
+        """
+        begin = self.tokenizer.bos_token
+        written = begin is not None and text.startswith(begin)
+        return self.tokenizer(text, add_special_tokens=not written)["input_ids"]
+
+    def prompt(self, query, with_video):
+        """The text of one user turn in the checkpoint's chat template, a placeholder for the video.
+
+        Raises ValueError for a query that holds the model's own video tokens.
+        """
+        family = self.family
+        held = [mark for mark in {family.placeholder, family.token} - {None} if mark in query]
+        if held:
+            raise ValueError(
+                f"the query {query[:60]!r} holds {held[0]}; a query may not contain the model's "
+                "own video tokens"
+            )
+        content = [{"type": "video"}] * with_video + [{"type": "text", "text": query}]
+        return self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content if family.placeholder else query}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+
+    def split(self, query):
+        """The prompt's text before the video and after it.
+
+        Raises ValueError when the chat template does not put exactly one video there.
+        """
+        parts = self.prompt(query, with_video=True).split(self.family.placeholder)
+        if len(parts) != 2:
+            raise ValueError(
+                f"the chat template writes {self.family.placeholder} {len(parts) - 1} times for "
+                "one video; expected once: is it the template for videos?"
+            )
+        return parts

@@ -1,0 +1,215 @@
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: frames keep their shape, positions have three axes.
+
+Positions are ours, for installed transformers versions disagree about them and 5.23 restarts the
+text inside the video's time. This is the layout the checkpoints were trained with (transformers
+PR #35569 and issue #45381; vLLM has it too), for a video that follows S tokens of text:
+
+    time   = S + floor(grid index * tokens_per_second * seconds_per_grid)
+    height = S + row,  width = S + column,  next text = largest of all three + 1
+
+Qwen2-VL has no clock: its time is S + grid index. Qwen3-VL tells the time in words before each
+grid, and each grid is a video of its own, with time = S.
+
+Shapes: F frames, H, W pixels, t, h, w patches (before merging m x m of them into one token),
+N = t h w, p patch size, tp frames of a patch, L tokens.
+"""
+
+import math
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+
+import torch
+
+from pasta.models.family import Family, VideoInputs, checked, normalised, repeated, resized
+from pasta.models.settings import given_settings, require, sound
+
+TOKEN = "<|video_pad|>"
+NEEDED = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std",
+          "rescale_factor", "min_pixels", "max_pixels")  # fmt: skip
+
+
+def qwen_family(config, preprocessor, max_pixels):
+    """Family of Qwen2-VL, and of Qwen2.5-VL, which adds the clock.
+
+    As in transformers min_pixels and max_pixels win over the bounds in `size`.
+    """
+    given = given_settings(preprocessor)
+    given = sound(bounds(given) | given)
+    if max_pixels:
+        given["max_pixels"] = min(max_pixels, given["max_pixels"] or max_pixels)
+    settings = {name: given.get(name) for name in NEEDED}
+    if config["model_type"] == "qwen2_5_vl":
+        clock = config.get("vision_config", {}).get("tokens_per_second")
+        settings["tokens_per_second"] = clock
+    text = partial(repeated, TOKEN)
+    return family_of(config, settings, qwen_fit, text, one_block, max_pixels)
+
+
+def qwen3_family(config, preprocessor, max_pixels):
+    """Family of Qwen3-VL, whose bounds in `size` hold for the pixels of all frames together."""
+    given = given_settings(preprocessor)
+    given |= bounds(given)
+    settings = {name: given.get(name) for name in NEEDED} | {"frame_pixels": max_pixels}
+    text = partial(timed_grids, settings)
+    return family_of(config, settings, qwen3_fit, text, block_per_grid, max_pixels)
+
+
+def bounds(given):
+    size = given.get("size", {})
+    return {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+
+
+def family_of(config, settings, fit, text, blocks, max_pixels):
+    """A Qwen's Family. fit, blocks: functions that take its settings first; text: `video_text`."""
+    settings["video_token_id"] = config.get("video_token_id")
+    fit = partial(fit, require(settings))
+    return Family(
+        model_type=config["model_type"],
+        placeholder=TOKEN,
+        token=TOKEN,
+        video_text=text,
+        fit=fit,
+        prepare=partial(qwen_prepare, settings, fit),
+        positions=partial(qwen_positions, settings, blocks),
+        feature_kwargs=qwen_feature_kwargs,
+        max_pixels=max_pixels,
+    )
+
+
+# ----------------------------------------------------------------------------------- sizes
+
+
+def qwen_fit(settings, n_frames, height, width):
+    """The (height, width) that frames are resized to: Qwen's smart_resize.
+
+    Both become multiples of patch_size * merge_size, in nearly the same ratio, with a product from
+    min_pixels to max_pixels. The number of frames does not count.
+    Raises ValueError for a side more than 200 times the other, Qwen's limit.
+    """
+    low, high = settings["min_pixels"], settings["max_pixels"]
+    return smart_resize(settings, 1, 1, height, width, low, high)
+
+
+def qwen3_fit(settings, n_frames, height, width):
+    """As qwen_fit, with the pixels of all frames together from min_pixels to max_pixels.
+
+    Frames with a side below one token are enlarged first. A single frame counts as two.
+    """
+    unit, tp = settings["patch_size"] * settings["merge_size"], settings["temporal_patch_size"]
+    n_frames = max(n_frames, tp)
+    paired = round(n_frames / tp) * tp  # rounds half to even, and is kept for equal sizes
+    if min(height, width) < unit:
+        scale = max(unit / height, unit / width)
+        height, width = int(height * scale), int(width * scale)
+    high = settings["max_pixels"]
+    if settings["frame_pixels"]:  # a bound on a frame, whichever number of them is the smaller
+        high = min(high, settings["frame_pixels"] * min(n_frames, paired))
+    return smart_resize(settings, n_frames, paired, height, width, settings["min_pixels"], high)
+
+
+def smart_resize(settings, n_frames, paired, height, width, low, high):
+    """Multiples of the unit near (height, width), so that low <= paired * product <= high.
+
+    n_frames, paired: how often a frame's pixels count before and after rounding to units.
+    """
+    sides, area = (height, width), n_frames * height * width
+    if max(sides) > 200 * min(sides):
+        raise ValueError(f"frames are {height} x {width}; expected a ratio of at most 200")
+    unit = settings["patch_size"] * settings["merge_size"]
+    size = [round(side / unit) * unit for side in sides]
+    if paired * math.prod(size) > high:
+        shrink = math.sqrt(area / high)
+        size = [max(1, math.floor(side / shrink / unit)) * unit for side in sides]
+    elif paired * math.prod(size) < low:
+        grow = math.sqrt(low / area)
+        size = [math.ceil(side * grow / unit) * unit for side in sides]
+    return tuple(size)
+
+
+# ------------------------------------------------------------------------ pixels and texts
+
+
+def qwen_prepare(settings, fit, frames, timestamps):
+    """VideoInputs with pixel_values (N, 3 tp p p); the last frame is repeated until tp divides F.
+
+        seconds_per_grid = tp * (last timestamp - first) / (F - 1)
+        time of a grid   = (time of its first frame + time of its last) / 2
+
+    The first is tp times the true seconds between frames, and 0 for frames at one instant;
+    qwen-vl-utils counts F intervals in the whole video, and so about 1/F less.
+    Raises ValueError for what is no video.
+    """
+    seconds = checked(frames, timestamps)
+    size = fit(*frames.shape[:3])
+    video = resized(frames, size)
+    tp, p, m = (settings[k] for k in ("temporal_patch_size", "patch_size", "merge_size"))
+    more = -len(video) % tp
+    video = torch.cat([video, video[-1:].expand(more, -1, -1, -1)])
+    times = [*seconds.tolist(), *[float(seconds[-1])] * more]
+    times = [(a + b) / 2 for a, b in zip(times[::tp], times[tp - 1 :: tp], strict=True)]
+    t, h, w = len(video) // tp, size[0] // p, size[1] // p
+    video = video.reshape(t, tp, 3, h // m, m, p, w // m, m, p)
+    patches = video.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3, -1)
+    values = normalised(patches, settings).flatten(1)  # (N, 3 tp p p)
+    span = tp * (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
+    return VideoInputs(values, (t, h, w), float(span), t * h * w // m**2, tuple(times))
+
+
+def timed_grids(settings, inputs):
+    """Qwen3-VL's text of a video: before each grid its time, around each grid its own marks.
+
+    The template's marks stay around the whole, as in transformers since 5.10 and in vLLM with it;
+    4.57 took them away.
+    """
+    _, h, w = inputs.grid
+    block = f"<|vision_start|>{TOKEN * (h * w // settings['merge_size'] ** 2)}<|vision_end|>"
+    return "".join(f"<{time:.1f} seconds>{block}" for time in inputs.times)
+
+
+# ------------------------------------------------------------------------------- positions
+
+
+def qwen_positions(settings, blocks, input_ids, inputs):
+    """(3, L) M-RoPE positions of a prompt; the equation is at the top of this file.
+
+    A prompt without video counts 0, 1, 2, ...
+    blocks: function (settings, VideoInputs) -> the positions of each run of video tokens, from 0
+    Raises ValueError unless the runs of video tokens are as many and as long as the video's.
+    """
+    video_token = settings["video_token_id"]
+    runs = [(key, len(list(run))) for key, run in groupby((input_ids == video_token).tolist())]
+    blocks = [] if inputs is None else blocks(settings, inputs)
+    found, expected = [n for key, n in runs if key], [block.shape[1] for block in blocks]
+    if found != expected:
+        raise ValueError(
+            f"the prompt has runs of {found} video tokens (id {video_token}); expected {expected}"
+        )
+    parts, start, blocks = [], 0, iter(blocks)
+    for key, n in runs:
+        parts.append(start + (next(blocks) if key else torch.arange(n).expand(3, n)))
+        start = int(parts[-1].max()) + 1
+    return torch.cat(parts, dim=1)
+
+
+def one_block(settings, inputs):
+    """[(3, N / m^2)]: time, height and width of the tokens of a whole video."""
+    t, h, w = inputs.grid
+    m = settings["merge_size"]
+    axes = (torch.arange(k) for k in (t, h // m, w // m))
+    time, row, column = torch.meshgrid(*axes, indexing="ij")
+    if "tokens_per_second" in settings:
+        # a product in float32, as in transformers and vLLM: 1.9999999999999998 is 2 before floor
+        time = (time * settings["tokens_per_second"] * inputs.seconds_per_grid).long()
+    return [torch.stack([time, row, column]).flatten(1)]
+
+
+def block_per_grid(settings, inputs):
+    """t times the same (3, h w / m^2): every grid is a video of one moment."""
+    t, h, w = inputs.grid
+    return one_block(settings, replace(inputs, grid=(1, h, w))) * t
+
+
+def qwen_feature_kwargs(inputs):
+    grid = torch.tensor([inputs.grid])
+    return {"pixel_values_videos": inputs.pixel_values, "video_grid_thw": grid}

@@ -1,0 +1,1 @@
+"""What every run needs: flags, ranks, JSONL rows, atomic writes, locks."""

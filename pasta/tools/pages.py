@@ -1,0 +1,49 @@
+"""Refresh a page of docs/: run its Python blocks and write what they print below them.
+
+    python -m pasta.tools.pages docs/walkthrough.md
+
+The blocks that begin with ```python run in order, in one namespace. The ``` block after one is its
+output and is replaced, so the page shows what the code prints now, or the command fails.
+"""
+
+import re
+from argparse import ArgumentParser
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+BLOCK = re.compile(r"(?ms)^```python\n(.*?)^```\n(?:```\n.*?^```\n)?")
+
+
+def refreshed(text, folder):
+    """The page with every output made again. Its code finds `folder`, an empty Path, by that name.
+
+    Raises what the code of a block raises.
+    """
+    names = {"folder": Path(folder)}
+
+    def run(block):
+        printed = StringIO()
+        with redirect_stdout(printed):
+            exec(compile(block[1], "a block of the page", "exec"), names)
+        # temporary paths differ from run to run
+        lines = printed.getvalue().replace(f"{folder}/", "").splitlines()
+        output = "".join(f"{line.rstrip()}\n" for line in lines)
+        return f"```python\n{block[1]}```\n" + f"```\n{output}```\n" * bool(output)
+
+    return BLOCK.sub(run, text)
+
+
+def main(args=None):
+    text = "Run the Python blocks of a page and replace the outputs below them."
+    parser = ArgumentParser("python -m pasta.tools.pages", description=text)
+    parser.add_argument("page", type=Path, help="a Markdown file, such as docs/walkthrough.md")
+    page = parser.parse_args(args).page
+    with TemporaryDirectory() as folder:
+        page.write_text(refreshed(page.read_text(), folder))
+    print(f"wrote {page}")
+
+
+if __name__ == "__main__":
+    main()

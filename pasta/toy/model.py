@@ -1,0 +1,204 @@
+"""A tiny Qwen2.5-VL or LLaVA-OneVision of the real transformers class, as a model folder.
+
+config, safetensors, tokenizer, chat template, preprocessor config: all that a checkpoint has.
+Here its weights are random; pretrain.py trains it.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+
+from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
+from pasta.toy import world
+from pasta.toy.captions import TRUE, lessons, looking
+
+WIDTH = 128
+SEEN = {"do_rescale": True, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+PIXELS = {  # family: preprocessor_config.json, with the family's keys
+    "qwen": SEEN
+    | {
+        "do_resize": True,
+        "min_pixels": 56 * 56,
+        "max_pixels": 12845056,
+        "patch_size": 14,
+        "temporal_patch_size": 4,
+        "merge_size": 2,
+        "num_frames": world.N_FRAMES,
+    },
+    "onevision": SEEN
+    | {
+        "do_resize": True,
+        "resample": 3,
+        "size": {"height": world.SIDE, "width": world.SIDE},
+        "num_frames": world.N_FRAMES // 2,  # its frames do not go four by four into a token
+    },
+}
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|video_pad|>",
+    "<|image_pad|>",
+    "<video>",
+    "<|unknown|>",
+)
+VIDEO = {"qwen": "<|vision_start|><|video_pad|><|vision_end|>", "onevision": "<video>"}
+# Turns have no roles: fewer tokens, faster lessons.
+CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>\
+{% if message['content'] is string %}{{ message['content'] }}{% else %}\
+{% for part in message['content'] %}{% if part['type'] == 'video' %}\
+VIDEO{% elif part['type'] == 'text' %}{{ part['text'] }}\
+{% endif %}{% endfor %}{% endif %}<|im_end|>\
+{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"""
+
+
+def make_tokenizer(kind="qwen"):
+    """A word-level tokenizer, a word with the blank before it, over all that is ever said here.
+
+    Decoding gives back the very text that was encoded, as long as its words are known. "(A)" is one
+    word, next to its option's: then which letter belongs to which option is learnt at once.
+    """
+    split = pre_tokenizers.Split(Regex(r" ?\([A-E]\)| ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
+    texts = [*"ABCDE", *(f"{blank}({letter})" for letter in "ABCDE" for blank in ("", " "))]
+    texts += [query_prompt(mode, kind) for mode, kinds in QUERIES.items() for kind in kinds]
+    texts += [misled_prompt(mode, name, "") for mode, names in PREMISES.items() for name in names]
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        video = world.draw_video(rng)
+        taught = [*looking(video, rng, TRUE), *lessons(video, rng, TRUE)]
+        texts += [text for lesson in taught for text in lesson]
+    words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<|unknown|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=list(SPECIAL[1:-1]),
+        chat_template=CHAT_TEMPLATE.replace("VIDEO", VIDEO[kind]),
+    )
+
+
+def language(tokenizer):
+    """The text_config of a language model of a million parameters."""
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 3 * WIDTH,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 4096,
+        "initializer_range": 0.06,  # 0.02 does not learn to copy names in time
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": None,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": True,
+    }
+
+
+def qwen(tokenizer):
+    """An untrained Qwen2.5-VL."""
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
+    pixels = PIXELS["qwen"]
+    config = Qwen2_5_VLConfig(
+        text_config=language(tokenizer)
+        | {
+            # A small base, or the width axis, which gets the slowest frequencies, is blind on a
+            # grid of 2 x 2; few frequencies for the height, which is never asked about.
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10.0,
+                "mrope_section": [8, 2, 6],
+            },
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 2,
+            "patch_size": pixels["patch_size"],
+            "spatial_merge_size": pixels["merge_size"],
+            "temporal_patch_size": pixels["temporal_patch_size"],
+            "out_hidden_size": WIDTH,
+            "window_size": 112,
+            "fullatt_block_indexes": [0],
+            "tokens_per_second": 1,
+            "initializer_range": 0.06,
+        },
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        video_token_id=ids["<|video_pad|>"],
+        image_token_id=ids["<|image_pad|>"],
+        tie_word_embeddings=True,
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    start_smooth(model.model.visual.patch_embed.proj.weight)
+    return model
+
+
+def onevision(tokenizer):
+    """An untrained LLaVA-OneVision: SigLIP, four tokens a frame, a Qwen2 without M-RoPE."""
+    config = LlavaOnevisionConfig(
+        # As with Qwen2.5-VL a small base: the few dozen tokens of a video must be told apart.
+        text_config=language(tokenizer)
+        | {
+            "model_type": "qwen2",
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+        },
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 1,
+            "image_size": world.SIDE,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        tie_word_embeddings=True,
+    )
+    model = LlavaOnevisionForConditionalGeneration(config)
+    start_smooth(model.model.vision_tower.embeddings.patch_embedding.weight)
+    return model
+
+
+def start_smooth(weight):
+    """Let the patch embedding begin with blocks of 7 x 7 equal pixels.
+
+    A random weight for every pixel drowns a patch's colours in noise that no short training wears
+    off. weight: (out, 3, ..., 14, 14), changed in place.
+    """
+    blocks = 0.3 * torch.randn(*weight.shape[:-2], 2, 2)
+    with torch.no_grad():
+        weight.copy_(blocks.repeat_interleave(7, -1).repeat_interleave(7, -2) / 49)
+
+
+def make_folder(folder, seed=0, kind="qwen"):
+    """Write an untrained toy model as an ordinary model folder. kind: "qwen" or "onevision"."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = make_tokenizer(kind)
+    torch.manual_seed(seed)
+    model = {"qwen": qwen, "onevision": onevision}[kind](tokenizer)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PIXELS[kind], indent=1))

@@ -1,0 +1,1 @@
+"""The training loop: the plan of updates, checkpoints, learning rate, held-out pairs."""

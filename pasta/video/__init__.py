@@ -1,0 +1,6 @@
+"""Reading videos: files and folders of JPEGs, decoded in a process that can be killed."""
+
+from pasta.video.errors import VideoError
+from pasta.video.read import file_digest, list_videos, read_frames
+
+__all__ = ["VideoError", "file_digest", "list_videos", "read_frames"]

@@ -1,0 +1,79 @@
+"""Where the video of a row is on this disk, and how many of them were found."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from pasta.pairs import MODES
+from pasta.run.schema import is_name
+from pasta.video.read import jpeg_names
+
+SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+
+
+def find_video(name, root):
+    """The path of a video: a file, or a folder of JPEGs; as it is named, if it is nowhere.
+
+    name: as the row has it, which may leave out the suffix. root: where relative names begin.
+    Raises ValueError for what is no name, and for a relative one that leaves `root`, by itself or
+    by a link.
+    """
+    if not is_name(name):
+        raise ValueError(f"video is {name!r:.80}; expected the name of a file")
+    if os.path.normpath(name).split(os.sep)[0] == "..":
+        raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
+    path = str(Path(root) / name)
+    bare = os.path.splitext(name)[1].lower() not in SUFFIXES
+    spellings = [path, *(path + suffix for suffix in SUFFIXES if bare)]
+    found = next(filter(is_video, spellings), path)
+    if not os.path.isabs(name):
+        check_links(found, root, "or write its absolute path into the row")
+    return found
+
+
+def check_links(path, root, cure):
+    """Raise ValueError when a video inside `root`, or a frame of it, is a link that leads out.
+
+    `root` itself may be a link, or lie behind one: that is the user's own. From a snapshot in the
+    hub's cache links may lead to the blobs beside it, for all files there are such links.
+    cure: what else one can do, for the message.
+    """
+    frames = map(Path(path).joinpath, jpeg_names(path) if os.path.isdir(path) else ())
+    real_root = os.path.realpath(root)
+    homes = [real_root, *hub_blobs(Path(real_root))]
+    for link in (path, *filter(os.path.islink, frames)):
+        real = os.path.realpath(link)
+        if not any(os.path.commonpath([real, home]) == home for home in homes):
+            raise ValueError(
+                f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}; "
+                f"expected a file inside it: copy it there, {cure}"
+            )
+
+
+def hub_blobs(folder):
+    """The folder of the hub's cache that holds the files of a snapshot, if `folder` is in one."""
+    snapshots = (part.parent for part in (folder, *folder.parents))
+    return [str(x.with_name("blobs")) for x in snapshots if x.name == "snapshots"]
+
+
+def is_video(path):
+    """Whether a file or a folder of frames is there."""
+    return os.path.isfile(path) or (os.path.isdir(path) and bool(jpeg_names(path)))
+
+
+def missing(pairs):
+    """The videos of some pairs that are not on this disk, in order of first appearance."""
+    return [name for name in dict.fromkeys(p.video for p in pairs) if not os.path.exists(name)]
+
+
+def describe(pairs, root):
+    """One line: the pairs of each mode, and how many of their videos are on this disk.
+
+    7020 pairs (2340 spatial, ...) about 2412 videos: 2410 found under DIR, 2 not, such as x.mp4
+    """
+    counts = Counter(pair.mode for pair in pairs)
+    modes = ", ".join(f"{counts[mode]} {mode}" for mode in MODES if counts[mode])
+    lost, n = missing(pairs), len({pair.video for pair in pairs})
+    said = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
+    names = [os.path.relpath(name, root) for name in lost[:3]]
+    return said + (f", {len(lost)} not, such as {', '.join(names)}" if lost else "")
