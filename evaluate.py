@@ -29,7 +29,7 @@ from pasta.models.load import load_processor, load_vlm
 from pasta.models.peft import load_adapter
 from pasta.run import ranks
 from pasta.run.config import knob, parse, write_config
-from pasta.run.locks import hold
+from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, digest_files, write_rows
 from pasta.tools.dry_run import scoring
 
@@ -97,10 +97,9 @@ def answers(config, bench, questions, adapter, path, settings):
         vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
         if adapter:
             load_adapter(vlm.model, adapter)
-        quiet = True if ranks.rank() else None
-        bar = tqdm(total=len(todo), desc=path.parent.name, unit="item", disable=quiet)
+        bar = ranks.progress(name=path.parent.name, total=len(todo), unit="item")
         n_frames, batch_size = settings["n_frames"], config.batch_size
-        with Appender(ranks.named(path)) as file, bar:
+        with Appender(ranks.rank_path(path)) as file, bar:
             for row in answered(
                 vlm, bench, todo, n_frames, config.scoring, batch_size, config.parser
             ):
@@ -146,7 +145,7 @@ def main(config):
     config.device = ranks.start(config.device)
     if config.dry_run:
         return scoring(config, bench, questions, adapters, settings["n_frames"])
-    hold(folder)
+    lock_folder(folder)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
 

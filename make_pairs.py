@@ -30,7 +30,7 @@ from pasta.prompts import PROMPT_VERSION
 from pasta.run import ranks
 from pasta.run.atomic import write_json
 from pasta.run.config import knob, parse, read_config, seed_all, write_config
-from pasta.run.locks import hold
+from pasta.run.locks import lock_folder
 from pasta.run.rows import rows_of, write_rows
 from pasta.tools.dry_run_pairs import pair_making
 from pasta.video import list_videos
@@ -100,7 +100,7 @@ def main(config):
         names = roles.open()
         if config.dry_run:
             return pair_making(config, roles, videos, device)
-        hold(config.out)
+        lock_folder(config.out)
         if ranks.rank() == 0:
             start_folder(config, roles, names)
         ranks.gather([])  # nobody writes into a folder that is refused

@@ -118,7 +118,7 @@ def train(config, policy, groups, reference, costs, loader, result):
     """
     groups, held_out = hold_out(groups, config.holdout, config.seed)
     updates = plan(groups, config.epochs, config.batch_pairs, config.seed)
-    shares = [ranks.deal(update, [costs[groups[i].video] for i in update]) for update in updates]
+    shares = [ranks.balance(update, [costs[groups[i].video] for i in update]) for update in updates]
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
     checkpoints = Checkpoints(config, fingerprint(groups, updates, held_out, reference))
@@ -133,7 +133,7 @@ def train(config, policy, groups, reference, costs, loader, result):
             waited = time.perf_counter() - start  # for videos to be decoded
             counts = Counter(ranks.gather([mode for item in batch for mode in item.modes()]))
             rows = []
-            for item in ranks.fill(batch, loader.idle):
+            for item in ranks.pad(batch, loader.idle):
                 logps = policy(item.pack)[item.where]  # (2B,) nats: B chosen, then B rejected
                 loss, more = pack_loss(config, item, logps, reference, counts)
                 (loss * ranks.size()).backward()  # DDP and FSDP2 divide by it

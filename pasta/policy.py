@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
 from pasta.models.load import as_position_ids, checkpoint_activations, load_vlm, video_features
+from pasta.packs import pack_responses
 from pasta.run import ranks
 
 
@@ -35,6 +36,13 @@ def load_policy(config, device):
         checkpoint_activations(vlm.model)
     half = config.dtype == "bfloat16"
     return vlm, ranks.parallel(Policy(vlm, half), shard_units(vlm.model), config.shard, half)
+
+
+def text_logps(vlm, inputs, texts) -> Tensor:
+    """log pi of (query, response) texts about one video, or about none: (len(texts),) nats."""
+    row, where = pack_responses(vlm.processor, inputs, texts)
+    with torch.inference_mode():
+        return Policy(vlm)(row)[where]
 
 
 class Policy(nn.Module):

@@ -20,13 +20,11 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from pasta.models.files import model_setting
 from pasta.packs import check_length
 from pasta.run import ranks
 from pasta.run.config import package_versions
-from pasta.run.locks import turn
+from pasta.run.locks import wait_for_lock
 from pasta.run.rows import Appender, no_search_for_cycles, numbered_rows
 from pasta.video import VideoError, file_digest
 
@@ -71,7 +69,7 @@ class ReferenceCache:
     def read(self):
         """key -> Known. Raises ValueError for a row that is not as written."""
         known = {}
-        for path in ranks.all_named(self.path):
+        for path in ranks.rank_paths(self.path):
             for number, row in numbered_rows(path):
                 key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
                 if row.get("check") != check(key, value):
@@ -84,7 +82,7 @@ class ReferenceCache:
 
     def appender(self):
         """The Appender of this process's file; it takes what `cache_row` makes."""
-        path = ranks.named(self.path)
+        path = ranks.rank_path(self.path)
         try:
             return Appender(path)
         except OSError as error:
@@ -124,7 +122,7 @@ def reference_logps(cache, groups, loader, score):
     Raises ValueError when no video can be read, and for a damaged cache; TooLong for a pair that
     is longer than a pack may be.
     """
-    with turn(cache.path):  # or two runs would compute, and write, the same
+    with wait_for_lock(cache.path):  # or two runs would compute, and write, the same
         known, keys, n_found, n_computed = complete(cache, groups, loader, score)
     readable = [g for g in groups if is_known(keys[g.video], known)]
     if ranks.rank() == 0:
@@ -154,7 +152,7 @@ def reference_logps(cache, groups, loader, score):
 @no_search_for_cycles()
 def keys_of(cache, groups):
     """(video, its keys) of this process's share of the videos, a list."""
-    mine = tqdm(ranks.share(groups), "hashing videos", disable=True if ranks.rank() else None)
+    mine = ranks.progress(ranks.share(groups), "hashing videos")
     return [(group.video, cache.keys(group)) for group in mine]
 
 

@@ -16,7 +16,7 @@ import torch
 from conftest import finish, kill_all, linux, numbers
 from torch import nn
 
-from pasta.run.atomic import whole_folder
+from pasta.run.atomic import atomic_folder
 from pasta.run.rows import digest_files, read_rows
 from pasta.training import checkpoint
 from pasta.training.checkpoint import Checkpoints, training_state
@@ -161,13 +161,13 @@ def test_slices_are_refused_at_another_number_of_processes(tmp_path):
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    with whole_folder(tmp_path / "x") as part:
+    with atomic_folder(tmp_path / "x") as part:
         (part / "old").touch()
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "x") as part:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "x") as part:
         (part / "half").touch()
         raise RuntimeError
     assert os.listdir(tmp_path) == ["x"] and os.listdir(tmp_path / "x") == ["old"]
-    with whole_folder(tmp_path / "x") as part:
+    with atomic_folder(tmp_path / "x") as part:
         (part / "new").touch()
     assert os.listdir(tmp_path / "x") == ["new"]
     assert os.listdir(tmp_path) == ["x"]

@@ -60,7 +60,7 @@ def answers(folder):
 
 
 def test_a_second_instance_is_refused_and_writes_nothing(evaluate, tmp_path):
-    locks.hold(tmp_path / "run/mvbench")
+    locks.lock_folder(tmp_path / "run/mvbench")
     process = evaluate(0, "run")
     said = end_of(process)
     assert process.returncode == 1 and f"process {os.getpid()} on" in said

@@ -15,7 +15,7 @@ from conftest import ROOT, end_of, finish, launch, linux
 from pasta.run import locks
 from pasta.run.rows import read_rows
 
-HOLD = "from pasta.run.locks import hold; hold({!r}); print('held', flush=True); {}"
+HOLD = "from pasta.run.locks import lock_folder; lock_folder({!r}); print('held', flush=True); {}"
 SLEEP = "import time; time.sleep(300)"
 FORK = "import os; child = os.fork(); child and print(child, flush=True); " + SLEEP
 
@@ -36,8 +36,8 @@ def holder(folder, then=SLEEP):
 
 
 def test_a_folder_is_made_and_may_be_held_again_by_who_holds_it(tmp_path):
-    locks.hold(tmp_path / "a/run")
-    locks.hold(tmp_path / "a/run")
+    locks.lock_folder(tmp_path / "a/run")
+    locks.lock_folder(tmp_path / "a/run")
     with pytest.raises(AssertionError), holder(tmp_path / "a/run"):
         pass
 
@@ -45,8 +45,8 @@ def test_a_folder_is_made_and_may_be_held_again_by_who_holds_it(tmp_path):
 def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path):
     with holder(tmp_path) as process:
         with pytest.raises(SystemExit, match=f"process {process.pid} on .* choose another --out"):
-            locks.hold(tmp_path)
-    locks.hold(tmp_path)
+            locks.lock_folder(tmp_path)
+    locks.lock_folder(tmp_path)
 
 
 @linux
@@ -57,7 +57,7 @@ def test_a_killed_process_leaves_no_lock_though_its_children_live(tmp_path):
         process.wait()
         try:
             os.kill(child, 0)  # is there
-            locks.hold(tmp_path)
+            locks.lock_folder(tmp_path)
         finally:
             os.kill(child, 9)
 
@@ -65,12 +65,12 @@ def test_a_killed_process_leaves_no_lock_though_its_children_live(tmp_path):
 def test_what_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="cannot write into .*file/run: Not a directory; .*--out"):
-        locks.hold(tmp_path / "file/run")
+        locks.lock_folder(tmp_path / "file/run")
 
 
 def test_of_two_that_need_the_same_the_second_waits_for_the_first(tmp_path, capfd):
-    code = "from pasta.run.locks import turn; from pathlib import Path\n"
-    code += f"with turn(Path({str(tmp_path / 'x')!r})): print('in', flush=True); input()"
+    code = "from pasta.run.locks import wait_for_lock; from pathlib import Path\n"
+    code += f"with wait_for_lock(Path({str(tmp_path / 'x')!r})): print('in', flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
     assert first.stdout.readline() == "in\n"
@@ -91,7 +91,7 @@ def test_a_second_instance_is_refused_and_writes_nothing(
         "train_dpo.py": {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos},
         "make_pairs.py": {"responder": tiny_folder, "videos": toy_videos},
     }[script]
-    locks.hold(tmp_path / "run")
+    locks.lock_folder(tmp_path / "run")
     process = launch(script, 0, flags | {"out": tmp_path / "run", "device": "cpu"})
     said = end_of(process)
     assert process.returncode == 1 and "is writing into it; wait for its end" in said

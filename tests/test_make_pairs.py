@@ -22,6 +22,7 @@ from tiny_models import make_language_model
 import make_pairs
 from pasta.datasets.read import read_pairs
 from pasta.making import roles
+from pasta.models import generate
 from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.run.rows import read_rows, write_rows
@@ -82,20 +83,20 @@ def sensible(monkeypatch):
         asked.extend(requests)
         return [Answer(say(request), (), 0.0, True) for request in requests]
 
-    monkeypatch.setattr(roles, "ask", ask)
+    monkeypatch.setattr(generate, "ask", ask)
     return asked
 
 
 def kill_after(monkeypatch, n):
     """Let the n-th batch end the run like ctrl-C."""
-    calls, ask = count(1), roles.ask
+    calls, ask = count(1), generate.ask
 
     def killed(*args):
         if next(calls) == n:
             raise KeyboardInterrupt
         return ask(*args)
 
-    monkeypatch.setattr(roles, "ask", killed)
+    monkeypatch.setattr(generate, "ask", killed)
 
 
 def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):

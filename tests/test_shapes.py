@@ -14,7 +14,7 @@ from pasta.benchmarks.finished import scored_rows
 from pasta.making.replies import Replies
 from pasta.making.stages import candidates_in_order
 from pasta.run.rows import read_rows, write_rows
-from pasta.run.schema import ABSENT, NUMBER, read_by, read_json, unlike
+from pasta.run.schema import ABSENT, NUMBER, read_by, read_json, schema_error
 from pasta.training.loop import Log
 from pasta.training.plan import Skipped
 
@@ -37,11 +37,11 @@ from pasta.training.plan import Skipped
     ],
 )
 def test_the_first_departure_from_a_shape_is_named(value, shape, said):
-    assert unlike(value, shape) == said
+    assert schema_error(value, shape) == said
 
 
 def test_what_is_got_is_shown_in_part():
-    assert len(unlike("x" * 1000, int)) < 120
+    assert len(schema_error("x" * 1000, int)) < 120
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "[" * 10**5, "\ufeff{", '{"n": "\0"}'])

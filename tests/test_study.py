@@ -21,6 +21,7 @@ from pasta import toy
 from pasta.benchmarks import Item
 from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES
+from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.study import arms, claims, jobs, page, sections, study
 from pasta.study import measure as exam
@@ -129,7 +130,7 @@ def test_the_log_odds_are_of_each_question_and_its_own_answers(tiny, tiny_inputs
     ]
     found = exam.log_odds(exam.option_logps(tiny, asked))
     for i, (_, inputs, query, (right, wrong), _) in enumerate(asked):
-        alone = [exam.logps_of(tiny, inputs, [(query, text)]).item() for text in (right, wrong)]
+        alone = [text_logps(tiny, inputs, [(query, text)]).item() for text in (right, wrong)]
         assert found[i] == pytest.approx(alone[0] - alone[1], abs=1e-3)
 
 

@@ -54,7 +54,7 @@ def run(tmp_path, tiny_folder, videos, monkeypatch):
             run.asked.extend(requests)
             return [Answer(say(request, rare), (), 0.0, True) for request in requests]
 
-        monkeypatch.setattr("pasta.making.roles.ask", ask)
+        monkeypatch.setattr("pasta.models.generate.ask", ask)
         monkeypatch.setattr("pasta.making.roles.Roles.score", lambda *args: [0.0] * len(args[-1]))
         defaults = {"responder": str(tiny_folder), "videos": videos, "out": tmp_path / name}
         defaults |= {"select": "none", "max_pixels": 0, "dtype": "float32", "device": "cpu"}

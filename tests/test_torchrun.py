@@ -26,7 +26,7 @@ def dealt(monkeypatch, n, items, costs):
     parts = []
     for r in range(n):
         monkeypatch.setattr(ranks, "rank", lambda r=r: r)
-        parts.append(ranks.deal(items, costs))
+        parts.append(ranks.balance(items, costs))
     return parts
 
 

@@ -17,7 +17,7 @@ from pasta.lora import adapter_parameters, add_lora
 from pasta.packs import TooLong, by_video
 from pasta.pairs import Pair
 from pasta.policy import Policy
-from pasta.run.ahead import in_order
+from pasta.run.ahead import prefetch
 from pasta.run.rows import read_rows
 from pasta.sampling import uniform
 from pasta.toy.files import write_videos
@@ -124,7 +124,7 @@ def test_videos_are_decoded_while_the_caller_works(videos, tiny):
 
 def test_two_items_for_each_worker_are_read_ahead_and_no_more():
     seen = []
-    results = in_order(lambda item: seen.append(item) or -item, range(20), workers=2)
+    results = prefetch(lambda item: seen.append(item) or -item, range(20), workers=2)
     assert next(results) == 0
     limit = time.monotonic() + 30
     while len(seen) < 5 and time.monotonic() < limit:
@@ -136,7 +136,7 @@ def test_two_items_for_each_worker_are_read_ahead_and_no_more():
 
 def test_what_is_not_begun_yet_is_not_read_when_the_reader_is_closed():
     seen = []
-    results = in_order(lambda item: seen.append(item) or time.sleep(0.1), range(20), workers=1)
+    results = prefetch(lambda item: seen.append(item) or time.sleep(0.1), range(20), workers=1)
     next(results)
     results.close()
     assert len(seen) <= 2

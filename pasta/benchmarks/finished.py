@@ -6,7 +6,7 @@ from pathlib import Path
 from pasta.benchmarks import SCORED
 from pasta.benchmarks.report import comparison, counts, markdown, table
 from pasta.benchmarks.scoring import summary
-from pasta.models.generate import Request, ask
+from pasta.models.generate import Request, ask_all
 from pasta.models.load import load_vlm
 from pasta.run.atomic import write_json
 from pasta.run.rows import read_rows
@@ -87,13 +87,12 @@ def report(config, bench, questions, rows, folder, facts):
 
 def judged(config, bench, rows):
     """Rows of adversarial QA, read again by the model that --judge names, in text alone."""
-    vlm, texts = load_vlm(config.judge, config.dtype, config.device), []
+    vlm = load_vlm(config.judge, config.dtype, config.device)
     prompts = [bench.judge_prompt(row) for row in rows]
     requests = [Request(None, prompt) for prompt in prompts if prompt]
-    for start in range(0, len(requests), config.batch_size):
-        answers = ask(vlm, requests[start : start + config.batch_size], max_new_tokens=16)
-        texts += [answer.text for answer in answers]
-    replies = iter(texts)
+    # requests without video stay in their order
+    answers = ask_all(lambda: vlm, requests, config.batch_size, max_new_tokens=16)
+    replies = (answer.text for _, answer in answers)
     return [
         bench.judged_row(row, next(replies)) if prompt else row
         for row, prompt in zip(rows, prompts, strict=True)

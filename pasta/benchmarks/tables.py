@@ -106,7 +106,7 @@ def text(row, key):
     """row[key], a text that is not empty. Raises KeyError, and ValueError that names the key."""
     if not isinstance(row[key], str) or not row[key].strip():
         raise ValueError(f"{key} is {row[key]!r}, no text")
-    return shapes.whole_text(row[key], key)
+    return shapes.valid_text(row[key], key)
 
 
 def whole(row, key):
@@ -139,7 +139,7 @@ def texts(value, least=2) -> tuple[str, ...]:
         raise ValueError(f"{value!r} has {len(listed)}, expected {least} or more")
     if len(listed) > len(LETTERS):
         raise ValueError(f"{value!r:.80} has {len(listed)}, expected {len(LETTERS)} or fewer")
-    return tuple(shapes.whole_text(one, "a list") for one in listed)
+    return tuple(shapes.valid_text(one, "a list") for one in listed)
 
 
 def written_list(value):

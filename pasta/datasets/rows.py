@@ -21,7 +21,7 @@ import re
 from functools import lru_cache
 
 from pasta.pairs import MODES, Pair, pair_id
-from pasta.run.schema import whole_text
+from pasta.run.schema import valid_text
 
 COLUMNS = {  # each is expected under one of its names
     "video": ("video", "videos", "video_path", "video_file", "video_name"),
@@ -246,4 +246,4 @@ def text_of(value, by, what):
         value = "".join(part.get("text", "") for part in value)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} is {value!r:.80}; expected one text that is not empty")
-    return whole_text(value, what).strip()
+    return valid_text(value, what).strip()

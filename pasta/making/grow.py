@@ -55,9 +55,8 @@ def grow(path, groups, n, read, make, clock):
     """
     chunks = [groups[start : start + n] for start in range(0, len(groups), n)]
     read, start = clock.timed("reading (beside)", read), time.perf_counter()
-    quiet = True if ranks.rank() else None  # None: a bar where there is a terminal
-    bar = tqdm(desc=path.stem, total=len(groups), unit="video", disable=quiet)
-    with Appender(ranks.named(path)) as out, ThreadPoolExecutor(1) as pool, bar:
+    bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
+    with Appender(ranks.rank_path(path)) as out, ThreadPoolExecutor(1) as pool, bar:
         ahead = [pool.submit(read, *group) for chunk in chunks[:1] for group in chunk]
         for chunk, following in zip(chunks, [*chunks[1:], []], strict=False):
             current, ahead = ahead, [pool.submit(read, *group) for group in following]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pasta.datasets.files import placed_rows
 from pasta.pairs import MODES
-from pasta.run.schema import ABSENT, unlike, whole_text
+from pasta.run.schema import ABSENT, schema_error, valid_text
 from pasta.video.find import find_video
 
 
@@ -26,9 +26,9 @@ def own_queries(path, videos, root):
         if mode not in MODES:
             raise ValueError(f"{place}: mode is {mode!r}; expected one of {', '.join(MODES)}")
         try:
-            if wrong := unlike(row, {"topic": str | None | ABSENT}):
+            if wrong := schema_error(row, {"topic": str | None | ABSENT}):
                 raise ValueError(wrong)
-            video, query = str(Path(find_video(name, root)).absolute()), whole_text(query, "query")
+            video, query = str(Path(find_video(name, root)).absolute()), valid_text(query, "query")
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         if video not in known:

@@ -9,8 +9,6 @@ import hashlib
 import json
 from contextlib import closing
 
-from tqdm import tqdm
-
 from pasta.models.generate import Answer
 from pasta.run import ranks
 from pasta.run.rows import Appender, rows_of
@@ -39,9 +37,9 @@ class Replies:
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}
         refused, order = {}, list(new)
         # Closed, so that an error here, or ctrl-C, ends the asking too.
-        with Appender(ranks.named(self.path)) as out, closing(answers(list(new.values()))) as said:
-            quiet = True if ranks.rank() else None  # None: a bar where there is a terminal
-            bar = tqdm(said, "replies", len(new), leave=False, unit="reply", disable=quiet)
+        path, asked = ranks.rank_path(self.path), answers(list(new.values()))
+        with Appender(path) as out, closing(asked) as said:
+            bar = ranks.progress(said, "replies", len(new), leave=False, unit="reply")
             for i, answer in bar:
                 key = order[i]
                 if answer.error:

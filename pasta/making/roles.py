@@ -6,16 +6,13 @@ go of when another role is asked. What judges and servers answer is kept in repl
 
 from functools import partial
 
-import torch
-
 from pasta.judge import ModelJudge, judge_by_rules
 from pasta.making.replies import Replies
 from pasta.making.server import Endpoint, is_address
 from pasta.models.files import weights_digest
-from pasta.models.generate import Request, ask
+from pasta.models.generate import Request, ask_all
 from pasta.models.load import load_processor, load_vlm
-from pasta.packs import pack_responses
-from pasta.policy import Policy
+from pasta.policy import text_logps
 
 
 class Roles:
@@ -99,22 +96,12 @@ class Roles:
         return self.replies.ask(author, requests, n_tokens, answers)
 
     def answers(self, name, requests, n_tokens):
-        """Yield (index, Answer) of a local model, batch by batch; requests about one video meet."""
-        first = {}
-        for i, request in enumerate(requests):
-            first.setdefault(id(request.inputs), i)
-        order = sorted(range(len(requests)), key=lambda i: first[id(requests[i].inputs)])
-        for start in range(0, len(order), self.config.batch_size):
-            batch = order[start : start + self.config.batch_size]
-            asked = [requests[i] for i in batch]
-            yield from zip(batch, ask(self.vlm(name), asked, n_tokens), strict=True)
+        """(index, Answer) of a local model, as of `ask_all`."""
+        return ask_all(lambda: self.vlm(name), requests, self.config.batch_size, n_tokens)
 
-    @torch.inference_mode()
     def score(self, name, inputs, texts):
         """The logps, in nats, of (query, response) texts about a video, or about none."""
-        vlm = self.vlm(name)
-        pack, where = pack_responses(vlm.processor, inputs, texts)
-        return Policy(vlm)(pack)[where].tolist()
+        return text_logps(self.vlm(name), inputs, texts).tolist()
 
     def judged(self, name, decide):
         """What `decide(judge)` returns when the judge `name` has replied to all that it asks.

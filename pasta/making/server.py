@@ -30,7 +30,7 @@ from urllib.parse import quote, urlsplit
 
 from pasta.making.pictures import MAX_PIXELS, Pictures, fit_within, png
 from pasta.models.generate import Answer
-from pasta.run.schema import HALF
+from pasta.run.schema import SURROGATE
 
 MAX_REPLY = 2**24  # bytes; a reply is a few thousand
 LONGEST_WAIT = 60.0  # seconds between two tries, unless the server asks for more
@@ -217,11 +217,11 @@ def asked_to_wait(value):
 
 def read_models(reply):
     """The ids in a list of models, which are texts."""
-    return [HALF.sub("\ufffd", model["id"]) for model in reply["data"]]
+    return [SURROGATE.sub("\ufffd", model["id"]) for model in reply["data"]]
 
 
 def read_answer(reply):
     """The Answer in a chat completion, its <think> block taken out."""
     choice = reply["choices"][0]
     text = re.sub(r"^\s*<think>.*?</think>", "", choice["message"]["content"] or "", flags=re.S)
-    return Answer(HALF.sub("\ufffd", text).strip(), (), 0.0, choice["finish_reason"] == "stop")
+    return Answer(SURROGATE.sub("\ufffd", text).strip(), (), 0.0, choice["finish_reason"] == "stop")

@@ -13,7 +13,7 @@ from pasta.models.internvl import internvl_family
 from pasta.models.llava import next_video_family, onevision_family
 from pasta.models.qwen import qwen3_family, qwen_family
 from pasta.models.settings import is_size
-from pasta.run.schema import ABSENT, read_json, unlike
+from pasta.run.schema import ABSENT, read_json, schema_error
 
 __all__ = ["FAMILIES", "Family", "VideoInputs", "family_for", "family_of_folder",
            "read_preprocessor", "text_family"]  # fmt: skip
@@ -36,7 +36,7 @@ def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
     Raises ValueError for an unknown model_type, and for a setting that is missing or unsupported.
     """
     shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}
-    if wrong := unlike(config, shape):
+    if wrong := schema_error(config, shape):
         raise ValueError(f"config.json: {wrong}")
     return FAMILIES[config["model_type"]](config, preprocessor, max_pixels)
 

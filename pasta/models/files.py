@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers.utils import cached_file
 
 from pasta.models.weights import INDEX, shards
-from pasta.run.atomic import whole_folder, write_json
+from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.rows import digest_files
 
 CONFIG_FILES = """
@@ -47,7 +47,7 @@ def save_model(folder, model, source, state_dict=None):
     """
     source, state_dict = local_folder(source), state_dict or model.state_dict()
     dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
-    with whole_folder(folder) as part:
+    with atomic_folder(folder) as part:
         model.save_pretrained(part, state_dict=state_dict)
         for name in (*CONFIG_FILES, "generation_config.json"):
             if (source / name).is_file():

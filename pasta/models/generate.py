@@ -49,6 +49,23 @@ class Answer:
 
 
 @torch.inference_mode()
+def ask_all(load, requests, batch_size, max_new_tokens=128):
+    """Answer any number of requests in batches. Yields (index of the request, Answer).
+
+    load: function () -> VLM, called for each batch, so that nothing is loaded for no requests.
+    Requests that share `inputs` go into one batch where possible: the batch reads their prefix
+    once. Otherwise the order is kept.
+    """
+    first = {}
+    for i, request in enumerate(requests):
+        first.setdefault(id(request.inputs), i)
+    order = sorted(range(len(requests)), key=lambda i: first[id(requests[i].inputs)])
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        answers = ask(load(), [requests[i] for i in batch], max_new_tokens)
+        yield from zip(batch, answers, strict=True)
+
+
 def ask(vlm, requests, max_new_tokens=128):
     """Answer a batch of requests. Returns a list of Answer, in the order of the requests.
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from pasta.lora import LoRALinear, adapted, add_lora, plain_linears
 from pasta.run import ranks
-from pasta.run.atomic import whole_folder
+from pasta.run.atomic import atomic_folder
 from pasta.run.schema import ABSENT, NUMBER, is_name, read_by, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -156,7 +156,7 @@ def save_adapter(folder, model, base_model):
     if not adapted(model):
         raise ValueError(f"{folder}: the model has no adapter to save; add_lora gives it one")
     tensors = {
-        f"base_model.model.{name}.{matrix}.weight": ranks.whole(getattr(layer, matrix)).cpu()
+        f"base_model.model.{name}.{matrix}.weight": ranks.full_tensor(getattr(layer, matrix)).cpu()
         for name, layer in adapted(model)
         for matrix in ("lora_A", "lora_B")
     }
@@ -164,7 +164,7 @@ def save_adapter(folder, model, base_model):
         return  # it has helped to gather sharded tensors; the first process writes
     if folder.exists() and not {p.name for p in folder.iterdir()} <= {CONFIG, WEIGHTS}:
         raise FileExistsError(f"{folder} holds other files; expected a new folder or an adapter's")
-    with whole_folder(folder) as part:
+    with atomic_folder(folder) as part:
         (part / CONFIG).write_text(json.dumps(peft_config(model, base_model), indent=2) + "\n")
         save_file(tensors, part / WEIGHTS, metadata={"format": "pt"})
 

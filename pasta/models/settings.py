@@ -1,6 +1,6 @@
 """The checkpoint's settings, out of its config.json and its preprocessor's file."""
 
-from pasta.run.schema import ABSENT, unlike
+from pasta.run.schema import ABSENT, schema_error
 
 SIDES = ("height", "width")
 STEPS = {  # what is done here; a file that asks for something else is refused
@@ -28,7 +28,7 @@ def given_settings(preprocessor, **steps):
     Raises ValueError for a step that is not done here.
     """
     given = {name: value for name, value in preprocessor.items() if value is not None}
-    if wrong := unlike(given, {"size": dict | ABSENT, "crop_size": dict | ABSENT}):
+    if wrong := schema_error(given, {"size": dict | ABSENT, "crop_size": dict | ABSENT}):
         raise ValueError(f"preprocessor config: {wrong}")
     for name, value in (STEPS | steps).items():
         if given.get(name, value) != value:

@@ -1,25 +1,26 @@
-"""Results computed ahead of their use, in threads."""
+"""The one read-ahead: results computed by threads before they are needed."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 
-def in_order(function, items, workers):
-    """Yield function(item) of every item, in order; `workers` threads are up to two each ahead.
+def prefetch(function, items, workers):
+    """Yield `function(item)` in order. Up to `2 * workers` results are prefetched.
 
-    Threads, for a process forked beside threads of torch.distributed may find locked for ever what
-    one of them had locked. Video is decoded in processes of its own, see video/worker.py.
+    workers: number of threads; 0 computes each result when it is asked for.
+    Close the generator if you do not exhaust it, or its threads keep working.
     """
     if not workers:
         yield from map(function, items)
         return
-    pool, coming = ThreadPoolExecutor(workers), deque()
+    # Threads: forking while torch.distributed's threads hold a lock can deadlock the child.
+    pool, pending = ThreadPoolExecutor(workers), deque()
     try:
         for item in items:
-            coming.append(pool.submit(function, item))
-            if len(coming) > 2 * workers:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)

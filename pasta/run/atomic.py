@@ -27,10 +27,10 @@ def write_json(path, data):
 
 
 @contextmanager
-def whole_folder(folder):
+def atomic_folder(folder):
     """A new folder to fill, which then takes the place of `folder`: on disk first, then renamed.
 
-        with whole_folder("run/adapter") as part:
+        with atomic_folder("run/adapter") as part:
             (part / "weights").write_bytes(...)
 
     At every moment `folder` is absent, the old one or the new one, whole. After an error inside

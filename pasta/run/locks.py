@@ -20,7 +20,7 @@ except ImportError:
 HELD = {}  # (device, inode) -> lock file; closed, it would be free
 
 
-def hold(folder):
+def lock_folder(folder):
     """Make `folder`, and write into it alone until this process ends; all processes of a run call.
 
     Raises SystemExit when another run does, or nothing can be written there.
@@ -52,7 +52,7 @@ def claimed(path):
 
 
 @contextmanager
-def turn(path):
+def wait_for_lock(path):
     """Wait until no other run is in such a block about `path`, and keep others out of it.
 
     All processes of a run call; in a folder that nobody can write into nothing is locked.

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
 
 # Not the usual minutes: processes meet after each one's share of the reference, however slow.
 PATIENCE = timedelta(hours=12)
@@ -69,7 +70,7 @@ def share(items):
     return items[rank() :: size()]
 
 
-def deal(items, costs):
+def balance(items, costs):
     """This process's part of `items`, dealt by cost like cards: there and back, the dearest first.
 
     costs: number of each item. The parts differ by one item at most; items of one round cost about
@@ -81,17 +82,17 @@ def deal(items, costs):
     return [items[both[seat]] for both in rounds for seat in seats if seat < len(both)]
 
 
-def fill(items, filler):
+def pad(items, filler):
     """`items` with as many `filler` behind them as the process with the most items has more."""
     return items + [filler] * (max(gather([len(items)])) - len(items))
 
 
-def named(path):
+def rank_path(path):
     """`path` with a name of this process's own: a.jsonl, a.rank1.jsonl, a.rank2.jsonl, ..."""
     return path.with_name(f"{path.stem}.rank{rank()}{path.suffix}") if rank() else path
 
 
-def all_named(path):
+def rank_paths(path):
     """`path` and the files that `named` gave other processes, of any run; those that are there."""
     others = sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))
     return [file for file in (path, *others) if file.is_file()]
@@ -104,6 +105,12 @@ def gather(rows):
     parts = [None] * size()
     dist.all_gather_object(parts, rows)
     return [row for part in parts for row in part]
+
+
+def progress(items=None, name=None, total=None, unit="it", **more):
+    """tqdm on rank 0 of a terminal; silent on other ranks, without a terminal or without a name."""
+    quiet = True if rank() or not name else None  # None: tqdm looks whether there is a terminal
+    return tqdm(items, name, total, unit=unit, disable=quiet, **more)
 
 
 def parallel(policy, units, shard, half):
@@ -129,13 +136,13 @@ def parallel(policy, units, shard, half):
     return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
 
 
-def whole(tensor):
+def full_tensor(tensor):
     """A tensor without its graph, all slices of it; every process must call."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local(tensor):
+def local_shard(tensor):
     """This process's slice of a tensor, without its graph; of an ordinary one, all of it."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

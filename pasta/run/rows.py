@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pasta.run import ranks
-from pasta.run.schema import unlike
+from pasta.run.schema import schema_error
 
 
 def is_torn(line):
@@ -49,7 +49,7 @@ def numbered_rows(path, shape=dict):
             hint = f"; from a JSON list: jq -c '.[]' {path}" if line.startswith(b"[") else ""
             text = line[:60].decode(errors="replace")
             raise ValueError(f"{path}:{number}: {text!r}; expected one JSON object a line{hint}")
-        if shape is not dict and (wrong := unlike(row, shape)):
+        if shape is not dict and (wrong := schema_error(row, shape)):
             raise ValueError(f"{path}:{number}: {wrong}")
         yield number, row
 
@@ -140,7 +140,7 @@ def seed_of(*parts):
 
 def rows_of(path, shape=dict):
     """The rows of a file, and of those that other processes wrote beside it, as `read_rows`."""
-    return [row for file in ranks.all_named(path) for row in read_rows(file, shape)]
+    return [row for file in ranks.rank_paths(path) for row in read_rows(file, shape)]
 
 
 def digest_files(files):

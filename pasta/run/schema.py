@@ -9,15 +9,14 @@ import json
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from types import EllipsisType as ABSENT
+from types import EllipsisType
 
-__all__ = ["ABSENT", "HALF", "NUMBER", "is_name", "read_by", "read_json", "unlike", "whole_text"]
-
+ABSENT = EllipsisType  # in a union: the name may be left out
 NUMBER = int | float
-HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: no tokenizer and no file takes it
+SURROGATE = re.compile("[\ud800-\udfff]")  # of a surrogate pair: no tokenizer and no file takes it
 
 
-def unlike(value, shape, name=""):
+def schema_error(value, shape, name=""):
     """Where a value first departs from a shape, "a.b is 3; expected str"; "" if nowhere.
 
     name: of the value, before those of its parts. true and false are no numbers, nor is what needs
@@ -38,7 +37,7 @@ def unlike(value, shape, name=""):
     if not fits:
         got = "missing" if value is ... else f"{value!r:.80}"
         return f"{name.lstrip('.') or 'it'} is {got}; expected {described(shape)}"
-    return next(filter(None, (unlike(part, of, where) for where, part, of in parts)), "")
+    return next(filter(None, (schema_error(part, of, where) for where, part, of in parts)), "")
 
 
 def described(shape):
@@ -57,7 +56,7 @@ def read_json(path, shape=dict):
         value = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}; expected {described(shape)}") from None
-    if wrong := unlike(value, shape):
+    if wrong := schema_error(value, shape):
         raise ValueError(f"{path}: {wrong}")
     return value
 
@@ -75,13 +74,13 @@ def read_by(library, path):
         raise ValueError(f"{told}; expected what was published: fetch or copy it again") from error
 
 
-def whole_text(text, what):
+def valid_text(text, what):
     """A text, if it can be tokenized and written. Raises ValueError that says `what` it is."""
-    if half := HALF.search(text):
+    if half := SURROGATE.search(text):
         raise ValueError(f"{what} holds {half[0]!r}; expected no half of a surrogate pair")
     return text
 
 
 def is_name(text):
     """Whether a file can have such a name."""
-    return "\0" not in text and not HALF.search(text)
+    return "\0" not in text and not SURROGATE.search(text)

@@ -23,12 +23,12 @@ import torch
 from pasta.benchmarks import adversarial, mvbench
 from pasta.benchmarks.answers import answered
 from pasta.lora import adapted, adapter_off
-from pasta.models.generate import Request, ask
+from pasta.models.generate import Request, ask_all
 from pasta.models.load import load_vlm
 from pasta.models.peft import load_adapter
-from pasta.packs import Segment, pack, pack_responses
+from pasta.packs import Segment, pack
 from pasta.pairs import MODES
-from pasta.policy import Policy
+from pasta.policy import Policy, text_logps
 from pasta.sampling import uniform
 from pasta.toy import adversarial_folder, benchmark_folder, world
 from pasta.toy.captions import GENERAL, YES_NO, denial, general
@@ -164,15 +164,8 @@ def usual_is_right(asked):
 
 def answers(vlm, requests):
     """The greedy answers to any number of requests, as texts."""
-    batches = [requests[i : i + BATCH] for i in range(0, len(requests), BATCH)]
-    return [answer.text for batch in batches for answer in ask(vlm, batch, max_new_tokens=16)]
-
-
-@torch.inference_mode()
-def logps_of(vlm, inputs, texts):
-    """The log-probabilities of (query, response) texts about one video, (len(texts),) nats."""
-    row, where = pack_responses(vlm.processor, inputs, texts)
-    return Policy(vlm)(row)[where]
+    answers = sorted(ask_all(lambda: vlm, requests, BATCH, max_new_tokens=16))
+    return [answer.text for _, answer in answers]
 
 
 def option_logps(vlm, asked):
@@ -181,7 +174,7 @@ def option_logps(vlm, asked):
     for _, group in groupby(asked, key=lambda row: id(row[1])):
         rows = list(group)
         texts = [(query, option) for _, _, query, options, _ in rows for option in options]
-        found.append(logps_of(vlm, rows[0][1], texts).view(len(rows), -1))
+        found.append(text_logps(vlm, rows[0][1], texts).view(len(rows), -1))
     return torch.cat(found)
 
 
@@ -220,15 +213,13 @@ def divergence(vlm, asked, seed):
     """The `kl` of other_questions, from one answer to each question."""
     drawn = [Request(row[1], row[2], seed + i, 1.0) for i, row in enumerate(asked)]
     ratios, (video,) = [], vlm.processor.ids(vlm.processor.family.token)
-    for start in range(0, len(drawn), BATCH):
-        batch = drawn[start : start + BATCH]
-        for request, answer in zip(batch, ask(vlm, batch, max_new_tokens=16), strict=True):
-            if video in answer.ids:
-                continue  # the model would look for a second video behind it
-            ids = (*vlm.processor.query_ids(request.prompt), *answer.ids)
-            row = pack(vlm.processor, request.inputs, [Segment(ids, len(answer.ids))])
-            with adapter_off(vlm.model):
-                ratios.append(answer.logps - Policy(vlm)(row).item())
+    for i, answer in sorted(ask_all(lambda: vlm, drawn, BATCH, max_new_tokens=16)):
+        if video in answer.ids:
+            continue  # the model would look for a second video after it
+        ids = (*vlm.processor.query_ids(drawn[i].prompt), *answer.ids)
+        row = pack(vlm.processor, drawn[i].inputs, [Segment(ids, len(answer.ids))])
+        with adapter_off(vlm.model):
+            ratios.append(answer.logps - Policy(vlm)(row).item())
     return fmean(ratios)
 
 

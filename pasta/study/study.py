@@ -27,9 +27,9 @@ import torch
 from pasta import toy
 from pasta.models.load import load_vlm
 from pasta.models.peft import load_adapter
-from pasta.run.atomic import whole_folder, write_json
+from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.config import ROOT
-from pasta.run.locks import hold
+from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, read_rows, rows_of, write_rows
 from pasta.study import page
 from pasta.study.arms import ALL, ARMS, EDITED, JUDGED, MADE, MOST, QUICK, WHOLE
@@ -85,7 +85,7 @@ def make_set(name, family, seed):
     if name in JUDGED:
         k, flags = change
         if not out.exists():
-            with whole_folder(out) as part:
+            with atomic_folder(out) as part:
                 for file in ("queries.jsonl", "config.json"):
                     shutil.copy(there / file, part)
                 rows = read_rows(there / "candidates.jsonl")
@@ -166,7 +166,7 @@ def main():
     args = parser.parse_args()
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
     path = folder / "results.jsonl"
-    hold(OUT)
+    lock_folder(OUT)
     context = multiprocessing.get_context(
         "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     )

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from pasta.making.pictures import fit_within, png
 from pasta.packs import by_video
-from pasta.run.atomic import whole_folder, write_json
+from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.rows import write_rows
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
@@ -107,7 +107,7 @@ def trl_row(pair, images):
 def write_llama_factory(pairs, out, n_frames, max_pixels):
     """Write a `dataset_dir` of LLaMA-Factory. Returns what to tell about it."""
     rows = list(map(llama_factory_row, pairs))
-    with whole_folder(out) as part:
+    with atomic_folder(out) as part:
         write_json(part / DATASET_INFO["file_name"], rows)
         write_json(part / "dataset_info.json", {DATASET: DATASET_INFO})
     return (
@@ -142,7 +142,7 @@ def write_trl(pairs, out, n_frames, max_pixels):
     """
     rows, skipped = [], []
     sample, fit = partial(uniform, n=n_frames), partial(fit_within, max_pixels)
-    with whole_folder(out) as part:
+    with atomic_folder(out) as part:
         (part / "images").mkdir()
         for k, group in enumerate(tqdm(by_video(pairs), desc="videos", disable=None)):
             try:

@@ -12,7 +12,7 @@ from pasta.benchmarks.report import table as score_table
 from pasta.models.load import load_processor
 from pasta.run.config import read_config
 from pasta.run.rows import read_rows
-from pasta.run.schema import read_json, unlike
+from pasta.run.schema import read_json, schema_error
 from pasta.tools.report_frames import uniform_view
 from pasta.tools.report_page import block, heading, missing, paragraph, table
 from pasta.tools.report_run import FAULTS, tried, words_of
@@ -33,7 +33,7 @@ def scores_of(run):
     path = run.evaluated / "scores.json"
     config, scores = read_config(run.evaluated, CONFIG), read_json(path, SCORES)
     for name, of in scores["runs"].items():
-        if wrong := unlike(of, RUN, f"runs.{name}"):
+        if wrong := schema_error(of, RUN, f"runs.{name}"):
             raise ValueError(f"{path}: {wrong}")
     folder = run.folder.resolve()
     weights = {name: path or config["model"] for name, path in scores["adapters"].items()}

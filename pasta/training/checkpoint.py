@@ -24,7 +24,7 @@ from pasta.models.peft import save_adapter
 from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.atomic import sync, write_json
-from pasta.run.locks import hold
+from pasta.run.locks import lock_folder
 from pasta.run.rows import digest_files, read_rows
 from pasta.run.schema import read_json
 
@@ -152,7 +152,8 @@ def training_state(policy, optimizer):
             zeros = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}
             moments |= {"step": torch.tensor(0.0), **zeros}
         for kind, tensor in {"weight": p, **moments}.items():
-            tensors[f"{kind}/{name.removeprefix('module.')}"] = ranks.local(tensor)  # DDP's prefix
+            key = f"{kind}/{name.removeprefix('module.')}"  # DDP's prefix
+            tensors[key] = ranks.local_shard(tensor)
     tensors["random/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["random/cuda"] = torch.cuda.get_rng_state()
@@ -199,7 +200,7 @@ def check_config(config):
 def open_run(config):
     """Lock the run folder; refuse, with SystemExit, one of a finished run or of other flags."""
     check_config(config)
-    hold(config.out)
+    lock_folder(config.out)
     if (config.out / "adapter").exists() or (config.out / "model").exists():
         print(f"{config.out} holds a finished run; choose another --out, or remove it")
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
@@ -230,7 +231,7 @@ def save_trained(folder, policy, source, dtype):
         return save_adapter(folder, model, source)
     weights = {}
     for name, p in model.named_parameters():
-        tensor = ranks.whole(p)  # one at a time, for a sharded model is larger than one process
+        tensor = ranks.full_tensor(p)  # one at a time: a sharded model may not fit one process
         if ranks.rank() == 0:
             weights[name] = tensor.to("cpu", getattr(torch, dtype))
     if ranks.rank() == 0:

@@ -26,7 +26,7 @@ def learning_rate(step, n_steps, peak, warmup):
 
 def gradient_norm(optimizer):
     """The norm of the gradient over all weights: () float32, the same in every process."""
-    return ranks.whole(get_total_norm([p.grad for p in trained(optimizer)]))
+    return ranks.full_tensor(get_total_norm([p.grad for p in trained(optimizer)]))
 
 
 def clip_and_step(optimizer, norm, lr, max_norm):

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pasta.packs import PackedPairs, TooLong, VideoPairs, pack_responses, split_packs
 from pasta.run import ranks
-from pasta.run.ahead import in_order
+from pasta.run.ahead import prefetch
 from pasta.run.rows import Appender, read_rows
 from pasta.video import VideoError
 
@@ -75,7 +75,7 @@ class Skipped:
     """
 
     def __init__(self, path, limit, resume=False):
-        self.path, self.limit, self.reasons = ranks.named(path), limit, {}
+        self.path, self.limit, self.reasons = ranks.rank_path(path), limit, {}
         if not resume:
             self.path.unlink(missing_ok=True)  # of a run that never made an update
         rows = read_rows(self.path, {"video": str}) if self.path.is_file() else []
@@ -129,7 +129,7 @@ class PackLoader:
         Whoever does not take them all must close it, or a traceback would keep it reading.
         Raises TooLong as split_packs does.
         """
-        for group, packs in in_order(self.read, groups, self.workers):
+        for group, packs in prefetch(self.read, groups, self.workers):
             if isinstance(packs, TooLong):
                 raise packs
             if isinstance(packs, Exception):
@@ -142,8 +142,7 @@ class PackLoader:
 
         name: of a progress bar. Yields PackedPairs, one by one.
         """
-        quiet = True if ranks.rank() or not name else None  # None: a bar where there is a terminal
         n_rounds = math.ceil(len(groups) / ranks.size())
         with closing(self.packs(ranks.share(groups))) as packs:
-            for _ in tqdm(range(n_rounds), name, disable=quiet):
-                yield from ranks.fill(next(packs, []), self.idle)
+            for _ in ranks.progress(range(n_rounds), name):
+                yield from ranks.pad(next(packs, []), self.idle)
