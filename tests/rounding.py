@@ -26,3 +26,8 @@ def close_sums(one, other, n_tokens):
 def margin_bound(n_tokens, beta=0.1):
     """How far apart margins of pairs with so long responses may be; losses are not farther."""
     return beta * 4 * n_tokens * TOKEN  # a margin is beta times a sum of four sums
+
+
+# Rows of metrics.jsonl: gradients and losses are sums over about a thousand tokens, and margins
+# and rewards may be near 0.
+ROWS = {"rel": 1000 * EPS, "abs": margin_bound(10)}

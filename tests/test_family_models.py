@@ -314,7 +314,8 @@ def test_sharded_over_two_processes_the_losses_are_those_of_one(
     flags = {"model": folders[name], "n_frames": 4, "warmup": 0.0, "batch_pairs": 8, "epochs": 2}
     finish(torchrun(2, "sharded", "--shard", lora_rank=0, **flags))
     both = read_rows(tmp_path / "sharded/metrics.jsonl")
-    assert [row["loss"] for row in both] == pytest.approx([row["loss"] for row in alone], abs=1e-5)
+    losses, right = ([row["loss"] for row in rows] for rows in (both, alone))
+    assert losses == pytest.approx(right, abs=margin_bound(10))
 
 
 @every_family
