@@ -107,7 +107,7 @@ def test_thirty_updates_equal_a_plain_training_loop(run, tiny_folder, toy_pairs,
     metrics = run(epochs=12, max_grad_norm=0.5, warmup=0.0)
     for row, expected in zip(metrics, plain, strict=True):
         got = {key: row[key] for key in expected}
-        assert got == pytest.approx(expected, rel=1e-4, abs=1e-4), row["step"]
+        assert got == pytest.approx(expected, **ROWS), row["step"]
 
 
 def test_the_first_loss_is_ln2_with_margins_of_zero(run):
