@@ -5,6 +5,7 @@ python -m pytest -q tests/test_evaluate.py
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +15,9 @@ from tiny_models import make_language_model
 
 import evaluate
 from evaluate import EvalConfig, main
-from pasta.benchmarks import answers, check, mvbench, scoring
-from pasta.benchmarks.adapters import base_name, find_adapters
-from pasta.benchmarks.answers import loaded_ahead
+from pasta.benchmarks import answers, inputs, mvbench, scoring
+from pasta.benchmarks.answers import with_inputs
+from pasta.benchmarks.inputs import base_name, find_adapters
 from pasta.lora import add_lora
 from pasta.models.generate import Answer
 from pasta.models.peft import save_adapter
@@ -86,7 +87,7 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setattr(evaluate, "model_setting", lambda name, p: {"setting": [name, p.digest]})
     for name in ("read_frames", "ask"):
         monkeypatch.setattr(answers, name, getattr(fake, name))
-    monkeypatch.setattr(check, "read_frames", fake.read_frames)
+    monkeypatch.setattr(inputs, "read_frames", fake.read_frames)
     for task, letters in TRUTH.items():
         write_task(tmp_path / "bench", task, letters)
     return fake
@@ -336,19 +337,19 @@ def test_data_in_its_usual_place_is_used(world, tmp_path, capsys):
 
 def test_the_adapter_of_the_last_training_is_found(world, tmp_path):
     write_adapter(tmp_path / "out/dpo/adapter")
-    assert list(find_adapters(config(tmp_path))) == ["model", "+dpo"]
+    assert list(find_adapters("base/model", [])) == ["model", "+dpo"]
 
 
 def test_an_adapter_of_another_model_is_left_out_aloud(world, tmp_path, capsys):
     write_adapter(tmp_path / "out/dpo/adapter", base="other/model")
-    assert list(find_adapters(config(tmp_path))) == ["model"]
+    assert list(find_adapters("base/model", [])) == ["model"]
     assert "out/dpo/adapter is left out: it was trained on other/model" in capsys.readouterr().out
 
 
 def test_a_given_adapter_of_another_model_is_loaded_aloud(world, tmp_path, capsys):
     folder = write_adapter(tmp_path / "elsewhere", base="other/model")
-    assert len(find_adapters(config(tmp_path, adapter=[folder]))) == 2
-    assert "loaded all the same: it was trained on other/model" in capsys.readouterr().out
+    assert len(find_adapters("base/model", [folder])) == 2
+    assert "loaded anyway: it was trained on other/model" in capsys.readouterr().out
 
 
 def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
@@ -359,34 +360,32 @@ def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
 
 def test_adapters_of_the_same_name_are_told_apart(world, tmp_path):
     folders = [write_adapter(tmp_path / f"runs/{seed}/dpo/adapter") for seed in (0, 1)]
-    names = list(find_adapters(config(tmp_path, adapter=[*folders, folders[0]])))
+    names = list(find_adapters("base/model", [*folders, folders[0]]))
     assert names == ["model", "+0-dpo", "+1-dpo"]
 
 
 def test_an_adapter_inside_another_keeps_its_own_name(world, tmp_path):
     folders = [write_adapter(tmp_path / "runs/dpo"), write_adapter(tmp_path / "runs/dpo/adapter")]
-    assert list(find_adapters(config(tmp_path, adapter=folders))) == ["model", "+dpo", "+adapter"]
+    assert list(find_adapters("base/model", folders)) == ["model", "+dpo", "+adapter"]
 
 
 def about(name):
     return SimpleNamespace(video=name, start=None, end=None)
 
 
-def test_one_batch_is_loaded_ahead_and_no_more():
+def test_few_clips_are_loaded_ahead():
     seen = []
-    batches = [[about(x) for x in names] for names in ("ab", "c", "de")]
-    loaded = loaded_ahead(lambda item: seen.append(item.video) or item.video.upper(), batches)
-    assert next(loaded) == ["A", "B"]
+    items = [about(x) for x in "abcdefgh"]
+    pairs = with_inputs(lambda item: seen.append(item.video) or item.video.upper(), items, 1)
+    assert next(pairs) == (items[0], "A")
     assert "d" not in seen
-    assert list(loaded) == [["C"], ["D", "E"]]
-    assert sorted(seen) == list("abcde")
+    assert [x for _, x in pairs] == list("BCDEFGH") and sorted(seen) == list("abcdefgh")
 
 
-def test_a_clip_is_loaded_once_also_where_two_batches_meet():
-    batches = [[about(x) for x in names] for names in ("aa", "ab", "bc")]
-    loaded = list(loaded_ahead(lambda item: object(), batches))
-    assert loaded[0][0] is loaded[0][1] is loaded[1][0]
-    assert loaded[1][1] is loaded[2][0] is not loaded[2][1]
+def test_items_of_a_clip_follow_each_other_and_share_what_is_loaded_once():
+    pairs = list(with_inputs(lambda item: object(), [about(x) for x in "abac"], 2))
+    assert [item.video for item, _ in pairs] == list("aabc")
+    assert pairs[0][1] is pairs[1][1] and len({id(x) for _, x in pairs}) == 3
 
 
 def test_questions_about_one_clip_are_asked_together(world, tmp_path):
@@ -491,7 +490,7 @@ def test_the_table_is_also_written_as_markdown(world, tmp_path):
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():
-    bench = SimpleNamespace(parse=lambda *_: None, RANDOM=True)
+    bench = SimpleNamespace(parse=lambda *_: None, draws=True)
     item = SimpleNamespace(id="x/1", letters="ABCDE")
     first, second = (answers.reading(bench, text, item, "head") for text in ("hm", "what"))
     assert first["predicted"] == second["predicted"]
@@ -514,7 +513,7 @@ def test_a_letter_is_drawn_by_the_item_alone_and_counted():
     ],
 )
 def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
-    bench = SimpleNamespace(parse=lambda response, *_: response[0], RANDOM=False)
+    bench = SimpleNamespace(parse=lambda response, *_: response[0], draws=False)
     row = answers.reading(bench, text, SimpleNamespace(id="1"), "head")
     assert (row["response"], row["predicted"]) == (response, response[0])
     assert row.get("text", response) == text
@@ -531,7 +530,8 @@ def test_another_parser_asks_nothing_again_and_reads_anew(world, tmp_path, monke
     main(config(tmp_path))
     asked = list(world.asked)
     letter = {"head": "A", "v0.5": "B"}
-    monkeypatch.setattr(mvbench, "parse", lambda response, item, parser: letter[parser])
+    bench = replace(mvbench.BENCHMARK, parse=lambda response, item, parser: letter[parser])
+    monkeypatch.setattr(mvbench, "BENCHMARK", bench)
     main(config(tmp_path, parser="v0.5"))
     assert world.asked == asked
     assert scores()["runs"]["model"]["groups"]["temporal"]["value"] == 100  # "BB"
@@ -577,7 +577,7 @@ def test_an_adapter_that_does_not_fit_is_refused_before_anything_is_asked_or_wri
 def test_a_model_s_name_leads_out_of_no_folder(tmp_path, monkeypatch, model):
     (tmp_path / "a").mkdir()
     monkeypatch.chdir(tmp_path / "a")
-    (name,) = find_adapters(config(tmp_path, model=model))
+    (name,) = find_adapters(model, [])
     assert name and name not in (".", "..") and "/" not in name
 
 
@@ -585,7 +585,7 @@ def test_a_model_s_name_leads_out_of_no_folder(tmp_path, monkeypatch, model):
 def test_an_adapter_of_a_base_that_has_no_name_is_refused_by_name(tmp_path, base):
     folder = write_adapter(tmp_path / "run/adapter", base)
     with pytest.raises(ValueError, match="adapter_config.json: base_model_name_or_path .*expected"):
-        find_adapters(config(tmp_path, adapter=[folder]))
+        find_adapters("base/model", [folder])
 
 
 def test_a_model_that_reads_text_alone_is_refused_before_anything_is_asked(tmp_path):
@@ -594,6 +594,6 @@ def test_a_model_that_reads_text_alone_is_refused_before_anything_is_asked(tmp_p
     files.write_benchmark(tmp_path / "bench", 4, seed=0)
     config = parse(EvalConfig, ["--model", str(tmp_path / "text"), "--device", "cpu"])
     config.data, config.out = tmp_path / "bench", tmp_path / "eval"
-    with pytest.raises(SystemExit, match="reads text alone; --model takes a model that sees"):
+    with pytest.raises(SystemExit, match="reads only text; --model takes a model that sees"):
         main(config)
     assert not config.out.exists()

@@ -4,6 +4,7 @@ python -m pytest -q tests/test_scoring.py
 """
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -175,7 +176,8 @@ def test_failures_are_counted_apart():
         {"response": "", "predicted": None, "error": "v.mp4: damaged"},
         {"response": "B", "predicted": "B"},
     ]
-    assert list(counts(rows).values()) == [1, 1, 1]
+    bench = SimpleNamespace(draws=False, empty="wrong")
+    assert list(counts(bench, rows).values()) == [1, 1, 1]
 
 
 def test_table_sets_runs_side_by_side():

@@ -52,6 +52,24 @@ def likeliest_letter(letters, logps) -> str:
     return max(zip(letters, logps, strict=True), key=lambda pair: pair[1])[0]
 
 
+def by_task(rows):
+    """{task: {id: score}} of rows of answers.py; an empty response and a failed video are wrong."""
+    scores = {}
+    for row in rows:
+        scores.setdefault(row["task"], {})[row["id"]] = float(row["correct"])
+    return scores
+
+
+def by_label(rows, items):
+    """{label: {id: score}} for the labels of the items, sorted."""
+    labels = {item.id: item.labels for item in items}
+    scores = {}
+    for row in rows:
+        for label in labels[row["id"]]:
+            scores.setdefault(label, {})[row["id"]] = float(row["correct"])
+    return dict(sorted(scores.items()))
+
+
 def wilson(correct, n):
     """95 % interval of a share (Wilson 1927): where its true value may lie after n trials.
 
