@@ -6,8 +6,7 @@ A data folder holds items.jsonl, whose videos are inside the folder or absolute 
     {"id", "video", "mode", "kind": "options", "query", "options"}   none of the options is right
 
 A question is answered correctly if the response rejects its premise, by the rules of `rejects` or
-by a model that evaluate.py --judge names. Options are answered correctly by "None of the above",
-which is added as the last one, in words or by letter.
+by the model of evaluate.py --judge; options by "None of the above", which is added as the last one.
 `make_pairs.py --adversarial_qa` writes such items; the toy world writes them from its known truth.
 
 Departs from the paper: its items and its rule for a rejection are not public.
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.mvbench import prompt_text
-from pasta.benchmarks.scoring import lettered_text
+from pasta.benchmarks.scoring import by_task, lettered_text
 from pasta.benchmarks.tables import find_tables, letter_at, one_of, read_items, text, texts
 from pasta.judge import plain, words
 from pasta.models.generate import Request, ask_all
@@ -64,10 +63,7 @@ def item(row, find, number):
 
 
 def rejects(response) -> bool:
-    """Whether a response denies anything at all, or calls the question wrong.
-
-    A rule of thumb: a response that accepts a false premise rarely contains a denial.
-    """
+    """Whether a response denies anything: one that accepts a false premise rarely does."""
     return bool(REJECTIONS.search(plain(response)))
 
 
@@ -90,35 +86,25 @@ def judged(vlm, rows, batch_size):
     """Rows of answers.jsonl, read again by a judge model, which sees no video."""
     asked = [row for row in rows if not row["task"].endswith("options") and row["response"]]
     prompts = [PREMISE_JUDGE.format(query=x["prompt"], response=x["response"]) for x in asked]
-    requests = [Request(None, prompt) for prompt in prompts]
-    # requests without video stay in their order
-    replies = ask_all(lambda: vlm, requests, batch_size, max_new_tokens=16)
-    pairs = zip(asked, replies, strict=True)
-    changed = {row["id"]: judged_row(row, answer.text) for row, (_, answer) in pairs}
+    requests, changed = [Request(None, prompt) for prompt in prompts], {}
+    for i, answer in ask_all(lambda: vlm, requests, batch_size, max_new_tokens=16):
+        row, predicted = asked[i], verdict(answer.text)
+        changed[row["id"]] = row | {"predicted": predicted, "judge": answer.text}
+        changed[row["id"]]["correct"] = predicted == row["answer"]
     return [changed.get(row["id"], row) for row in rows]
 
 
-def judged_row(row, reply):
-    """A row after the judge's reply: yes is a rejection; neither yes nor no leaves it undecided."""
-    predicted = {True: REJECTED, False: ACCEPTED, None: None}[verdict_word(reply)]
-    return row | {"predicted": predicted, "correct": predicted == row["answer"], "judge": reply}
-
-
-def verdict_word(reply):
-    """True for yes, False for no, None for neither: the first word, or the only one of the two."""
+def verdict(reply):
+    """Of a judge's reply that begins with yes or no, or contains one of them alone; else None."""
     found = [word for word in words(reply) if word in ("yes", "no")]
     if found and (words(reply)[0] == found[0] or len(set(found)) == 1):
-        return found[0] == "yes"
+        return REJECTED if found[0] == "yes" else ACCEPTED
     return None
 
 
 def breakdown(rows, items):
     """{kind: {id: score}} over all modes."""
-    scores = {}
-    for row in rows:
-        kind = row["task"].rpartition(" ")[2]
-        scores.setdefault(f"all {kind}", {})[row["id"]] = float(row["correct"])
-    return scores
+    return by_task([row | {"task": f"all {row['task'].split()[-1]}"} for row in rows])
 
 
 BENCHMARK = Benchmark(

@@ -1,13 +1,11 @@
-"""From the questions of a benchmark to answers.jsonl, one row an answer:
+"""From the questions of a benchmark to answers.jsonl, one row per answer:
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
-     "drawn" if the response named no letter and the benchmark has one drawn, "text" if reasoning
-     was taken out of it
+     "drawn" if a letter was drawn for a response that names none, "text" with the reasoning
 
-Rows are appended one by one, so a stopped run continues where it was. The fingerprint covers
-everything that decides an answer. A row with another fingerprint stays in the file, is not scored,
-and its question is asked again.
+Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
+than the question now has stay in the file, but are not scored, and the question is asked again.
 """
 
 import hashlib
@@ -27,14 +25,9 @@ from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
 
-WORKERS = 4  # threads that decode videos
-
 
 def fingerprint(item, **settings) -> str:
-    """A hash of everything that decides the answer to an item.
-
-    settings: shared by all items of a run, such as the model's digest and the number of frames.
-    """
+    """A hash of everything that decides the answer to an item; settings: those of all items."""
     # The video's size instead of its bytes: reading them would take as long as decoding, and a
     # file that is made again hardly ever keeps its size.
     size = item.video.stat().st_size if item.video.is_file() else None
@@ -43,10 +36,7 @@ def fingerprint(item, **settings) -> str:
 
 
 def earlier_rows(path, fingerprints) -> dict:
-    """{id: row} of the answers in a file that are still valid; a video that failed is retried.
-
-    fingerprints: {id: fingerprint} of the questions of this run.
-    """
+    """{id: row} of the valid answers in a file, by {id: fingerprint}; failed videos are retried."""
     return {
         row["id"]: row
         for row in rows_of(Path(path), ANSWER | {"fingerprint": str})
@@ -60,9 +50,9 @@ def clip(item):
 
 
 def with_inputs(load, items, workers):
-    """Yield (item, load(item)). Items about one clip follow each other and share one object.
+    """Yield (item, load(item)), clip by clip in the order in which clips appear first.
 
-    The clips are in the order in which they appear first; up to 2 * workers are prefetched.
+    Items about one clip get the same object, loaded once. Up to 2 * workers are prefetched.
     """
     groups = {}
     for item in items:
@@ -82,7 +72,7 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
     """
     load = partial(video_inputs, processor=vlm.processor, n_frames=n_frames)
     # no more threads than questions in a batch, so that a smaller batch also prefetches less
-    pairs = with_inputs(load, items, min(WORKERS, batch_size))
+    pairs = with_inputs(load, items, workers=min(4, batch_size))
     before = time.perf_counter()
     while batch := list(islice(pairs, batch_size)):
         asked = [pair for pair in batch if not isinstance(pair[1], VideoError)]
@@ -98,17 +88,9 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
 
 
 def answer_row(item, seconds, response, predicted, **extra):
-    return {
-        "id": item.id,
-        "task": item.task,
-        "video": item.name,
-        "prompt": item.prompt,
-        "answer": item.answer,
-        "response": response,
-        "predicted": predicted,
-        "correct": predicted == item.answer,
-        "seconds": round(seconds, 3),
-    } | extra
+    row = {"id": item.id, "task": item.task, "video": item.name, "prompt": item.prompt}
+    row |= {"answer": item.answer, "response": response, "predicted": predicted}
+    return row | {"correct": predicted == item.answer, "seconds": round(seconds, 3)} | extra
 
 
 def video_inputs(item, processor, n_frames):
@@ -139,13 +121,10 @@ def replied(vlm, bench, asked, scoring, parser):
 
 
 def without_reasoning(text):
-    """A response without its <think> and <analysis> blocks, as lmms-eval removes them.
-
-    If the chat template opened the block, only the text after the last closing tag stays.
-    """
+    """A response without its <think> and <analysis> blocks, as lmms-eval removes them."""
     for tag in ("think", "analysis"):
         text = re.sub(rf"<{tag}>.*?</{tag}>", "", text, flags=re.DOTALL)
-        text = text.rpartition(f"</{tag}>")[2]
+        text = text.rpartition(f"</{tag}>")[2]  # of a block that the chat template opened
     return text.strip()
 
 
@@ -160,16 +139,13 @@ def reread(bench, row, item, parser):
 
 
 def reading(bench, text, item, parser):
-    """What a benchmark reads in a response, as fields of its row.
-
-    Where lmms-eval draws a letter for a response that names none, so do we, but each item has its
-    own generator: the draw does not depend on which other items were asked before.
-    """
+    """What a benchmark reads in a response, as fields of its row."""
     response = without_reasoning(text)
     predicted = bench.parse(response, item, parser)
     row = {"response": response, "predicted": predicted}
     if response != text:
         row["text"] = text
     if predicted is None and bench.draws:
+        # as lmms-eval, but each item has its own generator: earlier items do not change the draw
         row |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
     return row

@@ -33,10 +33,7 @@ def find_items(bench, data, limit, scoring):
 
 
 def check_items(items, counts):
-    """Open every video, and print what is there and what is wrong; asks no model.
-
-    counts: of a Benchmark.
-    """
+    """Open every video, and print what is there and what is wrong; counts: of a Benchmark."""
     clips = {(item.video, item.start, item.end): item for item in items}
     errors = progress(prefetch(video_error, clips.values(), 4), "videos", len(clips))
     errors = [error for error in errors if error]
@@ -54,17 +51,16 @@ def check_items(items, counts):
 
 def video_error(item):
     """The VideoError when the first and last frame of a clip are read, or None."""
-    sample, span = partial(uniform, n=2), (item.start, item.end)
+    sample = partial(uniform, n=2)
     try:
-        read_frames(item.video, sample, None, *span, folder_fps=item.folder_fps)
+        read_frames(item.video, sample, None, item.start, item.end, folder_fps=item.folder_fps)
     except VideoError as error:
         return error
 
 
 def find_adapters(model, adapters):
-    """{name: adapter folder}, the base model first with None.
+    """{name: adapter folder}, the base model first with None; without adapters the last trained.
 
-    adapters: folders; none: the one of the last training, if it is of this model.
     A name is the end of the path, as long as needed to distinguish the adapters.
     """
     folders = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))

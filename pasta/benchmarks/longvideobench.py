@@ -19,7 +19,10 @@ AFTER = "Answer with the option's letter from the given choices directly.\n"
 
 
 def item(row, find, table, number):
-    listed = row["candidates"] if "option0" not in row else parquet_options(row)
+    if "option0" in row:
+        listed = [row[f"option{i}"] for i in range(5) if row[f"option{i}"] != "N/A"]
+    else:
+        listed = row["candidates"]
     options = texts(listed)
     return Item(
         id=text(row, "id"),
@@ -31,10 +34,6 @@ def item(row, find, table, number):
         answer=letter_at(integer(row, "correct_choice"), options),
         labels=(f"category={text(row, 'question_category')}", f"level={text(row, 'level')}"),
     )
-
-
-def parquet_options(row):
-    return [row[f"option{i}"] for i in range(5) if row[f"option{i}"] != "N/A"]
 
 
 def parse(response, item, parser="head"):

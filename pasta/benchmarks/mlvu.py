@@ -23,23 +23,21 @@ def item(row, find, table, number):
     options = texts(row.get("candidates") or re.findall(r"(?m)^\([A-Z]\) ?(.*)", question))
     if not re.search(r"(?m)^\(A\)", question):  # most questions contain their options
         question = "\n".join([question, *lettered(options, "({}) {}")])
+    answer = row["answer"]  # a candidate or its letter
+    if answer in options:
+        answer = letter_at(options.index(answer), options)
+    elif len(answer) > 1 and place["video"].name in NONE_RIGHT:
+        answer = ""
+    else:
+        answer = letter_in(answer, options)
     return Item(
         id=f"{task}/{number}",
         task=task,
         **place,
         prompt=question + AFTER,
         options=options,
-        answer=answer_letter(row["answer"], options, place["video"].name),
+        answer=answer,
     )
-
-
-def answer_letter(answer, options, video_name):
-    """The letter that an answer is, or of the first candidate that it is."""
-    if answer in options:
-        return letter_at(options.index(answer), options)
-    if len(answer) > 1 and video_name in NONE_RIGHT:
-        return ""
-    return letter_in(answer, options)
 
 
 def parse(response, item, parser="head"):

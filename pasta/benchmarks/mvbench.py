@@ -12,19 +12,11 @@ videos are in the folder that test.json names, {"root": {TASK: FOLDER}}, or else
 """
 
 import math
+from functools import partial
 
-from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.scoring import lettered_text
-from pasta.benchmarks.tables import (
-    how_to_get,
-    inside,
-    letter_at,
-    lettered,
-    read_items,
-    text,
-    texts,
-    video_fields,
-)
+from pasta.benchmarks import Benchmark, Item, tables
+from pasta.benchmarks.scoring import by_task, lettered_text
+from pasta.benchmarks.tables import inside, letter_at, read_items, text, texts
 from pasta.run.schema import ABSENT, read_json
 
 TASKS = {  # folder on revision video, folder on revision main, whether main has bounds
@@ -52,37 +44,24 @@ TASKS = {  # folder on revision video, folder on revision main, whether main has
 
 
 def read(bench, data):
-    """The items of all json/TASK.json, task by task.
-
-    A task of MVBench is left out if the folder of its videos is missing.
-    """
-    on_main = (data / "video").is_dir() and not any((data / x[0]).is_dir() for x in TASKS.values())
-    names = sorted(path.stem for path in data.glob("json/*.json"))
-    if not names:
-        raise FileNotFoundError(f"no json/TASK.json in {data}{how_to_get(data, bench.fetch)}")
-    folders = {name: video_folders(data, name, on_main) for name in names}
-    present = [x for x in names if x not in TASKS or (data / folders[x][0]).is_dir()]
-    if not present:
-        folder = data / folders[names[0]][0]
-        raise FileNotFoundError(f"no folder {folder}{how_to_get(data, bench.fetch)}")
+    """The items of all json/TASK.json; a task of MVBench without folder of videos is left out."""
     found = []
-    for name in present:
-        bounded = on_main and name in TASKS and TASKS[name][2]
-
-        def find(video, name=name):
-            return video_fields(data, folders[name], video)
-
-        expected = bench.columns + ", start and end" * bounded
-        found += read_items([data / f"json/{name}.json"], item, expected, find, name, bounded)
+    for path in sorted(data.glob("json/*.json")):
+        folders = video_folders(data, path.stem)
+        if path.stem not in TASKS or any((data / folder).is_dir() for folder in folders):
+            find = partial(tables.video_fields, data, folders)
+            found += read_items([path], item, bench.columns, find, path.stem)
+    if not found:
+        get = tables.how_to_get(data, bench.fetch)
+        raise FileNotFoundError(f"no json/TASK.json with a folder of videos in {data}{get}")
     return found
 
 
-def video_folders(data, task, on_main):
+def video_folders(data, task):
     """The folders inside `data` where the videos of a task may be."""
-    if task in TASKS and not on_main:
-        return [TASKS[task][0]]
-    if task in TASKS:  # some late files of main are in data0613.zip
-        return [f"video/{TASKS[task][1]}", f"video/data0613/{TASKS[task][1]}"]
+    if task in TASKS:
+        on_video, on_main, _ = TASKS[task]  # some late files of main are in data0613.zip
+        return [on_video, f"video/{on_main}", f"video/data0613/{on_main}"]
     path = data / "test.json"
     root = read_json(path, {"root": {task: str | ABSENT}})["root"] if path.is_file() else {}
     folder = root.get(task, f"video/{task}")
@@ -93,12 +72,14 @@ def video_folders(data, task, on_main):
     return [folder]
 
 
-def item(row, find, task, bounded, number):
-    options = texts(row["candidates"], 1)
+def item(row, find, task, number):
+    options, place = texts(row["candidates"], 1), find(row["video"])
+    # on revision video the clips are already cut
+    bounded = task in TASKS and TASKS[task][2] and place["name"].startswith("video/")
     return Item(
         id=f"{task}/{number}",
         task=task,
-        **find(row["video"]),
+        **place,
         prompt=prompt_text(text(row, "question"), options),
         options=options,
         # the first of equal ones, as lmms-eval
@@ -117,7 +98,7 @@ def second(row, key):
 
 def prompt_text(question, options) -> str:
     """The text after the video: lmms-eval's, to the byte (tasks/mvbench/utils.py)."""
-    lines = "\n".join(lettered(options, "({}) {}"))
+    lines = "\n".join(tables.lettered(options, "({}) {}"))
     return f"Question:{question}\nOption:\n{lines}\nOnly give the best option.\n"
 
 
@@ -128,22 +109,19 @@ def parse(response, item, parser="head"):
 
 
 def aggregate(rows):
-    """{task: {id: score}}; an empty response is not counted, as in lmms-eval.
-
-    A video that did not decode is wrong: leaving it out would reward a model for failing.
-    """
-    scores = {}
+    """{task: {id: score}}; an empty response is not counted, as in lmms-eval."""
+    scores = by_task(rows)
     for row in rows:
-        left_out = row["response"] == "" and "error" not in row
-        score = None if left_out else float(row["correct"])
-        scores.setdefault(row["task"], {})[row["id"]] = score
+        # a video that did not decode is wrong: leaving it out would reward a model for failing
+        if row["response"] == "" and "error" not in row:
+            scores[row["task"]][row["id"]] = None
     return scores
 
 
 BENCHMARK = Benchmark(
     fetch="hf download OpenGVLab/MVBench --repo-type dataset --revision video --local-dir",
     tasks=tuple(TASKS),
-    columns="video, question, candidates and answer (one of them)",
+    columns="video, question, candidates, answer (one of them) and, on main, start and end",
     item=item,
     parse=parse,
     counts=dict.fromkeys(TASKS, 200),

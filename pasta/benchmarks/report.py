@@ -29,9 +29,9 @@ def mcnemar(units, others):
 
 
 def comparison(scores, baseline, macro=True, seed=0) -> dict:
-    """scores - baseline in percentage points, with 95 % intervals and McNemar's p.
+    """scores - baseline in percentage points, with 95 % intervals and McNemar's p, as `summary`.
 
-    Of every group, and of the mean as in `summary`, whose p is that of all units together.
+    The p of the mean is that of all units together.
     """
     groups = {
         group: percent(paired_difference({group: units}, baseline, seed=seed))
@@ -60,24 +60,24 @@ def counts(bench, rows) -> dict:
     return {f"empty: {bench.empty}": empty, "no option named: wrong": unread} | failed
 
 
+def labelled(numbers, mean_label):
+    return numbers["groups"] | ({mean_label: numbers["mean"]} if numbers["mean"] else {})
+
+
 def table(runs, differences, macro=True) -> str:
     """Summaries side by side: a line per group, then the mean, then the counts of failures.
 
     runs: {name: summary, perhaps with "counts"}; differences: {name: comparison} for some names.
-    macro: as in `mean_of`.
     """
     first = next(iter(runs.values()))
     mean_label = f"mean of {len(first['groups'])} tasks" if macro else "mean of all items"
 
-    def labelled(numbers):
-        return numbers["groups"] | ({mean_label: numbers["mean"]} if numbers["mean"] else {})
-
     def cells(numbers, sign=""):
         one = f"{{value:{sign}.1f}} [{{low:{sign}.1f}}, {{high:{sign}.1f}}]"
-        found = {label: one.format(**x) for label, x in labelled(numbers).items()}
+        found = {label: one.format(**x) for label, x in labelled(numbers, mean_label).items()}
         return found | numbers.get("counts", {})
 
-    columns = [("n", {label: x["of"] for label, x in labelled(first).items()})]
+    columns = [("n", {label: x["of"] for label, x in labelled(first, mean_label).items()})]
     for name, run in runs.items():
         columns.append((name, cells(run)))
         if name in differences:
@@ -101,10 +101,7 @@ def markdown(text) -> str:
 
 
 def scored_rows(folder) -> dict:
-    """{id: row} of the answers that a run's scores are of, without videos that did not decode.
-
-    Raises FileNotFoundError when there are none, ValueError for a damaged row.
-    """
+    """{id: row} of the scored answers of a run, without videos that did not decode."""
     path = Path(folder) / "scored.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; `python evaluate.py` writes it")
@@ -114,25 +111,16 @@ def scored_rows(folder) -> dict:
 def sample_rows(rows):
     """Rows of answers.jsonl in the form of lmms-eval's --log_samples."""
     return [
-        {
-            "doc_id": number,
-            "target": row["answer"],
-            "filtered_resps": [row["response"]],
-            "resps": [[row["response"]]],
-            "doc_hash": hashlib.sha256(f"{row['id']} {row['video']}".encode()).hexdigest(),
-            "input": row["prompt"],
-            "predicted": row["predicted"],
-            "accuracy": float(row["correct"]),
-        }
+        {"doc_id": number, "target": row["answer"], "filtered_resps": [row["response"]]}
+        | {"resps": [[row["response"]]]}
+        | {"doc_hash": hashlib.sha256(f"{row['id']} {row['video']}".encode()).hexdigest()}
+        | {"input": row["prompt"], "predicted": row["predicted"], "accuracy": float(row["correct"])}
         for number, row in enumerate(rows)
     ]
 
 
 def compare(folders, bench, seed):
-    """Print how much better the second of two runs is, over the items that both answered.
-
-    folders: two with scored.jsonl. bench: a Benchmark. Raises SystemExit.
-    """
+    """Print how much better the second run is than the first, over items that both answered."""
     if len(folders) != 2:
         raise SystemExit(f"--compare takes two folders, such as out/eval/BENCH/NAME, not {folders}")
     a, b = map(scored_rows, folders)
@@ -144,15 +132,12 @@ def compare(folders, bench, seed):
     difference = comparison(scores[1], scores[0], bench.macro, seed)
     print(f"A: {folders[0]}\nB: {folders[1]}\n{len(both)} items answered by both")
     print(table({"A": first, "B": second}, {"B": difference}, bench.macro))
-    named = difference["groups"] | ({"all": difference["mean"]} if difference["mean"] else {})
+    named = labelled(difference, "all")
     print("McNemar's p:", ", ".join(f"{name} {x['p']:.2g}" for name, x in named.items()))
 
 
 def report(bench, items, rows, folder, facts, seed):
-    """Print the table of the runs, and write it and all numbers.
-
-    rows: {name: rows of answers.jsonl}, the base model's first. facts: more for scores.json.
-    """
+    """Print and write the table and all numbers of runs, {name: rows}, the base model's first."""
     base, *others = rows
     scores = {name: bench.aggregate(of) for name, of in rows.items()}
     runs = {

@@ -21,11 +21,10 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a p
 
 
 def find_tables(data, fetch, stems, may_lack=False):
-    """The files of the first table that is there.
+    """The files of the first table that is there. Raises FileNotFoundError unless it `may_lack`.
 
     stems: paths inside `data` without a suffix; "test" finds test.json, and all parts
-    test-00000-of-00002.csv. Raises FileNotFoundError with the command `fetch` if there is none and
-    it may not be lacking.
+    test-00000-of-00002.csv. fetch: the command that downloads it.
     """
     for stem in stems:
         for suffix in SUFFIXES:
@@ -34,37 +33,28 @@ def find_tables(data, fetch, stems, may_lack=False):
                 return sorted(found)
     if may_lack:
         return []
-    names = " or ".join(stems)
-    raise FileNotFoundError(
-        f"no {names} ({', '.join(SUFFIXES)}) in {data}; fetch it with: {fetch} {data}"
-    )
-
-
-def read_csv(path):
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file, strict=True))
-
-
-def read_parquet(path):
-    return import_module("pyarrow.parquet").read_table(path).to_pylist()
+    names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
+    raise FileNotFoundError(f"no {names} in {data}; fetch it with: {fetch} {data}")
 
 
 def read_table(path):
-    """[(place, row)] of a table, place as "FILE: item N" or "FILE:LINE"; values of a CSV are texts.
-
-    Raises ValueError for a damaged file and one without rows, ModuleNotFoundError without pyarrow.
-    """
-    if path.suffix == ".jsonl":
+    """[(place, row)] of a table; place is "FILE: item N", or "FILE:LINE" of a .jsonl file."""
+    kind = path.suffix[1:]
+    if kind == "jsonl":
         return [(f"{path}:{number}", row) for number, row in numbered_rows(path)]
-    if path.suffix == ".parquet":
+    if kind == "parquet":
         try:
-            import_module("pyarrow.parquet")  # not one of the packages that pasta needs
+            parquet = import_module("pyarrow.parquet")  # not one of the packages that pasta needs
         except ImportError as error:
-            message = f"{path} needs pyarrow ({error}): pip install pyarrow"
-            raise ModuleNotFoundError(message) from None
-    readers = {".csv": read_csv, ".parquet": read_parquet}
-    with read_by(f"the {path.suffix[1:]} reader", path):
-        rows = readers.get(path.suffix, lambda path: json.loads(path.read_bytes()))(path)
+            raise ModuleNotFoundError(f"{path} needs pyarrow: pip install pyarrow") from error
+    with read_by(f"the {kind} reader", path):
+        if kind == "parquet":
+            rows = parquet.read_table(path).to_pylist()
+        elif kind == "csv":
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                rows = list(csv.DictReader(file, strict=True))
+        else:
+            rows = json.loads(path.read_bytes())
     if not isinstance(rows, list) or not rows:
         content = f"a {type(rows).__name__}" if rows else "nothing"
         raise ValueError(f"{path} holds {content}; expected a list of items; fetch it again")
@@ -72,9 +62,9 @@ def read_table(path):
 
 
 def read_items(paths, item, expected, *context):
-    """[item(row, *context, number)] of the rows of tables, which are numbered through.
+    """[item(row, *context, number)] of the rows of tables, numbered through all of them.
 
-    expected: the columns, for the ValueError that a malformed row raises.
+    expected: the columns, for the ValueError that names a malformed row.
     """
     items = []
     for place, row in (placed for path in paths for placed in read_table(path)):
@@ -85,20 +75,17 @@ def read_items(paths, item, expected, *context):
     return items
 
 
-def inside(folder, name) -> Path:
-    """folder/name for a name out of a file. Raises ValueError for one that leaves the folder."""
+def inside(folder, name):
+    """Raise ValueError for a name out of a file that leads out of its folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if not parts or parts[0] == "/" or ".." in parts or Path(name).is_absolute():
         raise ValueError(f"{name!r} is no path inside {folder}; expected one relative to it")
-    return Path(folder) / name
 
 
 def video_fields(data, folders, name):
-    """The fields `name` and `video` of an Item whose video is inside `data`; it may be missing.
+    """The fields `name` and `video` of an Item. On disk the suffix may be another or missing.
 
-    folders: inside `data`, in the order they are tried. name: with or without its suffix, which
-    may be another one on disk; or a folder of JPEGs. Raises ValueError for a name or a link that
-    leads out of the folder.
+    folders: inside `data`, tried in order. Raises ValueError if the video is outside of them.
     """
     inside(data, name)
     video = Path(find.find_video(name, data, folders, any_suffix=True))
@@ -106,9 +93,8 @@ def video_fields(data, folders, name):
 
 
 def checked(items, data, fetch, tasks):
-    """The items in the order of their tasks, tasks that are not in `tasks` last.
-
-    Raises ValueError for two items of one id, and FileNotFoundError when videos are missing.
+    """The items in the order of their tasks. Raises ValueError for an id that comes twice, and
+    FileNotFoundError for missing videos.
     """
     twice = [name for name, n in Counter(item.id for item in items).items() if n > 1]
     if twice:
@@ -126,24 +112,23 @@ def checked(items, data, fetch, tasks):
 
 def how_to_get(data, fetch):
     """The end of a message about missing videos: unpack the archives that are there, or fetch."""
+    folders = {x.parent for depth in ("", "*/", "*/*/") for x in data.glob(depth + "*.zip")}
+    unpack = [f"unzip -n {quote(f'{x}/*.zip')} -d {quote(str(x))}" for x in sorted(folders)]
+    if any(data.glob("videos.tar*")):
+        unpack.append(f"cat {quote(str(data))}/videos.tar* | tar x -C {quote(str(data))}")
     get = f"fetch them with: {fetch} {data}"
-    depths = ("*.zip", "*/*.zip", "*/*/*.zip")
-    folders = {archive.parent for depth in depths for archive in data.glob(depth)}
-    unpack = [f"unzip -n {quote(str(f / '*.zip'))} -d {quote(str(f))}" for f in sorted(folders)]
-    for part in sorted(data.glob("videos.tar*"))[:1]:
-        unpack.append(f"cat {quote(str(part.parent))}/videos.tar* | tar x -C {quote(str(data))}")
     return f"; unpack what is there: {'; '.join(unpack)}; or {get}" if unpack else f"; {get}"
 
 
 def text(row, key):
-    """row[key], a text that is not empty. Raises KeyError, and ValueError that names the key."""
+    """row[key], a text that is not empty; this and the next ones raise ValueError or KeyError."""
     if not isinstance(row[key], str) or not row[key].strip():
         raise ValueError(f"{key} is {row[key]!r}, no text")
     return valid_text(row[key], key)
 
 
 def integer(row, key):
-    """row[key] as an int; a CSV has texts. Raises KeyError, and ValueError that names the key."""
+    """row[key] as an int; a CSV has texts."""
     try:
         number = float(row[key])
         if number == int(number):
@@ -154,24 +139,18 @@ def integer(row, key):
 
 
 def one_of(value, choices, key):
-    """A value that is one of the choices. Raises ValueError that names the key."""
     if value not in choices:
         raise ValueError(f"{key} is {value!r}, none of {', '.join(map(str, choices))}")
     return value
 
 
 def texts(value, least=2, most=26) -> tuple[str, ...]:
-    """A list of texts, such as options. value: a list, or one written as JSON or Python in a CSV.
-
-    Raises ValueError when it is none, shorter than `least` or longer than `most`.
-    """
+    """A list of texts, such as options. value: a list, or JSON or Python of one in a CSV."""
     listed = written_list(value) if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or not all(isinstance(x, str) for x in listed):
         raise ValueError(f"{value!r} is no list of texts")
-    if len(listed) < least:
-        raise ValueError(f"{value!r} has {len(listed)}, expected {least} or more")
-    if len(listed) > most:
-        raise ValueError(f"{value!r:.80} has {len(listed)}, expected {most} or fewer")
+    if not least <= len(listed) <= most:
+        raise ValueError(f"{value!r:.80} has {len(listed)} texts, expected {least} to {most}")
     return tuple(valid_text(one, "a list") for one in listed)
 
 
@@ -190,14 +169,13 @@ def lettered(options, form="{}. {}"):
 
 
 def letter_at(index, options):
-    """The letter of an option by its number from 0. Raises ValueError when there is none."""
+    """The letter of an option by its number from 0."""
     if not 0 <= index < min(len(options), len(LETTERS)):
         raise ValueError(f"answer number {index} of {len(options)} options, counted from 0")
     return LETTERS[index]
 
 
 def letter_in(letter, options):
-    """A letter that is one of the options'. Raises ValueError when it is not."""
     if len(letter) != 1 or letter not in LETTERS[: len(options)]:
         raise ValueError(f"answer is {letter!r}, no letter of {len(options)} options")
     return letter

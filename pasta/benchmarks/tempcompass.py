@@ -6,8 +6,8 @@ A data folder is the hub's dataset, its zip file unpacked:
     videos/VIDEO_ID.mp4       410 videos
 
 The tasks are multi-choice, yes_no and caption_matching; captioning needs another model as a judge.
-lmms-eval gives each task's number, as a whole and by dimension, and none of all tasks. It sends
-what its rules do not match to a judge, or counts it as wrong without one, as we do.
+lmms-eval gives each task's number, in total and by dimension, and none of all tasks. Responses that
+its rules do not match go to a judge; without a judge they are wrong, as here.
 """
 
 import re

@@ -8,9 +8,8 @@ A data folder is the hub's dataset, its two zip files unpacked:
     vinoground_videos/0_pos.mp4, ..., vinoground_videos_concated/0.mp4, ...
     vinoground.csv               the categories; without it there are none
 
-Each of 500 pairs of captions and videos is asked about four times. "text" is right when both text
-questions are, "video" when both video questions are, "group" when all four are. Guessing gives 25,
-25 and 6.25 percent.
+Each of 500 pairs of captions and videos is asked about four times. "text" is right if both text
+questions are, "video" if both video questions are, "group" if all are. Guessing: 25, 25, 6.25 %.
 """
 
 import re
@@ -32,14 +31,12 @@ QUESTIONS = {
 def read(bench, data):
     """The items, with the categories of their pairs as labels."""
     path = data / "vinoground.csv"
-    found = read_items([path] * path.is_file(), category, "index, major and minor")
-    labels = dict(found)
+    labels = dict(read_items([path] * path.is_file(), category, "index, major and minor"))
     items = read_tables(bench, data)
     return [replace(x, labels=labels.get(int(x.id.split("_")[0]), ())) for x in items]
 
 
 def category(row, number):
-    """(number of a pair, its labels)."""
     minor = [f"minor={x}" for x in (row["minor"] or "").split(";") if x]
     return integer(row, "index"), (f"major={text(row, 'major')}", *minor)
 
@@ -63,16 +60,12 @@ def aggregate(rows):
     lmms-eval has no such pairs. An empty response is wrong here; there it is an error.
     """
     right = {row["id"]: row["correct"] for row in rows}
-    pairs = list(dict.fromkeys(id_.split("_")[0] for id_ in right))
-    return {
-        group: {pair: together([right.get(f"{pair}_{x}") for x in asked]) for pair in pairs}
-        for group, asked in QUESTIONS.items()
-    }
-
-
-def together(answers):
-    """1.0 if all answers are right, None if one of them is None."""
-    return None if None in answers else float(all(answers))
+    scores = {group: {} for group in QUESTIONS}
+    for pair in dict.fromkeys(id_.split("_")[0] for id_ in right):
+        for group, asked in QUESTIONS.items():
+            answers = [right.get(f"{pair}_{x}") for x in asked]
+            scores[group][pair] = None if None in answers else float(all(answers))
+    return scores
 
 
 def breakdown(rows, items):
