@@ -19,16 +19,9 @@ import torch
 from tqdm import tqdm
 
 from pasta import toy
-from pasta.benchmarks import NAMES, benchmark
+from pasta.benchmarks import NAMES, benchmark, inputs
 from pasta.benchmarks.adversarial import judged
 from pasta.benchmarks.answers import answered, clip, earlier_rows, fingerprint, reread
-from pasta.benchmarks.inputs import (
-    ADAPTER,
-    check_adapters,
-    check_items,
-    find_adapters,
-    find_items,
-)
 from pasta.benchmarks.report import compare, report, sample_rows
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
@@ -46,7 +39,7 @@ class EvalConfig:
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
     data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
-    adapter: list[str] = knob(f"adapter folders; none: {ADAPTER}, if it is of this model", [])
+    adapter: list[str] = knob(f"folders; none: {inputs.ADAPTER}, if it is of this model", [])
     limit: int = knob("only the first questions of each task, this many; 0: all", 0)
     out: Path = knob("folder for answers and scores", Path("out/eval"))
     INSTEAD: ClassVar = "instead of asking"
@@ -55,8 +48,7 @@ class EvalConfig:
     dry_run: bool = knob("print what would be asked and what it would cost, then stop", False)
     SCORES: ClassVar = "how answers are read"
     scoring: Literal["generate", "letter"] = knob(
-        "read the letter from a generated answer (as lmms-eval), or take the likeliest first token",
-        "generate",
+        "generate an answer, as lmms-eval does, or take the likeliest letter", "generate"
     )
     parser: Literal["head", "v0.5"] = knob("the lmms-eval that reads Video-MME and MLVU", "head")
     judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
@@ -72,18 +64,15 @@ class EvalConfig:
 
 def find_data(config, bench):
     """The data folder. Prints which one it is, before the toy benchmark is made."""
-    usual = Path("data") / config.bench
-    data = config.data or usual
+    data = config.data or Path("data") / config.bench
     if config.data is not None or data.is_dir():
         print(f"{config.bench} from {data}")
         return data
     in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
+    get = f"{bench.fetch} {data}"
     if config.bench not in in_toy:
-        raise FileNotFoundError(f"there is no {data}; fetch it with: {bench.fetch} {data}")
-    print(
-        f"TOY benchmark in place of {config.bench}: there is no {data}. The real one comes with: "
-        f"{bench.fetch} {data}"
-    )
+        raise FileNotFoundError(f"there is no {data}; fetch it with: {get}")
+    print(f"TOY benchmark instead of {config.bench}: there is no {data}. Get the real one: {get}")
     return in_toy[config.bench]()
 
 
@@ -133,9 +122,9 @@ def main(config):
     if config.judge != "rules" and config.bench != "adversarial":
         raise SystemExit("--judge reads answers to false premises: only for --bench adversarial")
     data = find_data(config, bench)
-    items, absent = find_items(bench, data, config.limit, config.scoring)
+    items, absent = inputs.find_items(bench, data, config.limit, config.scoring)
     if config.check:
-        return check_items(items, bench.counts)
+        return inputs.check_items(items, bench.counts)
     config.model = toy.resolved(config.model)  # only now: --check and --compare need no model
     processor = load_processor(config.model, config.max_pixels)
     if not processor.n_frames:
@@ -146,8 +135,8 @@ def main(config):
         "scoring": config.scoring,
         "max_new_tokens": bench.max_new_tokens,
     }
-    folder, adapters = config.out / config.bench, find_adapters(config.model, config.adapter)
-    check_adapters(config.model, [path for path in adapters.values() if path])
+    folder, adapters = config.out / config.bench, inputs.find_adapters(config.model, config.adapter)
+    inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     if config.dry_run:
         return scoring(config, bench, items, adapters, settings["n_frames"])

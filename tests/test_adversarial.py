@@ -24,7 +24,7 @@ OPTIONS = QUESTION | {"id": "2", "kind": "options", "options": ["Left.", "Right.
 
 @pytest.fixture
 def folder(tmp_path):
-    """Write items.jsonl beside a video, and read it."""
+    """Write items.jsonl next to a video, and read it."""
 
     def folder(*rows):
         (tmp_path / "a.mp4").touch()
@@ -36,11 +36,8 @@ def folder(tmp_path):
 
 def test_a_question_is_asked_as_it_is_and_options_end_with_none_of_the_above(folder):
     question, options = folder(QUESTION, OPTIONS)
-    assert (question.task, question.prompt, question.answer) == (
-        "spatial question",
-        "Why so?",
-        "rejected",
-    )
+    assert (question.task, question.prompt) == ("spatial question", "Why so?")
+    assert question.answer == "rejected"
     assert options.prompt == (
         "Question:Why so?\nOption:\n(A) Left.\n(B) Right.\n(C) None of the above\n"
         "Only give the best option.\n"
@@ -72,14 +69,7 @@ def test_a_response_rejects_accepts_or_leaves_it_open(folder, response, predicte
 
 @pytest.mark.parametrize(
     ("response", "predicted"),
-    [
-        ("(C)", "C"),
-        ("None of the above.", "C"),
-        ("C.", "C"),
-        ("b", "B"),
-        ("(E)", None),
-        ("hm", None),
-    ],
+    [("(C)", "C"), ("None of the above.", "C"), ("C.", "C"), ("b", "B"), ("(E)", None)],
 )
 def test_of_options_the_letter_is_read(folder, response, predicted):
     (options,) = folder(OPTIONS)
@@ -128,7 +118,7 @@ def test_scores_are_by_mode_and_kind_and_over_all_modes():
         ({"mode": "colour"}, "mode is 'colour'"),
         ({"kind": "riddle"}, "kind is 'riddle'"),
         ({"query": " "}, "query is ' '"),
-        ({"kind": "options", "options": ["Left."]}, "has 1, expected 2"),
+        ({"kind": "options", "options": ["Left."]}, "has 1 texts, expected 2"),
         ({"kind": "options"}, "KeyError"),
         ({"video": "../a.mp4"}, "expected an absolute path or one inside"),
     ],
@@ -139,15 +129,12 @@ def test_a_malformed_row_is_named_with_file_and_line(folder, change, message):
 
 
 def test_an_id_that_comes_twice_is_refused(folder):
-    with pytest.raises(ValueError, match="1 ids of .* come twice, such as 1;"):
+    with pytest.raises(ValueError, match="items.jsonl:2: .*id '1' is also at .*items.jsonl:1"):
         folder(QUESTION, QUESTION)
 
 
 def test_missing_files_say_what_makes_them(tmp_path, folder):
-    with pytest.raises(
-        FileNotFoundError,
-        match="make_pairs.py --adversarial_qa --responder MODEL",
-    ):
+    with pytest.raises(FileNotFoundError, match="make_pairs.py --adversarial_qa --responder MODEL"):
         BENCH.items(tmp_path)
     with pytest.raises(FileNotFoundError, match="1 of 1 videos are missing, such as .*b.mp4"):
         folder(QUESTION | {"video": "b.mp4"})

@@ -166,12 +166,11 @@ def vinoground_folder(data):
     )
 
 
-# benchmark: (file of the annotations, its row, the video, the item without its video's full path)
+# benchmark: (file of the annotations, its row, the item without its video's path)
 LAYOUTS = {
     "videomme": (
         "videomme/test.json",
         VIDEOMME,
-        "data/fFjv93ACGo8.mp4",
         Item(
             id="001-1",
             task="short",
@@ -194,7 +193,6 @@ LAYOUTS = {
     "longvideobench": (
         "lvb_val.json",
         LVB,
-        "videos/86CxyhFV9MI.mp4",
         Item(
             id="86CxyhFV9MI_0",
             task="600 s",
@@ -210,7 +208,6 @@ LAYOUTS = {
     "mlvu": (
         "mlvu/test.json",
         MLVU,
-        "movie101_66.mp4",
         Item(
             id="plotQA/0",
             task="plotQA",
@@ -225,7 +222,6 @@ LAYOUTS = {
     "nextqa": (
         "MC/test.json",
         NEXTQA,
-        "NExTVideo/2574374895.mp4",
         Item(
             id="2574374895_8",
             task="temporal",
@@ -248,7 +244,6 @@ LAYOUTS = {
     "tempcompass": (
         "multi-choice/test.json",
         TEMPCOMPASS["multi-choice"],
-        "videos/1034419625.mp4",
         Item(
             id="multi-choice/0",
             task="multi-choice",
@@ -265,7 +260,6 @@ LAYOUTS = {
     "perceptiontest": (
         "mc_question_val/validation.json",
         PERCEPTION,
-        "videos/video_1234.mp4",
         Item(
             id="video_1234/3",
             task="physics",
@@ -288,9 +282,9 @@ def fill(name, data, rows=None, videos=None):
     if name == "vinoground":
         vinoground_folder(data)
     else:
-        path, row, video, _ = LAYOUTS[name]
+        path, row, item = LAYOUTS[name]
         write_json(data / path, [row] if rows is None else rows)
-        touch(*(data / path for path in ([video] if videos is None else videos)))
+        touch(*(data / path for path in ([item.name] if videos is None else videos)))
     return benchmark(name)
 
 
@@ -355,7 +349,7 @@ def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
 
 @pytest.mark.parametrize("name", ONE_FILE)
 def test_an_item_and_its_prompt_are_those_of_lmms_eval(tmp_path, name):
-    expected = LAYOUTS[name][3]
+    expected = LAYOUTS[name][2]
     found = fill(name, tmp_path).items(tmp_path)
     assert found == [replace(expected, video=tmp_path / expected.name)]
 
@@ -502,9 +496,8 @@ def test_a_missing_video_names_itself_and_the_command(tmp_path, name):
     video.unlink()
     with pytest.raises(FileNotFoundError) as error:
         bench.items(tmp_path)
-    assert f"1 of {8 if name == 'vinoground' else 1} videos are missing, such as {video} " in str(
-        error.value
-    )
+    n = 8 if name == "vinoground" else 1
+    assert f"1 of {n} videos are missing, such as {video.with_suffix('')}" in str(error.value)
     assert str(error.value).endswith(f"; fetch them with: {bench.fetch} {tmp_path}")
 
 
@@ -657,39 +650,31 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("videomme", {"options": ["A. Apples."]}, "has 1, expected 2 or more"),
-        ("videomme", {"options": "['A. Apples.' 'B. Candles.']"}, "has 1, expected 2"),  # numpy's
+        ("videomme", {"options": ["A. Apples."]}, "has 1 texts, expected 2 to 26"),
+        ("videomme", {"options": "['A. Apples.' 'B. Candles.']"}, "has 1 texts"),  # numpy's
         ("videomme", {"options": "A. Apples. B. Candles."}, "is no list of texts"),
         ("videomme", {"options": ["A. Apples.", 3]}, "is no list of texts"),
-        ("videomme", {"options": None}, "None is no list"),
         ("videomme", {"answer": "E"}, "answer is 'E', no letter of 4 options"),
-        ("videomme", {"answer": "CD"}, "answer is 'CD'"),
         ("videomme", {"answer": None}, "NoneType"),
         ("videomme", {"duration": "huge"}, "duration is 'huge', none of short, medium, long"),
         ("videomme", {"question": None}, "question is None, no text"),
         ("videomme", {"videoID": ""}, "videoID is '', no text"),
-        ("longvideobench", {"candidates": ["He"]}, "has 1, expected 2 or more"),
         ("longvideobench", {"correct_choice": 4}, "answer number 4 of 4 options"),
         ("longvideobench", {"correct_choice": -1}, "answer number -1 of 4"),
         ("longvideobench", {"correct_choice": "B"}, "correct_choice is 'B', no whole number"),
-        ("longvideobench", {"correct_choice": 1.5}, "correct_choice is 1.5"),
         ("longvideobench", {"duration_group": 30}, "duration_group is '30 s', none of 15 s"),
-        ("mlvu", {"candidates": ["Yellow"]}, "has 1, expected 2 or more"),
         ("mlvu", {"answer": "Pink"}, "answer is 'Pink'"),
         ("mlvu", {"task_type": "summary"}, "task_type is 'summary', none of plotQA"),
-        ("mlvu", {"candidates": None, "question": "Why?"}, "has 0, expected 2"),
-        ("nextqa", {"answer": 5}, "answer number 5 of 5"),
+        ("mlvu", {"candidates": None, "question": "Why?"}, "has 0 texts, expected 2"),
         ("nextqa", {"type": "XX"}, "type is 'XX', none of CW"),
-        ("nextqa", {"a1": None}, "is no list of texts"),
         ("tempcompass", {"question": "What?\nA. this"}, "options are 'A'"),
         ("tempcompass", {"question": "What?\nB. this\nA. that"}, "options are 'BA'"),
         ("tempcompass", {"answer": "D. neither"}, "answer is 'D', no letter of 3 options"),
         ("tempcompass", {"dim": "colour"}, "dim is 'colour', none of action"),
-        ("perceptiontest", {"options": ["a", "b"]}, "has 2, expected 3 or more"),
-        ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "has 4, expected 3 or fewer"),
+        ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "has 4 texts, expected 3 to 3"),
         ("perceptiontest", {"answer_id": 3}, "answer number 3 of 3"),
         ("perceptiontest", {"area": "magic"}, "area is 'magic', none of memory"),
-        ("videomme", {"options": ["x"] * 27}, "has 27, expected 26 or fewer"),
+        ("videomme", {"options": ["x"] * 27}, "has 27 texts, expected 2 to 26"),
         ("videomme", {"options": "[" * 5000}, "is no list of texts"),
         ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
         ("videomme", {"options": ["A. \ud83d", "B. x"]}, "expected no half of a surrogate pair"),
@@ -705,7 +690,7 @@ def test_a_malformed_item_is_refused(tmp_path, name, change, message):
 
 
 @pytest.mark.parametrize(
-    ("task", "change", "said"),
+    ("task", "change", "message"),
     [
         ("yes_no", {"answer": "maybe"}, "answer is 'maybe', none of yes, no"),
         ("caption_matching", {"question": "Which?\nOption 1: x"}, "1 captions"),
@@ -713,22 +698,22 @@ def test_a_malformed_item_is_refused(tmp_path, name, change, message):
         ("caption_matching", {"answer": "Option 3: It floats."}, "label is 'Option 3', none of"),
     ],
 )
-def test_a_malformed_item_of_another_task_of_tempcompass_is_refused(tmp_path, task, change, said):
+def test_a_malformed_item_of_tempcompass_s_other_tasks_is_refused(tmp_path, task, change, message):
     tempcompass_hub(tmp_path)
     write_json(tmp_path / task / "test.json", [TEMPCOMPASS[task] | change])
-    with pytest.raises(ValueError, match=f"{task}/test.json: item 0: .*{said}"):
+    with pytest.raises(ValueError, match=f"{task}/test.json: item 0: .*{message}"):
         benchmark("tempcompass").items(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"idx": "0"}, "idx is '0'"), ({"GT": "C"}, "answer is 'C'"), ({"question": ""}, "no text")],
 )
-def test_a_malformed_item_of_vinoground_is_refused(tmp_path, change, said):
+def test_a_malformed_item_of_vinoground_is_refused(tmp_path, change, message):
     bench = fill("vinoground", tmp_path)
     rows = list(vinoground_rows("vinoground_videos"))
     write_json(tmp_path / "vinoground_textscore.json", [rows[0], rows[1] | change])
-    with pytest.raises(ValueError, match=f"textscore.json: item 1: .*{said}.*expected idx"):
+    with pytest.raises(ValueError, match=f"textscore.json: item 1: .*{message}.*expected idx"):
         bench.items(tmp_path)
 
 
@@ -738,7 +723,7 @@ def test_a_row_that_is_no_object_is_refused(tmp_path):
 
 
 def test_an_id_that_comes_twice_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="1 ids of .* come twice, such as 001-1"):
+    with pytest.raises(ValueError, match="item 1: .*id '001-1' is also at .*item 0"):
         fill("videomme", tmp_path, [VIDEOMME, VIDEOMME]).items(tmp_path)
 
 
@@ -828,11 +813,11 @@ def test_parquet_gives_the_items_that_json_gives(tmp_path, name):
 def test_parquet_without_pyarrow_names_the_command_that_installs_it(tmp_path, monkeypatch):
     touch(tmp_path / "videomme/test-00000-of-00001.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(ModuleNotFoundError, match="parquet needs pyarrow .*: pip install pyarrow"):
+    with pytest.raises(ModuleNotFoundError, match="parquet needs pyarrow: pip install pyarrow"):
         benchmark("videomme").items(tmp_path)
 
 
-def test_json_beside_parquet_needs_no_pyarrow(tmp_path, monkeypatch):
+def test_json_next_to_parquet_needs_no_pyarrow(tmp_path, monkeypatch):
     touch(tmp_path / "videomme/test-00000-of-00001.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert len(fill("videomme", tmp_path).items(tmp_path)) == 1
@@ -956,19 +941,12 @@ def test_an_item_with_several_tags_counts_in_each():
 def test_a_pair_of_vinoground_is_right_when_all_its_questions_are(tmp_path):
     bench = fill("vinoground", tmp_path)
     found = bench.items(tmp_path)  # of pair 0 and 1: pos, neg; text, then video
-    rows = scored(bench, found, ["A", "B", "A", "A", "a", "b)", "A", "B"])
+    rows = scored(bench, found, ["A", "B", "A", "", "a", "b)", "A", "B"])
     assert bench.aggregate(rows) == {
         "text": {"0": 1.0, "1": 0.0},
         "video": {"0": 1.0, "1": 1.0},
         "group": {"0": 1.0, "1": 0.0},
     }
-
-
-def test_an_empty_response_of_vinoground_is_wrong(tmp_path):
-    bench = fill("vinoground", tmp_path)
-    found = bench.items(tmp_path)
-    rows = scored(bench, found, ["A", "", "A", "B", "A", "B", "A", "B"])
-    assert bench.aggregate(rows)["text"] == {"0": 0.0, "1": 1.0}
 
 
 def test_a_pair_of_vinoground_that_is_not_asked_in_full_leaves_the_count(tmp_path):

@@ -30,13 +30,13 @@ TRUTH = {"spatial": "ABA", "temporal": "BB"}  # the right letters of the questio
 
 
 class FakeWorld:
-    """Stands in for models and videos, and keeps a record of what was asked of them.
+    """Fake models and videos that record what was asked of them.
 
     says: {(adapter, prompt): text}; what is not in it is answered "(A)". adapter is a folder name.
     """
 
     def __init__(self):
-        self.says, self.asked, self.loaded, self.read, self.broken = {}, [], [], [], set()
+        self.says, self.asked, self.loaded, self.read, self.damaged = {}, [], [], [], set()
         self.dies_after, self.too_wide = None, set()
 
     def load_vlm(self, name, dtype, device, max_pixels):
@@ -56,7 +56,7 @@ class FakeWorld:
         model.adapter = folder.parent.name
 
     def read_frames(self, path, sample, fit, start, end, folder_fps):
-        if path.name in self.broken:
+        if path.name in self.damaged:
             raise VideoError(path, "damaged or cut short")
         if path.name in self.too_wide:
             raise ValueError("frames are 10 x 9000")
@@ -79,7 +79,7 @@ class FakeWorld:
 def world(monkeypatch, tmp_path):
     fake = FakeWorld()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluate, "check_adapters", lambda model, folders: None)
+    monkeypatch.setattr(inputs, "check_adapters", lambda model, folders: None)
     for name in ("load_vlm", "load_adapter"):
         monkeypatch.setattr(evaluate, name, getattr(fake, name))
     monkeypatch.setattr(scoring, "DRAWS", 50)  # the intervals have tests of their own
@@ -149,7 +149,7 @@ def test_known_letters_give_known_scores(world, tmp_path, capsys):
     assert "mean of 2 tasks" in capsys.readouterr().out
 
 
-def test_an_adapter_stands_beside_the_base_with_the_difference(world, tmp_path, capsys):
+def test_an_adapter_is_next_to_the_base_with_the_difference(world, tmp_path, capsys):
     all_right(world, "dpo")
     main(config(tmp_path, adapter=[write_adapter(tmp_path / "runs/dpo/adapter")]))
     assert scores()["runs"]["+dpo"]["mean"]["value"] == 100
@@ -239,7 +239,7 @@ def test_a_new_file_under_an_old_name_is_asked_anew(world, tmp_path):
 
 def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_path, capsys):
     all_right(world, None)
-    world.broken = {"2.mp4"}
+    world.damaged = {"2.mp4"}
     main(config(tmp_path))
     assert prompt("spatial", 2) not in world.asked
     (row,) = [row for row in saved() if "error" in row]
@@ -251,20 +251,14 @@ def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_
     assert "spatial/2 counts as wrong" in printed and "video not decoded: wrong" in printed
 
 
-def test_frames_that_the_model_cannot_take_stop_nothing(world, tmp_path):
+def test_a_video_that_failed_is_tried_again_also_one_that_the_model_cannot_take(world, tmp_path):
     all_right(world, None)
     world.too_wide = {"2.mp4"}
     main(config(tmp_path))
     (row,) = [row for row in saved() if "error" in row]
     assert row["id"] == "spatial/2" and row["error"].endswith("2.mp4: frames are 10 x 9000")
     assert len(world.asked) == 4
-
-
-def test_a_video_that_failed_is_tried_again(world, tmp_path):
-    all_right(world, None)
-    world.broken = {"2.mp4"}
-    main(config(tmp_path))
-    world.broken, world.asked = set(), []
+    world.too_wide, world.asked = set(), []
     main(config(tmp_path))
     assert world.asked == [prompt("spatial", 2)]
     assert scores()["runs"]["model"]["mean"]["value"] == 100
@@ -335,21 +329,21 @@ def test_data_in_its_usual_place_is_used(world, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[0] == "mvbench from data/mvbench"
 
 
-def test_the_adapter_of_the_last_training_is_found(world, tmp_path):
-    write_adapter(tmp_path / "out/dpo/adapter")
-    assert list(find_adapters("base/model", [])) == ["model", "+dpo"]
-
-
-def test_an_adapter_of_another_model_is_left_out_aloud(world, tmp_path, capsys):
-    write_adapter(tmp_path / "out/dpo/adapter", base="other/model")
-    assert list(find_adapters("base/model", [])) == ["model"]
-    assert "out/dpo/adapter is left out: it was trained on other/model" in capsys.readouterr().out
-
-
-def test_a_given_adapter_of_another_model_is_loaded_aloud(world, tmp_path, capsys):
-    folder = write_adapter(tmp_path / "elsewhere", base="other/model")
-    assert len(find_adapters("base/model", [folder])) == 2
-    assert "loaded anyway: it was trained on other/model" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("base", "given", "names", "message"),
+    [
+        ("base/model", False, ["model", "+dpo"], ""),  # the adapter of the last training
+        ("other", False, ["model"], "out/dpo/adapter is left out: it was trained on other, this"),
+        ("other", True, ["model", "+dpo"], "loaded anyway: it was trained on other, this"),
+    ],
+)
+def test_an_adapter_of_another_model_is_used_only_if_it_is_given(
+    world, tmp_path, capsys, base, given, names, message
+):
+    folder = write_adapter(tmp_path / "out/dpo/adapter", base)
+    assert list(find_adapters("base/model", [folder] * given)) == names
+    printed = capsys.readouterr().out
+    assert message in printed and bool(message) == bool(printed)
 
 
 def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
@@ -358,7 +352,7 @@ def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
     assert world.asked == []
 
 
-def test_adapters_of_the_same_name_are_told_apart(world, tmp_path):
+def test_adapters_of_the_same_name_get_longer_names(world, tmp_path):
     folders = [write_adapter(tmp_path / f"runs/{seed}/dpo/adapter") for seed in (0, 1)]
     names = list(find_adapters("base/model", [*folders, folders[0]]))
     assert names == ["model", "+0-dpo", "+1-dpo"]
@@ -411,14 +405,14 @@ def write_answers(folder, right):
 def test_compare_gives_the_paired_difference_and_p_worked_out_by_hand(tmp_path, capsys):
     """B gains 7 of 10 and loses 1: +60 points, p = 2 (1 + 8) / 2**8."""
     a = write_answers(tmp_path / "a", [0] * 7 + [1] + [1, 0])
-    b = write_answers(tmp_path / "b", [1] * 7 + [0] + [1, 0])
+    b = write_answers(tmp_path / "b", [1] * 7 + [0] + [1, 0] + [1])  # only B answered the last one
     main(EvalConfig(model="toy", compare=[a, b]))
-    said = capsys.readouterr().out
-    assert "10 items answered by both" in said
-    line = next(line for line in said.splitlines() if line.startswith("t "))
+    printed = capsys.readouterr().out
+    assert "10 items answered by both" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("t "))
     numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d+", line)]
     assert numbers[0] == 20.0 and numbers[3] == 80.0 and numbers[6] == 60.0
-    assert f"McNemar's p: t {2 * (1 + 8) / 2**8:.2g}" in said
+    assert f"McNemar's p: t {2 * (1 + 8) / 2**8:.2g}" in printed
     # The bootstrap's interval, drawn here again another way: multinomial counts of (+1, -1, 0).
     draws = np.random.default_rng(1).multinomial(10, [0.7, 0.1, 0.2], 20000)
     expected = np.percentile((draws[:, 0] - draws[:, 1]) * 10.0, [2.5, 97.5])
@@ -445,13 +439,6 @@ def test_fully_tuned_models_are_named_as_their_runs(tmp_path):
         assert base_name(tmp_path / path) == name
 
 
-def test_compare_counts_only_items_that_both_answered(tmp_path, capsys):
-    a = write_answers(tmp_path / "a", [1, 1, 0])
-    b = write_answers(tmp_path / "b", [1, 0])
-    main(EvalConfig(model="toy", compare=[a, b]))
-    assert "2 items answered by both" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("folders", [["x"], ["x", "y", "z"]])
 def test_compare_takes_two_runs(folders):
     with pytest.raises(SystemExit, match="two folders"):
@@ -464,13 +451,13 @@ def test_compare_names_a_run_without_answers(tmp_path):
 
 
 def test_check_opens_every_video_and_asks_nothing(world, tmp_path, capsys):
-    world.broken.add("1.mp4")
+    world.damaged.add("1.mp4")
     main(config(tmp_path, check=True))
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert world.asked == world.loaded == []
-    assert "spatial: 3 items" in said and "5 clips, 2 of them cannot be read" in said
-    assert "1.mp4: damaged or cut short" in said
-    assert "action_sequence: 0 items, expected 200" in said
+    assert "spatial: 3 items" in printed and "5 clips, 2 of them cannot be read" in printed
+    assert "1.mp4: damaged or cut short" in printed
+    assert "action_sequence: 0 items, expected 200" in printed
 
 
 def test_samples_are_lmms_evals_when_asked_for(world, tmp_path):
@@ -545,7 +532,7 @@ def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, mo
         main(EvalConfig(model="toy", bench="videomme"))
 
 
-MISFITS = {  # what is said: what is done to each tensor of an adapter of rank 2
+MISFITS = {  # message: what is done to each tensor of an adapter of rank 2
     "layers.9.*: no such layer in this model": lambda k, x: (k.replace("layers.0", "layers.9"), x),
     "up_proj.lora_A is missing; expected": lambda k, x: (k * ("0.mlp.up_proj.lora_A" not in k), x),
     r"lora_A is \(2, .*; expected \(2,": lambda k, x: (k, x[:, 1:].clone() if "lora_A" in k else x),
@@ -554,21 +541,21 @@ MISFITS = {  # what is said: what is done to each tensor of an adapter of rank 2
 }
 
 
-@pytest.mark.parametrize("said", MISFITS)
+@pytest.mark.parametrize("message", MISFITS)
 def test_an_adapter_that_does_not_fit_is_refused_before_anything_is_asked_or_written(
-    tiny, tmp_path, monkeypatch, said
+    tiny, tmp_path, monkeypatch, message
 ):
     add_lora(tiny.model, rank=2, alpha=4)
     save_adapter(tmp_path / "adapter", tiny.model, tiny.name)
     path = tmp_path / "adapter/adapter_model.safetensors"
-    tensors = dict(MISFITS[said](*item) for item in load_file(path).items())
+    tensors = dict(MISFITS[message](*item) for item in load_file(path).items())
     save_file({key: x for key, x in tensors.items() if key}, path)
     (tmp_path / "bench").mkdir()
     files.write_benchmark(tmp_path / "bench", 12, seed=0)
     for name in ("read_frames", "ask"):
         monkeypatch.setattr(answers, name, None)
     settings = {"data": tmp_path / "bench", "model": tiny.name, "out": tmp_path / "out"}
-    with pytest.raises(ValueError, match=f"adapter_model.safetensors: .*{said}"):
+    with pytest.raises(ValueError, match=f"adapter_model.safetensors: .*{message}"):
         main(config(tmp_path, **settings, adapter=[str(tmp_path / "adapter")]))
     assert not (tmp_path / "out").exists()
 

@@ -69,6 +69,7 @@ def test_an_item_of_revision_main_has_bounds_in_a_bounded_task(tmp_path):
 def test_a_folder_of_frames_is_a_video_on_main(tmp_path):
     frames = tmp_path / "video/tvqa/frames_fps3_hq/castle_s01e01"
     frames.mkdir(parents=True)
+    (frames / "1.jpg").touch()
     row = REAL | BOUNDS | {"video": "castle_s01e01", "fps": 3}
     put(tmp_path, "episodic_reasoning", "video/tvqa/frames_fps3_hq", row, video=False)
     (found,) = MVBENCH.items(tmp_path)
@@ -83,17 +84,15 @@ def test_a_late_file_of_main_is_found_where_its_zip_unpacks_it(tmp_path):
     assert MVBENCH.items(tmp_path)[0].video == late
 
 
-def test_a_task_of_ones_own_has_its_videos_in_video_task(tmp_path):
-    put(tmp_path, "cross_frame", "video/cross_frame", REAL)
+@pytest.mark.parametrize(("root", "folder"), [({}, "video/mine"), ({"mine": "clips/a"}, "clips/a")])
+def test_a_task_of_your_own_has_its_videos_in_video_task_or_where_test_json_says(
+    tmp_path, root, folder
+):
+    put(tmp_path, "mine", folder, REAL)
+    (tmp_path / "test.json").write_text(json.dumps({"root": root, "meta": {}}))
     (found,) = MVBENCH.items(tmp_path)
-    assert found.name == "video/cross_frame/ZS9XR.mp4"
+    assert found.name == f"{folder}/ZS9XR.mp4"
     assert MVBENCH.absent([found]) == []
-
-
-def test_test_json_names_another_folder_for_a_task_of_ones_own(tmp_path):
-    put(tmp_path, "spatial", "clips/a", REAL)
-    (tmp_path / "test.json").write_text(json.dumps({"root": {"spatial": "clips/a"}, "meta": {}}))
-    assert MVBENCH.items(tmp_path)[0].name == "clips/a/ZS9XR.mp4"
 
 
 def test_tasks_without_videos_are_left_out_and_named(tmp_path):
@@ -113,16 +112,16 @@ def test_there_are_twenty_tasks_of_which_five_have_bounds():
 def test_an_empty_folder_names_the_command_that_fills_it(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         MVBENCH.items(tmp_path)
-    assert f"no json/TASK.json in {tmp_path}" in str(error.value)
+    assert f"no json/TASK.json with a folder of videos in {tmp_path}" in str(error.value)
     assert str(error.value).endswith(
         f"hf download OpenGVLab/MVBench --repo-type dataset --revision video --local-dir {tmp_path}"
     )
 
 
-def test_questions_without_any_videos_name_a_folder_and_the_command(tmp_path):
+def test_questions_without_any_videos_name_the_command(tmp_path):
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "action_count.json").write_text(json.dumps([REAL]))
-    with pytest.raises(FileNotFoundError, match="no folder .*perception/videos.*hf download"):
+    with pytest.raises(FileNotFoundError, match="with a folder of videos .*hf download"):
         MVBENCH.items(tmp_path)
 
 

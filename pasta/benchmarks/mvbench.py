@@ -48,8 +48,9 @@ def read(bench, data):
     found = []
     for path in sorted(data.glob("json/*.json")):
         folders = video_folders(data, path.stem)
-        if path.stem not in TASKS or any((data / folder).is_dir() for folder in folders):
-            find = partial(tables.video_fields, data, folders)
+        present = [folder for folder in folders if (data / folder).is_dir()]
+        if present or path.stem not in TASKS:
+            find = partial(tables.video_fields, data, present or folders)
             found += read_items([path], item, bench.columns, find, path.stem)
     if not found:
         get = tables.how_to_get(data, bench.fetch)

@@ -7,14 +7,13 @@ import ast
 import csv
 import json
 import os
-from collections import Counter
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from string import ascii_uppercase as LETTERS
 
 from pasta.run.rows import numbered_rows
-from pasta.run.schema import read_by, valid_text
+from pasta.run.schema import is_name, read_by, valid_text
 from pasta.video import find
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a package
@@ -64,12 +63,15 @@ def read_table(path):
 def read_items(paths, item, expected, *context):
     """[item(row, *context, number)] of the rows of tables, numbered through all of them.
 
-    expected: the columns, for the ValueError that names a malformed row.
+    expected: the columns, for the ValueError that names a malformed row or an id that comes twice.
     """
-    items = []
+    items, places = [], {}
     for place, row in (placed for path in paths for placed in read_table(path)):
         try:
             items.append(item(row, *context, len(items)))
+            first = places.setdefault(getattr(items[-1], "id", place), place)
+            if first != place:
+                raise ValueError(f"id {items[-1].id!r} is also at {first}")
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{place}: {error!r}; expected {expected}") from None
     return items
@@ -78,7 +80,8 @@ def read_items(paths, item, expected, *context):
 def inside(folder, name):
     """Raise ValueError for a name out of a file that leads out of its folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or Path(name).is_absolute():
+    leaves = not parts or parts[0] == "/" or ".." in parts or Path(name).is_absolute()
+    if leaves or not is_name(name):
         raise ValueError(f"{name!r} is no path inside {folder}; expected one relative to it")
 
 
@@ -93,12 +96,7 @@ def video_fields(data, folders, name):
 
 
 def checked(items, data, fetch, tasks):
-    """The items in the order of their tasks. Raises ValueError for an id that comes twice, and
-    FileNotFoundError for missing videos.
-    """
-    twice = [name for name, n in Counter(item.id for item in items).items() if n > 1]
-    if twice:
-        raise ValueError(f"{len(twice)} ids of {data} come twice, such as {twice[0]}; expected one")
+    """The items in the order of their tasks. Raises FileNotFoundError for missing videos."""
     videos = dict.fromkeys(item.video for item in items)
     missing = [video for video in videos if not os.path.exists(video)]
     if missing:
