@@ -36,7 +36,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLModel
 
-from pasta.models.families import VideoInputs, family_for, read_preprocessor, text_family
+from pasta.models.families import VideoInputs, family_for, text_family, video_settings
 from pasta.models.load import load_processor
 
 GOLDEN = json.loads(FILE.read_text())
@@ -59,7 +59,7 @@ def checkpoints(tmp_path_factory):
         folder = tmp_path_factory.mktemp("checkpoint")
         save_checkpoint(folder, name)
         config = json.loads((folder / "config.json").read_text())
-        found[name] = folder, family_for(config, read_preprocessor(folder))
+        found[name] = folder, family_for(config, video_settings(folder)[1])
     return found
 
 
@@ -486,7 +486,7 @@ def test_an_unknown_model_type_lists_the_known():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_any_missing_setting_of_any_family_is_named(checkpoints, name):
     folder, _ = checkpoints[name]
-    config, settings = json.loads((folder / "config.json").read_text()), read_preprocessor(folder)
+    config, settings = json.loads((folder / "config.json").read_text()), video_settings(folder)[1]
     for key in ("image_mean", "image_std", "size"):
         with pytest.raises(ValueError, match="lack "):
             family_for(config, settings | {key: None})
@@ -506,7 +506,7 @@ def test_a_family_can_go_to_another_process(checkpoints, name):
 def test_a_language_model_is_shown_no_video():
     family = text_family("llama")
     assert family.positions(torch.tensor([5, 5, 5]), None).tolist() == [[0, 1, 2]]
-    with pytest.raises(ValueError, match="'llama' reads text alone .* Expected one of internvl"):
+    with pytest.raises(ValueError, match="'llama' reads text only .* Expected one of internvl"):
         family.prepare(make_clip(2, 56, 56), [0, 1])
 
 
@@ -515,14 +515,14 @@ def test_settings_are_read_from_the_file_that_transformers_takes(tmp_path):
         (tmp_path / name).write_text(json.dumps(content))
 
     with pytest.raises(FileNotFoundError, match="no preprocessor_config.json"):
-        read_preprocessor(tmp_path)
+        video_settings(tmp_path)
     write("preprocessor_config.json", {"is": "image"})
     write("processor_config.json", {"processor_class": "Qwen2_5_VLProcessor"})
-    assert read_preprocessor(tmp_path) == {"is": "image"}
+    assert video_settings(tmp_path)[1] == {"is": "image"}
     write("video_preprocessor_config.json", {"is": "video"})
-    assert read_preprocessor(tmp_path) == {"is": "video"}
+    assert video_settings(tmp_path)[1] == {"is": "video"}
     write("processor_config.json", {"video_processor": {"is": "nested"}})
-    assert read_preprocessor(tmp_path) == {"is": "nested"}
+    assert video_settings(tmp_path)[1] == {"is": "nested"}
 
 
 # ------------------------------------------------------------------------------ the prompt

@@ -32,6 +32,7 @@ UNSAFE = set(
     torch.hub.load yaml.load subprocess.getoutput subprocess.getstatusoutput
 """.split()
 )
+ALLOWED = {"pages.py": {"exec"}}  # it runs the code blocks of our own docs
 
 
 def used(path):
@@ -53,7 +54,7 @@ def test_what_is_looked_for_is_found(tmp_path, code):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_source_unpickles_evaluates_or_calls_a_shell(path):
-    assert not UNSAFE & set(used(path))
+    assert UNSAFE & set(used(path)) <= ALLOWED.get(path.name, set())
     nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.keyword)]
     given = [k for k in nodes if k.arg in ("shell", "allow_pickle", "trust_remote_code")]
     assert all(isinstance(k.value, ast.Constant) and not k.value.value for k in given)
