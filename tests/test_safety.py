@@ -135,7 +135,7 @@ def test_a_config_may_not_name_other_weights(trapped):
     folder, sprung = trapped
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
     set_in(folder / "config.json", transformers_weights="adapter_model.bin")
-    with pytest.raises(ValueError, match="config.json .*transformers_weights; expected"):
+    with pytest.raises(ValueError, match="config.json has transformers_weights; expected"):
         load_vlm(folder)
 
 
@@ -143,7 +143,7 @@ def test_an_adapter_in_a_model_folder_is_not_added_silently(trapped, tiny):
     add_lora(tiny.model, rank=2, alpha=4)
     save_adapter(trapped[0].parent / "adapter", tiny.model, "owner/base")
     shutil.copytree(trapped[0].parent / "adapter", trapped[0], dirs_exist_ok=True)
-    with pytest.raises(ValueError, match="has an adapter's adapter_config.json, too; expected"):
+    with pytest.raises(ValueError, match="has an adapter's adapter_config.json; expected"):
         load_vlm(trapped[0])
 
 

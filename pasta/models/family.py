@@ -1,16 +1,14 @@
 """What all families share: the Family, a prepared video, its settings, frames to pixels.
 
-A new family is one function in a file of this folder, one line of FAMILIES in families.py, and one
-row of TINY in tests/tiny_models.py. Its class in transformers must offer (used in load.py):
+To add a family: one function in a file of this folder, one line of FAMILIES in families.py, one
+row of TINY in tests/tiny_models.py. load.py needs of its class in transformers:
 
-    get_video_features or get_image_features   as `Family.encoder` names it; `pooler_output` has
-                                               the video tokens, `deepstack_features` may add levels
-    forward(mm_encoder_outputs=...)            takes what the line above returned
-    _supports_attention_backend = True         so that its text layers can use our attention
-    full attention in every text layer         no sliding window
+    get_video_features or get_image_features, as `encoder` says: `pooler_output`, the video tokens,
+        and, if there are more levels, `deepstack_features`
+    forward(mm_encoder_outputs=...), which takes that output
+    _supports_attention_backend = True, and full attention in every text layer
 
-Shapes: F frames, H, W pixels, t, h, w patches (before merging several of them into one token),
-L tokens.
+Shapes: F frames, H, W pixels, t, h, w patches (before several are merged into one token), L tokens.
 """
 
 from collections.abc import Callable
@@ -38,20 +36,13 @@ HUGE = 2**53  # of any other number: a float holds it exactly
 
 @dataclass(frozen=True, eq=False)
 class VideoInputs:
-    """One video, ready for the vision tower.
+    """One video, ready for the vision tower."""
 
-    pixel_values:     float32, in the shape that the family's tower takes
-    grid:             (t, h, w)
-    seconds_per_grid: seconds between two grids of the t
-    n_tokens:         number of video tokens in the prompt
-    times:            seconds of each of the t, for families that write them into the prompt
-    """
-
-    pixel_values: Tensor
-    grid: tuple[int, int, int]
-    seconds_per_grid: float
-    n_tokens: int
-    times: tuple[float, ...] = ()
+    pixel_values: Tensor  # float32, in the shape that the family's tower takes
+    grid: tuple[int, int, int]  # (t, h, w)
+    seconds_per_grid: float  # from one of the t grids to the next
+    n_tokens: int  # video tokens in the prompt
+    times: tuple[float, ...] = ()  # seconds of each grid, for families that write them as text
 
 
 @dataclass(frozen=True)
@@ -92,20 +83,14 @@ class Family:
         mark = self.placeholder
         if text.count(mark) != 1:
             raise ValueError(f"{text[:60]!r} holds {text.count(mark)} {mark}; expected exactly one")
-        if self.video_text is None:
-            return text.replace(mark, self.token * inputs.n_tokens)
-        return text.replace(mark, self.video_text(inputs))
-
-
-# ------------------------------------------------------------- settings of a checkpoint
+        tokens = self.token * inputs.n_tokens
+        return text.replace(mark, self.video_text(inputs) if self.video_text else tokens)
 
 
 def given_settings(preprocessor, **steps):
-    """The entries of a preprocessor file that are not null: as in transformers, null is absent.
+    """The entries of a preprocessor file; as in transformers, null is absent.
 
-    Some released files have no rescale_factor: it is 1 / 255.
-    steps: where the family differs from STEPS.
-    Raises ValueError for a step that is not done here.
+    steps: where the family differs from STEPS. Raises ValueError for a step that is not done here.
     """
     given = {name: value for name, value in preprocessor.items() if value is not None}
     if wrong := schema_error(given, {"size": dict | ABSENT, "crop_size": dict | ABSENT}):
@@ -113,9 +98,9 @@ def given_settings(preprocessor, **steps):
     for name, value in (STEPS | steps).items():
         if given.get(name, value) != value:
             raise ValueError(f"preprocessor config: {name} is {given[name]}; expected {value}")
-    parts = [(part, given.get(part, {})) for part in ("size", "crop_size")]
-    flat = {f"{part}.{name}": value for part, sides in parts for name, value in sides.items()}
-    return {"rescale_factor": 1 / 255} | given | flat
+    for part in ("size", "crop_size"):
+        given |= {f"{part}.{name}": value for name, value in given.get(part, {}).items()}
+    return {"rescale_factor": 1 / 255} | given  # some released files lack it
 
 
 def whole(given, *names, least=1, most=LARGEST):
@@ -143,14 +128,9 @@ def numbers(given, *names):
 
 def needed(given, name):
     if given.get(name) is None:
-        raise ValueError(
-            f"config.json and preprocessor config lack {name}; expected the original's value: "
-            "copy its files"
-        )
+        lacking = f"config.json and preprocessor config lack {name}"
+        raise ValueError(f"{lacking}; expected the original's value: copy its files")
     return given[name]
-
-
-# ----------------------------------------------------------------------- frames to pixels
 
 
 def checked(frames, timestamps):
@@ -194,9 +174,6 @@ def plain_positions(video_token, input_ids, inputs):
     if found != n:
         raise ValueError(f"the prompt has {found} video tokens (id {video_token}); expected {n}")
     return torch.arange(len(input_ids))[None]
-
-
-# ------------------------------------------------------- families with frames of one size
 
 
 def fixed_family(config, given, fit, *, token, id_name, per_frame, extra=0, crop=None, **own):

@@ -46,24 +46,18 @@ def shards(folder):
     and for an adapter in the same folder: where PEFT is installed, transformers adds it silently.
     """
     if (folder / CONFIG).exists():
-        raise ValueError(
-            f"{folder} is a model that has an adapter's {CONFIG}, too; expected a model alone: "
-            "move the adapter into a folder of its own, for evaluate.py --adapter"
-        )
+        cure = "move the adapter into a folder of its own, for evaluate.py --adapter"
+        raise ValueError(f"{folder} has an adapter's {CONFIG}; expected a model alone: {cure}")
     if read_json(folder / "config.json").get("transformers_weights") is not None:
-        raise ValueError(
-            f"{folder}/config.json names its weights by transformers_weights; expected "
-            f"model.safetensors or {INDEX}: take that line out"
-        )
+        expected = f"expected model.safetensors or {INDEX}: take that line out"
+        raise ValueError(f"{folder}/config.json has transformers_weights; {expected}")
     if not (folder / INDEX).is_file():
         return ["model.safetensors"]
     names = read_json(folder / INDEX, {"weight_map": dict})["weight_map"].values()
     for name in names:
         if not (isinstance(name, str) and SHARD.fullmatch(name)):
-            raise ValueError(
-                f"{folder / INDEX}: weight_map names {name!r:.80}; expected .safetensors files "
-                "in the same folder: fetch or convert the checkpoint again"
-            )
+            expected = "expected .safetensors files in its folder: fetch or convert them again"
+            raise ValueError(f"{folder / INDEX}: weight_map names {name!r:.80}; {expected}")
     return sorted(set(names))
 
 

@@ -1,9 +1,4 @@
-"""Loads a Video-LLM and computes the features of videos. (Only this file and files.py know how.)
-
-A `VLM` is a model with its Processor; a judge may be a language model, which reads no videos.
-
-Shapes: B rows, L tokens of a prompt.
-"""
+"""Loads a Video-LLM, or a language model for a judge, and computes the features of videos."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -55,11 +50,8 @@ class VLM:
 
 
 def as_position_ids(positions):
-    """(axes, B, L) positions as models take them: without M-RoPE there is one axis, and (B, L)."""
+    """Positions (axes, B, L) as models take them: without M-RoPE there is one axis, and (B, L)."""
     return positions if len(positions) > 1 else positions[0]
-
-
-# ------------------------------------------------------------------------ video features
 
 
 def video_features(model, family, inputs):
@@ -110,9 +102,6 @@ def levels(output, lengths):
     return zip(*(x.split(lengths) for x in flat), strict=True)
 
 
-# -------------------------------------------------------------------------------- loading
-
-
 def load_processor(name, max_pixels=0):
     """The Processor of a model folder or hub id, also of a language model.
 
@@ -131,10 +120,8 @@ def load_processor(name, max_pixels=0):
     if legacy.is_file():  # AutoTokenizer ignores it and has a template for texts only (Qwen2.5-VL)
         tokenizer.chat_template = read_json(legacy, {"chat_template": str})["chat_template"]
     if tokenizer.chat_template is None:
-        raise ValueError(
-            f"{name} has no chat template; expected one in tokenizer_config.json, "
-            "chat_template.jinja or chat_template.json"
-        )
+        places = "tokenizer_config.json, chat_template.jinja or chat_template.json"
+        raise ValueError(f"{name} has no chat template; expected one in {places}")
     mark = family.placeholder
     if mark and len(tokenizer(mark, add_special_tokens=False)["input_ids"]) != 1:
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
@@ -192,10 +179,8 @@ def class_of(name, folder):
     if other := sorted({*(kinds or ())} - {"full_attention"}):
         raise ValueError(f"{name} uses {', '.join(other)}; packed rows need full_attention")
     if not auto._model_mapping[type(config)]._supports_attention_backend:
-        raise ValueError(
-            f"{name}: transformers cannot replace the attention of a {config.model_type}; expected "
-            "a family of pasta/models"
-        )
+        fixed = f"transformers cannot replace the attention of a {config.model_type}"
+        raise ValueError(f"{name}: {fixed}; expected a family of pasta/models")
     return auto, config
 
 

@@ -141,16 +141,12 @@ def read_peft_config(folder):
     if str(config.get("init_lora_weights")).startswith(BASE_CHANGING_INIT):
         found.append(f"init_lora_weights={config['init_lora_weights']!r}")
     if config.get("peft_type") != "LORA" or found:
-        raise ValueError(
-            f"{folder / CONFIG}: peft_type={config.get('peft_type')!r} {', '.join(found)}; "
-            "expected LORA with none of these settings"
-        )
+        got = f"peft_type={config.get('peft_type')!r} {', '.join(found)}"
+        raise ValueError(f"{folder / CONFIG}: {got}; expected LORA with none of these settings")
     rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)  # PEFT's own defaults
     if not (0 < rank < 2**31 and abs(alpha) < 2**31):  # refuses nan, too
-        raise ValueError(
-            f"{folder / CONFIG}: r={rank!r:.40} lora_alpha={alpha!r:.40}; expected a rank of 1 or "
-            "more, and a number"
-        )
+        got = f"r={rank!r:.40} lora_alpha={alpha!r:.40}"
+        raise ValueError(f"{folder / CONFIG}: {got}; expected a rank of 1 or more, and a number")
     return rank, alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
 
@@ -175,7 +171,6 @@ def base_of(folder):
     """The base model that an adapter's folder names, or None. Raises ValueError."""
     base = read_json(folder / CONFIG, SHAPE).get("base_model_name_or_path") or None
     if base and not is_name(base):
-        raise ValueError(
-            f"{folder / CONFIG}: base_model_name_or_path is {base!r:.80}; expected a model's name"
-        )
+        got = f"base_model_name_or_path is {base!r:.80}"
+        raise ValueError(f"{folder / CONFIG}: {got}; expected a model's name")
     return base

@@ -30,10 +30,7 @@ class Processor:
         return self.family.prepare(frames, timestamps)
 
     def prefix_ids(self, inputs):
-        """The prompt up to the video's last token. Returns a list of P ids, 1 or more.
-
-        inputs: VideoInputs or None
-        """
+        """The prompt up to the video's last token: a list of P ids, 1 or more. inputs: or None."""
         if inputs is None:  # the first token only: segments need a prefix to follow
             return self.prompt_ids(self.prompt("", with_video=False))[:1]
         head, _ = self.split("")
@@ -43,8 +40,7 @@ class Processor:
         """The prompt between the prefix and the response. Returns a list of ids."""
         if not with_video:
             return self.prompt_ids(self.prompt(query, with_video=False))[1:]
-        # tokenized with the special token before it: some tokenizers put a blank before the first
-        # word that they see
+        # with the special token before it: some tokenizers put a blank before their first word
         return self.ids(self.family.placeholder + self.split(query)[1])[1:]
 
     def response_ids(self, response):
@@ -73,10 +69,8 @@ class Processor:
         family = self.family
         for mark in {family.placeholder, family.token} - {None}:
             if mark in query:
-                raise ValueError(
-                    f"the query {query[:60]!r} holds {mark}; a query may not contain the model's "
-                    "own video tokens"
-                )
+                rule = "a query may not contain the model's own video tokens"
+                raise ValueError(f"the query {query[:60]!r} holds {mark}; {rule}")
         content = [{"type": "video"}] * with_video + [{"type": "text", "text": query}]
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content if family.placeholder else query}],
@@ -88,8 +82,6 @@ class Processor:
         """The prompt's text before and after the video. Raises ValueError unless there is one."""
         parts = self.prompt(query, with_video=True).split(self.family.placeholder)
         if len(parts) != 2:
-            raise ValueError(
-                f"the chat template writes {self.family.placeholder} {len(parts) - 1} times for "
-                "one video; expected once: is it the template for videos?"
-            )
+            got = f"writes {self.family.placeholder} {len(parts) - 1} times for one video"
+            raise ValueError(f"the chat template {got}; expected once: is it one for videos?")
         return parts

@@ -84,24 +84,15 @@ def family_of(config, given, more, max_pixels, fit, blocks, text=None):
     )
 
 
-# ----------------------------------------------------------------------------------- sizes
-
-
 def qwen_fit(settings, n_frames, height, width):
-    """The (height, width) that frames are resized to: Qwen's smart_resize.
-
-    Both become multiples of patch_size * merge_size, in nearly the same ratio, with a product from
-    min_pixels to max_pixels. The number of frames has no effect.
-    Raises ValueError for a side more than 200 times the other, Qwen's limit.
-    """
-    low, high = settings["min_pixels"], settings["max_pixels"]
-    return smart_resize(settings, 1, 1, height, width, low, high)
+    """The (height, width) that frames are resized to, whatever their number: see smart_resize."""
+    return smart_resize(settings, 1, 1, height, width, settings["max_pixels"])
 
 
 def qwen3_fit(settings, n_frames, height, width):
-    """As qwen_fit, with the pixels of all frames together from min_pixels to max_pixels.
+    """As qwen_fit, but the bounds are for the pixels of all frames. A single frame counts as two.
 
-    Frames with a side below one token are enlarged first. A single frame counts as two.
+    Frames with a side below one token are enlarged first.
     """
     unit, tp = settings["patch_size"] * settings["merge_size"], settings["temporal_patch_size"]
     n_frames = max(n_frames, tp)
@@ -112,15 +103,17 @@ def qwen3_fit(settings, n_frames, height, width):
     high = settings["max_pixels"]
     if settings["frame_pixels"]:  # the bound holds for a frame at either count of frames
         high = min(high, settings["frame_pixels"] * min(n_frames, paired))
-    return smart_resize(settings, n_frames, paired, height, width, settings["min_pixels"], high)
+    return smart_resize(settings, n_frames, paired, height, width, high)
 
 
-def smart_resize(settings, n_frames, paired, height, width, low, high):
-    """Multiples of the unit near (height, width), so that low <= paired * product <= high.
+def smart_resize(settings, n_frames, paired, height, width, high):
+    """Qwen's (height, width) for a video: nearly the same ratio, and multiples of the unit
+    patch_size * merge_size, so that min_pixels <= paired * height * width <= high.
 
-    n_frames, paired: how many times a frame's pixels count before and after rounding to units.
+    n_frames, paired: how many times a frame's pixels count before and after rounding to units
+    Raises ValueError for a side more than 200 times the other, Qwen's limit.
     """
-    sides, area = (height, width), n_frames * height * width
+    sides, area, low = (height, width), n_frames * height * width, settings["min_pixels"]
     if max(sides) > 200 * min(sides):
         raise ValueError(f"frames are {height} x {width}; expected a ratio of at most 200")
     unit = settings["patch_size"] * settings["merge_size"]
@@ -132,9 +125,6 @@ def smart_resize(settings, n_frames, paired, height, width, low, high):
         grow = math.sqrt(low / area)
         size = [math.ceil(side * grow / unit) * unit for side in sides]
     return tuple(size)
-
-
-# ------------------------------------------------------------------------ pixels and texts
 
 
 def qwen_prepare(settings, fit, frames, timestamps):
@@ -174,13 +164,9 @@ def timed_grids(settings, inputs):
     return "".join(f"<{time:.1f} seconds>{block}" for time in inputs.times)
 
 
-# ------------------------------------------------------------------------------- positions
-
-
 def qwen_positions(settings, blocks, input_ids, inputs):
     """(3, L) M-RoPE positions of a prompt; the equation is at the top of this file.
 
-    A prompt without video counts 0, 1, 2, ...
     blocks: function (settings, VideoInputs) -> the positions of each run of video tokens, from 0
     Raises ValueError unless the prompt has exactly the video's runs of video tokens.
     """
