@@ -380,5 +380,5 @@ def test_a_language_model_with_attention_of_its_own_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["Qwen2", "Llama"])
 def test_a_language_model_sees_no_video(kind, tmp_path):
     processor = load_processor(make_language_model(tmp_path / kind, kind))
-    with pytest.raises(ValueError, match="reads text alone .* Expected one of internvl"):
+    with pytest.raises(ValueError, match="reads text only .* Expected one of internvl"):
         processor.prepare(make_clip(2, 56, 56), [0.0, 0.5])

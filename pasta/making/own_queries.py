@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from pasta.datasets.files import placed_rows
+from pasta.datasets.read import placed_rows
 from pasta.pairs import MODES
 from pasta.run.schema import ABSENT, schema_error, valid_text
 from pasta.video.find import find_video

@@ -1,14 +1,17 @@
 """Where the video of a row is on this disk, and how many of them were found."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
 from pasta.pairs import MODES
 from pasta.run.schema import is_name
-from pasta.video.read import jpeg_names
+from pasta.video.decord_files import jpeg_names
+from pasta.video.errors import VideoError
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
+VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts|vob|webm|wmv|y4m)")
 
 
 def find_video(name, root, folders=(".",), any_suffix=False):
@@ -81,3 +84,14 @@ def describe(pairs, root):
     said = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
     names = [os.path.relpath(name, root) for name in lost[:3]]
     return said + (f", {len(lost)} not, such as {', '.join(names)}" if lost else "")
+
+
+def list_videos(folder):
+    """Sorted Paths of the videos below a folder: files by suffix, else folders of JPEGs."""
+    if not os.path.isdir(folder):
+        raise VideoError(folder, "no such folder")
+    found = []
+    for here, _, names in os.walk(folder):
+        videos = [Path(here, name) for name in names if VIDEO.fullmatch(name)]
+        found += videos or [Path(here)] * bool(jpeg_names(here))
+    return sorted(found)

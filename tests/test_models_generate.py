@@ -1,6 +1,6 @@
 """Generation, against scoring, full logits and itself in other batches.
 
-    python -m pytest tests/test_ask.py
+    python -m pytest tests/test_models_generate.py
 """
 
 import numpy as np

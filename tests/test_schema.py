@@ -1,6 +1,6 @@
 """What JSON out of a file must look like: the words about what does not, by hand.
 
-    python -m pytest -q tests/test_shapes.py
+    python -m pytest -q tests/test_schema.py
 """
 
 import json
