@@ -97,8 +97,8 @@ def training(config, groups):
     frozen = costs.total * half if config.lora_rank else (costs.total - trained) * 4
     resident = frozen + trained * 16  # float32: weight, gradient, AdamW's two moments
     stored = costs.layers * max(lengths) * costs.width * half
-    how = "recomputed in backward" if config.checkpointing else "at least: nothing is recomputed"
-    print(f"memory: {size(resident)} for weights and AdamW, {size(stored)} of activations, {how}")
+    least = "" if config.checkpointing else "at least "  # only layer inputs are counted
+    print(f"memory: {size(resident)} for weights and AdamW, {least}{size(stored)} of activations")
     saved = trained * (12 * config.keep_checkpoints + (4 if config.lora_rank else 0))
     saved += 0 if config.lora_rank else costs.total * half
     print(
