@@ -22,7 +22,7 @@ from pasta.policy import Policy
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools.costs import costs_of, n_trained
-from pasta.tools.speed_models import settings_of
+from pasta.tools.speed_ways import settings_of
 from pasta.toy.files import write_benchmark
 
 

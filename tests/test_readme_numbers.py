@@ -16,7 +16,7 @@ import pytest
 from make_pairs import PairsConfig
 from pasta.models.load import bare_model
 from pasta.tools.costs import SHARE, costs_of, n_trained
-from pasta.tools.speed_models import settings_of
+from pasta.tools.speed_ways import settings_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
