@@ -7,18 +7,17 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoTokenizer, ProcessorMixin
+from transformers import AutoModelForImageTextToText, ProcessorMixin
 
 from pasta.datasets.read import read_pairs
 from pasta.lora import adapter_parameters, add_lora
@@ -28,11 +27,10 @@ from pasta.pairs import Pair
 from pasta.run.atomic import write_json
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
-from pasta.tools.export import main, png
+from pasta.tools.export import WRITERS, main
 from pasta.toy.model import make_folder
 from pasta.video import read_frames
 
-ROOT = Path(__file__).parent.parent
 IDS = torch.tensor([[30, 11, 41, 12, 55, 9, 26, 60]])
 F = 4  # frames per video, for TRL
 ROW = {"id": "a1", "video": "v.mp4", "mode": "spatial"}
@@ -124,54 +122,40 @@ def test_merged_model_has_the_logits_of_peft(merged):
     torch.testing.assert_close(logits(plain(out)), logits(theirs.eval()), rtol=0, atol=1e-5)
 
 
-def test_merged_folder_loads_in_plain_transformers(merged):
+def test_merged_folder_loads_in_plain_transformers_and_only_weights_differ(merged):
     base, _, out = merged
     model, info = AutoModelForImageTextToText.from_pretrained(out, output_loading_info=True)
-    assert not any(info.values()), info
-    assert model.dtype == torch.float32
-    words = AutoTokenizer.from_pretrained(base)("Which shape comes first?")["input_ids"]
-    assert AutoTokenizer.from_pretrained(out)("Which shape comes first?")["input_ids"] == words
-
-
-def test_merged_folder_has_the_files_of_the_base_and_only_weights_differ(merged):
-    base, _, out = merged
+    assert not any(info.values()) and model.dtype == torch.float32, info
     names = {path.name for path in base.iterdir()}
     assert {path.name for path in out.iterdir()} == names
     differ = {n for n in names if (base / n).read_bytes() != (out / n).read_bytes()}
     assert differ == {"model.safetensors"}
     old, new = load_file(base / "model.safetensors"), load_file(out / "model.safetensors")
     changed = {name for name in old if not torch.equal(old[name], new[name])}
-    kinds = {re.sub(r".*layers\.\d+\.", "", name) for name in changed}
-    assert kinds == {f"self_attn.{x}_proj.weight" for x in "qkvo"} | {
-        f"mlp.{x}_proj.weight" for x in ("gate", "up", "down")
-    }
+    layers = [f"self_attn.{x}_proj" for x in "qkvo"] + ["mlp.gate_proj", "mlp.up_proj"]
+    layers = {f"{name}.weight" for name in [*layers, "mlp.down_proj"]}
+    assert {re.sub(r".*layers\.\d+\.", "", name) for name in changed} == layers
 
 
 @pytest.mark.parametrize(
-    ("stored", "asked", "result"),
-    [
-        ("bfloat16", None, "bfloat16"),
-        ("bfloat16", "float32", "float32"),
-        ("float32", "bfloat16", "bfloat16"),
-    ],
+    ("stored", "asked"), [("bfloat16", ""), ("bfloat16", "float32"), ("float32", "bfloat16")]
 )
-def test_weights_are_rounded_once_to_the_base_dtype_or_to_dtype(tmp_path, stored, asked, result):
+def test_weights_are_rounded_once_to_the_base_dtype_or_to_dtype(tmp_path, stored, asked):
     make_folder(tmp_path / "base")
     plain(tmp_path / "base", dtype=getattr(torch, stored)).save_pretrained(tmp_path / "base")
     run = make_run(tmp_path / "run", tmp_path / "base")
-    flags = ["--dtype", asked] if asked else []
-    main(["merge", str(run), str(tmp_path / "out"), *flags])
+    main(["merge", str(run), str(tmp_path / "out"), *["--dtype", asked][: 2 * bool(asked)]])
     name = "model.language_model.layers.1.mlp.up_proj"
     adapter = load_file(run / "adapter" / WEIGHTS)
     a, b = (adapter[f"base_model.model.{name}.lora_{x}.weight"] for x in "AB")
     before = plain(tmp_path / "base").get_submodule(name).weight
     assert before.dtype == getattr(torch, stored)
-    after = plain(tmp_path / "out")  # in the dtype of its config.json
-    assert {p.dtype for p in after.parameters()} == {getattr(torch, result)}
-    expected = (before.float() + 6 / 4 * b @ a).to(getattr(torch, result))
+    after, dtype = plain(tmp_path / "out"), getattr(torch, asked or stored)
+    assert {p.dtype for p in after.parameters()} == {dtype}  # that of config.json
+    saved = load_file(tmp_path / "out/model.safetensors").values()
+    assert {tensor.dtype for tensor in saved} == {dtype}
+    expected = (before.float() + 6 / 4 * b @ a).to(dtype)
     assert torch.allclose(after.get_submodule(name).weight, expected, rtol=1e-6, atol=1e-7)
-    stored = load_file(tmp_path / "out/model.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {getattr(torch, result)}
 
 
 def test_an_adapter_folder_alone_and_another_adapter_of_the_run(tmp_path, run, tiny_folder):
@@ -260,9 +244,11 @@ def test_llama_factory_folder_is_as_documented(tmp_path, toy_pairs, toy_videos):
     ]
 
 
-def test_ms_swift_file_is_as_documented(tmp_path, toy_pairs, toy_videos, monkeypatch):
+def test_ms_swift_file_is_as_documented(tmp_path, toy_pairs, toy_videos, monkeypatch, capsys):
     monkeypatch.chdir(toy_videos.parent)  # relative paths become absolute
     out = export("ms-swift", toy_pairs, toy_videos.name, tmp_path / "swift.jsonl")
+    command = f"next: swift rlhf --rlhf_type dpo --dataset {out}\n"
+    assert capsys.readouterr().out == f"wrote {out}: 8 pairs; {command}"
     assert read_rows(out) == [
         {
             "id": pair.id,
@@ -300,8 +286,7 @@ def test_exported_pairs_read_back_the_same(tmp_path, toy_videos, to, keep):
 
 @pytest.mark.parametrize("field", ["query", "chosen", "rejected"])
 def test_a_text_with_a_media_tag_is_refused_with_its_pair(tmp_path, field):
-    row = ROW | {field: "see <audio> here"}
-    write_rows(tmp_path / "pairs.jsonl", [row])
+    write_rows(tmp_path / "pairs.jsonl", [ROW | {field: "see <audio> here"}])
     out = tmp_path / "out"
     message = refused("pairs", "--to", "llama-factory", tmp_path / "pairs.jsonl", out)
     assert f"pair a1: {field} holds <audio>" in message and not out.exists()
@@ -320,48 +305,33 @@ def test_missing_videos_are_counted(tmp_path, toy_pairs, capsys):
     assert message in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("to", ["llama-factory", "ms-swift", "trl"])
-def test_pairs_refuse_an_out_that_exists(tmp_path, toy_pairs, to):
-    (tmp_path / "out.jsonl").write_text("mine")
-    assert "exists" in refused("pairs", "--to", to, toy_pairs, tmp_path / "out.jsonl")
-    assert (tmp_path / "out.jsonl").read_text() == "mine"
-
-
-def test_missing_and_unusable_pairs_are_named(tmp_path, toy_pairs):
-    message = refused("pairs", "--to", "trl", tmp_path / "no.jsonl", tmp_path / "out")
-    assert f"there is no {tmp_path / 'no.jsonl'}" in message
+@pytest.mark.parametrize("to", WRITERS)
+def test_missing_and_unusable_pairs_and_existing_outputs_are_named(tmp_path, toy_pairs, to):
+    command, out = ("pairs", "--to", to), tmp_path / "out.jsonl"
+    missing = tmp_path / "no.jsonl"
+    assert f"there is no {missing}" in refused(*command, missing, out)
     write_rows(toy_pairs, [{"video": "v.mp4", "query": "?", "chosen": "a", "rejected": "b"}])
-    message = refused("pairs", "--to", "trl", toy_pairs, tmp_path / "out")
-    assert f"{toy_pairs}:1: mode is None" in message
-    assert "a name in .jsonl" in refused(
-        "pairs", "--to", "ms-swift", "--mode", "spatial", toy_pairs, tmp_path / "out.json"
-    )
-
-
-def test_the_command_of_the_readme(tmp_path, toy_pairs, toy_videos):
-    command = [sys.executable, "-m", "pasta.tools.export", "pairs", "--to", "ms-swift"]
-    command += ["--video_root", str(toy_videos), str(toy_pairs), str(tmp_path / "out.jsonl")]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert output == (
-        f"wrote {tmp_path}/out.jsonl: 8 pairs; "
-        f"next: swift rlhf --rlhf_type dpo --dataset {tmp_path}/out.jsonl\n"
-    )
+    assert f"{toy_pairs}:1: mode is None" in refused(*command, toy_pairs, out)
+    if to == "ms-swift":
+        unnamed = refused(*command, "--mode", "spatial", toy_pairs, tmp_path / "out.json")
+        assert "a name in .jsonl" in unnamed
+    out.write_text("mine")
+    assert "exists" in refused(*command, toy_pairs, out) and out.read_text() == "mine"
 
 
 # ---------------------------------------------------------------- pairs for TRL
 
 
 @pytest.fixture
-def trl_folder(tmp_path, toy_pairs, toy_videos):
-    return export("trl", toy_pairs, toy_videos, tmp_path / "trl", "--n_frames", str(F))
-
-
-@pytest.fixture
-def dataset(tmp_path, trl_folder):
-    """What the lines that the tool prints give."""
+def dataset(tmp_path, toy_pairs, toy_videos):
+    """The result of the lines that the command prints."""
     datasets = pytest.importorskip("datasets")
-    file = str(trl_folder / "train.jsonl")
-    cache = str(tmp_path / "cache")
+    with patch("pasta.tools.export.read_frames", wraps=read_frames) as read:
+        out = export("trl", toy_pairs, toy_videos, tmp_path / "trl", "--n_frames", str(F))
+    once = [str(toy_videos / f"{v:05d}.avi") for v in range(5)]
+    assert [call.args[0] for call in read.call_args_list] == once
+    assert len(list((out / "images").iterdir())) == 5 * F
+    file, cache = str(out / "train.jsonl"), str(tmp_path / "cache")
     pairs = datasets.load_dataset("json", data_files=file, split="train", cache_dir=cache)
     return pairs.cast_column("images", [datasets.Image()])
 
@@ -370,37 +340,12 @@ def frames_of(pair):
     return read_frames(pair.video, partial(uniform, n=F))[0]  # (F, H, W, 3)
 
 
-def test_pillow_reads_the_pixels_that_were_written(tmp_path):
-    image = pytest.importorskip("PIL.Image")
-    draw = np.random.default_rng(0)
-    for height, width in ((1, 1), (3, 5), (56, 48), (33, 17)):
-        frame = draw.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        (tmp_path / "x.png").write_bytes(png(frame))
-        with image.open(tmp_path / "x.png") as file:
-            file.verify()
-        with image.open(tmp_path / "x.png") as file:
-            assert file.mode == "RGB" and np.array_equal(np.asarray(file), frame)
-
-
-def test_images_come_back_as_the_frames_of_the_video(dataset, toy_pairs, toy_videos):
+def test_each_video_is_decoded_once_and_images_are_its_frames(dataset, toy_pairs, toy_videos):
     pairs = {pair.id: pair for pair in read_pairs(toy_pairs, video_root=toy_videos)}
     assert sorted(dataset["id"]) == sorted(pairs)
     for row in dataset:
         images = np.stack([np.asarray(image) for image in row["images"]])
         assert np.array_equal(images, frames_of(pairs[row["id"]]))
-
-
-def test_a_video_is_decoded_once_for_all_its_pairs(tmp_path, toy_pairs, toy_videos, monkeypatch):
-    read = []
-
-    def recording(path, *rest):
-        read.append(path)
-        return read_frames(path, *rest)
-
-    monkeypatch.setattr("pasta.tools.export.read_frames", recording)
-    out = export("trl", toy_pairs, toy_videos, tmp_path / "trl", "--n_frames", str(F))
-    assert read == [str(toy_videos / f"{v:05d}.avi") for v in range(5)]
-    assert len(list((out / "images").iterdir())) == 5 * F
 
 
 def test_frames_are_shrunk_to_max_pixels_in_their_ratio(tmp_path, toy_pairs, toy_videos):
@@ -471,38 +416,25 @@ class ImageProcessor(ProcessorMixin):
         """No test reads it."""
 
 
-@pytest.fixture
-def trainer(tmp_path, tiny_folder, dataset, monkeypatch):
-    """TRL's DPOTrainer with all its defaults that a CPU allows."""
+def test_trls_trainer_sees_the_frames_and_scores_the_responses(
+    tmp_path, tiny_folder, dataset, toy_pairs, toy_videos, monkeypatch
+):
     trl = pytest.importorskip("trl")
     monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", lambda *_, **__: None)
-    return trl.DPOTrainer(
+    settings = {"max_steps": 1, "learning_rate": 1e-3, "warmup_steps": 0, "logging_steps": 1}
+    settings |= {"bf16": False, "use_cpu": True, "save_strategy": "no", "report_to": []}
+    settings |= {"max_length": None, "per_device_train_batch_size": 2, "disable_tqdm": True}
+    processor = ImageProcessor(load_vlm(tiny_folder).processor)
+    trainer = trl.DPOTrainer(
         model=plain(tiny_folder, dtype=torch.float32),
-        args=trl.DPOConfig(
-            str(tmp_path / "trainer"),
-            max_steps=1,
-            max_length=None,
-            learning_rate=1e-3,
-            warmup_steps=0,
-            per_device_train_batch_size=2,
-            logging_steps=1,
-            bf16=False,
-            use_cpu=True,
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-        ),
+        args=trl.DPOConfig(str(tmp_path / "trainer"), **settings),
         train_dataset=dataset,
-        processing_class=ImageProcessor(load_vlm(tiny_folder).processor),
+        processing_class=processor,
     )
-
-
-def test_trls_collator_sees_the_frames_and_scores_the_responses(trainer, toy_pairs, toy_videos):
     pairs = {pair.id: pair for pair in read_pairs(toy_pairs, video_root=toy_videos)}
     rows = [trainer.train_dataset[i] for i in (0, 7)]  # about two videos
     pairs = [pairs[row["id"]] for row in rows]
     batch = trainer.data_collator(rows)
-    processor = trainer.processing_class
     pixels = [processor.prepare(x).pixel_values for pair in pairs * 2 for x in frames_of(pair)]
     assert torch.equal(batch["pixel_values"], torch.cat(pixels))
     texts = zip(batch["input_ids"], batch["completion_mask"], strict=True)
@@ -510,14 +442,11 @@ def test_trls_collator_sees_the_frames_and_scores_the_responses(trainer, toy_pai
     for (ids, mask), response in zip(texts, responses, strict=True):
         assert response in processor.tokenizer.decode(ids[mask.bool()])
 
-
-def test_trl_trains_on_the_pixels(trainer):
     vision = trainer.model.model.visual.patch_embed.proj.weight
     before = vision.detach().clone()
     trainer.train()
-    # Policy and reference are the same before the first step, so each pair loses ln 2.
+    # Policy and reference are equal before the first step, so the loss of each pair is ln 2.
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses == [pytest.approx(math.log(2), abs=1e-4)]
-    # Without weight decay a weight moves only when it has a gradient: the loss depends on pixels.
-    assert trainer.args.weight_decay == 0
-    assert not torch.equal(vision, before)
+    # Without weight decay a weight moves only if it has a gradient: the loss depends on pixels.
+    assert trainer.args.weight_decay == 0 and not torch.equal(vision, before)
