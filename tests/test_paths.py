@@ -21,7 +21,7 @@ from pasta.benchmarks import tables
 from pasta.pairs import Pair
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
-from pasta.tools.export_pairs import WRITERS
+from pasta.tools.export import WRITERS
 from pasta.toy.files import write_videos
 from pasta.video import VideoError, read_frames
 from pasta.video.find import find_video
