@@ -38,7 +38,7 @@ OWNERS = {
 PACKAGES = {"torch", "transformers", "decord", "numpy", "tqdm"}
 PEERS = {"trl", "peft", "datasets"}  # in requirements-dev.txt
 WITH_MORE = {"speed_trl.py": PEERS, "figures.py": {"matplotlib"}}
-SHIPPED_WITH_THEM = {"safetensors", "tokenizers", "jinja2"}  # of transformers, the last of torch
+SHIPPED_WITH_THEM = {"safetensors", "tokenizers", "jinja2"}  # transformers and torch require them
 
 
 def imports(path):

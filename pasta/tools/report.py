@@ -27,7 +27,7 @@ from pasta.run.ranks import progress
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
 from pasta.tools.report_frames import pairs_section, show, uniform_view
-from pasta.tools.report_run import FACTS, FAULTS, Run, attempt, command, missing
+from pasta.tools.report_run import FACTS, FAULTS, Run, attempt, command, missing, next_commands
 from pasta.training.loop import METRICS
 
 CONFIG = {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
@@ -63,24 +63,25 @@ def main(args=None):
     args.out = args.out or args.run / "report"
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / "report.html"
-    path.write_text(report(Run(args, config)), encoding="utf-8", errors="backslashreplace")
+    text = report(Run(args, config, next_commands(args, config)))
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
     print(f"wrote {path} and its pictures as PNG files in {args.out}")
 
 
 def report(run):
     """The whole page of a Run, HTML. Its pictures are written into --out."""
     sections = {
-        "run": (run_section, run.make_pairs),
-        "pairs": (pairs_section, run.make_pairs),
-        "audit": (audit_section, run.make_pairs),
-        "curves": (curves_section, run.train(resume=True)),
-        "attention": (attention_section, run.again if run.pairs_file.is_file() else run.make_pairs),
-        "scores": (scores_section, run.evaluate),
-        "turned": (turned_section, run.evaluate),
+        "run": (run_section, "pairs"),
+        "pairs": (pairs_section, "pairs"),
+        "audit": (audit_section, "pairs"),
+        "curves": (curves_section, "resume"),
+        "attention": (attention_section, "model" if run.pairs_file.is_file() else "pairs"),
+        "scores": (scores_section, "scores"),
+        "turned": (turned_section, "scores"),
     }
     data = {
-        name: attempt(next_command, section, run)
-        for name, (section, next_command) in progress(sections.items(), "sections")
+        name: attempt(run.next[needed], section, run)
+        for name, (section, needed) in progress(sections.items(), "sections")
     }
     text = Path(__file__).with_name("report.html.j2").read_text()
     template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -90,8 +91,8 @@ def report(run):
 def run_section(run):
     """What was trained on which pairs, with which settings."""
     facts = {name: run.config.get(name) for name in ("model", "pairs", *FACTS)}
-    counts = attempt(run.make_pairs, pair_counts, run)
-    return {"facts": facts, "counts": counts, "command": run.train()}
+    counts = attempt(run.next["pairs"], pair_counts, run)
+    return {"facts": facts, "counts": counts, "command": run.next["train"]}
 
 
 def pair_counts(run):
@@ -104,7 +105,7 @@ def audit_section(run):
     """The audit as numbers and as text. Raises OSError, ValueError."""
     path = run.pairs_file.with_name("dropped.jsonl")
     if not path.is_file():
-        return missing(f"{path}, which only make_pairs.py writes", run.make_pairs)
+        return missing(f"{path}, which only make_pairs.py writes", run.next["pairs"])
     found = audit_of(path.parent)
     most = max(1, *(n for row in found.values() for n in (row["kept"], *row["dropped"].values())))
     return {"table": audit_table(found), "modes": found, "most": most}
@@ -115,9 +116,10 @@ def curves_section(run):
     path = run.args.run / "metrics.jsonl"
     rows = read_rows(path, METRICS)
     if not rows:
-        raise ValueError(f"no update yet in {path}")
+        return missing(f"an update in {path}", run.next["resume"])
     names, last = ("loss", "rewards/margins", "rewards/accuracies"), rows[-LAST:]
-    means = {name: fmean(row[name] for row in last) for name in names if name in last[0]}
+    names = [name for name in names if all(name in row for row in last)]
+    means = {name: fmean(row[name] for row in last) for name in names}
     plotted = plot(run, "curves", rows)
     return {"updates": len(rows), "last": len(last), "means": means, "plot": plotted}
 
@@ -137,7 +139,7 @@ def attention_section(run):
     """The pack of the video with the most pairs. Raises OSError, ValueError."""
     group = max(by_video(run.pairs), key=lambda group: len(group.pairs))
     group = VideoPairs(group.video, group.pairs[:PACK_PAIRS])
-    return attempt(run.find_videos, pack_of, run, group, run.processor)
+    return attempt(run.next["videos"], pack_of, run, group, run.processor)
 
 
 def pack_of(run, group, processor):
@@ -145,7 +147,7 @@ def pack_of(run, group, processor):
     frames, timestamps, _ = uniform_view(processor, run.config["frames_used"], group.video)
     inputs = processor.prepare(frames, timestamps)
     pack, _ = pack_responses(processor, inputs, group.texts())
-    names, n, (prefix, *rest) = {}, len(group.pairs), pack.lengths
+    names, n = {}, len(group.pairs)
     for k, text in enumerate(group.texts()):  # equal texts share a segment
         names.setdefault(text, f"chosen {k + 1}" if k < n else f"rejected {k - n + 1}")
     labels = ["system + video", *names.values()]
@@ -153,8 +155,6 @@ def pack_of(run, group, processor):
         "video": group.video,
         "video_tokens": inputs.n_tokens,
         "lengths": pack.lengths,
-        "packed": sum(pack.lengths),
-        "alone": sum(prefix + n for n in rest),
         "segments": [(name, *text) for text, name in names.items()],
         "plot": plot(run, "attention", labels, pack.lengths, pack.keep.tolist()),
     }
@@ -180,7 +180,7 @@ def scores_section(run):
     table = score_table(scores["runs"], differences, benchmark(config["bench"]).MACRO)
     gains = [x for of in differences.values() for x in [*of["groups"].values(), of["mean"]] if x]
     reach = max([1, *(abs(x[end]) for x in gains for end in ("low", "high"))])
-    other = missing(f"scores of {run.args.run} in {run.args.eval}", run.evaluate)
+    other = missing(f"scores of {run.args.run} in {run.args.eval}", run.next["scores"])
     note = other if own is None else None
     return scores | {"bench": config["bench"], "table": table, "reach": reach, "note": note}
 
@@ -190,7 +190,7 @@ def turned_section(run):
     config, scores, base, own = scores_of(run)
     folder, evaluate = run.args.eval, ["python", "evaluate.py", "--bench", config["bench"]]
     if own is None:
-        return missing(f"answers of {run.args.run} in {folder}", run.evaluate)
+        return missing(f"answers of {run.args.run} in {folder}", run.next["scores"])
     if own == base:
         what = "answers of the model before training; a fully tuned model is scored alone"
         return missing(what, command(*evaluate, "--compare", "BASE", folder / own))
@@ -200,7 +200,7 @@ def turned_section(run):
     check = next_command = command(*evaluate, "--data", scores["data"], "--check")
     try:
         items = {x.id: x for x in benchmark(config["bench"]).items(Path(scores["data"]))}
-        next_command = run.again
+        next_command = run.next["model"]
         processor = load_processor(run.args.model or config["model"], config["max_pixels"])
     except FAULTS as error:
         note = missing(error, next_command)

@@ -33,7 +33,6 @@ from pasta.video import VideoError, list_videos, read_frames
 
 RECIPE = {"responder": str, "seed": int, "n_frames": int, "sparse_frames": int, "max_pixels": int,
           "prompt_version": int, "twins": bool}  # fmt: skip
-VIEWS = {"clean": "clean", "broken": "corrupted", "blind": "blind"}  # key on disk: name on the page
 CLEAN = ("preferred", "sample", "twin")  # kinds of source with the clean frames' sampling
 SHOWN = 16  # frames of a picture at most
 ROW = 8  # frames of a row at most
@@ -47,13 +46,10 @@ def pairs_section(run):
     for mode in MODES:
         drawn = run.examples([pair for pair in run.pairs if pair.mode == mode])
         for k, pair in enumerate(drawn, start=1):
-            path = run.args.out / f"pair-{mode}-{k}"
-            candidate = candidates.get(query_key(vars(pair)))
-            parts.append(described(pair, candidate))
-            if not candidate:
-                parts[-1] |= attempt(run.find_videos, clean_frames, run, pair, path)
-            elif reader:
-                parts[-1] |= attempt(run.find_videos, made_frames, reader, pair, candidate, path)
+            path, row = run.args.out / f"pair-{mode}-{k}", candidates.get(query_key(vars(pair)))
+            parts.append(described(pair, row))
+            if reader or not row:
+                parts[-1] |= attempt(run.next["videos"], frames_of, run, reader, pair, row, path)
     return {"note": note, "examples": parts}
 
 
@@ -63,14 +59,18 @@ def making_of(run):
     try:
         rows = rows_of(path, CANDIDATE | {"recipe": RECIPE})
         if not rows:
-            return {}, None, missing(f"{path}, so only clean frames are shown", run.make_pairs)
+            return {}, None, missing(f"{path}, so only clean frames are shown", run.next["pairs"])
         videos = read_config(path.parent, {"videos": str})["videos"]
         candidates = {query_key(row): row for row in rows}
         return candidates, reader_of(videos, rows[0]["recipe"], run.args.model), None
     except VideoError as error:
-        return candidates, None, missing(error, run.find_videos)
+        return candidates, None, missing(error, run.next["videos"])
     except FAULTS as error:
-        return candidates, None, missing(error, run.again if candidates else run.make_pairs)
+        return (
+            candidates,
+            None,
+            missing(error, run.next["model"] if candidates else run.next["pairs"]),
+        )
 
 
 def described(pair, candidate):
@@ -78,10 +78,12 @@ def described(pair, candidate):
     found = {key: getattr(pair, key) for key in ("mode", "video", "query", "recipe")}
     found["chosen"], found["rejected"] = marked(pair.chosen, pair.rejected)
     if candidate:
-        found["logps"] = logps_table(pair, candidate)
+        logps = {row["response"]: row for row in candidate["logps"]}
+        sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+        found["logps"] = {side: logps[text] for side, text in sides.items() if text in logps}
         found["sources"] = {
-            side: dict.fromkeys(source_text(x, pair.mode) for x in sources(candidate, response))
-            for side, response in (("chosen", pair.chosen), ("rejected", pair.rejected))
+            side: dict.fromkeys(source_text(x, candidate) for x in sources(candidate, text))
+            for side, text in sides.items()
         }
     return found
 
@@ -101,42 +103,26 @@ def sources(candidate, response):
     return preferred + [row for row in candidate["adversarial"] if row["response"] == response]
 
 
-def logps_table(pair, candidate):
-    """The responses' log-probabilities on each view of the video; [] if they were not scored."""
-    found = {row["response"]: row for row in candidate["logps"]}
-    rows = {side: found.get(getattr(pair, side), {}) for side in ("chosen", "rejected")}
-    views = [view for view in VIEWS if all(view in row for row in rows.values())]
-    lines = [["nats", *map(VIEWS.get, views)]]
-    lines += [[side, *(f"{row[view]:.2f}" for view in views)] for side, row in rows.items()]
-    if {"clean", "broken"} <= {*views}:
-        falls = [f"{row['clean'] - row['broken']:+.2f}" for row in rows.values()]
-        for line, cell in zip(lines, ["clean minus corrupted", *falls], strict=True):
-            line.append(cell)
-    return lines if views else []
+def frames_of(run, reader, pair, candidate, path):
+    """The clean frames, those of the rejected response, and the twins; {part: as `show`}.
 
-
-def clean_frames(run, pair, path):
-    """The frames of training, of a pair without candidates. Raises ValueError, VideoError."""
-    view = uniform_view(run.processor, run.config["frames_used"], pair.video)
-    return {"frames": {"clean": show(f"{path}-clean.png", *view)}}
-
-
-def made_frames(reader, pair, candidate, path):
-    """The clean frames, those of the rejected response, and the twins. Raises VideoError."""
-    views, found = {"clean": {"kind": "preferred"}}, {}
+    Without a candidate: the frames of training. Raises OSError, ValueError, VideoError.
+    """
+    if not candidate:
+        view = uniform_view(run.processor, run.config["frames_used"], pair.video)
+        return {"frames": {"clean": show(f"{path}-clean.png", *view)}}
+    parts = {"clean": {"kind": "preferred"}}
     bad = [x for x in sources(candidate, pair.rejected) if x["kind"] not in CLEAN]
     if bad:
-        views["rejected"] = bad[0]
-        if candidate["recipe"]["prompt_version"] == PROMPT_VERSION:  # other texts in other versions
-            found["premise"] = PREMISES[pair.mode].get(bad[0].get("instruction"))
+        parts["rejected"] = bad[0]
     if pair.recipe.get("kind") == "contrast" and candidate["recipe"]["twins"]:
         for k, name in enumerate(ADVERSARIES[pair.mode].twins, start=1):
-            views[f"twin{k}"] = {"kind": "twin", "corruption": name}
+            parts[f"twin{k}"] = {"kind": "twin", "corruption": name}
     frames = {
-        name: show(f"{path}-{name}.png", *view_of(reader, candidate, source))
-        for name, source in views.items()
+        part: show(f"{path}-{part}.png", *view_of(reader, candidate, source))
+        for part, source in parts.items()
     }
-    return found | {"frames": frames}
+    return {"frames": frames}
 
 
 def reader_of(folder, recipe, model):
@@ -155,14 +141,17 @@ def reader_of(folder, recipe, model):
     return Reader(videos, root, processor, recipe["n_frames"], {}, recipe["sparse_frames"])
 
 
-def source_text(source, mode):
+def source_text(source, candidate):
     """What the responder got, in words. source: as in `view_of`."""
-    kind, clean = source["kind"], f"clean frames, {ADVERSARIES[mode].sampling} sampling"
+    kind, mode, premise = source["kind"], candidate["mode"], source.get("instruction")
+    clean = f"clean frames, {ADVERSARIES[mode].sampling} sampling"
+    if candidate["recipe"]["prompt_version"] == PROMPT_VERSION:  # other versions, other texts
+        premise = PREMISES[mode].get(premise, premise)
     return {
         "preferred": clean,
         "sample": f"{clean}, another random answer",
         "frames": f"sparse frames (1 fps), corrupted by {source.get('corruption')}",
-        "prompt": f"sparse frames (1 fps), misled by the premise {source.get('instruction')!r}",
+        "prompt": f"sparse frames (1 fps), misled by the premise: {premise}",
         "twin": f"{clean}, corrupted by {source.get('corruption')}",
     }.get(kind, kind)
 
@@ -185,7 +174,7 @@ def view_of(reader, candidate, source):
             raise ValueError(f"corruption is {name!r}; expected one of {known}")
         seed = candidate["recipe"]["seed"]
         frames = broken_frames(frames, video, adversary.corruptions[name], reader, seed)
-    return as_seen(reader.processor, frames), timestamps, source_text(source, mode)
+    return as_seen(reader.processor, frames), timestamps, source_text(source, candidate)
 
 
 def uniform_view(processor, n_frames, path, **clip):
@@ -207,7 +196,7 @@ def show(path, frames, timestamps, description):
     """Write at most SHOWN of the frames, spread evenly, as one PNG file.
 
     Returns what the page shows: rows of (PNG in base64, seconds of its frames), columns, the
-    width in pixels, and a caption.
+    width in pixels, and facts for the caption.
     """
     n, (_, height, width, _) = len(frames), frames.shape
     shown = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int)
@@ -222,11 +211,12 @@ def show(path, frames, timestamps, description):
     Path(path).write_bytes(png(rows.reshape(-1, *rows.shape[2:])))
     encoded = [b64encode(png(row)).decode() for row in rows]
     seconds = np.split(timestamps[shown], range(columns, len(shown), columns))
-    caption = f"{description}; {len(shown)}{f' of {n}' * (len(shown) < n)} frames of "
-    caption += f"{width} x {height} pixels" + f", shown at 1/{shrink}" * (shrink > 1)
     return {
         "rows": list(zip(encoded, seconds, strict=True)),
         "columns": columns,
         "width": rows.shape[2] * (WIDTH // rows.shape[2]),  # enlarge small frames
-        "caption": caption,
+        "description": description,
+        "total": n,
+        "size": f"{width} x {height}",
+        "shrink": shrink,
     }

@@ -15,16 +15,27 @@ from pasta.run.config import read_config
 from pasta.video import VideoError
 
 FACTS = ("frames_used", "processes", "commit", "versions")
-NOT_FLAGS = {*FACTS, "data_used", "dry_run", "prompt_version", "weights"}  # in config.json files
+NOT_FLAGS = {
+    *FACTS,
+    "data_used",
+    "dry_run",
+    "prompt_version",
+    "resume",
+    "weights",
+}  # in config.json
 FAULTS = (OSError, ValueError, VideoError)  # of missing or damaged files
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run. args: the command line of the report. config: the run's config.json."""
+    """A training run.
+
+    args: the command line of its report. config: its config.json. next: as `next_commands`.
+    """
 
     args: Namespace
     config: dict
+    next: dict
 
     @property
     def pairs_file(self):
@@ -32,64 +43,45 @@ class Run:
 
     @cached_property
     def pairs(self):
-        """The Pairs of the run. Raises OSError, ValueError."""
         return read_pairs(self.pairs_file, self.config["mode"], self.config["video_root"])
-
-    @property
-    def model(self):
-        return self.args.model or self.config["model"]
 
     @cached_property
     def processor(self):
-        """The Processor of the run's model. Raises OSError, ValueError."""
-        return load_processor(self.model, self.config["max_pixels"])
+        return load_processor(self.args.model or self.config["model"], self.config["max_pixels"])
 
     def examples(self, items):
         """At most --pairs of the items, chosen at random by --seed, in their order."""
         order = np.random.default_rng(self.args.seed).permutation(len(items))
         return [items[i] for i in sorted(order[: self.args.pairs])]
 
-    @property
-    def again(self):
-        """The command of the report for a model that has moved."""
-        flags = {**vars(self.args), "run": None, "model": "FOLDER"}
-        return command("python", "-m", "pasta.tools.report", self.args.run, **flags)
 
-    def train(self, **changes):
-        """The command of the run with all its flags. changes: {flag: value}."""
-        n = self.config["processes"]
-        start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
-        return command(*start, "train_dpo.py", **self.config | {"out": self.args.run} | changes)
-
-    @property
-    def find_videos(self):
-        """The command that lists which videos of the pairs are there."""
-        flags = {name: self.config[name] for name in ("video_root", "mode")}
-        return command("python", "-m", "pasta.datasets", self.pairs_file, **flags)
-
-    @property
-    def make_pairs(self):
-        """The command that makes the pairs again; for pairs from elsewhere, `find_videos`."""
-        folder = self.pairs_file.parent
-        try:
-            config = read_config(folder, {"responder": str})
-        except FAULTS:
-            if self.pairs_file.is_file():
-                return self.find_videos
-            config = {"responder": self.model, "videos": "FOLDER"}
-        return command("python", "make_pairs.py", **config | {"out": folder, "stage": "all"})
-
-    @property
-    def evaluate(self):
-        """The command that scores the trained model."""
-        adapter, scores = self.args.run / "adapter", self.args.eval
-        flags = {"model": self.model, "adapter": adapter}
-        if not self.config["lora_rank"]:
-            flags = {"model": self.args.run / "model"}
-        if scores.name in NAMES:
-            flags |= {"bench": scores.name, "out": scores.parent}
-        flags |= {name: self.config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
-        return command("python", "evaluate.py", **flags)
+def next_commands(args, config):
+    """{what may be missing: the command to run next}. args, config: as in `Run`."""
+    n, pairs, model = config["processes"], Path(config["pairs"]), args.model or config["model"]
+    start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
+    flags = {name: config[name] for name in ("video_root", "mode")}
+    videos = command("python", "-m", "pasta.datasets", pairs, **flags)
+    try:
+        making = read_config(pairs.parent, {"responder": str})
+    except FAULTS:  # the pairs are gone, or they are from elsewhere
+        making = None if pairs.is_file() else {"responder": model, "videos": "FOLDER"}
+    trained = {"model": model, "adapter": args.run / "adapter"}
+    if not config["lora_rank"]:
+        trained = {"model": args.run / "model"}
+    if args.eval.name in NAMES:
+        trained |= {"bench": args.eval.name, "out": args.eval.parent}
+    trained |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
+    again = {"out": pairs.parent, "stage": "all"}
+    report = vars(args) | {"run": None, "model": "FOLDER"}
+    train = command(*start, "train_dpo.py", **config | {"out": args.run})
+    return {
+        "train": train,
+        "resume": f"{train} --resume",
+        "videos": videos,
+        "pairs": command("python", "make_pairs.py", **making | again) if making else videos,
+        "model": command("python", "-m", "pasta.tools.report", args.run, **report),
+        "scores": command("python", "evaluate.py", **trained),
+    }
 
 
 def command(*words, **flags):
