@@ -27,6 +27,7 @@ from pasta.candidates import works_of
 from pasta.making.reader import Reader
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION
+from pasta.run.atomic import write_json
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
@@ -37,80 +38,74 @@ from pasta.toy import files, world
 
 HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'
 TILE = 56 + 4  # pixels of a toy frame and its white border
+SPARSE = [0, 3, 6, 9, 12, 16, 19, 22, 25, 28]  # at 3.2 frames per second: 0, 1, ... 9 seconds
+SHOWN = np.linspace(0, 31, 16).round().astype(int)
 RECIPE = {"seed": 0, "n_frames": 32, "sparse_frames": 16, "max_pixels": 0, "twins": True,
           "prompt_version": PROMPT_VERSION}  # fmt: skip
-PAIRS = {  # mode: (query, chosen, rejected, how rejected was made)
-    "spatial": ("Is it left?", "It is left.", "It is right.",
-                {"kind": "frames", "corruption": "mirror"}),
-    "temporal": (HOSTILE, "It comes first.", "It comes last.",
-                 {"kind": "prompt", "instruction": "backwards"}),
-    "cross_frame": ("Is it kept?", "It is kept.", "It is replaced.",
-                    {"kind": "frames", "corruption": "splice"}),
-}  # fmt: skip
+MADE = {  # mode: (query, chosen, rejected, how rejected was made)
+    "spatial": ("Is it left?", "It is left.", "It is right.", "frames corruption mirror"),
+    "temporal": (HOSTILE, "It comes first.", "It comes last.", "prompt instruction backwards"),
+    "cross_frame": ("Is it kept?", "It is kept.", "It is gone.", "frames corruption splice"),
+}
 TURNS = {"spatial": "01 01 10 11", "temporal": "00 11 11 01"}  # right before, right after
 
 
-def write_pairs(folder, videos, model):
+def write_pairs(folder, model):
     """A pair of each mode about a video each, as make_pairs.py leaves them with contrast."""
-    pairs, candidates = [], []
-    for i, (mode, (query, chosen, rejected, how)) in enumerate(PAIRS.items()):
-        row = {"video": str(videos / f"{i:05d}.avi"), "mode": mode, "query": query}
-        recipe = RECIPE | {"responder": str(model)}
+    pairs, candidates, recipe = [], [], RECIPE | {"responder": model}
+    for i, (mode, (query, chosen, rejected, how)) in enumerate(MADE.items()):
+        kind, name, value = how.split()
+        row = {"video": f"{folder}/videos/{i:05d}.avi", "mode": mode, "query": query}
+        adversarial = {"kind": kind, name: value, "response": rejected, "finished": True}
         logps = [{"response": chosen, "clean": -0.25, "broken": -2.5, "blind": -0.7},
                  {"response": rejected, "clean": -1.5, "broken": -0.5, "blind": -0.8}]  # fmt: skip
-        made = {"preferred": {"response": chosen, "finished": True}, "topic": None,
-                "adversarial": [how | {"response": rejected, "finished": True}]}  # fmt: skip
-        candidates.append(row | made | {"logps": logps, "recipe": recipe})
+        preferred = {"response": chosen, "finished": True}
+        candidates.append(row | {"topic": None, "preferred": preferred, "logps": logps}
+                          | {"adversarial": [adversarial], "recipe": recipe})  # fmt: skip
         more = {"sides": None, "blind": 0.1, "recipe": recipe | {"kind": "contrast"}}
         pairs.append(row | {"id": f"p{i}", "chosen": chosen, "rejected": rejected} | more)
-    write_rows(folder / "pairs.jsonl", pairs)
-    write_rows(folder / "candidates.jsonl", candidates)
-    write_rows(folder / "dropped.jsonl", [pairs[0] | {"reason": "weak contrast"}] * 3)
-    config = {"videos": str(videos), "responder": str(model), "weights": {}}
-    (folder / "config.json").write_text(json.dumps(config))
+    write_rows(folder / "pairs/pairs.jsonl", pairs)
+    write_rows(folder / "pairs/candidates.jsonl", candidates)
+    write_rows(folder / "pairs/dropped.jsonl", [pairs[0] | {"reason": "weak contrast"}] * 3)
+    write_json(folder / "pairs/config.json", {"videos": f"{folder}/videos", "responder": model})
 
 
-def write_run(folder, pairs, model):
+def write_run(folder, model):
     """What train_dpo.py leaves of three updates, the last with held-out pairs."""
-    folder.mkdir()
-    config = {"model": str(model), "pairs": str(pairs), "video_root": None, "mode": None}
-    config |= {"max_pixels": 0, "frames_used": 32, "lora_rank": 8, "processes": 1, "beta": 0.1}
-    config |= {"checkpointing": False, "mode_weights": [1.0, 2.0, 3.0], "commit": "abc123"}
-    (folder / "config.json").write_text(json.dumps(config))
-    keys = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
-            *(f"loss/{mode}" for mode in MODES))  # fmt: skip
+    config = {"model": model, "pairs": f"{folder}/pairs/pairs.jsonl", "video_root": None}
+    config |= {"mode": None, "max_pixels": 0, "lora_rank": 8, "beta": 0.1, "checkpointing": False}
+    config |= {"mode_weights": [1.0, 2.0, 3.0], "frames_used": 32, "processes": 1, "commit": "abc"}
+    write_json(folder / "run/config.json", config)
+    keys = ("loss", "loss/spatial", "rewards/chosen", "rewards/margins", "rewards/accuracies")
     rows = [{"step": step, **dict.fromkeys(keys, 0.5 / step)} for step in (1, 2, 3)]
     del rows[1]["loss/spatial"]
-    write_rows(folder / "metrics.jsonl", [*rows[:2], rows[2] | {"eval/loss": 0.25}])
+    write_rows(folder / "run/metrics.jsonl", [*rows[:2], rows[2] | {"eval/loss": 0.25}])
 
 
-def write_scores(folder, data, adapter):
+def write_scores(folder, model):
     """What evaluate.py leaves of eight questions with the answers of TURNS."""
-    rows = {"tiny": [], "+dpo": []}
-    for task, turns in TURNS.items():
-        items = json.loads((data / f"json/{task}.json").read_text())
-        for i, turn in enumerate(turns.split()):
-            for name, right in zip(rows, map(int, turn), strict=True):
-                row = {"id": f"{task}/{i}", "task": task, "response": f"{HOSTILE} {right}"}
-                row |= {"video": f"video/shapes/{items[i]['video']}", "correct": bool(right)}
-                rows[name].append(row | {"prompt": "Which?", "answer": "A", "predicted": "A"})
-    scores = {
-        name: {
-            task: {row["id"]: float(row["correct"]) for row in rows[name] if row["task"] == task}
-            for task in TURNS
-        }
-        for name in rows
-    }
-    runs = {name: summary(of) | {"counts": {}} for name, of in scores.items()}
+    scores = {"tiny": {}, "tiny+dpo": {}}
+    for k, (name, tasks) in enumerate(scores.items()):
+        rows = []
+        for task, turns in TURNS.items():
+            items = json.loads((folder / f"bench/json/{task}.json").read_text())
+            for i, turn in enumerate(turns.split()):
+                row = {"id": f"{task}/{i}", "task": task, "correct": turn[k] == "1"}
+                row |= {"video": f"video/shapes/{items[i]['video']}", "prompt": "Which?"}
+                rows.append(row | {"answer": "A", "predicted": "A", "response": HOSTILE + turn[k]})
+            tasks[task] = {row["id"]: float(row["correct"]) for row in rows if row["task"] == task}
+        write_rows(folder / f"eval/{name}/scored.jsonl", rows)
     interval = {"value": 12.5, "low": -30.0, "high": 50.0, "p": 1.0}
-    differences = {"+dpo": {"groups": dict.fromkeys(TURNS, interval), "mean": interval}}
-    write_rows(folder / "tiny/scored.jsonl", rows["tiny"])
-    write_rows(folder / "tiny+dpo/scored.jsonl", rows["+dpo"])
-    config = {"bench": "mvbench", "model": str(adapter.parent.parent / "tiny"), "max_pixels": 0}
-    (folder / "config.json").write_text(json.dumps(config))
-    facts = {"data": str(data), "n_frames": 32, "adapters": {"tiny": None, "+dpo": str(adapter)}}
-    facts |= {"runs": runs, "differences": differences}
-    (folder / "scores.json").write_text(json.dumps(facts))
+    facts = {
+        "data": f"{folder}/bench",
+        "n_frames": 32,
+        "adapters": {"tiny": None, "+dpo": f"{folder}/run/adapter"},
+        "runs": {name[4:] or name: summary(of) | {"counts": {}} for name, of in scores.items()},
+        "differences": {"+dpo": {"groups": dict.fromkeys(TURNS, interval), "mean": interval}},
+    }
+    write_json(folder / "eval/scores.json", facts)
+    config = {"bench": "mvbench", "model": model, "max_pixels": 0}
+    write_json(folder / "eval/config.json", config)
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +114,11 @@ def whole(tmp_path_factory, tiny_folder, toy_videos):
     folder = tmp_path_factory.mktemp("report")
     shutil.copytree(tiny_folder, folder / "tiny")
     shutil.copytree(toy_videos, folder / "videos")
-    (folder / "pairs").mkdir()
-    (folder / "bench").mkdir()
+    for name in ("pairs", "run", "eval", "bench"):
+        (folder / name).mkdir()
     files.write_benchmark(folder / "bench", 4, seed=1)
-    write_pairs(folder / "pairs", folder / "videos", folder / "tiny")
-    write_run(folder / "run", folder / "pairs/pairs.jsonl", folder / "tiny")
-    write_scores(folder / "eval", folder / "bench", folder / "run/adapter")
+    for write in (write_pairs, write_run, write_scores):
+        write(folder, f"{folder}/tiny")
     make(folder)
     return folder
 
@@ -175,10 +169,6 @@ def truth(i):
     return world.render(world.draw_video(np.random.default_rng([0, i])))
 
 
-SPARSE = [0, 3, 6, 9, 12, 16, 19, 22, 25, 28]  # at 3.2 frames per second: 0, 1, ... 9 seconds
-SHOWN = np.linspace(0, 31, 16).round().astype(int)
-
-
 class Page(HTMLParser):
     """Checks that tags are closed in order; collects addresses and tag names."""
 
@@ -222,9 +212,9 @@ def test_a_complete_run_lacks_nothing_and_every_picture_is_also_a_png_file(whole
 
 
 def test_the_head_names_model_pairs_commit_counts_and_the_command(whole, text):
-    head = words(text.split('<section id="pairs">')[0])
-    assert str(whole / "tiny") in head and "abc123" in head
-    assert "spatial temporal cross_frame all videos 1 1 1 3 3" in head
+    head, pairs = map(words, text.split('<section id="pairs">'))
+    assert str(whole / "tiny") in head and "abc" in head
+    assert "spatial temporal cross_frame all videos 1 1 1 3 3" in pairs
     assert head.strip().endswith(
         f"--beta 0.1 --no-checkpointing --mode_weights 1.0 2.0 3.0 --out {whole / 'run'}"
     )
@@ -396,9 +386,9 @@ GONE = {  # what is removed: (the sections that miss it, how they name it, the n
     "pairs/candidates.jsonl": ("pairs", "not there: .*only clean frames", "python make_pairs.py "),
     "pairs/candidates.jsonl pairs/config.json": ("pairs", "only clean", "python -m pasta.datasets"),
     "pairs/config.json": ("pairs", "not there: .*pairs/config.json", "python -m pasta.datasets "),
-    "pairs/pairs.jsonl": ("run pairs attention", "not there: .*pairs.jsonl",
+    "pairs/pairs.jsonl": ("pairs attention", "not there: .*pairs.jsonl",
                           "python make_pairs.py .*--responder .*/tiny .*--out .*/pairs"),
-    "pairs": ("run pairs audit attention", "not there: .*jsonl",
+    "pairs": ("pairs audit attention", "not there: .*jsonl",
               "python make_pairs.py --responder .*/tiny --videos FOLDER --out .*/pairs"),
     "videos/00001.avi": ("pairs", "00001.avi: ", "python -m pasta.datasets "),
     "videos": ("pairs attention", "videos", "python -m pasta.datasets "),

@@ -21,7 +21,6 @@ from pasta.benchmarks.report import table as score_table
 from pasta.making.audit import audit_of, audit_table
 from pasta.models.load import load_processor
 from pasta.packs import VideoPairs, by_video, pack_responses
-from pasta.pairs import MODES
 from pasta.run.config import read_config
 from pasta.run.ranks import progress
 from pasta.run.rows import read_rows
@@ -71,7 +70,6 @@ def main(args=None):
 def report(run):
     """The whole page of a Run, HTML. Its pictures are written into --out."""
     sections = {
-        "run": (run_section, "pairs"),
         "pairs": (pairs_section, "pairs"),
         "audit": (audit_section, "pairs"),
         "curves": (curves_section, "resume"),
@@ -85,20 +83,8 @@ def report(run):
     }
     text = Path(__file__).with_name("report.html.j2").read_text()
     template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return template.render(title=f"pasta: {run.args.run}", **data)
-
-
-def run_section(run):
-    """What was trained on which pairs, with which settings."""
     facts = {name: run.config.get(name) for name in ("model", "pairs", *FACTS)}
-    counts = attempt(run.next["pairs"], pair_counts, run)
-    return {"facts": facts, "counts": counts, "command": run.next["train"]}
-
-
-def pair_counts(run):
-    counts = Counter(pair.mode for pair in run.pairs)
-    videos = len({pair.video for pair in run.pairs})
-    return {mode: counts[mode] for mode in MODES} | {"all": len(run.pairs), "videos": videos}
+    return template.render(run=run.args.run, facts=facts, command=run.next["train"], **data)
 
 
 def audit_section(run):
@@ -180,9 +166,10 @@ def scores_section(run):
     table = score_table(scores["runs"], differences, benchmark(config["bench"]).MACRO)
     gains = [x for of in differences.values() for x in [*of["groups"].values(), of["mean"]] if x]
     reach = max([1, *(abs(x[end]) for x in gains for end in ("low", "high"))])
-    other = missing(f"scores of {run.args.run} in {run.args.eval}", run.next["scores"])
-    note = other if own is None else None
-    return scores | {"bench": config["bench"], "table": table, "reach": reach, "note": note}
+    found = scores | {"bench": config["bench"], "table": table, "reach": reach}
+    if own is None:
+        found["note"] = missing(f"scores of {run.args.run} in {run.args.eval}", run.next["scores"])
+    return found
 
 
 def turned_section(run):

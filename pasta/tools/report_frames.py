@@ -41,16 +41,18 @@ WIDEST = 224  # pixels of a frame in a picture; wider frames are shrunk
 
 
 def pairs_section(run):
-    """Examples of each mode. Raises OSError, ValueError."""
-    parts, (candidates, reader, note) = [], making_of(run)
+    """The number of pairs, and examples of each mode. Raises OSError, ValueError."""
+    parts, counts, (candidates, reader, note) = [], {}, making_of(run)
     for mode in MODES:
-        drawn = run.examples([pair for pair in run.pairs if pair.mode == mode])
+        pairs = [pair for pair in run.pairs if pair.mode == mode]
+        counts[mode], drawn = len(pairs), run.examples(pairs)
         for k, pair in enumerate(drawn, start=1):
             path, row = run.args.out / f"pair-{mode}-{k}", candidates.get(query_key(vars(pair)))
             parts.append(described(pair, row))
             if reader or not row:
                 parts[-1] |= attempt(run.next["videos"], frames_of, run, reader, pair, row, path)
-    return {"note": note, "examples": parts}
+    counts |= {"all": len(run.pairs), "videos": len({pair.video for pair in run.pairs})}
+    return {"counts": counts, "note": note, "examples": parts}
 
 
 def making_of(run):
@@ -63,14 +65,9 @@ def making_of(run):
         videos = read_config(path.parent, {"videos": str})["videos"]
         candidates = {query_key(row): row for row in rows}
         return candidates, reader_of(videos, rows[0]["recipe"], run.args.model), None
-    except VideoError as error:
-        return candidates, None, missing(error, run.next["videos"])
     except FAULTS as error:
-        return (
-            candidates,
-            None,
-            missing(error, run.next["model"] if candidates else run.next["pairs"]),
-        )
+        needed = "videos" if isinstance(error, VideoError) else "model" if candidates else "pairs"
+        return candidates, None, missing(error, run.next[needed])
 
 
 def described(pair, candidate):
