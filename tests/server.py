@@ -1,6 +1,6 @@
 """A small OpenAI-compatible server for the tests: real HTTP, sensible answers, faults on demand.
 
-    with Server() as server:
+    with FakeServer() as server:
         server.address                     # http://127.0.0.1:PORT/v1
         server.fault = from_number(3, "500")   # the fourth request and all behind it
 
@@ -186,7 +186,7 @@ def at_random(share, names, seed=0):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; the server's `owner` is a Server."""
+    """One connection; the server's `owner` is a FakeServer."""
 
     def do_GET(self):
         owner = self.server.owner
@@ -236,7 +236,7 @@ class Quiet(ThreadingHTTPServer):
         pass
 
 
-class Server:
+class FakeServer:
     """A server on 127.0.0.1.
 
     say:    body of a request -> text, or a whole reply

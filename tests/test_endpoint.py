@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 import server as fake
 from PIL import Image
-from server import Server, completion, from_number, pictures_of, prompt_of, status
+from server import FakeServer, completion, from_number, pictures_of, prompt_of, status
 
 from pasta.making import server as endpoint
-from pasta.making.pictures import Pictures, png
-from pasta.making.server import LONGEST_WAIT, Endpoint, EndpointError
+from pasta.making.server import LONGEST_WAIT, Pictures, Server, ServerError, png
 from pasta.models.generate import Request, ask
 from pasta.toy import world
 
@@ -32,14 +31,14 @@ FAST = {"timeout": 5.0, "tries": 4, "wait": 0.001}
 
 @pytest.fixture
 def server():
-    with Server() as running:
+    with FakeServer() as running:
         yield running
 
 
 def asked(server, requests=None, **settings):
     """The Answers of a server, in order."""
     requests = requests or [Request(None, "Is it left?")]
-    found = dict(Endpoint(server.address, **FAST | settings).answers(requests))
+    found = dict(Server(server.address, **FAST | settings).answers(requests))
     return [found[i] for i in range(len(requests))]
 
 
@@ -57,7 +56,7 @@ def tiny_video(n=2, side=4):
 
 def test_a_request_about_a_video_is_one_of_openai_s_shape(server):
     frames, times = tiny_video()
-    video = Endpoint(server.address).prepare(frames, times)
+    video = Server(server.address).prepare(frames, times)
     asked(server, [Request(video, "Is it left?", seed=2**40 + 5, temperature=0.7)])
     urls = ["data:image/png;base64," + base64.b64encode(png(frame)).decode() for frame in frames]
     assert server.seen[0].path == "/v1/chat/completions"
@@ -107,7 +106,7 @@ def test_pillow_reads_the_same_pixels_from_a_png(size):
 
 
 def test_frames_are_shrunk_to_the_bound_and_never_grown(server):
-    eyes = Endpoint(server.address, max_pixels=100)
+    eyes = Server(server.address, max_pixels=100)
     assert eyes.fit(8, 10, 10) == (10, 10) and eyes.fit(8, 4, 5) == (4, 5)
     height, width = eyes.fit(8, 40, 90)  # 3600 pixels: a sixth of each side
     assert (height, width) == (6, 15)
@@ -130,7 +129,7 @@ def test_a_real_model_behind_it_sees_the_same_pixels_and_says_the_same(tiny, ser
         return completion(answer.text, "stop" if answer.finished else "length")
 
     server.say = say
-    eyes = Endpoint(server.address, timeout=60.0)
+    eyes = Server(server.address, timeout=60.0)
     wanted = [("Is the red circle left?", 0, 0.0), ("What comes first?", 7, 1.0)]
     video, inputs = eyes.prepare(frames, times), tiny.processor.prepare(frames, times)
     over_http = dict(eyes.answers([Request(video, *rest) for rest in wanted], 8))
@@ -170,7 +169,7 @@ def test_what_may_pass_is_tried_again_until_it_does(server, name):
 @pytest.mark.parametrize("name", PASSING)
 def test_what_does_not_pass_is_tried_so_often_and_no_more(server, name):
     server.fault = from_number(0, name)
-    with pytest.raises(EndpointError, match=f"{server.address}/chat/completions: .* 4 times"):
+    with pytest.raises(ServerError, match=f"{server.address}/chat/completions: .* 4 times"):
         asked(server)
     assert len(server.seen) == 4
 
@@ -181,7 +180,7 @@ def test_what_does_not_pass_is_tried_so_often_and_no_more(server, name):
 def test_json_of_any_other_shape_is_an_error_and_no_crash(server, shape):
     server.faults = {"shape": lambda handler, body: handler.reply(200, shape)}
     server.fault = from_number(0, "shape")
-    with pytest.raises(EndpointError, match="HTTP 200: .*expected JSON of OpenAI's shape"):
+    with pytest.raises(ServerError, match="HTTP 200: .*expected JSON as OpenAI sends it"):
         asked(server, tries=1)
 
 
@@ -189,7 +188,7 @@ def test_json_of_any_other_shape_is_an_error_and_no_crash(server, shape):
 def test_bytes_of_any_kind_are_an_error_and_no_crash(server, data):
     server.faults = {"bytes": lambda handler, body: handler.reply(200, data)}
     server.fault = from_number(0, "bytes")
-    with pytest.raises(EndpointError, match="HTTP 200"):
+    with pytest.raises(ServerError, match="HTTP 200"):
         asked(server, tries=1)
 
 
@@ -220,7 +219,7 @@ def test_thoughts_are_no_part_of_an_answer(server):
 
 def test_waits_double_up_to_the_longest(server, naps):
     server.fault = from_number(0, "500")
-    with pytest.raises(EndpointError, match="9 times"):
+    with pytest.raises(ServerError, match="9 times"):
         asked(server, tries=9, wait=1.0)
     wanted = [1, 2, 4, 8, 16, 32, LONGEST_WAIT, LONGEST_WAIT]
     assert len(naps) == len(wanted)
@@ -258,7 +257,7 @@ def test_a_wait_that_was_asked_for_makes_later_ones_no_longer(server, naps):
 def test_what_no_waiting_helps_is_not_tried_again(server, code):
     server.faults = {"no": status(code)}
     server.fault = from_number(0, "no")
-    with pytest.raises(EndpointError, match=rf"HTTP {code}: .*see the address, #MODEL and OPENAI"):
+    with pytest.raises(ServerError, match=rf"HTTP {code}: .*check the address, #MODEL and OPENAI"):
         asked(server)
     assert len(server.seen) == 1
 
@@ -275,8 +274,8 @@ def test_a_refused_request_is_an_answer_with_an_error_and_the_others_go_on(serve
 
 def test_the_answers_before_a_failure_come_before_it(server):
     server.fault = from_number(5, "500")
-    answers, got = Endpoint(server.address, **FAST | {"in_flight": 2}).answers(questions(200)), []
-    with pytest.raises(EndpointError):
+    answers, got = Server(server.address, **FAST | {"in_flight": 2}).answers(questions(200)), []
+    with pytest.raises(ServerError):
         got.extend(answers)
     assert len(got) == len(server.answered()) == 5
     assert len({seen.key for seen in server.seen}) < 100  # those that waited are asked no more
@@ -284,7 +283,7 @@ def test_the_answers_before_a_failure_come_before_it(server):
 
 def test_what_is_left_early_asks_for_no_more(server):
     server.delay = 0.02
-    answers = Endpoint(server.address, **FAST | {"in_flight": 2}).answers(questions(200))
+    answers = Server(server.address, **FAST | {"in_flight": 2}).answers(questions(200))
     next(answers)
     answers.close()
     assert len(server.seen) < 100
@@ -302,7 +301,7 @@ def test_as_many_requests_are_in_flight_as_told_and_never_more(server):
 def test_a_request_that_hangs_holds_up_no_other(server):
     server.fault = lambda number, body: "hang" if number == 0 else None
     start, when = time.monotonic(), []
-    for _ in Endpoint(server.address, **FAST | {"timeout": 1.5}).answers(questions(8)):
+    for _ in Server(server.address, **FAST | {"timeout": 1.5}).answers(questions(8)):
         when.append(time.monotonic() - start)
     assert len(when) == 8
     assert max(when[:7]) < 1.4 < when[7]  # the last one was tried again
@@ -319,7 +318,7 @@ def test_a_request_that_hangs_holds_up_no_other(server):
 def test_a_reply_that_does_not_end_is_given_up_in_time(server, name, said):
     server.fault = from_number(0, name)
     start = time.monotonic()
-    with pytest.raises(EndpointError, match=f"{said}.*, 1 times"):
+    with pytest.raises(ServerError, match=f"{said}.*, 1 times"):
         asked(server, timeout=0.5, tries=1)
     assert 0.45 < time.monotonic() - start < 5
 
@@ -327,15 +326,15 @@ def test_a_reply_that_does_not_end_is_given_up_in_time(server, name, said):
 def test_a_reply_of_endless_size_is_given_up(server, monkeypatch):
     monkeypatch.setattr(endpoint, "MAX_REPLY", 2**20)
     server.fault = from_number(0, "endless")
-    with pytest.raises(EndpointError, match="HTTP 200"):
+    with pytest.raises(ServerError, match="HTTP 200"):
         asked(server, tries=1)
 
 
 def test_a_server_that_is_not_there_is_an_error(server):
     port = server.port
     server.http.server_close()
-    with pytest.raises(EndpointError, match="ConnectionRefusedError .*, 3 times"):
-        Endpoint(f"http://127.0.0.1:{port}/v1", tries=3, wait=0.001)
+    with pytest.raises(ServerError, match="ConnectionRefusedError .*, 3 times"):
+        Server(f"http://127.0.0.1:{port}/v1", tries=3, wait=0.001)
 
 
 # Nobody but the named host
@@ -344,17 +343,17 @@ def test_a_server_that_is_not_there_is_an_error(server):
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("same", [False, True])
 def test_a_redirect_is_not_followed(server, code, same):
-    with Server() as other:
+    with FakeServer() as other:
         target = f"{(server if same else other).address}/elsewhere"
         server.faults = {"away": status(code, Location=target)}
         server.fault = from_number(0, "away")
-        with pytest.raises(EndpointError, match=f"HTTP {code}: .* to {target}"):
+        with pytest.raises(ServerError, match=f"HTTP {code}: .* to {target}"):
             asked(server)
         assert len(server.seen) == 1 and not other.seen and not other.gets
 
 
 def test_no_proxy_is_used(server, monkeypatch):
-    with Server() as proxy:
+    with FakeServer() as proxy:
         for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("no_proxy", "")
@@ -364,8 +363,8 @@ def test_no_proxy_is_used(server, monkeypatch):
 
 @pytest.mark.parametrize("path", ["", "/", "/v1/", "/a/b"])
 def test_the_address_s_path_is_kept(server, path):
-    eyes = Endpoint(f"http://127.0.0.1:{server.port}{path}#M", **FAST)
-    with pytest.raises(EndpointError) if path != "/v1/" else pytest.MonkeyPatch.context():
+    eyes = Server(f"http://127.0.0.1:{server.port}{path}#M", **FAST)
+    with pytest.raises(ServerError) if path != "/v1/" else pytest.MonkeyPatch.context():
         list(eyes.answers([Request(None, "Is it left?")]))
     assert server.seen[0].path == f"{path.rstrip('/')}/chat/completions"
 
@@ -385,7 +384,7 @@ def test_the_address_s_path_is_kept(server, path):
 )
 def test_an_address_with_a_secret_is_refused_and_not_repeated(address):
     with pytest.raises(ValueError, match="expected http://HOST:PORT/v1") as caught:
-        Endpoint(address)
+        Server(address)
     assert "hunter" not in str(caught.value)
 
 
@@ -395,7 +394,7 @@ def test_an_address_with_a_secret_is_refused_and_not_repeated(address):
 )
 def test_an_address_that_is_none_is_refused_at_once(address):
     with pytest.raises(ValueError):
-        Endpoint(address)
+        Server(address)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_an_error(server, tmp_path):
@@ -407,28 +406,28 @@ def test_a_certificate_that_nobody_vouches_for_is_an_error(server, tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    with Server() as secure:
+    with FakeServer() as secure:
         secure.http.socket = context.wrap_socket(secure.http.socket, server_side=True)
-        with pytest.raises(EndpointError, match="CERTIFICATE_VERIFY_FAILED"):
-            Endpoint(f"https://127.0.0.1:{secure.port}/v1", **FAST)
+        with pytest.raises(ServerError, match="CERTIFICATE_VERIFY_FAILED"):
+            Server(f"https://127.0.0.1:{secure.port}/v1", **FAST)
         assert not secure.gets
 
 
 def test_a_server_without_https_is_an_error(server):
-    with pytest.raises(EndpointError, match="SSL"):
-        Endpoint(server.address.replace("http:", "https:"), **FAST)
+    with pytest.raises(ServerError, match="SSL"):
+        Server(server.address.replace("http:", "https:"), **FAST)
 
 
 # Models
 
 
 def test_the_one_model_of_a_server_needs_no_name(server):
-    assert Endpoint(server.address).name == f"{server.address}#tiny"
+    assert Server(server.address).name == f"{server.address}#tiny"
 
 
 def test_a_model_s_name_stands_behind_the_address(server):
     server.models = (500, {})
-    eyes = Endpoint(f"{server.address}#org/model@2", **FAST)
+    eyes = Server(f"{server.address}#org/model@2", **FAST)
     list(eyes.answers([Request(None, "Is it left?")]))
     assert eyes.model == server.seen[0].body["model"] == "org/model@2" and not server.gets
 
@@ -437,15 +436,15 @@ def test_a_model_s_name_stands_behind_the_address(server):
 def test_several_models_or_none_are_refused_with_their_names(server, names):
     server.models = (200, {"data": [{"id": name} for name in names]})
     said = f"has {len(names)} models: {', '.join(names)}; name one as {server.address}#MODEL"
-    with pytest.raises(EndpointError, match=re.escape(said)):
-        Endpoint(server.address)
+    with pytest.raises(ServerError, match=re.escape(said)):
+        Server(server.address)
 
 
 @pytest.mark.parametrize("code", [400, 401, 404, 422, 500])
 def test_a_server_that_does_not_tell_its_models_is_an_error(server, code):
     server.models = (code, {"error": "no"})
-    with pytest.raises(EndpointError, match=f"{server.address}/models: HTTP {code}"):
-        Endpoint(server.address, **FAST)
+    with pytest.raises(ServerError, match=f"{server.address}/models: HTTP {code}"):
+        Server(server.address, **FAST)
 
 
 # The key
@@ -475,7 +474,7 @@ def said_of(server):
     """All that a failing request makes us say."""
     try:
         return "".join(answer.error + answer.text for answer in asked(server, tries=2))
-    except EndpointError as error:
+    except ServerError as error:
         return f"{error} {error!r} {error.__cause__} {error.__context__}"
 
 
@@ -535,8 +534,8 @@ def test_a_key_that_no_header_holds_is_refused_and_not_repeated(server, monkeypa
         monkeypatch.setattr(endpoint.os, "environ", {"OPENAI_API_KEY": bad})
     else:
         monkeypatch.setenv("OPENAI_API_KEY", bad)
-    with pytest.raises(EndpointError, match="OPENAI_API_KEY has") as caught:
-        Endpoint(server.address)
+    with pytest.raises(ServerError, match="OPENAI_API_KEY has") as caught:
+        Server(server.address)
     assert KEY not in str(caught.value) and not server.gets
 
 
@@ -571,5 +570,5 @@ def test_half_a_surrogate_pair_in_an_answer_is_replaced(server):
 
 def test_models_whose_ids_are_no_texts_are_named_with_the_address(server):
     server.models = (200, {"data": [{"id": 1}, {"id": 2}]})
-    with pytest.raises(EndpointError, match=f"{server.address}/models: .*expected JSON"):
-        Endpoint(server.address, **FAST)
+    with pytest.raises(ServerError, match=f"{server.address}/models: .*expected JSON"):
+        Server(server.address, **FAST)

@@ -12,12 +12,12 @@ from functools import partial
 
 import pytest
 from conftest import finish, launch
-from server import Server, at_random, from_number, pictures_of, role_of, sensible, status
+from server import FakeServer, at_random, from_number, pictures_of, role_of, sensible, status
 
 import make_pairs
 from pasta.making import replies, roles
 from pasta.making.reader import Reader
-from pasta.making.server import Endpoint
+from pasta.making.server import Server
 from pasta.models.generate import Request
 from pasta.pairs import MODES
 from pasta.run.rows import read_rows
@@ -40,12 +40,12 @@ def videos(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch):
     """Endpoints that wait little between tries, and try often enough for any share of faults."""
-    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=12, wait=0.001))
+    monkeypatch.setattr(roles, "Server", partial(Server, tries=12, wait=0.001))
 
 
 @pytest.fixture
 def server():
-    with Server() as running:
+    with FakeServer() as running:
         yield running
 
 
@@ -84,7 +84,7 @@ def roles_of(server):
 
 @pytest.mark.parametrize("select", ["none", "flip"])
 def test_three_servers_make_pairs(run, server, select):
-    with Server() as asker, Server() as judge:
+    with FakeServer() as asker, FakeServer() as judge:
         out = run(asker=asker.address, judge=judge.address, select=select)
         assert roles_of(asker) == {"asker": QUERIES}
         assert roles_of(server) == {"responder": ANSWERS}
@@ -165,7 +165,7 @@ def test_a_failing_server_stops_the_run_and_the_next_one_asks_what_is_missing(
 ):
     whole = contents(run("whole"))
     begun(server)
-    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=2, wait=0.001))
+    monkeypatch.setattr(roles, "Server", partial(Server, tries=2, wait=0.001))
     server.faults = {"307": status(307, Location="http://127.0.0.1:9/v1")}
     server.fault = from_number(STAGES[stage], name)
     with pytest.raises(SystemExit) as caught:
@@ -186,7 +186,7 @@ def test_a_failing_server_stops_the_run_and_the_next_one_asks_what_is_missing(
 def test_a_server_that_goes_away_may_come_back(run, server, monkeypatch, stage):
     whole = contents(run("whole"))
     begun(server)
-    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=3, wait=0.001))
+    monkeypatch.setattr(roles, "Server", partial(Server, tries=3, wait=0.001))
 
     def fault(number, body):
         if number >= STAGES[stage]:
@@ -196,7 +196,7 @@ def test_a_server_that_goes_away_may_come_back(run, server, monkeypatch, stage):
     server.fault = fault
     with pytest.raises(SystemExit, match="ConnectionRefusedError|RemoteDisconnected|ResetError"):
         run()
-    with pytest.raises(SystemExit, match="ConnectionRefusedError.*the same command goes on"):
+    with pytest.raises(SystemExit, match="ConnectionRefusedError.*rerun the same command"):
         run()  # it is still away, and is missed before any work
     server.__exit__()
     server.fault = lambda number, body: None
@@ -235,7 +235,7 @@ def test_an_answer_that_cannot_be_written_ends_the_asking(server, tmp_path, monk
     monkeypatch.setattr(replies.Appender, "write", full)
     requests = [Request(None, f"Is number {i} left?") for i in range(200)]
     server.delay = 0.01
-    ask = Endpoint(server.address, in_flight=2).answers
+    ask = Server(server.address, in_flight=2).answers
     with pytest.raises(OSError, match="no space") as caught:
         replies.Replies(tmp_path / "replies.jsonl").ask("me", requests, 8, ask)
     n = len(server.seen)
@@ -268,8 +268,8 @@ def test_a_refused_video_is_named_and_its_neighbours_go_on(run, server, videos, 
 
 def only_shows(video, server):
     """A function of a request's body: whether all its frames are a video's, and it has some."""
-    eyes = Endpoint(server.address)
-    frames = Reader([str(video)], "/", eyes, 0, {}).frames(str(video))["uniform"]  # all of them
+    eyes = Server(server.address)
+    frames = Reader([str(video)], "/", eyes, 0).frames(str(video))["uniform"]  # all of them
     parts = eyes.prepare(*frames).content()
     its = {part["image_url"]["url"] for part in parts if part["type"] == "image_url"}
     return lambda body: its.issuperset(pictures_of(body) or ["none"])
@@ -326,14 +326,14 @@ def test_a_judge_that_refuses_is_told_and_asked_again_by_the_next_run(run, serve
     whole = contents(run("whole"))
     server.fault = lambda number, body: "400" if role_of(body) == "judge" else None
     assert contents(run())["pairs.jsonl"] == ""
-    said = f"replies of the judge are none: {server.address} refused: HTTP 400"
+    said = f"the judge refused {QUERIES * K} prompts: {server.address} refused: HTTP 400"
     assert said in capsys.readouterr().out
     server.fault = lambda number, body: None
     assert contents(run()) == whole
 
 
 def test_a_judge_is_asked_in_batches(run, server):
-    with Server(delay=0.1) as judge:
+    with FakeServer(delay=0.1) as judge:
         run(judge=judge.address, in_flight=8)
         assert judge.most == 8
 
@@ -344,7 +344,7 @@ def test_a_judge_is_asked_in_batches(run, server):
 @pytest.mark.parametrize("name", [None, "401", "400", "500"])
 def test_the_key_is_in_no_file_and_in_nothing_said(run, server, monkeypatch, tmp_path, capfd, name):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(roles, "Endpoint", partial(Endpoint, tries=2, wait=0.001))
+    monkeypatch.setattr(roles, "Server", partial(Server, tries=2, wait=0.001))
     server.fault = lambda number, body: name if number % 5 == 4 or name == "401" else None
     stopped = ""
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pasta.adversaries import ADVERSARIES
-from pasta.candidates import candidate_rows, works_of
+from pasta.candidates import candidate_rows, query_tasks
 from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
@@ -33,12 +33,11 @@ class FakeReader:
     """Reads made-up videos; those whose name begins with "bad" cannot be read."""
 
     def __init__(self):
-        self.prepared, self.failed = [], {}
+        self.prepared = []
         self.processor = SimpleNamespace(prepare=self.prepare)
 
     def frames(self, video):
         if Path(video).name.startswith("bad"):
-            self.failed[video] = "broken"
             raise VideoError(video, "broken")
         return video_frames(video)
 
@@ -75,11 +74,14 @@ def no_score(inputs, texts):
 
 
 def candidates(*videos, ask=None, score=no_score, reader=None, queries=("Why?",), **changes):
-    reader, recipe, works = reader or FakeReader(), RECIPE | changes, []
+    reader, failed, tasks = reader or FakeReader(), changes.pop("failed", {}), []
+    recipe = RECIPE | changes
     for video in videos:
         rows = [{"mode": mode, "query": q, "topic": "t"} for mode in MODES for q in queries]
-        works += works_of(video, rows, reader, recipe)
-    return candidate_rows(works, ask or Recorder(), score, recipe, reader.failed)
+        tasks += query_tasks(video, rows, reader, recipe)
+    rows, refused = candidate_rows(tasks, ask or Recorder(), score, recipe)
+    assert refused == failed
+    return rows
 
 
 # ---------------------------------------------------------------- candidates
@@ -183,11 +185,9 @@ def test_a_row_does_not_depend_on_where_the_videos_lie():
     assert [row | {"video": "/here/a"} for row in there] == here
 
 
-def test_a_bad_video_gets_no_candidates_and_its_neighbours_keep_theirs():
-    reader = FakeReader()
-    assert candidates("a", "bad", "c", reader=reader) == candidates("a", "c")
-    assert reader.failed == {"bad": "broken"}
-    assert candidates("bad") == []
+def test_a_bad_video_gets_no_candidates():
+    with pytest.raises(VideoError):
+        candidates("bad")
 
 
 def test_a_request_that_is_refused_names_its_video_and_its_neighbours_go_on():
@@ -199,9 +199,7 @@ def test_a_request_that_is_refused_names_its_video_and_its_neighbours_go_on():
                 for i, answer in enumerate(answers)
             ]
 
-    reader = FakeReader()
-    rows = candidates("a", "b", ask=Refusing(), reader=reader)
-    assert reader.failed == {"a": "too long"}
+    rows = candidates("a", "b", ask=Refusing(), failed={"a": "too long"})
     assert rows == candidates("a", "b")[1:]  # a's other modes, and b's
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pasta.candidates import works_of
+from pasta.candidates import query_tasks
 from pasta.making import roles
 from pasta.making.roles import Roles
 from pasta.models.generate import Request
@@ -41,7 +41,7 @@ def asked(tiny, monkeypatch, tmp_path):
         tiny.processor, rng.integers(0, 256, (16, 336, 448, 3), np.uint8), np.arange(16) / 2
     )
     query = {"mode": "spatial", "query": "Is the red circle left or right?", "topic": None}
-    [work] = works_of("film.avi", [query], film, RECIPE)
+    [work] = query_tasks("film.avi", [query], film, RECIPE)
     requests = [Request(work.clean, query["query"]), *(request for _, request in work.misled)]
     monkeypatch.setattr(roles, "load_vlm", lambda *_: tiny)
     config = SimpleNamespace(dtype="float32", max_pixels=0, max_new_tokens=4, batch_size=8)

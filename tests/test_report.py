@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from pasta.benchmarks.scoring import summary
-from pasta.candidates import works_of
+from pasta.candidates import query_tasks
 from pasta.making.reader import Reader
 from pasta.packs import VideoPairs
 from pasta.pairs import MODES
@@ -291,10 +291,10 @@ def test_a_spliced_pair_begins_with_its_own_frames_and_ends_with_those_of_the_ne
 
 def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, toy_videos):
     videos = [str(path) for path in sorted(toy_videos.iterdir())]
-    reader = Reader(videos, toy_videos, tiny.processor, 32, {}, 16)
+    reader = Reader(videos, toy_videos, tiny.processor, 32, 16)
     recipe = RECIPE | {"candidates": 7, "adversary": "both", "temperature": 0.7}
     queries = [{"mode": mode, "query": "Why?", "topic": None} for mode in MODES]
-    for work in works_of(videos[1], queries, reader, recipe):
+    for work in query_tasks(videos[1], queries, reader, recipe):
         candidate = work.row | {"recipe": recipe}
         made = [(how, request.inputs) for how, request in work.misled]
         for how, inputs in [({"kind": "preferred"}, work.clean), *made]:

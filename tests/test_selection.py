@@ -157,7 +157,7 @@ def test_contrast_leaves_unsound_answers_out():
 
 
 def test_contrast_needs_scores_on_broken_videos():
-    with pytest.raises(ValueError, match="not scored on broken videos; choose another"):
+    with pytest.raises(ValueError, match="not scored on corrupted videos; choose another"):
         made(candidate(LEFT, ("frames", RIGHT)), select="contrast")
 
 
@@ -277,5 +277,5 @@ def test_a_target_keeps_the_strongest():
 def test_answers_of_which_a_score_is_lost_make_no_contrast(view):
     row = candidate(LEFT, ("frames", RIGHT), logps={LEFT: (-1.0, -4.0), RIGHT: (-2.0, -2.5)})
     del row["logps"][1][view]
-    with pytest.raises(ValueError, match="about /v.avi were not scored on broken videos"):
+    with pytest.raises(ValueError, match="about /v.avi were not scored on corrupted videos"):
         made(row, select="contrast")

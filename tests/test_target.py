@@ -55,7 +55,8 @@ def run(tmp_path, tiny_folder, videos, monkeypatch):
             return [Answer(say(request, rare), (), 0.0, True) for request in requests]
 
         monkeypatch.setattr("pasta.models.generate.ask", ask)
-        monkeypatch.setattr("pasta.making.roles.Roles.score", lambda *args: [0.0] * len(args[-1]))
+        score = "pasta.making.roles.LocalModel.score"
+        monkeypatch.setattr(score, lambda self, inputs, texts: [0.0] * len(texts))
         defaults = {"responder": str(tiny_folder), "videos": videos, "out": tmp_path / name}
         defaults |= {"select": "none", "max_pixels": 0, "dtype": "float32", "device": "cpu"}
         make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
@@ -110,7 +111,8 @@ def test_a_mode_that_has_its_share_gets_no_more_queries(run):
 
 def test_too_few_videos_give_all_pairs_there_are_and_say_so(run, capsys):
     few = rows(run(target=300, limit=5), "pairs")
-    assert "5 videos do not make --target 300; add videos or --n_queries" in capsys.readouterr().out
+    message = "5 videos are not enough for --target 300; add videos or --n_queries"
+    assert message in capsys.readouterr().out
     assert few == rows(run("all", limit=5), "pairs") and few
 
 
@@ -150,12 +152,12 @@ def test_how_many_videos_are_worked_on_at_a_time_changes_nothing(run, n):
 def test_a_mode_that_loses_its_share_is_asked_for_again(monkeypatch, capsys):
     counts = iter([(10, 3, 10), (10, 8, 10), (9, 10, 10), (12, 10, 10)])  # balance is by chance
     rounds = []
-    monkeypatch.setattr(make_pairs, "write_queries", lambda *args: rounds.append(args[3:5]))
-    monkeypatch.setattr(make_pairs, "write_candidates", lambda *_: None)
+    monkeypatch.setattr(make_pairs, "write_queries", lambda *args: rounds.append(args[3:5]) or {})
+    monkeypatch.setattr(make_pairs, "write_candidates", lambda *_: {})
     monkeypatch.setattr(
         make_pairs, "write_pairs", lambda *_: dict(zip(MODES, next(counts), strict=True))
     )
     config = make_pairs.PairsConfig(responder="m", videos="v", target=30)
-    make_pairs.make(config, None, list(range(15)), {})
+    make_pairs.make(config, None, list(range(15)))
     assert rounds == [(4, MODES), (12, ["temporal"]), (15, ["temporal"]), (15, ["spatial"])]
-    assert "do not make" not in capsys.readouterr().out
+    assert "not enough" not in capsys.readouterr().out

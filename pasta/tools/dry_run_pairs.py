@@ -2,19 +2,16 @@
 
 import numpy as np
 
-from pasta.candidates import works_of
-from pasta.making.own_queries import own_queries
-from pasta.making.queries import wanted_queries
-from pasta.making.reader import Reader
+from pasta.candidates import query_tasks
+from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
-from pasta.making.stages import RECIPE
+from pasta.making.stages import candidate_reader, query_reader, recipe_of
 from pasta.models.generate import Request
 from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.rows import rows_of
 from pasta.tools.costs import costs_of
 from pasta.tools.dry_run import BEGIN, decoded, opened, reading, size, tell
-from pasta.video import VideoError
 
 # In place of queries and answers that are not there yet.
 STAND_IN = "Which of the two comes into view first, and where is the other one at that time?"
@@ -64,16 +61,12 @@ def role(config, roles, who, name, queries, n_rows):
     if is_address(name):
         print(f"{who} {name}: {n_rows:,} requests, {config.in_flight} at a time")
         return np.zeros(2)
-    processor, costs = roles.eyes(name), costs_of(name)
-    videos, failed = list(queries), {}
-    root, budget = config.videos.absolute(), (config.n_frames, failed, config.sparse_frames)
-    reader = Reader(videos, root, processor, *budget)
+    costs, videos = costs_of(name), list(queries)
+    reader = (query_reader if who == "asker" else candidate_reader)(config, roles, videos)
 
     def load(video):
         requests = asked_of(config, who, video, queries[video], reader)
-        if video in failed:
-            raise VideoError(video, failed[video])
-        return reading(processor, costs, requests)
+        return reading(reader.processor, costs, requests)
 
     tokens, operations = np.mean(opened(videos, load), axis=0) * len(videos)
     written = n_rows * config.max_new_tokens
@@ -86,12 +79,10 @@ def asked_of(config, who, video, queries, reader):
     if who == "asker":
         keys = [(video, row["mode"], i) for i, row in enumerate(queries)]
         return [request(0) for _, request in wanted_queries(video, keys, reader, config.seed)]
-    recipe = {name: getattr(config, name) for name in RECIPE}
-    recipe["twins"] = config.select == "contrast"
     requests = []
-    for work in works_of(video, queries, reader, recipe):
-        query = work.row["query"]
-        requests += [Request(work.clean, query), *(request for _, request in work.misled)]
-        scored = [inputs for view in work.views.values() for inputs in view]
+    for task in query_tasks(video, queries, reader, recipe_of(config, reader)):
+        query = task.row["query"]
+        requests += [Request(task.clean, query), *(request for _, request in task.misled)]
+        scored = [inputs for view in task.views.values() for inputs in view]
         requests += [Request(x, f"{query} {STAND_IN}") for x in scored] * (1 + config.candidates)
     return requests

@@ -22,7 +22,7 @@ from itertools import islice
 
 from tqdm import tqdm
 
-from pasta.making.pictures import fit_within, png
+from pasta.making.server import fit_within, png
 from pasta.packs import by_video
 from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.rows import write_rows

@@ -14,10 +14,9 @@ import numpy as np
 
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import broken_frames
-from pasta.making.made import CANDIDATE
-from pasta.making.pictures import png
 from pasta.making.reader import Reader
-from pasta.making.server import Endpoint, is_address
+from pasta.making.server import Server, is_address, png
+from pasta.making.stages import CANDIDATE
 from pasta.models.family import resized
 from pasta.models.load import load_processor
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
@@ -61,10 +60,10 @@ def reader_of(folder, recipe, model):
     videos = [str(path) for path in list_videos(root)]
     name, max_pixels = recipe["responder"], recipe["max_pixels"]
     if is_address(name):  # with any model behind it the server itself is not asked
-        eyes = Endpoint(f"{name.partition('#')[0]}#any", max_pixels)
+        eyes = Server(f"{name.partition('#')[0]}#any", max_pixels)
     else:
         eyes = load_processor(model or name, max_pixels)
-    return Reader(videos, root, eyes, recipe["n_frames"], {}, recipe["sparse_frames"])
+    return Reader(videos, root, eyes, recipe["n_frames"], recipe["sparse_frames"])
 
 
 def origins(candidate, response):
