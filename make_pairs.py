@@ -34,15 +34,14 @@ from pasta.tools.dry_run_pairs import pair_making
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
+QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 CONFIG = {"weights": dict | ABSENT}  # of config.json, what is read again
 
 
 @dataclass
 class PairsConfig:
     ROLES: ClassVar = "models"
-    responder: str = knob(
-        f"the model to align: {ROLE}", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder
-    )
+    responder: str = knob(f"model to align: {ROLE}", QWEN, toy.model_folder)
     asker: str | None = knob(f"writes the queries: {ROLE}; None: the responder", None)
     judge: str = knob(f"reads the answers: `rules`, or {ROLE}", "rules")
     WORK: ClassVar = "what to make"
@@ -51,9 +50,7 @@ class PairsConfig:
     stage: Literal["all", "queries", "candidates", "judge"] = knob("run only one stage", "all")
     limit: int = knob("use only the first N videos; 0: all", 0)
     target: int = knob("stop at this many pairs, equally many per mode (paper: 7020); 0: all", 0)
-    queries: Path | None = knob(
-        "own rows of video, mode, query; excludes --asker", None, toy.queries_file
-    )
+    queries: Path | None = knob("own rows video, mode, query; no --asker", None, toy.queries_file)
     n_queries: int = knob("queries per video and mode", 1)
     adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
     seed: int = knob("of all sampling", 0)
@@ -134,13 +131,13 @@ def start_folder(config, roles, names):
 
     names: the models of this run; the digests of other models are copied from config.json.
     """
-    authors = [name for name in names if name in (config.asker, config.responder)]
-    weights = {name: roles.model(name).digest for name in authors}
     before = read_config(config.out, CONFIG) if (config.out / "config.json").exists() else {}
+    authors = [name for name in names if name in (config.asker, config.responder)]
     known = before.get("weights", {})
-    made_by = {"weights": known | weights, "prompt_version": PROMPT_VERSION}
+    weights = known | {name: roles.model(name).digest for name in authors}
+    made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
-    theirs = before | {"weights": known | weights | known}  # our order of names, their digests
+    theirs = before | {"weights": weights | known}  # in the same order of names
     if before and (changed := [k for k in ours if str(theirs.get(k)) != ours[k]]):
         changes = ", ".join(f"--{k} {theirs.get(k)}, now {ours[k]}" for k in changed)
         raise SystemExit(f"{config.out} was made with {changes}; choose another --out")
@@ -153,40 +150,31 @@ def make(config, roles, videos):
     With --target, run them in rounds, with more videos until each mode has its share of pairs. The
     next number of videos depends only on the pairs so far, so a resumed run has the same rounds.
     """
-    last = min(config.limit or len(videos), len(videos))
-    if config.stage != "all":
-        return last, make_stage(config, roles, videos, last)
-    share, modes, n, asked = config.target // len(MODES), MODES, last, dict.fromkeys(MODES, 0)
-    failed = {}
+    before = {"candidates": "queries", "judge": "candidates"}.get(config.stage)
+    if before and not rows_of(config.out / f"{before}.jsonl"):
+        raise SystemExit(f"no rows in {config.out}/{before}.jsonl; run --stage {before} first")
+    n = last = min(config.limit or len(videos), len(videos))
+    share = config.target // len(MODES) if config.stage == "all" else 0
     if share:
         n = min(n, math.ceil(share / (config.n_queries * config.candidates)))
+    modes, asked, failed, counts = MODES, dict.fromkeys(MODES, 0), {}, {}
     while True:
-        failed |= write_queries(config, roles, videos, n, modes)
-        failed |= write_candidates(config, roles, videos, n)
+        if config.stage in ("all", "queries"):
+            failed |= write_queries(config, roles, videos, n, modes)
+        if config.stage in ("all", "candidates"):
+            failed |= write_candidates(config, roles, videos, n)
         asked |= dict.fromkeys(modes, n)
-        counts = write_pairs(config, roles, videos, asked)
-        modes = [mode for mode in MODES if counts[mode] < share]
+        if config.stage in ("all", "judge"):
+            counts = write_pairs(config, roles, videos, asked)
+        modes = [mode for mode in MODES if share and counts[mode] < share]
         if all(asked[mode] == last for mode in modes):
             break
         # What the slowest mode needs at its rate so far, at most three times as many as now.
         needed = 1.1 * n * share / max(1, min(counts[mode] for mode in modes))
         n = min(last, 3 * n, max(n + 1, math.ceil(needed)))
-    if modes and ranks.rank() == 0 and share:
+    if modes and ranks.rank() == 0:
         print(f"{n} videos are not enough for --target {config.target}; add videos or --n_queries")
     return n, failed
-
-
-def make_stage(config, roles, videos, n):
-    """Run one stage for the first n videos. Returns {video: reason} of those left out."""
-    if config.stage == "queries":
-        return write_queries(config, roles, videos, n, MODES)
-    before = {"candidates": "queries", "judge": "candidates"}[config.stage]
-    if not rows_of(config.out / f"{before}.jsonl"):
-        raise SystemExit(f"no rows in {config.out}/{before}.jsonl; run --stage {before} first")
-    if config.stage == "candidates":
-        return write_candidates(config, roles, videos, n)
-    write_pairs(config, roles, videos, dict.fromkeys(MODES, n))
-    return {}
 
 
 if __name__ == "__main__":

@@ -93,17 +93,17 @@ def misled(mode, query, prepared, recipe, seed_parts):
     corruptions, found = list(ADVERSARIES[mode].corruptions.items()), []
     start = seed_of(*seed_parts)  # a random start uses all corruptions and premises equally often
     for k in range(recipe["candidates"]):
-        kind, turn, seed = kinds[k % len(kinds)], start + k // len(kinds), seed_of(*seed_parts, k)
+        kind, turn = kinds[k % len(kinds)], start + k // len(kinds)
+        how, prompt, sampling, corrupt = {"kind": kind}, query, "sparse", None
         if kind == "frames":
-            name, corrupt = corruptions[turn % len(corruptions)]
-            how, inputs, prompt = {"corruption": name}, prepared("sparse", corrupt), query
-        elif kind == "sample":
-            how, inputs, prompt = {}, prepared(ADVERSARIES[mode].sampling), query
+            how["corruption"], corrupt = corruptions[turn % len(corruptions)]
+        elif kind == "prompt":
+            how["instruction"] = premises[turn % len(premises)]
+            prompt = misled_prompt(mode, how["instruction"], query)
         else:
-            premise = premises[turn % len(premises)]
-            how, inputs = {"instruction": premise}, prepared("sparse")
-            prompt = misled_prompt(mode, premise, query)
-        found.append(({"kind": kind} | how, Request(inputs, prompt, seed, recipe["temperature"])))
+            sampling = ADVERSARIES[mode].sampling
+        inputs, seed = prepared(sampling, corrupt), seed_of(*seed_parts, k)
+        found.append((how, Request(inputs, prompt, seed, recipe["temperature"])))
     return found
 
 

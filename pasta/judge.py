@@ -72,6 +72,7 @@ class Verdict:
 
 UNREADABLE = Verdict(False, "judge's replies cannot be read")
 
+
 def plain(text):
     """Lower case, straight apostrophes."""
     return text.lower().replace("’", "'")
@@ -89,7 +90,7 @@ def content_words(text):
 def alike(one, other):
     """Whether two texts are near-duplicates: the same content words in the same order.
 
-    A text of more than twenty words may differ in one.
+    Of more than twenty words, one may differ.
     """
     one, other = content_words(one), content_words(other)
     return one == other or SequenceMatcher(None, one, other, autojunk=False).ratio() > ALIKE
@@ -111,10 +112,7 @@ def stance(text, opposite):
 
 
 def swapped(one, two):
-    """Whether two stances swap their subjects, as "A before B" and "B after A".
-
-    Words must change places in both directions; words in both places do not count.
-    """
+    """Whether words change places in both directions, as in "A before B" and "B after A"."""
     (_, before, after), (_, before_too, after_too) = one, two
     there = (before - after) & (after_too - before_too)
     back = (after - before) & (before_too - after_too)

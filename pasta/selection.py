@@ -1,19 +1,15 @@
-"""Candidates to pairs: which responses make a pair, and which pairs are kept.
-
-Three ways to select, all after the judge:
+"""Candidates to pairs: which responses make a pair, and which pairs are kept after the judge.
 
     none      every adversarial response that the judge keeps: the paper's filter
-    flip      the same, but only for queries whose answer changes to a contradiction on a corrupted
-              video. Assumes that an answer which does not change was not read off the video
+    flip      only those of queries whose answer on a corrupted video contradicts the preferred one;
+              assumes that an answer which does not change was not read off the video
     contrast  chosen is the response whose log-probability falls most when the video is corrupted,
-              rejected the one that falls least, whichever was meant to be wrong; each mode keeps
-              the share with the largest difference. Assumes that responses which depend on the
-              video are right more often. Replaces preferred answers that only follow a prior.
-              Departs from the paper, which always chooses the preferred answer
+              rejected the one that falls least; of each mode, the share with the largest difference
+              stays. Assumes that what depends on the video is right more often, and replaces
+              preferred answers that follow a prior. The paper always chooses the preferred answer
 
-Every pair that is not kept is a row of dropped.jsonl with its reason. `--balance` and `--target`
-come last: they even out what could distinguish chosen from rejected without the video, and give
-each mode the same number of pairs.
+Every other pair is a row of dropped.jsonl with its reason. `--balance` and `--target` come last:
+they even out what could distinguish chosen from rejected without the video, and the modes.
 """
 
 import math
@@ -24,7 +20,7 @@ from operator import itemgetter
 import numpy as np
 
 from pasta.judge import Verdict, alike, flaw
-from pasta.pairs import pair_id
+from pasta.pairs import MODES, pair_id
 
 LONGER = 1.25  # a response is longer from this ratio of words
 UNSOUND = Verdict(False, "fewer than two sound answers")
@@ -154,13 +150,14 @@ def drop_unflipped(rows):
             row["reason"] = "answer survives the broken video"
 
 
+def weakness(row):
+    return -row["recipe"].get("contrast", 0.0)
+
+
 def drop_weakest(rows, keep):
     """Of each mode, keep the share `keep` with the largest contrast, rounded up."""
-    groups = defaultdict(list)
-    for row in remaining(rows):
-        groups[row["mode"]].append(row)
-    for group in groups.values():
-        group.sort(key=lambda row: -row["recipe"]["contrast"])
+    for mode in MODES:
+        group = sorted((row for row in remaining(rows) if row["mode"] == mode), key=weakness)
         for row in group[math.ceil(keep * len(group)) :]:
             row["reason"] = "weak contrast"
 
@@ -169,7 +166,7 @@ def drop_excess(rows, kinds, reason, rng):
     """Within a mode, keep as many pairs of a kind as of its opposite.
 
     kinds: row -> (kind, its opposite), or None for a row that stays.
-    The excess is random; with contrast, it is the weakest.
+    The excess is drawn at random; with contrast, it is the weakest.
     """
     groups = defaultdict(lambda: defaultdict(list))
     for row in remaining(rows):
@@ -178,10 +175,9 @@ def drop_excess(rows, kinds, reason, rng):
     for (_, opposite), by_kind in groups.items():
         fewest = min(len(by_kind[kind]) for kind in opposite)
         for group in by_kind.values():
-            order = rng.permutation(len(group))
-            ranked = sorted(order, key=lambda i: -group[i]["recipe"].get("contrast", 0.0))
-            for i in ranked[fewest:]:
-                group[i]["reason"] = reason
+            shuffled = [group[i] for i in rng.permutation(len(group))]
+            for row in sorted(shuffled, key=weakness)[fewest:]:
+                row["reason"] = reason
 
 
 def by_length(row):
@@ -199,7 +195,7 @@ def drop_beyond(rows, share):
         groups[row["mode"]][row["sides"] and row["sides"][0]].append(row)
     for by_side in groups.values():
         for group in by_side.values():
-            group.sort(key=lambda row: -row["recipe"].get("contrast", 0.0))
+            group.sort(key=weakness)
         turns = [row for turn in zip_longest(*by_side.values()) for row in turn if row]
         for row in turns[share:]:
             row["reason"] = "beyond the target"

@@ -494,7 +494,7 @@ def test_own_queries_become_rows_and_a_video_that_is_not_there_is_named(tmp_path
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"video": "a.mp4", "mode": "spatial"}, "q.jsonl:1: has video, mode; expected texts for"),
+        ({"video": "a.mp4", "mode": "spatial"}, "q.jsonl:1: query is missing; expected str"),
         ({"video": "a.mp4", "mode": "depth", "query": "?"}, "mode is 'depth'; expected one of"),
         ({"video": "../a.mp4", "mode": "spatial", "query": "?"}, "q.jsonl:1: video is"),
     ],

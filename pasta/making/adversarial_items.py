@@ -35,35 +35,29 @@ def adversarial_rows(candidates, judge, ask):
     judge: list of (mode, query, preferred, adversarial) -> list of Verdict. ask: list of Request ->
     list of Answer of the asker, which gets no video: the wrong answer is enough.
     """
-    wrong = contradicting(candidates, judge)
+    verdicts = iter(judge([case(c, answer) for c in candidates for answer in c["adversarial"]]))
+    wrong = [
+        list(dict.fromkeys(a["response"] for a in c["adversarial"] if next(verdicts).kept))
+        for c in candidates
+    ]
     found = [(c, texts) for c, texts in zip(candidates, wrong, strict=True) if texts]
     claims = ask([Request(None, FALSE_PREMISE.format(wrong=texts[0])) for _, texts in found])
-    cases, rows = [], []
-    for (candidate, _), claim in zip(found, claims, strict=True):
+    rows, questions = [], []
+    for claim in claims:
         text = claim.text if claim.text.endswith("?") else ""  # which every judge drops
-        cases.append((*first_part(candidate), {"response": text, "finished": claim.finished}))
-    for (candidate, texts), case, verdict in zip(found, cases, judge(cases), strict=True):
+        questions.append({"response": text, "finished": claim.finished})
+    verdicts = judge([case(c, question) for (c, _), question in zip(found, questions, strict=True)])
+    for (candidate, texts), question, verdict in zip(found, questions, verdicts, strict=True):
         if len(texts) > 1:
             more = {"query": candidate["query"], "options": texts[:MAX_OPTIONS]}
             rows.append(item_row(candidate, {"kind": "options"} | more))
         if verdict.kept:
-            rows.append(item_row(candidate, {"kind": "question", "query": case[-1]["response"]}))
+            rows.append(item_row(candidate, {"kind": "question", "query": question["response"]}))
     return rows
 
 
-def contradicting(candidates, judge):
-    """Per candidate, the different adversarial answers that contradict the preferred one."""
-    cases = [(*first_part(c), answer) for c in candidates for answer in c["adversarial"]]
-    verdicts = iter(judge(cases))
-    return [
-        list(dict.fromkeys(a["response"] for a in c["adversarial"] if next(verdicts).kept))
-        for c in candidates
-    ]
-
-
-def first_part(candidate):
-    """What a judge's case begins with: (mode, query, preferred)."""
-    return tuple(candidate[name] for name in ("mode", "query", "preferred"))
+def case(candidate, answer):
+    return candidate["mode"], candidate["query"], candidate["preferred"], answer
 
 
 def item_row(candidate, more):

@@ -20,6 +20,7 @@ from pasta.run.schema import ABSENT, schema_error, valid_text
 from pasta.video.find import find_video
 
 TRIES = 3  # how often a query is requested
+OWN_QUERY = {"video": str, "mode": MODES, "query": str, "topic": str | None | ABSENT}
 
 
 def wanted_queries(video, keys, reader, seed):
@@ -117,21 +118,15 @@ def own_queries(path, videos, root):
 
     path: .jsonl, or .json with one list, of rows {video, mode, query}, perhaps with topic. videos:
     those of the run; the reason is for others. root: folder where relative video paths begin.
-    Raises ValueError at FILE:LINE for a row without one of these, or of another mode.
+    Raises ValueError at FILE:LINE for a malformed row.
     """
     known, counts, rows, missing = set(videos), Counter(), [], {}
     for place, row in placed_rows(path):
-        given = [row.get(name) for name in ("video", "mode", "query")]
-        if not all(isinstance(text, str) and text.strip() for text in given):
-            found = ", ".join(row)
-            raise ValueError(f"{place}: has {found}; expected texts for video, mode and query")
-        name, mode, query = given
-        if mode not in MODES:
-            raise ValueError(f"{place}: mode is {mode!r}; expected one of {', '.join(MODES)}")
         try:
-            if wrong := schema_error(row, {"topic": str | None | ABSENT}):
+            if wrong := schema_error(row, OWN_QUERY):
                 raise ValueError(wrong)
-            video, query = str(Path(find_video(name, root)).absolute()), valid_text(query, "query")
+            video, mode = str(Path(find_video(row["video"], root)).absolute()), row["mode"]
+            query = valid_text(row["query"], "query").strip()
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
         if video not in known:
@@ -139,5 +134,5 @@ def own_queries(path, videos, root):
             continue
         about = {"video": video, "mode": mode, "n": counts[video, mode], "topic": row.get("topic")}
         counts[video, mode] += 1
-        rows.append(about | {"query": query.strip(), "asker": str(path)})
+        rows.append(about | {"query": query, "asker": str(path)})
     return rows, missing

@@ -10,9 +10,6 @@ One Request is one HTTP request; a video is sent as PNG images, each after its t
 Only the named host is contacted: http.client follows no redirect and uses no proxy. The key comes
 from OPENAI_API_KEY, and is in no file, log or message.
 
-Tokens are drawn as in `ask` if the server adds no settings of its own: vLLM takes top_k and a
-repetition penalty from the model's folder unless it runs with `--generation-config vllm`.
-
 Shapes: F frames, H, W pixels.
 """
 
@@ -27,6 +24,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Timer
@@ -77,19 +75,16 @@ class Server:
         self.address = address.partition("#")[0]
         self.model = url.fragment or self.only_model()
         self.author = self.digest = f"{self.address}#{self.model}"
-        self.processor = self
+        self.processor = self  # it has n_frames, fit and prepare
+        self.fit = partial(fit_within, self.max_pixels)
 
     def only_model(self):
         """The id of the server's only model."""
-        models = self.call("GET", "/models", read_models)
+        models = self.call("GET", "/models", lambda reply: [valid(m["id"]) for m in reply["data"]])
         if len(models) != 1:
             raise ServerError(f"{self.address} has {len(models)} models: {', '.join(models)}; "
                               f"name one as {self.address}#MODEL")  # fmt: skip
         return models[0]
-
-    def fit(self, n_frames, height, width):
-        """The (height, width) at which frames are sent: unchanged, or shrunk to max_pixels."""
-        return fit_within(self.max_pixels, n_frames, height, width)
 
     def prepare(self, frames, timestamps):
         """(F, H, W, 3) uint8 frames, decoded at the size of `fit`, and their times: Pictures."""
@@ -127,6 +122,7 @@ class Server:
             "messages": [{"role": "user", "content": content}],
             "max_tokens": max_new_tokens,
             "temperature": request.temperature,
+            # vLLM adds the folder's top_k and repetition penalty without --generation-config vllm.
             "top_p": 1.0,
             "seed": request.seed % 2**31,  # some servers take 32 bits only
         }
@@ -217,15 +213,15 @@ def without_key(text):
     return text
 
 
-def read_models(reply):
-    return [SURROGATE.sub("\ufffd", model["id"]) for model in reply["data"]]
+def valid(text):
+    return SURROGATE.sub("\ufffd", text)
 
 
 def read_answer(reply):
     """The Answer in a chat completion, without a <think> block."""
     choice = reply["choices"][0]
     text = re.sub(r"^\s*<think>.*?</think>", "", choice["message"]["content"] or "", flags=re.S)
-    return Answer(SURROGATE.sub("\ufffd", text).strip(), (), 0.0, choice["finish_reason"] == "stop")
+    return Answer(valid(text).strip(), (), 0.0, choice["finish_reason"] == "stop")
 
 
 @dataclass(frozen=True)
@@ -253,7 +249,7 @@ class Pictures:
 
 
 def fit_within(max_pixels, n_frames, height, width):
-    """The (height, width) of the same ratio with at most `max_pixels`; 0: unchanged."""
+    """The (height, width) of the same ratio and at most `max_pixels`; 0: unchanged."""
     scale = min(1, (max_pixels / (height * width)) ** 0.5) if max_pixels else 1
     return max(1, int(height * scale)), max(1, int(width * scale))
 
