@@ -58,13 +58,13 @@ def shuffle_tiles(frames, rng, other):
     """Permutes a 2 x 2 grid of tiles: no tile keeps its place; the same in all frames."""
     rows, columns = frames.shape[1] // 2, frames.shape[2] // 2
     corners = [(0, 0), (0, columns), (rows, 0), (rows, columns)]
-    broken = frames.copy()  # an odd last row or column does not change
+    shuffled = frames.copy()  # an odd last row or column does not change
     shift = int(rng.integers(1, 4))
     for i, (y, x) in enumerate(corners):
         from_y, from_x = corners[(i + shift) % 4]
         tile = frames[:, from_y : from_y + rows, from_x : from_x + columns]
-        broken[:, y : y + rows, x : x + columns] = tile
-    return broken
+        shuffled[:, y : y + rows, x : x + columns] = tile
+    return shuffled
 
 
 def reverse(frames, rng, other):

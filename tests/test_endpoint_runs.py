@@ -275,44 +275,6 @@ def only_shows(video, server):
 # The judge
 
 
-def judged_by(say):
-    """`sensible`, with another judge."""
-    return lambda body: (say if role_of(body) == "judge" else sensible)(body)
-
-
-STRICTER = "Write only the two lines"
-
-
-def test_a_judge_s_unreadable_reply_is_asked_for_again_in_stricter_words(run, server):
-    yes = "**Fits:** yes\n**Contradicts:** yes"
-    say = judged_by(lambda body: yes if STRICTER in str(body) else "Both may be right, or so.")
-    whole = contents(run("whole"))
-    server.seen.clear()
-    server.say = say
-    found = contents(run())
-    assert found["pairs.jsonl"] == whole["pairs.jsonl"] and found["pairs.jsonl"]
-    judge = [seen.prompt for seen in server.seen if seen.role == "judge"]
-    stricter = [prompt for prompt in judge if STRICTER in prompt]
-    assert len(judge) == 2 * len(stricter) > 0
-    assert all(prompt.startswith(tuple(judge[: len(stricter)])) for prompt in stricter)
-
-
-@pytest.mark.parametrize(
-    ("reply", "reason"),
-    [
-        ("Both may be right, or so.", "judge's replies cannot be read"),
-        ("fits: no\ncontradicts: yes", "judge says that preferred does not fit the query"),
-        ("fits: yes\ncontradicts: no", "judge sees no contradiction about"),
-    ],
-)
-def test_what_the_judge_refuses_is_dropped_with_the_reason(run, server, reply, reason):
-    server.say = judged_by(lambda body: reply)
-    out = run()
-    assert read_rows(out / "pairs.jsonl") == []
-    dropped = read_rows(out / "dropped.jsonl")
-    assert len(dropped) == QUERIES * K and all(r["reason"].startswith(reason) for r in dropped)
-
-
 def test_a_refusing_judge_is_reported_and_asked_again_by_the_next_run(run, server, capsys):
     whole = contents(run("whole"))
     server.fault = lambda number, body: "400" if role_of(body) == "judge" else None

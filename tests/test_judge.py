@@ -1,4 +1,4 @@
-"""The judge's rules as tables, and how a model is asked and its replies are read.
+"""The rules of the judge as tables, and the prompts and replies of a model as judge.
 
     python -m pytest tests/test_judge.py
 """
@@ -31,57 +31,36 @@ def answer(response, finished=True):
         ("cross_frame", "It is the same man.", "Another man.", ("same", "different")),
         ("spatial", "Yes.", "No.", ("yes", "no")),
         ("temporal", "No, he does.", "Yes, he does.", ("no", "yes")),
+        # no contradiction in the mode
+        ("spatial", "The cup is left.", "It is on the left side.", None),
+        ("spatial", "The cup is left.", "The cup is red.", None),
+        ("spatial", "A comes before B.", "A comes after B.", None),  # the order is of another mode
+        ("temporal", "The cup is left.", "The cup is right.", None),
+        ("cross_frame", "The cup is left.", "The cup is right.", None),
+        ("spatial", "I see a cup.", "I do not see a cup.", None),  # nothing about positions
+        ("spatial", "Yes, on the left.", "Yes, left.", None),
+        ("temporal", "", "", None),
+        # a denial flips the side of its clause
+        ("spatial", "It is left.", "It is not left.", ("left", "right")),
+        ("spatial", "It isn't left.", "It is left.", ("right", "left")),
+        ("spatial", "It isn’t left.", "It is left.", ("right", "left")),
+        ("spatial", "It is left.", "It is not right.", None),
+        ("spatial", "No, it is left.", "It is left.", None),  # the denial is in another clause
+        ("spatial", "It is not red, it is left.", "It is left.", None),
+        # with swapped subjects, the other side means the same
+        ("temporal", "The cup falls before the bell.", "The bell falls after the cup.", None),
+        ("temporal", "The cup falls before the bell.", "The bell falls before the cup.",
+         ("before", "before")),
+        ("temporal", "The cup falls before the bell.", "The cup falls after the bell.",
+         ("before", "after")),
+        ("spatial", "The cup is left of the bell.", "The bell is right of the cup.", None),
+        ("spatial", "The cup is left of the bell.", "The bell is left of the cup.",
+         ("left", "left")),
     ],
-)
-def test_contradictions_are_seen_with_their_sides(mode, chosen, rejected, expected):
+)  # fmt: skip
+def test_contradictions_are_found_with_their_sides(mode, chosen, rejected, expected):
     assert sides(mode, chosen, rejected) == expected
-    assert sides(mode, rejected, chosen) == expected[::-1]
-
-
-@pytest.mark.parametrize(
-    ("mode", "chosen", "rejected"),
-    [
-        ("spatial", "The cup is left.", "It is on the left side."),
-        ("spatial", "The cup is left.", "The cup is red."),
-        ("spatial", "A comes before B.", "A comes after B."),  # the order is of another mode
-        ("temporal", "The cup is left.", "The cup is right."),
-        ("cross_frame", "The cup is left.", "The cup is right."),
-        ("spatial", "I see a cup.", "I do not see a cup."),  # nothing about where
-        ("spatial", "Yes, on the left.", "Yes, left."),
-        ("temporal", "", ""),
-    ],
-)
-def test_what_is_no_contradiction_in_the_mode(mode, chosen, rejected):
-    assert sides(mode, chosen, rejected) is None
-
-
-@pytest.mark.parametrize(
-    ("chosen", "rejected", "expected"),
-    [
-        ("It is left.", "It is not left.", ("left", "right")),
-        ("It isn't left.", "It is left.", ("right", "left")),
-        ("It isn’t left.", "It is left.", ("right", "left")),
-        ("It is left.", "It is not right.", None),
-        ("No, it is left.", "It is left.", None),  # the denial is of another clause
-        ("It is not red, it is left.", "It is left.", None),
-    ],
-)
-def test_a_denial_turns_the_side_of_its_clause_round(chosen, rejected, expected):
-    assert sides("spatial", chosen, rejected) == expected
-
-
-@pytest.mark.parametrize(
-    ("mode", "chosen", "rejected", "contradict"),
-    [
-        ("temporal", "The cup falls before the bell.", "The bell falls after the cup.", False),
-        ("temporal", "The cup falls before the bell.", "The bell falls before the cup.", True),
-        ("temporal", "The cup falls before the bell.", "The cup falls after the bell.", True),
-        ("spatial", "The cup is left of the bell.", "The bell is right of the cup.", False),
-        ("spatial", "The cup is left of the bell.", "The bell is left of the cup.", True),
-    ],
-)
-def test_a_sentence_turned_round_says_the_same(mode, chosen, rejected, contradict):
-    assert (sides(mode, chosen, rejected) is not None) == contradict
+    assert sides(mode, rejected, chosen) == (expected and expected[::-1])
 
 
 @pytest.mark.parametrize(
@@ -111,14 +90,11 @@ def test_a_sentence_turned_round_says_the_same(mode, chosen, rejected, contradic
         ('He says "I am sorry. I cannot come." before he leaves.', ""),
         ("The sign reads: no video is allowed here.", ""),
         ("The video does not show a cup.", ""),
+        ("The cup is", "cut off"),
     ],
 )
 def test_flaws(response, expected):
-    assert flaw(answer(response), QUERY) == expected
-
-
-def test_what_is_cut_off_is_flawed():
-    assert flaw(answer("The cup is", finished=False), QUERY) == "cut off"
+    assert flaw(answer(response, finished=expected != "cut off"), QUERY) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,7 +114,7 @@ def test_what_is_cut_off_is_flawed():
         ("He stirs, as instructed by the cook.", False),
     ],
 )
-def test_an_answer_that_speaks_of_its_premise_is_flawed_if_it_had_one(response, leaks):
+def test_an_answer_that_mentions_its_premise_is_flawed_if_it_had_one(response, leaks):
     misled = answer(response) | {"instruction": "mirrored"}
     assert flaw(misled, QUERY) == ("speaks of its premise" if leaks else "")
     assert flaw(answer(response), QUERY) == ""
@@ -182,7 +158,7 @@ def test_each_rule_drops_its_example_and_says_why(query, preferred, adversarial,
         (" ".join("bcdefghjklmnopqrstuv"), " ".join("bcdefghjklmnopqrstuX"), False),
     ],
 )
-def test_near_duplicates_have_nearly_all_telling_words_in_the_same_order(one, other, expected):
+def test_near_duplicates_have_nearly_all_content_words_in_the_same_order(one, other, expected):
     assert alike(one, other) is alike(other, one) is expected
 
 
@@ -210,7 +186,7 @@ def test_near_duplicates_have_nearly_all_telling_words_in_the_same_order(one, ot
         ("", None),
     ],
 )
-def test_verdicts_are_read_line_by_line_or_not_at_all(reply, expected):
+def test_verdicts_are_parsed_line_by_line_or_not_at_all(reply, expected):
     names = ("fits", "contradicts")
     assert read_verdict(reply) == (expected and dict(zip(names, expected, strict=True)))
 

@@ -1,4 +1,4 @@
-"""What each role sees of a video, from real files.
+"""The frames that each model gets, from real files.
 
     python -m pytest tests/test_reader.py
 """
@@ -18,7 +18,7 @@ from pasta.video import VideoError, read_frames
 
 @pytest.fixture
 def files(tmp_path):
-    """Three videos of 40 frames at 2 per second, and one that is none."""
+    """Three videos of 40 frames at 2 per second, and a file that is no video."""
     rng = np.random.default_rng(0)
     for name in ("a", "c", "d"):
         frames = rng.integers(0, 256, (40, 28, 56, 3), np.uint8)

@@ -33,10 +33,10 @@ SKIPPED = {"video": str, "reason": str}
 def audit(pairs, dropped, queries=()):
     """The audit of rows of pairs.jsonl, dropped.jsonl and queries.jsonl.
 
-    Returns a dict. Per mode: number of pairs kept, and dropped by reason; mean words of chosen and
-    of rejected; share of pairs whose chosen has more words (ties count half); chosen sides; kinds
-    of query; and blind accuracy, the share in which the responder prefers chosen without the
-    video. 0.5 is good; near 1 the video is not needed.
+    Returns a dict. Per mode: pairs kept, and dropped by reason; mean words of chosen and rejected;
+    share of pairs whose chosen has more words (ties count half); chosen sides; kinds of query; and
+    blind accuracy, the share in which the responder prefers chosen without the video. 0.5 is good;
+    near 1 the video is not needed.
     """
     report = {}
     for mode in MODES:
@@ -87,9 +87,9 @@ def audit_of(folder):
 
 
 def write_report(config, roles, videos, n, failed):
-    """Name the videos that were left out, audit the pairs, and print the next command.
+    """Name the videos left out, audit the pairs of the first n videos, print the next command.
 
-    config, roles, videos: make_pairs.py's. n: how many videos were used. failed: {video: reason}.
+    failed: {video: reason}. The others are make_pairs.py's.
     """
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
@@ -116,6 +116,6 @@ def write_report(config, roles, videos, n, failed):
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
         found = " ".join(sys.argv[1:]) or "no folder"
-        message = "expected one with the pairs.jsonl of make_pairs.py, such as out/pairs"
-        raise SystemExit(f"python -m pasta.making.audit FOLDER: got {found}; {message}")
+        raise SystemExit(f"python -m pasta.making.audit FOLDER: got {found}; expected one with the "
+                         "pairs.jsonl of make_pairs.py, such as out/pairs")  # fmt: skip
     print(audit_table(audit_of(sys.argv[1])))

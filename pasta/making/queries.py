@@ -134,5 +134,7 @@ def own_queries(path, videos, root):
             continue
         about = {"video": video, "mode": mode, "n": counts[video, mode], "topic": row.get("topic")}
         counts[video, mode] += 1
-        rows.append(about | {"query": query, "asker": str(path)})
+        flaw = query_flaw(query, [])
+        about |= {"query": query, "asker": str(path)} | ({"flaw": flaw} if flaw else {})
+        rows.append(about)
     return rows, missing

@@ -1,7 +1,7 @@
 """The models of a run: asker, responder and judge, each a LocalModel or a Server.
 
-Both have the same attributes: processor (prepare, fit, n_frames), digest, author, answers, score
-and keep_answers. Only one local model is in memory at a time.
+Both have processor (prepare, fit, n_frames), digest, author, answers, score and keep_answers.
+Only one local model is in memory at a time.
 """
 
 from functools import cached_property, partial
@@ -42,17 +42,14 @@ class LocalModel:
         return f"{self.name} {self.digest}"
 
     def vlm(self):
-        """The VLM. The one loaded before is freed first, because memory may not hold two."""
+        """The VLM, with its weights."""
         if self.name not in self.loaded:
-            self.loaded.clear()
-            config = self.config
-            self.loaded[self.name] = load_vlm(
-                self.name, config.dtype, self.device, config.max_pixels
-            )
+            self.loaded.clear()  # first, because memory may not hold two
+            c = self.config
+            self.loaded[self.name] = load_vlm(self.name, c.dtype, self.device, c.max_pixels)
         return self.loaded[self.name]
 
     def answers(self, requests, max_new_tokens):
-        """Yield (index, Answer) of a list of Request."""
         return ask_all(self.vlm, requests, self.config.batch_size, max_new_tokens)
 
     def score(self, inputs, texts):
@@ -85,10 +82,7 @@ class Roles:
         return names
 
     def model(self, name):
-        """The LocalModel or Server of a name.
-
-        Raises as load_processor does, or ServerError if a server does not answer.
-        """
+        """The LocalModel or Server of a name. Raises ServerError if it does not answer."""
         if name not in self.models:
             c = self.config
             if is_address(name):

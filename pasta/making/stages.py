@@ -18,7 +18,7 @@ from itertools import product
 from tqdm import tqdm
 
 from pasta.candidates import candidate_rows, query_tasks
-from pasta.making.queries import own_queries, query_flaw, query_rows, wanted_queries
+from pasta.making.queries import own_queries, query_rows, wanted_queries
 from pasta.making.reader import Reader
 from pasta.pairs import MODES
 from pasta.run import ranks
@@ -65,9 +65,6 @@ def write_queries(config, roles, videos, n, modes):
     if config.queries:
         rows, missing = own_queries(config.queries, videos, config.videos)
         if ranks.rank() == 0:
-            for row in rows:
-                if flaw := query_flaw(row["query"], []):
-                    row["flaw"] = flaw
             write_rows(path, rows)
         ranks.gather([])  # no rank reads the file before it is there
         return missing
