@@ -10,9 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pasta.benchmarks.answers import clip, video_inputs
-from pasta.candidates import works_of
-from pasta.making.own_queries import own_queries
-from pasta.making.queries import wanted_queries
+from pasta.candidates import query_tasks
+from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
 from pasta.making.stages import candidate_reader, query_reader, recipe_of
 from pasta.models.generate import Request
@@ -153,10 +152,10 @@ def role(who, config, reader, queries, n_answers):
             keys = [(video, row["mode"], i) for i, row in enumerate(rows)]
             wanted = wanted_queries(video, keys, reader, config.seed)
             return prompt_tokens(reader.processor, [request(0) for _, request in wanted])
-        for work in works_of(video, rows, reader, recipe_of(config, reader)):
-            query = work.row["query"]
-            requests += [Request(work.clean, query), *(request for _, request in work.misled)]
-            scored = [inputs for view in work.views.values() for inputs in view]
+        for task in query_tasks(video, rows, reader, recipe_of(config, reader)):
+            query = task.row["query"]
+            requests += [Request(task.clean, query), *(request for _, request in task.misled)]
+            scored = [inputs for view in task.views.values() for inputs in view]
             texts = [Request(inputs, f"{query} {PLACEHOLDER}") for inputs in scored]
             requests += texts * (1 + config.candidates)
         return prompt_tokens(reader.processor, requests)
