@@ -17,7 +17,7 @@ import numpy as np
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import broken_frames
 from pasta.making.reader import Reader
-from pasta.making.server import is_address, png
+from pasta.making.server import Server, is_address, png
 from pasta.making.stages import CANDIDATE
 from pasta.models.family import resized
 from pasta.models.load import load_processor
@@ -134,7 +134,7 @@ def reader_of(folder, recipe, model):
         processor = Server(f"{name.partition('#')[0]}#any", max_pixels)
     else:
         processor = load_processor(model or name, max_pixels)
-    return Reader(videos, root, processor, recipe["n_frames"], {}, recipe["sparse_frames"])
+    return Reader(videos, root, processor, recipe["n_frames"], recipe["sparse_frames"])
 
 
 def source_text(source, candidate):
