@@ -23,7 +23,7 @@ from pasta.sampling import uniform
 from pasta.toy.files import write_videos
 from pasta.training.held_out import hold_out
 from pasta.training.loop import learning_rate, log_line
-from pasta.training.plan import PackLoader, Skipped, fingerprint, plan
+from pasta.training.plan import PackLoader, Skipped, fingerprint, plan_updates
 from pasta.video import read_frames
 
 
@@ -71,7 +71,7 @@ def test_texts_are_all_chosen_then_all_rejected():
 
 
 def test_every_video_is_once_in_every_epoch():
-    updates = plan(groups_of(1, 3, 2, 1, 1), epochs=2, batch_pairs=3, seed=0)
+    updates = plan_updates(groups_of(1, 3, 2, 1, 1), epochs=2, batch_pairs=3, seed=0)
     order = [i for update in updates for i in update]
     assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4]
     assert order[:5] != order[5:]
@@ -79,16 +79,16 @@ def test_every_video_is_once_in_every_epoch():
 
 def test_an_update_is_full_at_batch_pairs_and_only_the_last_is_smaller():
     groups = groups_of(*[1] * 10)
-    assert [len(update) for update in plan(groups, 1, 4, seed=0)] == [4, 4, 2]
+    assert [len(update) for update in plan_updates(groups, 1, 4, seed=0)] == [4, 4, 2]
 
 
 def test_the_last_video_of_an_update_is_not_cut():
-    assert plan(groups_of(5), epochs=1, batch_pairs=3, seed=0) == [[0]]
+    assert plan_updates(groups_of(5), epochs=1, batch_pairs=3, seed=0) == [[0]]
 
 
 def test_the_plan_depends_on_the_seed_alone():
-    groups = groups_of(*[1] * 10)
-    assert plan(groups, 1, 4, seed=1) == plan(groups, 1, 4, seed=1) != plan(groups, 1, 4, seed=2)
+    plans = [plan_updates(groups_of(*[1] * 10), 1, 4, seed) for seed in (1, 1, 2)]
+    assert plans[0] == plans[1] != plans[2]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -288,8 +288,8 @@ def test_the_fingerprint_is_that_of_texts_order_and_reference():
 def test_idle_packs_have_no_pairs_and_no_gradient(tiny):
     loader = PackLoader(tiny.processor, None, 4096, 0, None)
     add_lora(tiny.model, rank=2, alpha=4)
-    logps = Policy(tiny)(loader.idle.pack)[loader.idle.where]
-    assert logps.shape == (0,) and loader.idle.modes() == []
+    logps = Policy(tiny)(loader.dummy.pack)[loader.dummy.where]
+    assert logps.shape == (0,) and loader.dummy.modes() == []
     logps.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in adapter_parameters(tiny.model))
 

@@ -25,9 +25,8 @@ from pasta.packs import TooLong, by_video
 from pasta.run import ranks
 from pasta.sampling import uniform
 from pasta.tools.costs import SHARE, costs_of, rates
-from pasta.training.checkpoint import check_config
 from pasta.training.held_out import hold_out
-from pasta.training.plan import plan, read_packs
+from pasta.training.plan import plan_updates, read_packs
 from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are opened
@@ -96,11 +95,10 @@ def size(n_bytes):
 def training(config, device):
     """Print what train_dpo.py would do. config: its own. All processes call, the first prints."""
     if ranks.rank() == 0:
-        check_config(config)
         groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, True))
         groups, held_out = hold_out(groups, config.holdout, config.seed)
         n = sum(len(group.pairs) for group in groups)
-        updates = plan(groups, config.epochs, config.batch_pairs, config.seed)
+        updates = plan_updates(groups, config.epochs, config.batch_pairs, config.seed)
         print(f"{len(updates):,} updates: {n:,} pairs of {len(groups):,} videos, {config.epochs} "
               f"times; {len(held_out):,} videos held out")  # fmt: skip
         config.model = toy.resolved(config.model)
