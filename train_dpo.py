@@ -20,7 +20,7 @@ import torch
 
 from pasta import toy
 from pasta.datasets.read import open_pairs
-from pasta.dpo import check_start, not_numbers, pack_loss, summarise
+from pasta.dpo import pack_loss, summarise
 from pasta.lora import adapter_off
 from pasta.packs import by_video
 from pasta.pairs import MODES
@@ -30,10 +30,10 @@ from pasta.run import ranks
 from pasta.run.config import knob, parse, seed_all, write_config
 from pasta.sampling import uniform
 from pasta.tools.dry_run import training
+from pasta.training import loop
 from pasta.training.checkpoint import Checkpoints, open_run, save_trained
 from pasta.training.held_out import held_out_metrics
-from pasta.training.loop import Log, clip_and_step, gradient_norm, learning_rate
-from pasta.training.plan import PackLoader, Plan, Skipped
+from pasta.training.plan import PackLoader, Plan, Skipped, check_config
 from pasta.video import read_frames
 
 
@@ -109,21 +109,6 @@ def main(config):
         print(message)
 
 
-def check_config(config):
-    """Raise SystemExit for flags that no run can start with."""
-    weights = config.mode_weights
-    if len(weights) != len(MODES):
-        names = ", ".join(MODES)
-        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {names}; got {weights}")
-    if min(weights) < 0 or not sum(weights):
-        raise SystemExit(f"--mode_weights are {weights}; expected some above 0")
-    if config.beta <= 0:
-        raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
-    for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
-        if getattr(config, name) < 1:
-            raise SystemExit(f"--{name} is {getattr(config, name)}; expected 1 or more")
-
-
 def train(config, policy, plan, result):
     """fetch -> score -> loss -> backward -> clip and step -> log, once an update.
 
@@ -134,7 +119,7 @@ def train(config, policy, plan, result):
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
     checkpoints = Checkpoints(config, plan.fingerprint)
     done, n_updates = checkpoints.load(policy, optimizer) if config.resume else 0, len(plan.shares)
-    log = Log(config.out / "metrics.jsonl", done, n_updates)
+    log = loop.Log(config.out / "metrics.jsonl", done, n_updates)
     policy.train()
     with ranks.sigterm() as sigterm, closing(plan.batches(done)) as batches:
         for step in range(done + 1, n_updates + 1):
@@ -153,12 +138,12 @@ def train(config, policy, plan, result):
             if not rows:
                 continue  # no video can be read; the next update saves, scores and stops
             if not optimizer.state:  # nothing is trained yet
-                check_start(rows, config.beta, config.dtype)
-            grad_norm = gradient_norm(optimizer)
-            if wrong := not_numbers(rows, grad_norm):
+                loop.check_start(rows, config.beta, config.dtype)
+            grad_norm = loop.gradient_norm(optimizer)
+            if wrong := loop.not_numbers(rows, grad_norm):
                 checkpoints.stop(step - 1, policy, optimizer, wrong)
-            lr = learning_rate(step, n_updates, config.lr, config.warmup)
-            clip_and_step(optimizer, grad_norm, lr, config.max_grad_norm)
+            lr = loop.learning_rate(step, n_updates, config.lr, config.warmup)
+            loop.clip_and_step(optimizer, grad_norm, lr, config.max_grad_norm)
             metrics = {"step": step, "pairs": len(rows), **summarise(rows)}
             metrics |= {"lr": lr, "grad_norm": grad_norm.item()}
             metrics |= {"seconds": time.perf_counter() - start, "seconds_waiting": waited}

@@ -17,7 +17,6 @@ Log-probabilities are sums over the tokens of a response, in nats.
 Shapes: B pairs.
 """
 
-from math import isfinite, log
 from statistics import fmean
 
 import torch
@@ -161,39 +160,6 @@ def pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen_logps, rej
         {"mode": mode} | dict(zip(columns, row, strict=True))
         for mode, row in zip(modes, numbers, strict=True)
     ]
-
-
-def check_start(rows, beta, dtype):
-    """Raise RuntimeError unless the untrained policy equals its reference: all rewards 0.
-
-    rows: of pack_loss, before the first update. dtype: "float32" or "bfloat16": it sets how far the
-    two may differ, as a share of the log-probability, because other packs round differently.
-    """
-    tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
-    for row in rows:
-        for which in ("chosen", "rejected"):
-            logps, reward = row[f"logps/{which}"], row[f"rewards/{which}"]
-            if not abs(reward / beta) <= tolerance * max(1.0, abs(logps)):  # true for nan, too
-                raise RuntimeError(
-                    f"before any training the policy gives the {which} response of pair "
-                    f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
-                    f"expected the same, hence margin 0 (DPO's loss: ln 2 = {log(2):.4f}). The "
-                    "model has dropout or gives no numbers, or pasta or a package has changed: "
-                    "delete reference*.jsonl next to the pairs and run again"
-                )
-
-
-def not_numbers(rows, grad_norm=0.0) -> str:
-    """A message that names the first non-finite value of an update and its pair, or "".
-
-    rows: of pack_loss. grad_norm: a float or a () tensor.
-    """
-    for row in rows:
-        for key, value in row.items():
-            if isinstance(value, float) and not isfinite(value):
-                return f"{key} of pair {row['id']} is {value}"
-    ids = ", ".join(row["id"] for row in rows)
-    return "" if isfinite(grad_norm) else f"the gradient's norm is {grad_norm:g}, of pairs {ids}"
 
 
 def summarise(rows) -> dict:

@@ -64,12 +64,10 @@ def segment_of(processor, query, response, with_video=True):
 
 
 def pack(processor, inputs, segments):
-    """Put the segments after the prefix of one video, in one row.
+    """Put the segments after the prefix of one video, in one row. Returns a Pack.
 
-    processor: gives `prefix_ids(inputs)` and `positions(ids, inputs)`
-    inputs:    VideoInputs, or None for a prompt without video
-    segments:  list of Segment
-    Returns a Pack. Raises ValueError for a segment without response tokens.
+    inputs: VideoInputs, or None for a prompt without video. segments: list of Segment.
+    Raises ValueError for a segment without response tokens.
     """
     prefix = processor.prefix_ids(inputs)
     ids, positions = list(prefix), [processor.positions(prefix, inputs)]  # (3 or 1, P)
@@ -97,10 +95,7 @@ def pack(processor, inputs, segments):
 
 
 def pack_responses(processor, inputs, texts):
-    """Pack (query, response) texts; equal texts share a segment.
-
-    Returns (Pack, list of the segment index of each text).
-    """
+    """(Pack, segment index of each text) of (query, response) texts; equal ones share a segment."""
     distinct = list(dict.fromkeys(texts))
     with_video = inputs is not None
     segments = [segment_of(processor, query, text, with_video) for query, text in distinct]
@@ -139,12 +134,11 @@ class PackedPairs(NamedTuple):
     where: list[int]
 
     def modes(self):
-        """The mode of every pair."""
         return [pair.mode for pair in self.group.pairs]
 
 
 def by_video(pairs):
-    """Group pairs by video, in order of first appearance. Returns a list of VideoPairs."""
+    """List of VideoPairs, in order of first appearance."""
     groups = {}
     for pair in pairs:
         groups.setdefault(pair.video, []).append(pair)

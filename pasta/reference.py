@@ -37,10 +37,9 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class ReferenceCache:
-    """The keys, and the files of the known values: reference.jsonl, and one more for each rank.
+    """The keys, and the files of the known values: `path`, and one more for each other rank.
 
-    path: the first file. setting: the part of the key that all rows share, as plain JSON: weights,
-    processor, frames, types, versions.
+    setting: the part of all keys: weights, processor, frames, types, versions; plain JSON.
     """
 
     path: Path
@@ -78,7 +77,6 @@ class ReferenceCache:
         return known
 
     def appender(self):
-        """The Appender of this rank's file, for rows of `cache_row`."""
         path = ranks.rank_path(self.path)
         try:
             return Appender(path)
@@ -99,7 +97,6 @@ def open_cache(config, vlm, n_frames):
 
 
 def cache_row(key, value):
-    """One row of the file. value: Known; JSON keeps its float32 exactly."""
     return {"key": key, **value._asdict(), "check": check(key, value)}
 
 
@@ -146,7 +143,7 @@ def reference_logps(cache, groups, loader, score):
 
 
 def complete(cache, groups, loader, score):
-    """Compute what the cache lacks, and add it; arguments as in `reference_logps`.
+    """Compute and append what is missing.
 
     Returns (key -> Known, video -> its keys, how many keys were found, how many computed).
     """
@@ -163,9 +160,9 @@ def complete(cache, groups, loader, score):
             for group, pack, where in loader.rounds(missing, "reference"):
                 logps = score(pack)[where].tolist()
                 if not all(map(isfinite, logps)):
-                    text = f"gives pairs {[p.id for p in group.pairs]} {logps} nats"
-                    raise ValueError(f"{group.video}: the reference {text}; expected numbers: "
-                                     "are the weights of --model damaged?")  # fmt: skip
+                    text = f"gives pairs {[p.id for p in group.pairs]} {logps} nats; expected"
+                    text += " numbers: are the weights of --model damaged?"
+                    raise ValueError(f"{group.video}: the reference {text}")
                 for text, value, segment in zip(group.texts(), logps, where, strict=True):
                     key = keys[group.video][text]
                     if key not in known:

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from pasta.dpo import (
-    check_start,
     dpo_loss,
     ipo_loss,
     pair_losses,
@@ -22,6 +21,7 @@ from pasta.dpo import (
     sft_loss,
     summarise,
 )
+from pasta.training.loop import check_start
 
 LN2 = math.log(2)
 # policy chosen, policy rejected, reference chosen, reference rejected: (B,) each

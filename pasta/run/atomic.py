@@ -8,10 +8,8 @@ from pathlib import Path
 
 
 def write_json(path, data):
-    """Write `data` as JSON, atomically. Raises TypeError for values that JSON cannot hold.
-
-    Paths are written as text.
-    """
+    """Write `data` as JSON, atomically; paths as text. Raises TypeError for other types."""
+    path = Path(path)
 
     def as_text(value):
         if isinstance(value, Path):
@@ -19,7 +17,6 @@ def write_json(path, data):
         raise TypeError(f"{path}: cannot write a {type(value).__name__} as JSON: {value!r}")
 
     text = json.dumps(data, indent=2, ensure_ascii=False, default=as_text) + "\n"
-    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")

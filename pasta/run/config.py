@@ -62,7 +62,6 @@ def argument_type(kind, name):
 
 
 def help_text(metadata):
-    """Help of a flag, with its defaults; "required" if it has none."""
     values = []
     for name in ("default", "toy"):
         if (value := metadata[name]) is not MISSING:
@@ -129,7 +128,6 @@ def git_commit():
 
 
 def package_versions():
-    """Package name -> version, or None if it is not installed."""
     versions = dict.fromkeys(PACKAGES)
     for name in PACKAGES:
         try:
@@ -146,10 +144,7 @@ def write_config(folder, config, **extra):
 
 
 def read_config(folder, shape=dict) -> dict:
-    """folder/config.json as `write_config` wrote it; paths are strings. Raises ValueError.
-
-    shape: schema of the fields that the caller reads, see pasta/run/schema.py.
-    """
+    """folder/config.json as `write_config` wrote it; paths are strings. Raises ValueError."""
     return read_json(Path(folder) / "config.json", shape)
 
 

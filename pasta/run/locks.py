@@ -31,23 +31,18 @@ def lock_folder(folder):
             path.touch()
             stat = path.stat()
             if (stat.st_dev, stat.st_ino) not in OPEN:
-                OPEN[stat.st_dev, stat.st_ino] = locked_file(path)
+                file = open(path, "r+")
+                if not lock(file, path):
+                    text = "is writing into it; wait until it ends, or choose another --out"
+                    raise SystemExit(f"{path.parent}: process {file.read().strip()} {text}")
+                file.truncate(0)
+                file.write(f"{os.getpid()} on {platform.node()}\n")
+                file.flush()
+                OPEN[stat.st_dev, stat.st_ino] = file
         except OSError as error:
             cure = "free some space, or choose another --out"
             raise SystemExit(f"cannot write into {folder}: {error.strerror}; {cure}") from error
     ranks.gather([])  # no rank writes before the lock is there
-
-
-def locked_file(path):
-    """The lock file, open and locked, with the id of this process in it. Raises SystemExit."""
-    file = open(path, "r+")
-    if not lock(file, path):
-        text = "is writing into it; wait until it ends, or choose another --out"
-        raise SystemExit(f"{path.parent}: process {file.read().strip()} {text}")
-    file.truncate(0)
-    file.write(f"{os.getpid()} on {platform.node()}\n")
-    file.flush()
-    return file
 
 
 @contextmanager

@@ -50,17 +50,14 @@ def stop():
 
 
 def started():
-    """Whether torchrun started this process."""
     return dist.is_initialized()
 
 
 def rank():
-    """The number of this process; 0 without torchrun."""
     return dist.get_rank() if started() else 0
 
 
 def size():
-    """The number of ranks."""
     return dist.get_world_size() if started() else 1
 
 
@@ -72,8 +69,8 @@ def share(items):
 def balance(items, costs):
     """This rank's part of `items`, balanced by cost: most expensive first, in snake order.
 
-    costs: number of each item. The parts differ by one item at most. Items of one round cost about
-    the same, so ranks that wait for each other do not wait long; the sums are also close.
+    costs: number of each item. The parts differ by at most one item. Items of one round cost about
+    the same, so ranks that meet after each item do not wait long.
     """
     order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
     rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]

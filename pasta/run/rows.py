@@ -18,10 +18,7 @@ from pasta.run.schema import schema_error
 
 
 def is_torn(line):
-    """Whether a last line without newline is only the beginning of a row.
-
-    A JSON object that was cut does not parse. A line that parses lacks only its newline.
-    """
+    """Whether a last line without newline was cut; if it parses, only the newline is missing."""
     try:
         json.loads(line)
     except (ValueError, RecursionError) as error:  # RecursionError: nested too deep, not torn
@@ -30,9 +27,9 @@ def is_torn(line):
 
 
 def numbered_rows(path, shape=dict):
-    """Yield (line number, row) of every line that is not blank. Raises ValueError at FILE:LINE.
+    """Yield (line number, row) of a .jsonl file, without blank lines and a torn last line.
 
-    shape: schema of every row, see pasta/run/schema.py.
+    shape: schema of every row, see pasta/run/schema.py. Raises ValueError "FILE:LINE: ...".
     """
     lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     if is_torn(lines[-1]):
@@ -55,10 +52,7 @@ def numbered_rows(path, shape=dict):
 
 
 def read_rows(path, shape=dict) -> list[dict]:
-    """The rows of a .jsonl file, in order, without blank lines and a torn last line.
-
-    Raises ValueError "FILE:LINE: ..." for other lines that are not objects of that schema.
-    """
+    """The rows of a .jsonl file; see `numbered_rows`."""
     return [row for _, row in numbered_rows(path, shape)]
 
 

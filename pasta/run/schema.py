@@ -17,9 +17,9 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # half a pair: no tokenizer and no fi
 
 
 def schema_error(value, shape, name=""):
-    """The first place where a value does not fit: "a.b is 3; expected str"; "" if it fits.
+    """The first place where a value does not fit the schema: "a.b is 3; expected str"; or "".
 
-    shape: a schema. name: of the value. true and false are not numbers; integers have 64 bits.
+    name: of the value. true and false are not numbers; integers have 64 bits.
     """
     parts = []
     if isinstance(shape, dict):

@@ -31,10 +31,9 @@ FREE = {"out", "resume", "dry_run", "max_skipped", "save_every", "keep_checkpoin
 
 
 class Checkpoints:
-    """The newest checkpoints of a run, in RUN/checkpoints.
+    """The newest checkpoints of a run. On resume, config (without FREE) and data must be the same.
 
-    config: out, keep_checkpoints, shard; on resume, all of it but FREE must be the same.
-    data: fingerprint of a Plan; on resume, it must be the same.
+    data: fingerprint of the Plan.
     """
 
     def __init__(self, config, data):
@@ -61,18 +60,16 @@ class Checkpoints:
                 write_json(part / STATE, run | {"files": files})
         if main:
             saved = sorted(self.folder.glob("step-*"))
-            later = saved[saved.index(final) + 1 :]  # damaged, so the run did not resume from them
-            for old in later + saved[: saved.index(final) + 1][: -self.keep]:
+            n = saved.index(final) + 1  # later ones are damaged: the run did not resume from them
+            for old in saved[n:] + saved[:n][: -self.keep]:
                 shutil.rmtree(old)
 
     def stop(self, step, policy, optimizer, reason):
         """Save the weights after update `step`, then raise SystemExit; all ranks call."""
         self.save(step, policy, optimizer)
-        raise SystemExit(
-            f"update {step + 1}: {reason}; expected numbers. The weights before it are in "
-            f"{self.folder}/step-{step:06d}. Look at these pairs; leave them out, or lower --lr, "
-            "in a run with another --out"
-        )
+        saved = f"The weights before it are in {self.folder}/step-{step:06d}"
+        cure = "Look at these pairs; leave them out, or lower --lr, in a run with another --out"
+        raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {saved}. {cure}")
 
     def load(self, policy, optimizer):
         """Load the newest undamaged checkpoint into both, in place; all ranks call.
@@ -135,16 +132,13 @@ def read_state(folder):
 
 
 def training_state(policy, optimizer):
-    """name -> tensor of everything that a step changes; with --shard, this rank's slices.
-
-    All but the random state are the live tensors. AdamW's moments are created if it has none yet.
-    """
+    """name -> live tensor of everything that a step changes; with --shard, this rank's slices."""
     tensors = {}
     for name, p in policy.named_parameters():
         if not p.requires_grad:
             continue
         moments = optimizer.state[p]
-        if not moments:
+        if not moments:  # before the first step
             zeros = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}
             moments |= {"step": torch.tensor(0.0), **zeros}
         for kind, tensor in {"weight": p, **moments}.items():
@@ -158,10 +152,8 @@ def training_state(policy, optimizer):
 
 def check_flags(folder, before, now):
     if changed := changed_settings(before, now):
-        raise SystemExit(
-            f"cannot resume from {folder}: {'; '.join(changed)}; "
-            "use the earlier value, or another --out"
-        )
+        text = f"{'; '.join(changed)}; use the earlier value, or another --out"
+        raise SystemExit(f"cannot resume from {folder}: {text}")
 
 
 def open_run(config):
@@ -172,10 +164,8 @@ def open_run(config):
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
     if not config.resume and (config.out / "metrics.jsonl").exists():
         steps = len(read_rows(config.out / "metrics.jsonl"))
-        raise SystemExit(
-            f"{config.out} holds a run that was stopped after {steps} updates; "
-            "continue it with --resume, choose another --out, or remove it"
-        )
+        cure = "continue it with --resume, choose another --out, or remove it"
+        raise SystemExit(f"{config.out} holds a run that was stopped after {steps} updates; {cure}")
     # Before anything is computed or written. Only `load` checks the files of the checkpoint.
     saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
     for path in saved[-1:]:

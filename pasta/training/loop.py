@@ -1,6 +1,6 @@
-"""One step of training: the learning rate, the optimizer's step, and the log."""
+"""Parts of the training loop: the learning rate, the step, checks of its numbers, the log."""
 
-import math
+from math import cos, inf, isfinite, isnan, log, nan, pi
 
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -21,7 +21,7 @@ def learning_rate(step, n_steps, peak, warmup):
     n_warm = max(1, round(warmup * n_steps))
     if step <= n_warm:
         return peak * step / n_warm
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm + 1)))
+    return peak * 0.5 * (1 + cos(pi * (step - n_warm) / (n_steps - n_warm + 1)))
 
 
 def gradient_norm(optimizer):
@@ -42,6 +42,39 @@ def trained(optimizer):
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def check_start(rows, beta, dtype):
+    """Raise RuntimeError unless the untrained policy equals its reference: all rewards 0.
+
+    rows: of pack_loss, before the first update. dtype: "float32" or "bfloat16": it sets how far the
+    two may differ, as a share of the log-probability, because other packs round differently.
+    """
+    tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
+    for row in rows:
+        for which in ("chosen", "rejected"):
+            logps, reward = row[f"logps/{which}"], row[f"rewards/{which}"]
+            if not abs(reward / beta) <= tolerance * max(1.0, abs(logps)):  # true for nan, too
+                raise RuntimeError(
+                    f"before any training the policy gives the {which} response of pair "
+                    f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
+                    f"expected the same, hence margin 0 (DPO's loss: ln 2 = {log(2):.4f}). The "
+                    "model has dropout or gives no numbers, or pasta or a package has changed: "
+                    "delete reference*.jsonl next to the pairs and run again"
+                )
+
+
+def not_numbers(rows, grad_norm=0.0) -> str:
+    """A message that names the first non-finite value of an update and its pair, or "".
+
+    rows: of pack_loss. grad_norm: a float or a () tensor.
+    """
+    for row in rows:
+        for key, value in row.items():
+            if isinstance(value, float) and not isfinite(value):
+                return f"{key} of pair {row['id']} is {value}"
+    ids = ", ".join(row["id"] for row in rows)
+    return "" if isfinite(grad_norm) else f"the gradient's norm is {grad_norm:g}, of pairs {ids}"
+
+
 class Log:
     """Prints one line per update and writes it as a row of metrics.jsonl, on rank 0.
 
@@ -56,12 +89,12 @@ class Log:
         if ranks.rank() == 0:
             write_rows(path, rows)
             self.file = Appender(path)
-        losses = [row.get("eval/loss", math.inf) for row in rows]
-        self.best = min((loss for loss in losses if not math.isnan(loss)), default=math.inf)
+        losses = [row.get("eval/loss", inf) for row in rows]
+        self.best = min((loss for loss in losses if not isnan(loss)), default=inf)
 
     def is_best(self, metrics):
         """Whether the update has a held-out loss, and it is the lowest so far."""
-        loss = metrics.get("eval/loss", math.nan)
+        loss = metrics.get("eval/loss", nan)
         if not loss < self.best:  # true for nan
             return False
         self.best = loss

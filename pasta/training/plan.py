@@ -15,11 +15,27 @@ import numpy as np
 from tqdm import tqdm
 
 from pasta.packs import PackedPairs, TooLong, VideoPairs, pack_responses, split_packs
+from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import Appender, digest, read_rows
 from pasta.training.held_out import hold_out
 from pasta.video import VideoError
+
+
+def check_config(config):
+    """Raise SystemExit for flags that no run can start with."""
+    weights = config.mode_weights
+    if len(weights) != len(MODES):
+        names = ", ".join(MODES)
+        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {names}; got {weights}")
+    if min(weights) < 0 or not sum(weights):
+        raise SystemExit(f"--mode_weights are {weights}; expected some above 0")
+    if config.beta <= 0:
+        raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
+    for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
+        if getattr(config, name) < 1:
+            raise SystemExit(f"--{name} is {getattr(config, name)}; expected 1 or more")
 
 
 class Plan:
@@ -39,10 +55,7 @@ class Plan:
         self.fingerprint = fingerprint(self.groups, updates, self.held_out, reference)
 
     def batches(self, done):
-        """Yield this rank's PackedPairs of each update after `done`, a list; prefetched.
-
-        Close the generator if you do not exhaust it.
-        """
+        """Yield this rank's PackedPairs of each update after `done`, a list; to be closed."""
         shares = self.shares[done:]
         with closing(self.loader.packs([self.groups[i] for i in chain(*shares)])) as packs:
             for share in shares:
@@ -52,8 +65,7 @@ class Plan:
 def plan_updates(groups, epochs, batch_pairs, seed):
     """The updates of a run: lists of indices into `groups`, each group once an epoch.
 
-    An update is full when it has at least batch_pairs pairs. The last update of an epoch may be
-    smaller; its loss is a mean over the pairs it has.
+    An update is full at batch_pairs pairs or more. The last update of an epoch may be smaller.
     """
     rng, updates = np.random.default_rng(seed), []
     for _ in range(epochs):
@@ -70,10 +82,7 @@ def plan_updates(groups, epochs, batch_pairs, seed):
 
 
 def fingerprint(groups, updates, held_out, reference):
-    """sha256 of the data of a run: the pairs of every update and the held-out pairs.
-
-    reference: (video, query, response) -> nats, of all texts. It changes with videos and weights.
-    """
+    """sha256 of the data of a run. reference: it changes if the videos or the weights change."""
     data = [
         [(pair.id, pair.mode) for pair in group.pairs]
         + [(text, reference[group.video, *text]) for text in group.texts()]
@@ -92,10 +101,9 @@ def read_packs(processor, read, max_length, group):
 
 
 class Skipped:
-    """The videos that cannot be read: printed, recorded in a file, and at most `limit` of them.
+    """The videos that cannot be read: printed, recorded in `path`, and at most `limit` of them.
 
-    path: a .jsonl file; other ranks write their own next to it.
-    resume: keep the rows of the run to continue. A video in them counts if it fails again.
+    resume: keep the rows of the earlier run; a video in them counts only if it fails again.
     """
 
     def __init__(self, path, limit, resume=False):
@@ -106,7 +114,6 @@ class Skipped:
         self.written = {row["video"] for row in rows}
 
     def add(self, group, reason):
-        """Record a video, its pairs and the reason; once."""
         if group.video in self.reasons:
             return
         self.reasons[group.video] = reason
@@ -146,10 +153,7 @@ class PackLoader:
         self.dummy = PackedPairs(VideoPairs("", ()), pack, [])
 
     def packs(self, groups):
-        """Yield the packs of each VideoPairs, in order: a list, [] for a skipped video.
-
-        Close the generator if you do not exhaust it. Raises TooLong.
-        """
+        """Yield a list of packs for each group, [] if skipped; to be closed. Raises TooLong."""
         for group, packs in prefetch(self.read, groups, self.workers):
             if isinstance(packs, TooLong):
                 raise packs
@@ -159,10 +163,7 @@ class PackLoader:
             yield packs
 
     def rounds(self, groups, name=None):
-        """Yield the PackedPairs of this rank's share of `groups`, as many as on every other rank.
-
-        name: label of a progress bar.
-        """
+        """Yield the PackedPairs of this rank's share of `groups`; each rank gets as many."""
         n_rounds = math.ceil(len(groups) / ranks.size())
         with closing(self.packs(ranks.share(groups))) as packs:
             for _ in ranks.progress(range(n_rounds), name):
