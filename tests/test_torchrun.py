@@ -113,7 +113,7 @@ WATCHED = f"""
 import atexit, gc, runpy, sys
 from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, {str(ROOT)!r})
-from pasta import ranks
+from pasta.run import ranks
 
 def stop(before=ranks.stop):
     print(sum(type(thing) is DistributedDataParallel for thing in gc.get_objects()), "held")
