@@ -1,4 +1,4 @@
-"""The one read-ahead: results computed by threads before they are needed."""
+"""Read-ahead: threads compute results before they are needed."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor

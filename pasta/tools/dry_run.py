@@ -23,7 +23,7 @@ from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.tools.costs import costs_of, n_trained
 from pasta.training.held_out import hold_out
-from pasta.training.plan import plan, read_packs
+from pasta.training.plan import plan_updates, read_packs
 from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are read
@@ -74,7 +74,7 @@ def training(config, groups):
         return
     groups, held_out = hold_out(groups, config.holdout, config.seed)
     n_pairs = sum(len(group.pairs) for group in groups)
-    updates = plan(groups, config.epochs, config.batch_pairs, config.seed)
+    updates = plan_updates(groups, config.epochs, config.batch_pairs, config.seed)
     print(
         f"{len(updates):,} updates: {n_pairs:,} pairs of {len(groups):,} videos, "
         f"{config.epochs} times; {len(held_out):,} videos held out"
