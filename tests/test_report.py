@@ -205,11 +205,13 @@ def test_hostile_text_of_a_query_and_of_an_answer_is_escaped(text):
 
 def test_a_complete_run_lacks_nothing_and_every_picture_is_also_a_png_file(whole, text):
     assert lacking(text) == []
-    sheets = {path.stem: Image.open(path) for path in (whole / "report").glob("*.png")}
-    assert {"curves", "attention", "pair-temporal-1-clean", "pair-cross_frame-1-twin1"} <= {*sheets}
+    files_of = {path.stem: path.read_bytes() for path in (whole / "report").glob("*.png")}
     inside = [base64.b64decode(x) for x in re.findall(r'base64,([^"]+)"', text)]
-    heights = [Image.open(io.BytesIO(data)).size[1] for data in inside]
-    assert sum(heights) == sum(sheet.size[1] for sheet in sheets.values()) and len(sheets) > 13
+    plots = [files_of.pop("curves"), files_of.pop("attention")]
+    assert [data for data in inside if data in plots] == plots
+    frames = [np.asarray(Image.open(io.BytesIO(data))) for data in inside if data not in plots]
+    assert (np.stack(frames[:16]) == tiles(whole, "pair-spatial-1-clean", 8, 16)).all()
+    assert len(frames) == 16 * (len(files_of) - 3) + 10 * 3  # the rejected ones are at 1 fps
 
 
 def test_the_head_names_model_pairs_commit_counts_and_the_command(whole, text):
@@ -237,15 +239,15 @@ def test_each_response_of_a_pair_is_shown_with_its_frames(whole, text):
     spatial, temporal, cross = truth(0), truth(1), truth(2)
     expected = {
         "pair-spatial-1-clean": (8, spatial[SHOWN]),
-        "pair-spatial-1-rejected": (5, spatial[SPARSE][:, :, ::-1]),  # mirrored
+        "pair-spatial-1-rejected": (8, spatial[SPARSE][:, :, ::-1]),  # mirrored
         "pair-spatial-1-twin1": (8, spatial[SHOWN][:, ::-1, ::-1]),  # rotated
-        "pair-temporal-1-rejected": (5, temporal[SPARSE]),  # misled by the premise alone
+        "pair-temporal-1-rejected": (8, temporal[SPARSE]),  # misled by the premise alone
         "pair-temporal-1-twin1": (8, temporal[31 - SHOWN]),  # reversed
-        "pair-cross_frame-1-rejected": (5, cross[:1]),  # spliced: it begins with its own frame
+        "pair-cross_frame-1-rejected": (8, cross[:1]),  # spliced: it begins with its own frame
     }
     for name, (columns, frames) in expected.items():
         assert (tiles(whole, name, columns, len(frames)) == frames).all(), name
-    last = tiles(whole, "pair-cross_frame-1-rejected", 5, 10)[-1]
+    last = tiles(whole, "pair-cross_frame-1-rejected", 8, 10)[-1]
     assert any((last == frame).all() for frame in truth(3)[SPARSE])  # of the next video
     assert not any((last == frame).all() for frame in cross)
     assert PREMISES["temporal"]["backwards"] in unescape(text)
@@ -280,10 +282,10 @@ def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones(tmp_path):
     frames = np.full((40, 100, 500, 3), 30, np.uint8)
     part = show(tmp_path / "x.png", frames, np.arange(40) / 2, "clean")
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
-    assert picture.shape == (4 * (33 + 4), 4 * (166 + 4), 3)  # no wider than the page
+    assert picture.shape == (2 * (33 + 4), 8 * (166 + 4), 3)
     assert (picture[2:35, 2:168] == 30).all() and (picture[:2] == 255).all()
     assert (part["total"], part["size"], part["shrink"]) == (40, "500 x 100", 3)
-    assert part["rows"][-1][1].tolist() == [15.5, 17.0, 18.0, 19.5]
+    assert [second for _, second in part["frames"][-4:]] == [15.5, 17.0, 18.0, 19.5]
 
 
 def test_the_log_probabilities_of_both_responses_are_a_table(text):
