@@ -59,6 +59,9 @@ def write_pairs(folder, model):
         adversarial = {"kind": kind, name: value, "response": rejected, "finished": True}
         logps = [{"response": chosen, "clean": -0.25, "broken": -2.5, "blind": -0.7},
                  {"response": rejected, "clean": -1.5, "broken": -0.5, "blind": -0.8}]  # fmt: skip
+        if mode == "cross_frame":  # as with --select flip: no twins
+            recipe = recipe | {"twins": False}
+            logps = [{key: row[key] for key in ("response", "blind")} for row in logps]
         preferred = {"response": chosen, "finished": True}
         candidates.append(row | {"topic": None, "preferred": preferred, "logps": logps}
                           | {"adversarial": [adversarial], "recipe": recipe})  # fmt: skip
@@ -232,9 +235,6 @@ def test_the_marked_words_are_those_that_differ():
         assert ["".join(side) for side in brackets] == expected
 
 
-# ---------------------------------------------------------------- frames
-
-
 def test_each_response_of_a_pair_is_shown_with_its_frames(whole, text):
     spatial, temporal, cross = truth(0), truth(1), truth(2)
     expected = {
@@ -288,20 +288,11 @@ def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones(tmp_path):
     assert [second for _, second in part["frames"][-4:]] == [15.5, 17.0, 18.0, 19.5]
 
 
-def test_the_log_probabilities_of_both_responses_are_a_table(text):
+def test_the_log_probabilities_of_both_responses_are_a_table(whole, text):
     assert "nats blind clean corrupted clean minus corrupted chosen -0.70 -0.25 -2.50 +2.25 " \
            "rejected -0.80 -1.50 -0.50 -1.00" in words(text)  # fmt: skip
-
-
-def test_without_twins_the_table_has_the_blind_log_probabilities_alone(copied):
-    rows = read_rows(copied / "pairs/candidates.jsonl")
-    for row in rows:
-        row["logps"] = [{k: logp[k] for k in ("response", "blind")} for logp in row["logps"]]
-        row["recipe"]["twins"] = False
-    write_rows(copied / "pairs/candidates.jsonl", rows)
-    pairs = make(copied)["pairs"]
-    assert "nats blind chosen -0.70 rejected -0.80 " in words(pairs)
-    assert not lacking(pairs) and not list((copied / "report").glob("*twin*"))
+    assert "nats blind chosen -0.70 rejected -0.80 " in words(text)  # without twins
+    assert not list((whole / "report").glob("pair-cross_frame-1-twin*"))
 
 
 def test_examples_are_chosen_by_the_seed():
@@ -320,9 +311,6 @@ def test_the_attention_picture_has_the_pattern_by_hand():
     starts, seen, scored = cells((96_000, 2, 3), [95_999, 96_000, 96_003])
     assert starts.tolist() == [0, 48, 50, 53]  # 2,000 tokens a cell, then a token each
     assert seen[48:, :48].all() and np.flatnonzero(scored).tolist() == [47, 48, 51]
-
-
-# ---------------------------------------------------------------- scores
 
 
 def test_scores_and_turned_answers_by_hand(whole, text):
@@ -360,8 +348,6 @@ def test_a_fully_tuned_model_is_shown_alone(copied):
     (line,) = lacking(found["turned"])
     assert "scored alone" in line and line.endswith(f"--compare BASE {copied / 'eval/run'}")
 
-
-# ---------------------------------------------------------------- missing parts
 
 GONE = {  # what is removed: (the sections that miss it, how they name it, the next command)
     "eval": ("scores turned", "not there: .*eval/scores.json", "python evaluate.py .*run/adapter"),
