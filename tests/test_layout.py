@@ -123,7 +123,7 @@ def at_the_top(path):
 @pytest.mark.parametrize("path", [*PACKAGE, *SCRIPTS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_file_and_function_sizes(path):
     text = path.read_text()
-    assert text.count("\n") <= 250
+    assert text.count("\n") <= 300
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
             size = node.end_lineno - node.lineno + 1
