@@ -15,13 +15,12 @@ from damage import examples, survives, typed
 from hypothesis import given
 from hypothesis import strategies as st
 from test_reference import SETTING, Scorer, pair
-from test_selection import LEFT, RED, RIGHT, candidate
+from test_selection import LEFT, RED, RIGHT, candidate, rules
 
 from pasta.benchmarks import Item, benchmark
 from pasta.benchmarks.answers import answer_row, earlier_rows, reread
 from pasta.benchmarks.report import sample_rows, scored_rows
 from pasta.datasets.read import read_pairs
-from pasta.judge import judge_by_rules
 from pasta.making.audit import audit_of, audit_table
 from pasta.making.queries import own_queries
 from pasta.making.replies import Replies, stored_answer
@@ -87,7 +86,7 @@ def made(folder, damage, select):
         config = SimpleNamespace(out=folder, judge="rules")
         rows = candidates_in_order(config, ["/v.avi"], dict.fromkeys(MODES, 1))
         try:
-            for one in sum(make_pairs(rows, judge_by_rules, select), []):
+            for one in sum(make_pairs(rows, rules, select), []):
                 typed(one["chosen"], str)
         except ValueError as error:  # which answers were scored hangs on --select
             assert "/v.avi" in str(error) and "choose another --select" in str(error)
