@@ -1,7 +1,6 @@
-"""The known families: which function reads the settings of which checkpoint.
+"""The known families, and the Family of a checkpoint from its files.
 
-Frames become pixel tensors without torchvision, bit for bit as in transformers, by the settings
-in the checkpoint's files. How to add a family: see family.py.
+Frames become pixels without torchvision, bit for bit as in transformers. To add a family: family.py
 """
 
 from functools import partial
@@ -28,8 +27,8 @@ FAMILIES = {  # model_type in config.json -> the function that makes its Family
 def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
     """The Family of a checkpoint, from its config.json and its video settings.
 
-    max_pixels: upper bound on the pixels of a frame; 0 leaves the checkpoint's own bound. A family
-        whose frames all have one size ignores it.
+    max_pixels: upper bound on the pixels of a frame; 0 leaves the checkpoint's own bound. Ignored
+        where all frames have one size.
     Raises ValueError for an unknown model_type, and for a setting that is missing or unsupported.
     """
     shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}

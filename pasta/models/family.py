@@ -47,33 +47,22 @@ class VideoInputs:
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between kinds of Video-LLMs: texts and functions. One object per checkpoint.
-
-    placeholder:    the special token that the chat template writes for a video; None in a model
-                    that reads text only
-    token:          the text of one video token, in most families the placeholder
-    fit:            (F, H, W) -> (H, W), the size that frames are resized to
-    prepare:        ((F, H, W, 3) uint8 array, (F,) seconds) -> VideoInputs
-    positions:      ((L,) token ids, VideoInputs or None) -> (3, L) int64 time, height, width; or
-                    (1, L) without M-RoPE
-    feature_kwargs: VideoInputs -> arguments of the model's `get_{encoder}_features`. Videos whose
-                    tensors differ in the first dimension only may be concatenated.
-    video_text:     VideoInputs -> the text that replaces the placeholder, with a special token at
-                    its end; None: nothing but `token`, n_tokens times
-    encoder:        "video" or "image": what the model takes the frames as
-    max_pixels:     the caller's bound on the pixels of a frame; 0 without one or without meaning
-    """
+    """What differs between kinds of Video-LLMs: texts and functions. One object per checkpoint."""
 
     model_type: str
-    placeholder: str | None
-    token: str | None
-    fit: Callable
-    prepare: Callable
+    placeholder: str | None  # a special token: the chat template's mark of a video; None: no videos
+    token: str | None  # the text of one video token, in most families the placeholder
+    fit: Callable  # (F, H, W) -> (H, W), the size that frames are resized to
+    prepare: Callable  # ((F, H, W, 3) uint8 array, (F,) seconds) -> VideoInputs
+    # ((L,) token ids, VideoInputs or None) -> (3, L) int64 time, height, width, or (1, L)
     positions: Callable
+    # VideoInputs -> arguments of the model's `get_{encoder}_features`. Videos whose tensors differ
+    # only in the first dimension may be concatenated.
     feature_kwargs: Callable
-    video_text: Callable | None = None
-    encoder: str = "video"
-    max_pixels: int = 0
+    # VideoInputs -> the text that replaces the placeholder, with a special token at its end
+    video_text: Callable | None = None  # None: nothing but `token`, n_tokens times
+    encoder: str = "video"  # or "image": what the model takes the frames as
+    max_pixels: int = 0  # the caller's bound on the pixels of a frame; 0: none, or without effect
 
     def expand(self, text, inputs) -> str:
         """The prompt with the text of the video in place of its one placeholder.
