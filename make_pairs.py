@@ -32,7 +32,7 @@ from pasta.run.atomic import write_json
 from pasta.run.config import knob, parse, read_config, seed_all, write_config
 from pasta.run.locks import lock_folder
 from pasta.run.rows import rows_of, write_rows
-from pasta.tools.dry_run_pairs import pair_making
+from pasta.tools.dry_run import pair_making
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
@@ -99,7 +99,7 @@ def main(config):
         roles = Roles(config, device)
         names = roles.open()
         if config.dry_run:
-            return pair_making(config, roles, videos, device)
+            return pair_making(config, roles, videos)
         lock_folder(config.out)
         if ranks.rank() == 0:
             start_folder(config, roles, names)

@@ -31,7 +31,7 @@ from pasta.run import ranks
 from pasta.run.config import knob, parse, seed_all, write_config
 from pasta.sampling import uniform
 from pasta.tools.dry_run import training
-from pasta.training.checkpoint import Checkpoints, open_run, save_trained
+from pasta.training.checkpoint import Checkpoints, check_config, open_run, save_trained
 from pasta.training.held_out import held_out_metrics, hold_out
 from pasta.training.loop import Log, clip_and_step, gradient_norm, learning_rate
 from pasta.training.plan import PackLoader, Skipped, fingerprint, plan
@@ -83,10 +83,11 @@ class TrainConfig:
 def main(config):
     result = config.out / ("adapter" if config.lora_rank else "model")
     device = ranks.start(config.device)
-    if config.dry_run:
-        return training(config, device)
     groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
     config.model = toy.resolved(config.model)  # only now: without pairs it need not be trained
+    if config.dry_run:
+        check_config(config)
+        return training(config, groups)
     open_run(config)
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)

@@ -32,11 +32,13 @@ OWNERS = {
     "decord": {"decord_files"},
     "transformers": {"load", "files", "model"},
     "safetensors": {"peft", "checkpoint"},
+    "matplotlib": {"figures"},
+    "jinja2": {"report"},
 }
 PACKAGES = {"torch", "transformers", "decord", "numpy", "tqdm"}
 PEERS = {"trl", "peft", "datasets"}  # in requirements-dev.txt
-WITH_MORE = {"speed_trl.py": PEERS, "report_pictures.py": {"matplotlib"}}
-SHIPPED_WITH_THEM = {"safetensors", "tokenizers"}  # transformers requires both
+WITH_MORE = {"speed_trl.py": PEERS, "figures.py": {"matplotlib"}}
+SHIPPED_WITH_THEM = {"safetensors", "tokenizers", "jinja2"}  # transformers and torch require them
 
 
 def imports(path):
@@ -102,7 +104,7 @@ def test_runtime_packages_are_five():
     ("module", "users"),
     [
         ("pasta.tools.speed_trl", []),
-        ("pasta.tools.report_pictures", ["pasta/study/pictures.py"]),
+        ("pasta.tools.figures", ["pasta/study/pictures.py"]),
         ("pasta.study.pictures", []),
     ],
 )
@@ -161,6 +163,7 @@ def test_every_package_is_installed():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = sorted({path.parent.relative_to(ROOT) for path in PACKAGE})
     assert settings["packages"] == [".".join(folder.parts) for folder in folders]
+    assert settings["package-data"]["pasta.tools"] == ["report.html.j2"]
 
 
 def test_readme_tree_equals_disk():

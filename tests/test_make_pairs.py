@@ -9,13 +9,12 @@ out a script answers in its place.
 import json
 import re
 import shutil
-import subprocess
-import sys
 from functools import partial
 from itertools import count
 from types import SimpleNamespace
 
 import pytest
+from conftest import finish, launch, printed
 from safetensors.torch import load_file, save_file
 from tiny_models import make_language_model
 
@@ -294,11 +293,9 @@ def test_where_the_time_goes_is_told(run, capsys):
 
 def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, videos):
     flags = SETTINGS | {"responder": tiny_folder, "videos": videos, "out": tmp_path / "out"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [make_pairs.__file__, *(str(x) for k, v in flags.items() for x in (f"--{k}", v))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("3 videos, 1 of them skipped") == 1
+    finish(launch("make_pairs.py", 2, flags, logs=tmp_path / "logs"))
+    both = printed(tmp_path / "logs", 2)
+    assert [said.count("3 videos, 1 of them skipped") for said in both] == [1, 0]
     for name in FILES:
         both = [*(tmp_path / "out").glob(f"{name.removesuffix('.jsonl')}*")]
         assert len(both) == (2 if name in FILES[:2] else 1)

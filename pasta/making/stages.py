@@ -28,6 +28,24 @@ from pasta.selection import make_pairs, proposals, query_key
 RECIPE = "responder asker adversary candidates temperature sparse_frames max_pixels seed".split()
 
 
+def query_reader(config, roles, videos):
+    """The Reader of the asker."""
+    root = config.videos.absolute()
+    return Reader(videos, root, roles.eyes(config.asker), config.n_frames, {})
+
+
+def candidate_reader(config, roles, videos):
+    """The Reader of the responder."""
+    eyes, root = roles.eyes(config.responder), config.videos.absolute()
+    return Reader(videos, root, eyes, config.n_frames, {}, config.sparse_frames)
+
+
+def recipe_of(config, reader):
+    """The settings of an answer, which its row keeps."""
+    recipe = {name: getattr(config, name) for name in RECIPE}
+    return recipe | {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
+
+
 def write_queries(config, roles, videos, n, modes, failed):
     """Stage 1: queries about the first n videos, of the given modes; or somebody's own, whole."""
     path = config.out / "queries.jsonl"
@@ -46,13 +64,12 @@ def write_queries(config, roles, videos, n, modes, failed):
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
     todo = grouped((key[0], key) for key in wanted if key not in done)
     # Not `failed`: Reader gives up on a video in it, and a server may refuse one query alone.
-    unread, eyes, root = {}, roles.eyes(config.asker), config.videos.absolute()
-    reader, clock = Reader(videos, root, eyes, config.n_frames, unread), Clock()
+    reader, clock = query_reader(config, roles, videos), Clock()
     ask = clock.timed("asking", partial(roles.ask, config.asker))
     read = partial(wanted_queries, reader=reader, seed=config.seed)
     make = partial(query_rows, earlier=earlier, ask=ask, asker=config.asker, failed=failed)
     grow(path, todo, config.batch_videos, read, make, clock)
-    failed |= unread
+    failed |= reader.failed
 
 
 def write_candidates(config, roles, videos, n, failed):
@@ -64,11 +81,8 @@ def write_candidates(config, roles, videos, n, failed):
         if row["video"] in mine and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
     # Not `failed`: it also gets videos that only break others, which are not missed.
-    unread, eyes, root = {}, roles.eyes(config.responder), config.videos.absolute()
-    reader = Reader(videos, root, eyes, config.n_frames, unread, config.sparse_frames)
-    clock = Clock()
-    recipe = {name: getattr(config, name) for name in RECIPE}
-    recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
+    reader, clock = candidate_reader(config, roles, videos), Clock()
+    recipe = recipe_of(config, reader)
     score = clock.timed("scoring", partial(roles.score, config.responder))
     made_by = {"score": None if is_address(config.responder) else score, "recipe": recipe}
     ask = clock.timed("answering", partial(roles.ask, config.responder))
@@ -76,7 +90,7 @@ def write_candidates(config, roles, videos, n, failed):
     todo = grouped((row["video"], row) for row in wanted.values())
     read = partial(works_of, reader=reader, recipe=recipe)
     grow(path, todo, config.batch_videos, read, make, clock)
-    failed |= {video: unread[video] for video, _ in todo if video in unread}
+    failed |= {video: reader.failed[video] for video, _ in todo if video in reader.failed}
 
 
 def write_pairs(config, roles, videos, asked):
