@@ -213,7 +213,7 @@ def test_the_asker_is_asked_once_for_all_candidates_after_the_judge():
         return [Answer("Is it right?", (), 0.0, True) for _ in requests]
 
     rows = adversarial_rows([candidate("The red circle is right.")] * 3, judge, ask)
-    assert order == ["judge"] * 3 + [3] + ["judge"] * 3
+    assert order == ["judge", 3, "judge"]
     assert [row["kind"] for row in rows] == ["question"] * 3
 
 

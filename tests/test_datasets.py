@@ -13,7 +13,7 @@ import pytest
 
 from pasta.datasets.__main__ import main
 from pasta.datasets.read import read_pairs
-from pasta.making.own_queries import own_queries
+from pasta.making.queries import own_queries
 from pasta.pairs import Pair
 from pasta.toy.files import write_videos
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from pasta.adversaries import ADVERSARIES
 from pasta.benchmarks.scoring import summary
-from pasta.candidates import works_of
+from pasta.candidates import query_tasks
 from pasta.making.reader import Reader
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION
@@ -253,10 +253,10 @@ def test_each_response_of_a_pair_is_shown_with_its_frames(whole, text):
 
 def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, toy_videos):
     videos = [str(path) for path in sorted(toy_videos.iterdir())]
-    reader = Reader(videos, toy_videos, tiny.processor, 32, {}, 16)
+    reader = Reader(videos, toy_videos, tiny.processor, 32, 16)
     recipe = RECIPE | {"candidates": 7, "adversary": "both", "temperature": 0.7}
     queries = [{"mode": mode, "query": "Why?", "topic": None} for mode in MODES]
-    for work in works_of(videos[1], queries, reader, recipe):
+    for work in query_tasks(videos[1], queries, reader, recipe):
         made = [({"kind": "preferred"}, work.clean)]
         made += [(how, request.inputs) for how, request in work.misled]
         twins = ADVERSARIES[work.row["mode"]].twins

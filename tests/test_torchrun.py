@@ -18,7 +18,7 @@ from pasta.models.load import load_vlm
 from pasta.packs import by_video
 from pasta.run import ranks
 from pasta.run.rows import read_rows, write_rows
-from pasta.training.plan import plan
+from pasta.training.plan import plan_updates
 
 
 def dealt(monkeypatch, n, items, costs):
@@ -67,7 +67,7 @@ def apart(one, other):
 
 
 def test_updates_are_the_same_at_one_two_and_three_processes(torchrun, tmp_path, toy_pairs):
-    sizes = [len(update) for update in plan(by_video(read_pairs(toy_pairs)), 2, 3, seed=0)]
+    sizes = [len(update) for update in plan_updates(by_video(read_pairs(toy_pairs)), 2, 3, seed=0)]
     assert 1 in sizes and 3 in sizes  # some process has no pack; one has more than another
     finish(torchrun(0, "run1", epochs=2))
     started = [torchrun(n, f"run{n}", "--checkpointing", epochs=2) for n in (2, 3)]
@@ -116,7 +116,7 @@ WATCHED = f"""
 import atexit, gc, runpy, sys
 from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, {str(ROOT)!r})
-from pasta import ranks
+from pasta.run import ranks
 
 def stop(before=ranks.stop):
     print(sum(type(thing) is DistributedDataParallel for thing in gc.get_objects()), "held")

@@ -10,9 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pasta.benchmarks.answers import clip, video_inputs
-from pasta.candidates import works_of
-from pasta.making.own_queries import own_queries
-from pasta.making.queries import wanted_queries
+from pasta.candidates import query_tasks
+from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
 from pasta.making.stages import candidate_reader, query_reader, recipe_of
 from pasta.models.generate import Request
@@ -24,7 +23,7 @@ from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.tools.costs import costs_of, n_trained
 from pasta.training.held_out import hold_out
-from pasta.training.plan import plan, read_packs
+from pasta.training.plan import plan_updates, read_packs
 from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are read
@@ -75,7 +74,7 @@ def training(config, groups):
         return
     groups, held_out = hold_out(groups, config.holdout, config.seed)
     n_pairs = sum(len(group.pairs) for group in groups)
-    updates = plan(groups, config.epochs, config.batch_pairs, config.seed)
+    updates = plan_updates(groups, config.epochs, config.batch_pairs, config.seed)
     print(
         f"{len(updates):,} updates: {n_pairs:,} pairs of {len(groups):,} videos, "
         f"{config.epochs} times; {len(held_out):,} videos held out"
@@ -153,10 +152,10 @@ def role(who, config, reader, queries, n_answers):
             keys = [(video, row["mode"], i) for i, row in enumerate(rows)]
             wanted = wanted_queries(video, keys, reader, config.seed)
             return prompt_tokens(reader.processor, [request(0) for _, request in wanted])
-        for work in works_of(video, rows, reader, recipe_of(config, reader)):
-            query = work.row["query"]
-            requests += [Request(work.clean, query), *(request for _, request in work.misled)]
-            scored = [inputs for view in work.views.values() for inputs in view]
+        for task in query_tasks(video, rows, reader, recipe_of(config, reader)):
+            query = task.row["query"]
+            requests += [Request(task.clean, query), *(request for _, request in task.misled)]
+            scored = [inputs for view in task.views.values() for inputs in view]
             texts = [Request(inputs, f"{query} {PLACEHOLDER}") for inputs in scored]
             requests += texts * (1 + config.candidates)
         return prompt_tokens(reader.processor, requests)

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from pasta.datasets.read import read_pairs
 from pasta.lora import adapted
-from pasta.making.pictures import MAX_PIXELS, fit_within, png
+from pasta.making.server import MAX_PIXELS, fit_within, png
 from pasta.models.files import local_folder, save_model
 from pasta.models.load import DEFAULT_FRAMES, load_vlm
 from pasta.models.peft import CONFIG, base_of, load_adapter

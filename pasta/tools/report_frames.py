@@ -16,10 +16,9 @@ import numpy as np
 
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import broken_frames
-from pasta.making.made import CANDIDATE
-from pasta.making.pictures import png
 from pasta.making.reader import Reader
-from pasta.making.server import Endpoint, is_address
+from pasta.making.server import Server, is_address, png
+from pasta.making.stages import CANDIDATE
 from pasta.models.family import resized
 from pasta.models.load import load_processor
 from pasta.pairs import MODES
@@ -132,10 +131,10 @@ def reader_of(folder, recipe, model):
     videos = [str(path) for path in list_videos(root)]
     name, max_pixels = recipe["responder"], recipe["max_pixels"]
     if is_address(name):  # naming any model avoids a request to the server
-        processor = Endpoint(f"{name.partition('#')[0]}#any", max_pixels)
+        processor = Server(f"{name.partition('#')[0]}#any", max_pixels)
     else:
         processor = load_processor(model or name, max_pixels)
-    return Reader(videos, root, processor, recipe["n_frames"], {}, recipe["sparse_frames"])
+    return Reader(videos, root, processor, recipe["n_frames"], recipe["sparse_frames"])
 
 
 def source_text(source, candidate):
