@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pasta.models.family import Family, VideoInputs, plain_positions, whole
-from pasta.models.internvl import internvl_family
-from pasta.models.llava import next_video_family, onevision_family
+from pasta.models.fixed import internvl_family, next_video_family, onevision_family
 from pasta.models.qwen import qwen3_family, qwen_family
 from pasta.run.schema import ABSENT, read_json, schema_error
 

@@ -13,7 +13,6 @@ Shapes: F frames, H, W pixels, t, h, w patches (before several are merged into o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -163,49 +162,3 @@ def plain_positions(video_token, input_ids, inputs):
     if found != n:
         raise ValueError(f"the prompt has {found} video tokens (id {video_token}); expected {n}")
     return torch.arange(len(input_ids))[None]
-
-
-def fixed_family(config, given, fit, *, token, id_name, per_frame, extra=0, crop=None, **own):
-    """The Family of a model in which all frames have one size, and so one number of tokens.
-
-    given: from `given_settings`. fit: as in Family. id_name: of the video token in config.json
-    per_frame: tokens of a frame. extra: tokens at the end of a video.
-    crop: (height, width) of the middle that is kept; None keeps all
-    own: more fields of Family: feature_kwargs, and texts other than plain video tokens
-    """
-    settings = numbers(given, "image_mean", "image_std", "rescale_factor")
-    settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
-    (token_id,) = whole(config, id_name, least=0, most=HUGE).values()
-    return Family(
-        model_type=config["model_type"],
-        token=token,
-        fit=fit,
-        prepare=partial(fixed_prepare, settings, fit),
-        positions=partial(plain_positions, token_id),
-        **{"placeholder": token} | own,
-    )
-
-
-def fixed_size(given):
-    """The `fit` of a family that resizes every frame to size.height x size.width."""
-    return partial(always, tuple(whole(given, "size.height", "size.width").values()))
-
-
-def always(size, n_frames, height, width):
-    return size
-
-
-def fixed_prepare(settings, fit, frames, timestamps):
-    """VideoInputs with pixel_values (F, 3, H, W) and grid (F, 1, 1): one step per frame.
-
-    Raises ValueError for anything that is not a video.
-    """
-    seconds, crop = checked(frames, timestamps), settings["crop"]
-    video = resized(frames, fit(*frames.shape[:3]))
-    if crop is not None:
-        top, left = ((n - size) // 2 for n, size in zip(video.shape[2:], crop, strict=True))
-        video = video[:, :, top : top + crop[0], left : left + crop[1]]
-    pixels = normalised(video.flatten(2), settings).unflatten(2, video.shape[2:])
-    span = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
-    n_tokens = len(frames) * settings["per_frame"] + settings["extra"]
-    return VideoInputs(pixels, (len(frames), 1, 1), float(span), n_tokens)
