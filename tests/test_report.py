@@ -1,6 +1,6 @@
 """The report of a run: what it shows, and how it names missing parts.
 
-Oracles: frames of the toy world, corrupted with numpy; masks, words and counts by hand.
+Oracles: frames of the toy world, corrupted with numpy; words and counts by hand.
     python -m pytest tests/test_report.py
 """
 
@@ -13,7 +13,6 @@ import shutil
 import sys
 from argparse import Namespace
 from html import unescape
-from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from pasta.run.atomic import write_json
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
-from pasta.tools.figures import cells
 from pasta.tools.report_frames import marked, reader_of, show, view_of
 from pasta.tools.report_run import Run
 from pasta.toy import files, world
@@ -52,19 +50,19 @@ TURNS = {"spatial": "01 01 10 11", "temporal": "00 11 11 01"}  # right before, r
 
 def write_pairs(folder, model):
     """A pair of each mode about a video each, as make_pairs.py leaves them with contrast."""
-    pairs, candidates, recipe = [], [], RECIPE | {"responder": model}
+    pairs, candidates = [], []
     for i, (mode, (query, chosen, rejected, how)) in enumerate(MADE.items()):
         kind, name, value = how.split()
+        twins = mode != "cross_frame"  # without twins: as with --select flip
+        recipe = RECIPE | {"responder": model, "twins": twins}
         row = {"video": f"{folder}/videos/{i:05d}.avi", "mode": mode, "query": query}
-        adversarial = {"kind": kind, name: value, "response": rejected, "finished": True}
-        logps = [{"response": chosen, "clean": -0.25, "broken": -2.5, "blind": -0.7},
-                 {"response": rejected, "clean": -1.5, "broken": -0.5, "blind": -0.8}]  # fmt: skip
-        if mode == "cross_frame":  # as with --select flip: no twins
-            recipe = recipe | {"twins": False}
-            logps = [{key: row[key] for key in ("response", "blind")} for row in logps]
-        preferred = {"response": chosen, "finished": True}
-        candidates.append(row | {"topic": None, "preferred": preferred, "logps": logps}
-                          | {"adversarial": [adversarial], "recipe": recipe})  # fmt: skip
+        views = [{"clean": -0.25, "broken": -2.5}, {"clean": -1.5, "broken": -0.5}]
+        logps = [{"response": chosen, "blind": -0.7}, {"response": rejected, "blind": -0.8}]
+        candidates.append(row | {
+            "topic": None, "preferred": {"response": chosen, "finished": True}, "recipe": recipe,
+            "adversarial": [{"kind": kind, name: value, "response": rejected, "finished": True}],
+            "logps": [a | b if twins else a for a, b in zip(logps, views, strict=True)],
+        })  # fmt: skip
         more = {"sides": None, "blind": 0.1, "recipe": recipe | {"kind": "contrast"}}
         pairs.append(row | {"id": f"p{i}", "chosen": chosen, "rejected": rejected} | more)
     write_rows(folder / "pairs/pairs.jsonl", pairs)
@@ -122,16 +120,8 @@ def whole(tmp_path_factory, tiny_folder, toy_videos):
     files.write_benchmark(folder / "bench", 4, seed=1)
     for write in (write_pairs, write_run, write_scores):
         write(folder, f"{folder}/tiny")
-    make(folder)
+    sections_of(folder)
     return folder
-
-
-def make(folder, *flags):
-    """Make the report of FOLDER/run. Returns {id: HTML} of the page's sections."""
-    flags = ["--eval", str(folder / "eval"), "--out", str(folder / "report"), *flags]
-    report.main([str(folder / "run"), *flags])
-    text = (folder / "report/report.html").read_text()
-    return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.S))
 
 
 @pytest.fixture
@@ -149,79 +139,71 @@ def text(whole):
     return (whole / "report/report.html").read_text()
 
 
+def sections_of(folder, *flags):
+    """Make the report of FOLDER/run. Returns {id: HTML} of the page's sections."""
+    flags = ["--eval", str(folder / "eval"), "--out", str(folder / "report"), *flags]
+    report.main([str(folder / "run"), *flags])
+    text = (folder / "report/report.html").read_text()
+    return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.S))
+
+
 def words(html):
     """The text between the tags."""
-    return re.sub(r"\s+", " ", unescape(re.sub("<[^>]+>", " ", html)))
+    return re.sub(r"\s+", " ", unescape(re.sub("<[^>]+>", " ", html))).strip()
 
 
-def lacking(html):
-    """The lines about missing parts."""
-    return [words(line).strip() for line in re.findall(r'class="missing">(.*?)</p>', html, re.S)]
+def lacking(sections):
+    """{section: its lines about missing parts}, for sections that have any."""
+    lines = {k: re.findall(r'class="missing">(.*?)</p>', s, re.S) for k, s in sections.items()}
+    return {name: [*map(words, found)] for name, found in lines.items() if found}
 
 
-def lacking_of(folder, *flags):
-    """{section: its lines about missing parts} of a new report, for sections that have any."""
-    return {name: lacking(html) for name, html in make(folder, *flags).items() if lacking(html)}
-
-
-def tiles(folder, name, columns, n):
+def tiles(folder, name, n, columns=8):
     """The first n frames of a picture of toy frames, (n, 56, 56, 3), from its PNG file."""
     picture = np.asarray(Image.open(folder / f"report/{name}.png").convert("RGB"))
     frames = picture.reshape(-1, TILE, columns, TILE, 3).swapaxes(1, 2).reshape(-1, TILE, TILE, 3)
     return frames[:n, 2:-2, 2:-2]
 
 
-def truth(i):
-    """All frames of the i-th of toy_videos, as they were drawn."""
-    return world.render(world.draw_video(np.random.default_rng([0, i])))
+def drawn(*seed):
+    """All frames of a toy video, as they were drawn. The seed of the i-th of toy_videos: 0, i."""
+    return world.render(world.draw_video(np.random.default_rng(seed)))
 
 
-class Page(HTMLParser):
-    """Checks that tags are closed in order; collects addresses and tag names."""
-
-    open, addresses, names = (), (), ()
-
-    def handle_starttag(self, tag, attrs):
-        self.names += (tag,)
-        self.addresses += tuple(value for name, value in attrs if name in ("src", "href"))
-        self.open += (tag,) * (tag not in ("meta", "img"))
-
-    def handle_endtag(self, tag):
-        assert self.open[-1] == tag
-        self.open = self.open[:-1]
-
-
-def test_the_page_is_well_formed_fetches_nothing_and_runs_nothing(text):
-    page = Page()
-    page.feed(text)
-    assert page.open == () and "script" not in page.names and "Content-Security-Policy" in text
-    assert all(x.startswith(("data:image/png;base64,", "#")) for x in page.addresses)
-    assert text.startswith("<!doctype html>") and "url(" not in text
-
-
-def test_hostile_text_of_a_query_and_of_an_answer_is_escaped(text):
+def test_the_page_is_well_formed_fetches_nothing_and_escapes_hostile_text(text):
+    opened = []
+    for end, name in re.findall(r"<(/?)(\w+)", text):
+        if end:
+            assert opened.pop() == name
+        elif name not in ("meta", "img"):
+            opened.append(name)
+    addresses = re.findall(r'\b(?:src|href)="([^"]*)', text)
+    assert all(x.startswith(("data:image/png;base64,", "#")) for x in addresses)
+    assert not opened and "<script" not in text and "url(" not in text
+    assert text.startswith("<!doctype html>") and "Content-Security-Policy" in text
     escaped = HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;")
-    pairs, turned = text.split('<section id="turned">')
-    assert escaped in pairs and escaped in turned
-    assert "<script" not in text and 'src="http' not in text
+    assert all(escaped in part for part in text.split('<section id="turned">'))
 
 
 def test_a_complete_run_lacks_nothing_and_every_picture_is_also_a_png_file(whole, text):
-    assert lacking(text) == []
+    assert not lacking({"page": text})
     files_of = {path.stem: path.read_bytes() for path in (whole / "report").glob("*.png")}
     inside = [base64.b64decode(x) for x in re.findall(r'base64,([^"]+)"', text)]
-    plots = [files_of.pop("curves"), files_of.pop("attention")]
-    assert [data for data in inside if data in plots] == plots
-    frames = [np.asarray(Image.open(io.BytesIO(data))) for data in inside if data not in plots]
-    assert (np.stack(frames[:16]) == tiles(whole, "pair-spatial-1-clean", 8, 16)).all()
+    inside.remove(files_of.pop("curves"))
+    frames = [np.asarray(Image.open(io.BytesIO(data))) for data in inside]
+    assert (np.stack(frames[:16]) == tiles(whole, "pair-spatial-1-clean", 16)).all()
     assert len(frames) == 16 * (len(files_of) - 3) + 10 * 3  # the rejected ones are at 1 fps
 
 
-def test_the_head_names_model_pairs_commit_counts_and_the_command(whole, text):
+def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilities(whole, text):
     head, pairs = map(words, text.split('<section id="pairs">'))
     assert str(whole / "tiny") in head and "abc" in head
     assert f"--no-checkpointing --mode_weights 1.0 2.0 3.0 --out {whole / 'run'}" in head
     assert "spatial temporal cross_frame all videos 1 1 1 3 3" in pairs
+    assert "nats blind clean corrupted clean minus corrupted chosen -0.70 -0.25 -2.50 +2.25 " \
+           "rejected -0.80 -1.50 -0.50 -1.00" in pairs  # fmt: skip
+    assert "nats blind chosen -0.70 rejected -0.80 " in pairs  # without twins
+    assert not list((whole / "report").glob("pair-cross_frame-1-twin*"))
 
 
 def test_the_marked_words_are_those_that_differ():
@@ -236,19 +218,19 @@ def test_the_marked_words_are_those_that_differ():
 
 
 def test_each_response_of_a_pair_is_shown_with_its_frames(whole, text):
-    spatial, temporal, cross = truth(0), truth(1), truth(2)
+    spatial, temporal, cross, after = (drawn(0, i) for i in range(4))
     expected = {
-        "pair-spatial-1-clean": (8, spatial[SHOWN]),
-        "pair-spatial-1-rejected": (8, spatial[SPARSE][:, :, ::-1]),  # mirrored
-        "pair-spatial-1-twin1": (8, spatial[SHOWN][:, ::-1, ::-1]),  # rotated
-        "pair-temporal-1-rejected": (8, temporal[SPARSE]),  # misled by the premise alone
-        "pair-temporal-1-twin1": (8, temporal[31 - SHOWN]),  # reversed
-        "pair-cross_frame-1-rejected": (8, cross[:1]),  # spliced: it begins with its own frame
+        "spatial-1-clean": spatial[SHOWN],
+        "spatial-1-rejected": spatial[SPARSE][:, :, ::-1],  # mirrored
+        "spatial-1-twin1": spatial[SHOWN][:, ::-1, ::-1],  # rotated
+        "temporal-1-rejected": temporal[SPARSE],  # misled by the premise alone
+        "temporal-1-twin1": temporal[31 - SHOWN],  # reversed
+        "cross_frame-1-rejected": cross[:1],  # spliced: it begins with its own frame
     }
-    for name, (columns, frames) in expected.items():
-        assert (tiles(whole, name, columns, len(frames)) == frames).all(), name
-    last = tiles(whole, "pair-cross_frame-1-rejected", 8, 10)[-1]
-    assert any((last == frame).all() for frame in truth(3)[SPARSE])  # of the next video
+    for name, frames in expected.items():
+        assert (tiles(whole, f"pair-{name}", len(frames)) == frames).all(), name
+    last = tiles(whole, "pair-cross_frame-1-rejected", 10)[-1]
+    assert any((last == frame).all() for frame in after[SPARSE])  # of the next video
     assert not any((last == frame).all() for frame in cross)
     assert PREMISES["temporal"]["backwards"] in unescape(text)
 
@@ -272,45 +254,28 @@ def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, t
 
 def test_frames_that_a_server_saw_are_shown_without_asking_it(toy_videos):
     recipe = RECIPE | {"responder": "http://127.0.0.1:1/v1", "max_pixels": 28 * 28}
-    video = str(toy_videos / "00000.avi")
-    candidate = {"video": video, "mode": "spatial", "recipe": recipe}
-    reader = reader_of(toy_videos, recipe, None)
-    assert view_of(reader, candidate, {"kind": "preferred"})[0].shape == (32, 28, 28, 3)
+    candidate = {"video": str(toy_videos / "00000.avi"), "mode": "spatial", "recipe": recipe}
+    frames, *_ = view_of(reader_of(toy_videos, recipe, None), candidate, {"kind": "preferred"})
+    assert frames.shape == (32, 28, 28, 3)
 
 
 def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones(tmp_path):
     frames = np.full((40, 100, 500, 3), 30, np.uint8)
-    part = show(tmp_path / "x.png", frames, np.arange(40) / 2, "clean")
+    same_size = Namespace(fit=lambda _, height, width: (height, width))
+    part = show(tmp_path / "x.png", same_size, frames, np.arange(40) / 2, "clean")
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
     assert picture.shape == (2 * (33 + 4), 8 * (166 + 4), 3)
     assert (picture[2:35, 2:168] == 30).all() and (picture[:2] == 255).all()
-    assert (part["total"], part["size"], part["shrink"]) == (40, "500 x 100", 3)
+    assert part["caption"] == "clean; 16 of 40 frames of 500 x 100 pixels, shown at 1/3"
     assert [second for _, second in part["frames"][-4:]] == [15.5, 17.0, 18.0, 19.5]
-
-
-def test_the_log_probabilities_of_both_responses_are_a_table(whole, text):
-    assert "nats blind clean corrupted clean minus corrupted chosen -0.70 -0.25 -2.50 +2.25 " \
-           "rejected -0.80 -1.50 -0.50 -1.00" in words(text)  # fmt: skip
-    assert "nats blind chosen -0.70 rejected -0.80 " in words(text)  # without twins
-    assert not list((whole / "report").glob("pair-cross_frame-1-twin*"))
 
 
 def test_examples_are_chosen_by_the_seed():
     def examples(n, seed):
-        return Run(Namespace(pairs=n, seed=seed), {}, {}).examples(range(9))
+        return Run(Namespace(pairs=n, seed=seed), {}).examples(range(9))
 
     assert len(examples(3, 0)) == 3 and examples(20, 0) == [*range(9)]
     assert examples(3, 0) == examples(3, 0) == sorted(examples(3, 0)) != examples(3, 1)
-
-
-def test_the_attention_picture_has_the_pattern_by_hand():
-    starts, seen, scored = cells((2, 3, 2), [3, 5])
-    assert starts.tolist() == [0, 2, 5, 7] and np.flatnonzero(scored).tolist() == [3, 5]
-    rows = ["".join(map(str, row)).rstrip("0") for row in seen.astype(int)]
-    assert rows == ["1", "11", "111", "1111", "11111", "110001", "1100011"]
-    starts, seen, scored = cells((96_000, 2, 3), [95_999, 96_000, 96_003])
-    assert starts.tolist() == [0, 48, 50, 53]  # 2,000 tokens a cell, then a token each
-    assert seen[48:, :48].all() and np.flatnonzero(scored).tolist() == [47, 48, 51]
 
 
 def test_scores_and_turned_answers_by_hand(whole, text):
@@ -320,33 +285,33 @@ def test_scores_and_turned_answers_by_hand(whole, text):
         assert row in words(turned)
     assert turned.count("<h3") == 2 + 1  # two of the three that are right now, and the wrong one
     items = json.loads((whole / "bench/json/spatial.json").read_text())
-    seed = [1, int(items[2]["video"][:5])]  # the question with the turn 10
-    frames = world.render(world.draw_video(np.random.default_rng(seed)))[SHOWN]
-    assert (tiles(whole, "turned-from-right-to-wrong-1", 8, 16) == frames).all()
+    frames = drawn(1, int(items[2]["video"][:5]))[SHOWN]  # the question with the turn 10
+    assert (tiles(whole, "turned-from-right-to-wrong-1", 16) == frames).all()
 
 
 def test_scores_of_another_run_are_shown_and_named(copied):
     path = copied / "eval/scores.json"
     path.write_text(path.read_text().replace(str(copied / "run/adapter"), "/other/run/adapter"))
-    found = make(copied)
-    for name, what in (("scores", "scores"), ("turned", "answers")):
-        (line,) = lacking(found[name])
-        assert line.startswith(f"not there: {what} of {copied / 'run'} in {copied / 'eval'}; next")
+    found = sections_of(copied)
+    for name in ("scores", "turned"):
+        (line,) = lacking(found)[name]
+        assert line.startswith(f"not there: scores of {copied / 'run'} in {copied / 'eval'}; next")
         assert f"--adapter {copied / 'run/adapter'}" in line
     assert "75.0 [" in found["scores"]
 
 
 def test_a_fully_tuned_model_is_shown_alone(copied):
-    path = copied / "eval/scores.json"
-    scores = json.loads(path.read_text())
-    scores |= {"runs": {"run": scores["runs"]["+dpo"]}, "differences": {}}
-    path.write_text(json.dumps(scores | {"adapters": {"run": None}}))
-    config = {"bench": "mvbench", "model": str(copied / "run/model"), "max_pixels": 0}
-    (copied / "eval/config.json").write_text(json.dumps(config))
-    found = make(copied)
-    assert not lacking(found["scores"]) and "75.0 [" in found["scores"]
-    (line,) = lacking(found["turned"])
-    assert "scored alone" in line and line.endswith(f"--compare BASE {copied / 'eval/run'}")
+    scores, config = (
+        json.loads((copied / f"eval/{x}.json").read_text()) for x in ("scores", "config")
+    )
+    scores["runs"] = {"run": scores["runs"]["+dpo"]}
+    write_json(copied / "eval/scores.json", scores | {"differences": {}, "adapters": {"run": None}})
+    write_json(copied / "eval/config.json", config | {"model": str(copied / "run/model")})
+    found = sections_of(copied)
+    assert "75.0 [" in found["scores"]
+    ((name, (line,)),) = lacking(found).items()
+    assert name == "turned" and "scored alone" in line
+    assert line.endswith(f"--compare BASE {copied / 'eval/run'}")
 
 
 GONE = {  # what is removed: (the sections that miss it, how they name it, the next command)
@@ -354,70 +319,63 @@ GONE = {  # what is removed: (the sections that miss it, how they name it, the n
     "run/metrics.jsonl": ("curves", "not there: .*metrics.jsonl", "python train_dpo.py .*--resume"),
     "pairs/dropped.jsonl": ("audit", "not there: .*dropped.jsonl", "python make_pairs.py "),
     "pairs/candidates.jsonl": ("pairs", "not there: .*only clean frames", "python make_pairs.py "),
-    "pairs/candidates.jsonl pairs/config.json": ("pairs", "only clean", "python -m pasta.datasets"),
     "pairs/config.json": ("pairs", "not there: .*pairs/config.json", "python -m pasta.datasets "),
-    "pairs/pairs.jsonl": ("pairs attention", "not there: .*pairs.jsonl",
+    "pairs/pairs.jsonl": ("pairs", "not there: .*pairs.jsonl",
                           "python make_pairs.py .*--responder .*/tiny .*--out .*/pairs"),
-    "pairs": ("pairs audit attention", "not there: .*jsonl",
+    "pairs": ("pairs audit", "not there: .*jsonl",
               "python make_pairs.py --responder .*/tiny --videos FOLDER --out .*/pairs"),
     "videos/00001.avi": ("pairs", "00001.avi: ", "python -m pasta.datasets "),
-    "videos": ("pairs attention", "videos", "python -m pasta.datasets "),
-    "tiny": ("pairs attention turned", "no model folder",
+    "videos": ("pairs", "videos", "python -m pasta.datasets "),
+    "tiny": ("pairs turned", "no model folder",
              "python -m pasta.tools.report .*/run .*--model FOLDER"),
     "bench": ("turned", "no json/TASK.json", "python evaluate.py --bench mvbench .*--check"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("gone", GONE)
-def test_a_missing_part_is_named_with_the_next_command_and_the_rest_is_there(copied, gone):
-    for path in map(copied.joinpath, gone.split()):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    found, (names, what, command) = lacking_of(copied), GONE[gone]
+def test_a_missing_part_is_named_with_a_command_that_can_be_pasted(copied, gone):
+    path = copied / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    found, (names, what, command) = lacking(sections_of(copied)), GONE[gone]
     assert found.keys() == {*names.split()}
     for (line,) in found.values():
         assert re.search(f"{what}.*; next: {command}", line)
-        check_command(line.split("; next: ")[1])
-
-
-def check_command(line):
-    """The command can be pasted: its script accepts its flags."""
-    _, script, *flags = shlex.split(line)
-    if script.endswith(".py"):
-        module = import_module(Path(script).stem)
-        (config,) = (v for k, v in vars(module).items() if re.fullmatch(r"\w+Config", k))
-        parse(config, flags)
+        _, script, *flags = shlex.split(line.split("; next: ")[1])
+        if script.endswith(".py"):  # it accepts these flags
+            module = vars(import_module(Path(script).stem))
+            (config,) = (v for k, v in module.items() if re.fullmatch(r"\w+Config", k))
+            parse(config, flags)
 
 
 def test_without_candidates_the_clean_frames_are_those_of_training(copied):
     (copied / "pairs/candidates.jsonl").unlink()
-    make(copied)
-    assert (tiles(copied, "pair-temporal-1-clean", 8, 16) == truth(1)[SHOWN]).all()
+    sections_of(copied)
+    assert (tiles(copied, "pair-temporal-1-clean", 16) == drawn(0, 1)[SHOWN]).all()
     assert not (copied / "report/pair-temporal-1-rejected.png").exists()
 
 
 def test_a_model_that_has_moved_is_found_with_its_flag(copied):
     (copied / "tiny").rename(copied / "moved")
-    assert not lacking_of(copied, "--model", str(copied / "moved"))
+    assert not lacking(sections_of(copied, "--model", str(copied / "moved")))
 
 
 def test_damaged_files_are_named_in_their_section_alone(copied):
     rows, path = read_rows(copied / "run/metrics.jsonl"), copied / "eval/scores.json"
     write_rows(copied / "run/metrics.jsonl", [rows[0], {"step": "two"}])
     path.write_text(path.read_text().replace('"value"', '"valeu"'))
-    found = lacking_of(copied)
+    found = lacking(sections_of(copied))
     assert found.keys() == {"curves", "scores"}
     assert "metrics.jsonl:2: step is 'two'; expected int" in found["curves"][0]
     assert "a file has an unexpected form: KeyError('value')" in found["scores"][0]
 
 
-def test_without_matplotlib_a_plain_message_takes_the_place_of_the_plots(copied, monkeypatch):
+def test_without_matplotlib_a_plain_message_takes_the_place_of_the_curves(copied, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "pasta.tools.figures", raising=False)
     monkeypatch.delattr("pasta.tools.figures", raising=False)
-    found = lacking_of(copied)
-    assert found.keys() == {"curves", "attention"}
-    for (line,) in found.values():
-        assert "matplotlib" in line and line.endswith("next: pip install -r requirements-dev.txt")
+    ((name, (line,)),) = lacking(sections_of(copied)).items()
+    assert name == "curves" and "matplotlib" in line
+    assert line.endswith("next: pip install -r requirements-dev.txt")
     assert (copied / "report/pair-spatial-1-clean.png").exists()
 
 
