@@ -21,14 +21,15 @@ import pytest
 from PIL import Image
 
 from pasta.adversaries import ADVERSARIES
-from pasta.benchmarks.scoring import summary
+from pasta.benchmarks import benchmark
+from pasta.benchmarks.report import report as write_report
 from pasta.candidates import query_tasks
 from pasta.making.reader import Reader
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION
 from pasta.run.atomic import write_json
 from pasta.run.config import parse
-from pasta.run.rows import read_rows, write_rows
+from pasta.run.rows import write_rows
 from pasta.tools import report
 from pasta.tools.report_frames import marked, reader_of, show, view_of
 from pasta.tools.report_run import Run
@@ -38,33 +39,31 @@ HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'
 TILE = 56 + 4  # pixels of a toy frame and its white border
 SPARSE = [0, 3, 6, 9, 12, 16, 19, 22, 25, 28]  # at 3.2 frames per second: 0, 1, ... 9 seconds
 SHOWN = np.linspace(0, 31, 16).round().astype(int)
-RECIPE = {"seed": 0, "n_frames": 32, "sparse_frames": 16, "max_pixels": 0, "twins": True,
-          "prompt_version": PROMPT_VERSION}  # fmt: skip
+RECIPE = {"kind": "contrast", "seed": 0, "n_frames": 32, "sparse_frames": 16, "max_pixels": 0,
+          "twins": True, "prompt_version": PROMPT_VERSION}  # fmt: skip
 MADE = {  # mode: (query, chosen, rejected, how rejected was made)
-    "spatial": ("Is it left?", "It is left.", "It is right.", "frames corruption mirror"),
-    "temporal": (HOSTILE, "It comes first.", "It comes last.", "prompt instruction backwards"),
-    "cross_frame": ("Is it kept?", "It is kept.", "It is gone.", "frames corruption splice"),
+    "spatial": ("Side?", "Left.", "Right.", {"kind": "frames", "corruption": "mirror"}),
+    "temporal": (HOSTILE, "First.", "Last.", {"kind": "prompt", "instruction": "backwards"}),
+    "cross_frame": ("Kept?", "Kept.", "Gone.", {"kind": "frames", "corruption": "splice"}),
 }
 TURNS = {"spatial": "01 01 10 11", "temporal": "00 11 11 01"}  # right before, right after
 
 
 def write_pairs(folder, model):
     """A pair of each mode about a video each, as make_pairs.py leaves them with contrast."""
-    pairs, candidates = [], []
+    pairs, candidates, recipe = [], [], RECIPE | {"responder": model}
     for i, (mode, (query, chosen, rejected, how)) in enumerate(MADE.items()):
-        kind, name, value = how.split()
-        twins = mode != "cross_frame"  # without twins: as with --select flip
-        recipe = RECIPE | {"responder": model, "twins": twins}
+        logps = [{"response": chosen, "clean": -0.25, "broken": -2.5, "blind": -0.7},
+                 {"response": rejected, "clean": -1.5, "broken": -0.5, "blind": -0.8}]  # fmt: skip
+        if mode == "cross_frame":  # as with --select flip: no twins
+            recipe = recipe | {"twins": False}
+            logps = [{key: row[key] for key in ("response", "blind")} for row in logps]
         row = {"video": f"{folder}/videos/{i:05d}.avi", "mode": mode, "query": query}
-        views = [{"clean": -0.25, "broken": -2.5}, {"clean": -1.5, "broken": -0.5}]
-        logps = [{"response": chosen, "blind": -0.7}, {"response": rejected, "blind": -0.8}]
-        candidates.append(row | {
-            "topic": None, "preferred": {"response": chosen, "finished": True}, "recipe": recipe,
-            "adversarial": [{"kind": kind, name: value, "response": rejected, "finished": True}],
-            "logps": [a | b if twins else a for a, b in zip(logps, views, strict=True)],
-        })  # fmt: skip
-        more = {"sides": None, "blind": 0.1, "recipe": recipe | {"kind": "contrast"}}
-        pairs.append(row | {"id": f"p{i}", "chosen": chosen, "rejected": rejected} | more)
+        row |= {"recipe": recipe, "topic": None, "sides": None, "blind": 0.1}
+        preferred, bad = ({"response": x, "finished": True} for x in (chosen, rejected))
+        made = {"preferred": preferred, "adversarial": [how | bad], "logps": logps}
+        candidates.append(row | made)
+        pairs.append(row | {"id": f"p{i}", "chosen": chosen, "rejected": rejected})
     write_rows(folder / "pairs/pairs.jsonl", pairs)
     write_rows(folder / "pairs/candidates.jsonl", candidates)
     write_rows(folder / "pairs/dropped.jsonl", [pairs[0] | {"reason": "weak contrast"}] * 3)
@@ -85,26 +84,18 @@ def write_run(folder, model):
 
 def write_scores(folder, model):
     """What evaluate.py leaves of eight questions with the answers of TURNS."""
-    scores = {"tiny": {}, "tiny+dpo": {}}
-    for k, (name, tasks) in enumerate(scores.items()):
-        rows = []
-        for task, turns in TURNS.items():
-            items = json.loads((folder / f"bench/json/{task}.json").read_text())
-            for i, turn in enumerate(turns.split()):
-                row = {"id": f"{task}/{i}", "task": task, "correct": turn[k] == "1"}
-                row |= {"video": f"video/shapes/{items[i]['video']}", "prompt": "Which?"}
-                rows.append(row | {"answer": "A", "predicted": "A", "response": HOSTILE + turn[k]})
-            tasks[task] = {row["id"]: float(row["correct"]) for row in rows if row["task"] == task}
-        write_rows(folder / f"eval/{name}/scored.jsonl", rows)
-    interval = {"value": 12.5, "low": -30.0, "high": 50.0, "p": 1.0}
-    facts = {
-        "data": f"{folder}/bench",
-        "n_frames": 32,
-        "adapters": {"tiny": None, "+dpo": f"{folder}/run/adapter"},
-        "runs": {name[4:] or name: summary(of) | {"counts": {}} for name, of in scores.items()},
-        "differences": {"+dpo": {"groups": dict.fromkeys(TURNS, interval), "mean": interval}},
-    }
-    write_json(folder / "eval/scores.json", facts)
+    bench, rows = benchmark("mvbench"), {"tiny": [], "+dpo": []}
+    turns = {f"{task}/{i}": x for task, of in TURNS.items() for i, x in enumerate(of.split())}
+    items = [item for item in bench.items(folder / "bench") if item.id in turns]
+    for k, (name, of) in enumerate(rows.items()):
+        for item in items:
+            row = {"id": item.id, "task": item.task, "video": item.name, "prompt": "Which?"}
+            row |= {"answer": "A", "predicted": "A", "response": HOSTILE + turns[item.id][k]}
+            of.append(row | {"correct": turns[item.id][k] == "1"})
+        write_rows(folder / "eval" / ("tiny" * k + name) / "scored.jsonl", of)
+    facts = {"data": f"{folder}/bench", "n_frames": 32}
+    facts |= {"adapters": {"tiny": None, "+dpo": f"{folder}/run/adapter"}}
+    write_report(bench, items, rows, folder / "eval", facts, seed=0)
     config = {"bench": "mvbench", "model": model, "max_pixels": 0}
     write_json(folder / "eval/config.json", config)
 
@@ -207,14 +198,10 @@ def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilit
 
 
 def test_the_marked_words_are_those_that_differ():
-    for chosen, rejected, *expected in [
-        ("It is left.", "It is right.", "It is [left].", "It is [right]."),
-        ("a b", "a not b", "a b", "a [not ]b"),
-        ("same", "same", "same", "same"),
-    ]:
-        found = marked(chosen, rejected)
-        brackets = [[f"[{text}]" if new else text for text, new in side] for side in found]
-        assert ["".join(side) for side in brackets] == expected
+    chosen, rejected = marked("a cat is left", "a dog is not left")
+    assert chosen == [("a ", False), ("cat", True), (" is ", False), ("left", False)]
+    assert rejected == [("a ", False), ("dog", True), (" is ", False), ("not ", True),
+                        ("left", False)]  # fmt: skip
 
 
 def test_each_response_of_a_pair_is_shown_with_its_frames(whole, text):
@@ -240,14 +227,13 @@ def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, t
     reader = Reader(videos, toy_videos, tiny.processor, 32, 16)
     recipe = RECIPE | {"candidates": 7, "adversary": "both", "temperature": 0.7}
     queries = [{"mode": mode, "query": "Why?", "topic": None} for mode in MODES]
-    for work in query_tasks(videos[1], queries, reader, recipe):
-        made = [({"kind": "preferred"}, work.clean)]
-        made += [(how, request.inputs) for how, request in work.misled]
-        twins = ADVERSARIES[work.row["mode"]].twins
-        for name, inputs in zip(twins, work.views["broken"], strict=True):
-            made.append(({"kind": "twin", "corruption": name}, inputs))
-        for source, inputs in made:
-            frames, timestamps, _ = view_of(reader, work.row | {"recipe": recipe}, source)
+    for task in query_tasks(videos[1], queries, reader, recipe):
+        twins = ADVERSARIES[task.row["mode"]].twins
+        sources = [{"kind": "preferred"}, *(how for how, _ in task.misled)]
+        sources += [{"kind": "twin", "corruption": name} for name in twins]
+        seen = [task.clean, *(request.inputs for _, request in task.misled)]
+        for source, inputs in zip(sources, seen + task.views["broken"], strict=True):
+            frames, timestamps, _ = view_of(reader, task.row | {"recipe": recipe}, source)
             again = tiny.processor.prepare(frames, timestamps)
             assert (again.pixel_values == inputs.pixel_values).all()
 
@@ -289,24 +275,12 @@ def test_scores_and_turned_answers_by_hand(whole, text):
     assert (tiles(whole, "turned-from-right-to-wrong-1", 16) == frames).all()
 
 
-def test_scores_of_another_run_are_shown_and_named(copied):
-    path = copied / "eval/scores.json"
-    path.write_text(path.read_text().replace(str(copied / "run/adapter"), "/other/run/adapter"))
-    found = sections_of(copied)
-    for name in ("scores", "turned"):
-        (line,) = lacking(found)[name]
-        assert line.startswith(f"not there: scores of {copied / 'run'} in {copied / 'eval'}; next")
-        assert f"--adapter {copied / 'run/adapter'}" in line
-    assert "75.0 [" in found["scores"]
-
-
 def test_a_fully_tuned_model_is_shown_alone(copied):
-    scores, config = (
-        json.loads((copied / f"eval/{x}.json").read_text()) for x in ("scores", "config")
-    )
-    scores["runs"] = {"run": scores["runs"]["+dpo"]}
-    write_json(copied / "eval/scores.json", scores | {"differences": {}, "adapters": {"run": None}})
-    write_json(copied / "eval/config.json", config | {"model": str(copied / "run/model")})
+    path, alone = copied / "eval/scores.json", {"differences": {}, "adapters": {"run": None}}
+    scores = json.loads(path.read_text())
+    write_json(path, scores | alone | {"runs": {"run": scores["runs"]["+dpo"]}})
+    path = copied / "eval/config.json"
+    path.write_text(path.read_text().replace(f"{copied}/tiny", f"{copied}/run/model"))
     found = sections_of(copied)
     assert "75.0 [" in found["scores"]
     ((name, (line,)),) = lacking(found).items()
@@ -314,8 +288,16 @@ def test_a_fully_tuned_model_is_shown_alone(copied):
     assert line.endswith(f"--compare BASE {copied / 'eval/run'}")
 
 
-GONE = {  # what is removed: (the sections that miss it, how they name it, the next command)
+GONE = {  # what is removed, or a file, an old and a new text:
+    # (the sections that miss it, how they name it, the next command)
     "eval": ("scores turned", "not there: .*eval/scores.json", "python evaluate.py .*run/adapter"),
+    "eval/scores.json|/run/adapter|/other/adapter": (
+        "scores turned", "not there: scores of .*/run in .*/eval",
+        "python evaluate.py .*--adapter .*/run/adapter"),
+    'eval/scores.json|"value"|"valeu"': (
+        "scores", r"a file has an unexpected form: KeyError\('value'\)", "python evaluate.py "),
+    'run/metrics.jsonl|"step": 2|"step": "two"': (
+        "curves", "metrics.jsonl:2: step is 'two'; expected int", "python train_dpo.py "),
     "run/metrics.jsonl": ("curves", "not there: .*metrics.jsonl", "python train_dpo.py .*--resume"),
     "pairs/dropped.jsonl": ("audit", "not there: .*dropped.jsonl", "python make_pairs.py "),
     "pairs/candidates.jsonl": ("pairs", "not there: .*only clean frames", "python make_pairs.py "),
@@ -333,18 +315,23 @@ GONE = {  # what is removed: (the sections that miss it, how they name it, the n
 
 
 @pytest.mark.parametrize("gone", GONE)
-def test_a_missing_part_is_named_with_a_command_that_can_be_pasted(copied, gone):
-    path = copied / gone
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    found, (names, what, command) = lacking(sections_of(copied)), GONE[gone]
-    assert found.keys() == {*names.split()}
-    for (line,) in found.values():
+def test_a_missing_or_damaged_part_is_named_with_a_command_that_can_be_pasted(copied, gone):
+    name, *texts = gone.split("|")
+    path = copied / name
+    if texts:
+        path.write_text(path.read_text().replace(*texts))
+    else:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    sections, (names, what, command) = sections_of(copied), GONE[gone]
+    assert lacking(sections).keys() == {*names.split()}
+    for (line,) in lacking(sections).values():
         assert re.search(f"{what}.*; next: {command}", line)
         _, script, *flags = shlex.split(line.split("; next: ")[1])
         if script.endswith(".py"):  # it accepts these flags
             module = vars(import_module(Path(script).stem))
             (config,) = (v for k, v in module.items() if re.fullmatch(r"\w+Config", k))
             parse(config, flags)
+    assert "75.0 [" in sections["scores"] or "eval" in what or "value" in gone
 
 
 def test_without_candidates_the_clean_frames_are_those_of_training(copied):
@@ -357,16 +344,6 @@ def test_without_candidates_the_clean_frames_are_those_of_training(copied):
 def test_a_model_that_has_moved_is_found_with_its_flag(copied):
     (copied / "tiny").rename(copied / "moved")
     assert not lacking(sections_of(copied, "--model", str(copied / "moved")))
-
-
-def test_damaged_files_are_named_in_their_section_alone(copied):
-    rows, path = read_rows(copied / "run/metrics.jsonl"), copied / "eval/scores.json"
-    write_rows(copied / "run/metrics.jsonl", [rows[0], {"step": "two"}])
-    path.write_text(path.read_text().replace('"value"', '"valeu"'))
-    found = lacking(sections_of(copied))
-    assert found.keys() == {"curves", "scores"}
-    assert "metrics.jsonl:2: step is 'two'; expected int" in found["curves"][0]
-    assert "a file has an unexpected form: KeyError('value')" in found["scores"][0]
 
 
 def test_without_matplotlib_a_plain_message_takes_the_place_of_the_curves(copied, monkeypatch):
