@@ -231,7 +231,7 @@ def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
     assert picture.shape == (2 * (33 + 4), 8 * (166 + 4), 3)
     assert (picture[2:35, 2:168] == 30).all() and (picture[:2] == 255).all()
-    assert part["caption"] == "clean; 16 of 40 frames of 500 x 100 pixels, shown at 1/3"
+    assert part["caption"] == "16 of 40 frames of 500 x 100 pixels, shown at 1/3; clean"
     assert [second for _, second in part["frames"][-4:]] == [15.5, 17.0, 18.0, 19.5]
 
 

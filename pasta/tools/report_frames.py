@@ -164,9 +164,9 @@ def show(path, processor, frames, timestamps, description):
     tiles = np.pad(tiles, space, constant_values=255)
     rows = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
     Path(path).write_bytes(png(rows.reshape(-1, columns * tiles.shape[2], 3)))
-    caption = f"{description}; {len(shown)} of {n} frames of {width} x {height} pixels"
+    caption = f"{len(shown)} of {n} frames of {width} x {height} pixels"
     return {
         "frames": list(zip(encoded, timestamps[shown], strict=True)),
         "width": width // shrink * max(1, WIDEST // 2 // width),  # enlarge small frames
-        "caption": caption + f", shown at 1/{shrink}" * (shrink > 1),
+        "caption": caption + f", shown at 1/{shrink}" * (shrink > 1) + f"; {description}",
     }
