@@ -80,6 +80,13 @@ FALSE_PREMISE = (
 )
 
 
+# To the judge of adversarial QA: a benchmark's, of one response, not that of pairs.
+PREMISE_JUDGE = (
+    "A question about a video takes for granted what is not so: {query}\nAn answer: {response}\n"
+    "Does the answer say that it is not so? Reply with yes or no."
+)
+
+
 def query_prompt(mode, topic):
     """What the asker is told, of one topic of a mode's queries."""
     return QUERY.format(kind=QUERIES[mode][topic])

@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 import evaluate
 import make_pairs
 import train_dpo
-from pasta.benchmarks.adapters import base_name
+from pasta.benchmarks import mvbench
+from pasta.benchmarks.inputs import base_name
 from pasta.lora import adapter_parameters, add_lora
 from pasta.making import queries
 from pasta.models.families import FAMILIES
@@ -316,7 +317,8 @@ def test_sharded_over_two_processes_the_losses_are_those_of_one(
 
 @every_family
 def test_a_benchmark_is_answered(folders, name, bench, tmp_path, monkeypatch):
-    monkeypatch.setattr("pasta.benchmarks.mvbench.MAX_NEW_TOKENS", 4)
+    short = replace(mvbench.BENCHMARK, max_new_tokens=4)
+    monkeypatch.setattr(mvbench, "BENCHMARK", short)
     rows = evaluated(folders[name], bench, tmp_path)
     assert len(rows) == 12 and all("error" not in row for row in rows)
     rows = evaluated(folders[name], bench, tmp_path / "letter", scoring="letter")

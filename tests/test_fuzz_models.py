@@ -16,7 +16,7 @@ from server import completion
 from test_checkpoint import checkpoints, trainee
 from torch import nn
 
-from pasta.benchmarks.adapters import other_base
+from pasta.benchmarks.inputs import other_base
 from pasta.lora import add_lora
 from pasta.making.made import CONFIG as MADE
 from pasta.making.server import Endpoint, EndpointError

@@ -10,7 +10,7 @@ import pytest
 from test_selection import LEFT, RIGHT, candidate
 
 from pasta.benchmarks.answers import earlier_rows
-from pasta.benchmarks.finished import scored_rows
+from pasta.benchmarks.report import scored_rows
 from pasta.making.replies import Replies
 from pasta.making.stages import candidates_in_order
 from pasta.run.rows import read_rows, write_rows

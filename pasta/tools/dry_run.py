@@ -180,7 +180,7 @@ def scoring(config, bench, questions, adapters, n_frames):
 
         loads = opened(list(clips.values()), load)
         tokens, operations = np.mean(loads, axis=0) * len(clips) * times
-        n_new = bench.MAX_NEW_TOKENS if config.scoring == "generate" else 0
+        n_new = bench.max_new_tokens if config.scoring == "generate" else 0
         print(f"tokens: about {tokens:,.0f} read, {n * n_new:,} written at most")
         print(f"disk: {size(1000 * n)} for the answers")
         tell(config.device, config.dtype, *(decoded(costs, config, n, n_new) + (operations, 0)))

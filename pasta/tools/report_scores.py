@@ -48,7 +48,7 @@ def scores_section(run):
     parts = [paragraph(f"{config['bench']} from {scores['data']}, {scores['n_frames']} frames.")]
     if own is None:
         parts.append(missing(f"{run.evaluated} has no scores of {run.folder}", run.evaluate))
-    parts.append(block(score_table(runs, differences, benchmark(config["bench"]).MACRO)))
+    parts.append(block(score_table(runs, differences, benchmark(config["bench"]).macro)))
     names = dict.fromkeys([base, *([own] if own else others)])
     shown = {name: runs[name] for name in names}
     caption = "Scores and their differences, paired by question; lines are 95 % intervals."

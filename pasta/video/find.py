@@ -8,13 +8,15 @@ from pasta.pairs import MODES
 from pasta.run.schema import is_name
 from pasta.video.read import jpeg_names
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
 
 
-def find_video(name, root):
-    """The path of a video: a file, or a folder of JPEGs; as it is named, if it is nowhere.
+def find_video(name, root, folders=(".",), any_suffix=False):
+    """The path of a video: a file, or a folder of JPEGs; the path as named if nothing is there.
 
     name: as the row has it, which may leave out the suffix. root: where relative names begin.
+    folders: inside `root`; the first one that has the video is used.
+    any_suffix: the file may also have another suffix than the name, or none.
     Raises ValueError for what is no name, and for a relative one that leaves `root`, by itself or
     by a link.
     """
@@ -22,21 +24,23 @@ def find_video(name, root):
         raise ValueError(f"video is {name!r:.80}; expected the name of a file")
     if os.path.normpath(name).split(os.sep)[0] == "..":
         raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
-    path = str(Path(root) / name)
-    bare = os.path.splitext(name)[1].lower() not in SUFFIXES
-    spellings = [path, *(path + suffix for suffix in SUFFIXES if bare)]
-    found = next(filter(is_video, spellings), path)
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() not in SUFFIXES:
+        stem, suffix = name, ""
+    others = [stem + x for x in (*SUFFIXES, "")] if any_suffix or not suffix else []
+    homes = [Path(root) / folder for folder in folders]
+    places = [(str(home / x), home) for home in homes for x in (name, *others)]
+    found, home = next((place for place in places if is_video(place[0])), places[0])
     if not os.path.isabs(name):
-        check_links(found, root, "or write its absolute path into the row")
+        check_links(found, home)
     return found
 
 
-def check_links(path, root, cure):
+def check_links(path, root):
     """Raise ValueError when a video inside `root`, or a frame of it, is a link that leads out.
 
     `root` itself may be a link, or lie behind one: that is the user's own. From a snapshot in the
-    hub's cache links may lead to the blobs beside it, for all files there are such links.
-    cure: what else one can do, for the message.
+    hub's cache links may lead to its blobs, because all files there are such links.
     """
     frames = map(Path(path).joinpath, jpeg_names(path) if os.path.isdir(path) else ())
     real_root = os.path.realpath(root)
@@ -46,7 +50,7 @@ def check_links(path, root, cure):
         if not any(os.path.commonpath([real, home]) == home for home in homes):
             raise ValueError(
                 f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}; "
-                f"expected a file inside it: copy it there, {cure}"
+                "expected a file inside it: copy it there, or let the folder itself be the link"
             )
 
 
