@@ -82,10 +82,10 @@ class TrainConfig:
 def main(config):
     check_config(config)
     device = ranks.start(config.device)
-    if config.dry_run:
-        return training(config, device)
     groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
     config.model = toy.resolved(config.model)  # not earlier: a run without pairs needs no model
+    if config.dry_run:
+        return training(config, groups)
     open_run(config)
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)

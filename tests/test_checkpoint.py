@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import finish, kill_all, linux, numbers
+from rounding import ROWS
 from torch import nn
 
 from pasta.run.atomic import atomic_folder
@@ -259,7 +260,7 @@ def test_one_process_resumes_a_run_of_two_from_the_last_undamaged_checkpoint(tor
     finish(torchrun(0, "unbroken", **LONG))
     (one, _), (other, _) = results(tmp_path / "run"), results(tmp_path / "unbroken")
     for row, again in zip(one, other, strict=True):
-        assert row == pytest.approx(again, rel=1e-4, abs=1e-5)
+        assert row == pytest.approx(again, **ROWS)
 
 
 @pytest.mark.parametrize("change", [

@@ -49,7 +49,7 @@ def test_both_halves_have_the_same_weights_as_one_process_with_both(tmp_path):
     learn(model, losses, STEPS, 5, 1e-2)
     found = [float(x) for x in (tmp_path / "0").read_text().split()]
     expected = torch.cat([weight.flatten() for weight in model.parameters()]).tolist()
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(expected, abs=1e-2 / 1000)  # of the rate, in 20 steps
 
 
 def break_off(mean):

@@ -35,7 +35,7 @@ FLOORS = [  # a room imports only itself and lower floors, which are listed firs
     {"study", "make_pairs", "train_dpo", "evaluate"},
 ]
 RUNTIME = {"torch", "transformers", "decord", "numpy", "tqdm"}
-INCLUDED = {"safetensors", "tokenizers"}  # transformers requires both
+INCLUDED = {"safetensors", "tokenizers", "jinja2"}  # transformers and torch require them
 PEERS = {"trl", "peft", "datasets"}  # in requirements-dev.txt
 OWNERS = {  # library: the only files that import it
     "decord": ["video/decord_files.py"],
@@ -181,6 +181,7 @@ def test_every_package_is_installed():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = {path.parent.relative_to(ROOT) for path in FILES if path not in SCRIPTS}
     assert settings["packages"] == sorted(".".join(folder.parts) for folder in folders)
+    assert settings["package-data"]["pasta.tools"] == ["report.html.j2"]
 
 
 def test_the_readme_shows_the_method_in_reading_order_then_the_rooms():

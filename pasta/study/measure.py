@@ -15,12 +15,11 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from pasta.benchmarks import adversarial, mvbench
+from pasta.benchmarks import benchmark
 from pasta.benchmarks.answers import answered
 from pasta.lora import adapted, adapter_off
 from pasta.models.generate import Request, ask_all
@@ -35,6 +34,7 @@ from pasta.toy.captions import GENERAL, YES_NO, denial, general
 
 N_VIDEOS = 150  # of the general questions
 BATCH = 64  # questions asked at once
+MVBENCH = benchmark("mvbench")
 BINS = 10  # of the expected calibration error
 
 
@@ -46,8 +46,9 @@ def exam(vlm, seed, whole=True):
     found = scores(vlm, benchmark_folder(seed))
     if whole:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
-        asked = adversarial.items(adversarial_folder(seed))
-        found["adversarial"] = shares(vlm, adversarial, asked)
+        bench = benchmark("adversarial")
+        asked = bench.items(adversarial_folder(seed))
+        found["adversarial"] = shares(vlm, bench, asked)
         found |= other_questions(vlm, seed, N_VIDEOS)
     return found
 
@@ -59,10 +60,10 @@ def scores(vlm, folder):
     free:      the same questions asked as they are; a right answer names the right option alone
     benchmark: the mean of both
     """
-    items = mvbench.items(folder)
+    items = MVBENCH.items(folder)
     asked = [replace(x, task=("lettered", x.task)) for x in items]
     asked += [replace(x, task=("free", x.task), prompt=question_of(x)) for x in items]
-    bench = SimpleNamespace(parse=parse, MAX_NEW_TOKENS=mvbench.MAX_NEW_TOKENS, RANDOM=False)
+    bench = replace(MVBENCH, parse=parse)
     found = shares(vlm, bench, asked)  # both together: each video is read once
     lettered, free = ({mode: found[form, mode] for mode in MODES} for form in ("lettered", "free"))
     both = {mode: fmean((lettered[mode], free[mode])) for mode in MODES}
@@ -72,7 +73,7 @@ def scores(vlm, folder):
 def parse(response, item, parser):
     """The letter that a response means; the item's task is (its form, its mode)."""
     if item.task[0] == "lettered":
-        return mvbench.parse(response, item, parser)
+        return MVBENCH.parse(response, item, parser)
     return named_option(response, item)
 
 

@@ -4,8 +4,7 @@ from statistics import fmean
 
 from pasta.pairs import MODES
 from pasta.study.estimates import mean_of_modes, mode_score
-from pasta.tools.report_page import COLOURS
-from pasta.tools.report_pictures import pyplot, save
+from pasta.tools.figures import COLOURS, pyplot, save
 
 
 def gains(results, arms, family, title, path):
