@@ -204,6 +204,21 @@ def product(conv, patches):
     return linear(patches.flatten(1), conv.weight.flatten(1), conv.bias)[..., None, None, None]
 
 
+def tune_all(model):
+    """Unfreeze the language model; the vision tower and the projector stay frozen.
+
+    The reference is the model before training: only its log-probabilities are kept, no second copy.
+    """
+    for part in (model.get_decoder(), model.get_output_embeddings()):
+        part.requires_grad_(True)
+
+
+def shard_units(model):
+    """The layers of both towers, a list of modules: FSDP2 gathers the weights of one at a time."""
+    kinds = model._no_split_modules  # transformers' own list of class names
+    return [module for module in model.modules() if type(module).__name__ in kinds]
+
+
 def checkpoint_activations(model):
     """Recompute each layer's activations in backward, without reentrant checkpointing.
 
