@@ -22,7 +22,7 @@ from pasta.pairs import MODES
 from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.study import arms, claims, measure, page, study
-from pasta.study.estimates import Estimate, Results, T, mean_of_modes, mode_score
+from pasta.study.estimates import Estimate, Results, T, field, mean_of_modes
 from pasta.toy import world
 from pasta.toy.captions import GENERAL
 
@@ -56,7 +56,7 @@ def test_gains_are_paired_by_seed():
     scores = [("base", 0, 0.5), ("base", 1, 0.8), ("x", 1, 0.9), ("x", 0, 0.6), ("x", 7, 0.1)]
     results = Results([row(arm, seed, x, x, x) for arm, seed, x in scores])
     assert results.gain("x", mean_of_modes).values == pytest.approx((10.0, 10.0))
-    assert results.gain("x", mode_score("spatial"), over="x").values == (0, 0, 0)
+    assert results.gain("x", field("benchmark", "spatial"), over="x").values == (0, 0, 0)
     assert results.gain("y", mean_of_modes) is None
 
 
@@ -286,7 +286,7 @@ def test_the_recorded_seconds_fit_into_the_minutes_of_the_page(results, plan, wo
 
 def changes(results, arm, name, family="qwen"):
     """The change of a number of the exam from the base to an arm, for each seed."""
-    return results.gain(arm, lambda exam: exam[name], family).values
+    return results.gain(arm, field(name), family).values
 
 
 @pytest.mark.parametrize("family", ["qwen", "onevision"])
@@ -295,7 +295,7 @@ def test_dpo_denies_more_and_an_sft_term_prevents_it_as_the_page_says(results, f
     assert max(changes(results, "videopasta", "presence_habit", family)) < 0
     assert max(changes(results, "sft", "denied", family)) < 0
     assert np.mean(changes(results, "rpo", "denied", family)) <= 0
-    lost, with_term = (results.gain(arm, claims.in_general("presence"), family).mean
+    lost, with_term = (results.gain(arm, field("general", "presence"), family).mean
                        for arm in ("videopasta", "rpo"))  # fmt: skip
     assert lost / 2 < with_term < 0  # README: the term keeps most of what is lost without it
     assert results.gain("rpo", mean_of_modes, family, "videopasta").mean >= 0
@@ -303,11 +303,11 @@ def test_dpo_denies_more_and_an_sft_term_prevents_it_as_the_page_says(results, f
 
 def test_the_other_statements_of_the_page_and_readme_follow_from_the_results(results):
     assert min(changes(results, "videopasta", "presence_sight")) > 0  # "not the evidence"
-    sft, ours = (results.gain(arm, claims.in_general("colour")) for arm in ("sft", "videopasta"))
+    sft, ours = (results.gain(arm, field("general", "colour")) for arm in ("sft", "videopasta"))
     assert sft.low < ours.mean < sft.high  # "fine-tuning loses as much on them"
     paper = results.gain("paper", mean_of_modes)
     assert paper.low < 0 < paper.high  # "no gain over the base is seen"
-    base, mistaken = (results.score(arm, lambda e: e["habit"]).mean for arm in ("base", "mistaken"))
+    base, mistaken = (results.score(arm, field("habit")).mean for arm in ("base", "mistaken"))
     assert mistaken < base / 4  # "the prior is almost gone"
     assert results.gain("mistaken", mean_of_modes, over="sft").high > 0  # "about as many"
 

@@ -8,7 +8,7 @@ contradicts it.
 from statistics import fmean
 
 from pasta.pairs import MODES
-from pasta.study.estimates import mean_of_modes, mode_score
+from pasta.study.estimates import field, mean_of_modes
 from pasta.toy.captions import GENERAL
 
 CHANCE = 50.0  # percent: two options, each right equally often
@@ -31,11 +31,6 @@ def no_gain(estimate):
 
 def at_chance(estimate):
     return "holds" if estimate.low <= CHANCE <= estimate.high else "does not hold"
-
-
-def in_general(kind):
-    """A function that reads the share of right answers to a kind of general question."""
-    return lambda exam: exam["general"][kind]
 
 
 def verdicts(results):
@@ -70,7 +65,7 @@ def verdicts(results):
     add("VideoPASTA beats generic DPO (T. 1)", above, mean_gain(ours, "generic"), "difference")
     for mode in MODES:
         add(f"all three modes together do no harm in {mode} (T. 2)",
-            no_loss, results.gain("equal", mode_score(mode)), "gain")  # fmt: skip
+            no_loss, results.gain("equal", field("benchmark", mode)), "gain")  # fmt: skip
     for mode in MODES:
         add(f"all three modes beat {mode} alone in the mean (T. 2)",
             above, mean_gain("equal", f"only_{mode}"), "difference")  # fmt: skip
@@ -79,7 +74,7 @@ def verdicts(results):
     add("a second family gains, too", above, mean_gain(ours, family="onevision"), "gain")
     for family, suffix in (("qwen", ""), ("onevision", " in a second family")):
         for kind in GENERAL:
-            change = results.gain(ours, in_general(kind), family)
+            change = results.gain(ours, field("general", kind), family)
             add(f"other abilities are preserved{suffix}: {kind}", no_loss, change, "change")
     add("pairs with the videos of others teach nothing", no_gain, mean_gain("shuffled"), "gain")
     blind = results.score(ours, lambda exam: fmean(exam["blind"][mode] for mode in MODES))

@@ -7,6 +7,8 @@ same seed, so it does not depend on how good that base model was.
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from statistics import fmean, stdev
 
 from pasta.pairs import MODES
@@ -62,9 +64,9 @@ class Results:
         """The arms that have rows."""
         return [arm for arm in arms if self.of(arm, family)]
 
-    def score(self, arm, read, family="qwen"):
-        """Estimate of read(exam), in percent, over the rows of an arm. None without rows."""
-        values = [100 * read(row["exam"]) for row in self.of(arm, family).values()]
+    def score(self, arm, read, family="qwen", scale=100):
+        """Estimate of read(exam) over the rows of an arm, in percent. None without rows."""
+        values = [scale * read(row["exam"]) for row in self.of(arm, family).values()]
         return Estimate(tuple(values)) if values else None
 
     def gain(self, arm, read, family="qwen", over="base"):
@@ -84,6 +86,6 @@ def mean_of_modes(exam):
     return fmean(exam["benchmark"][mode] for mode in MODES)
 
 
-def mode_score(mode):
-    """A function that reads one mode's score."""
-    return lambda exam: exam["benchmark"][mode]
+def field(*keys):
+    """A function that reads one number of an exam, such as exam["benchmark"]["spatial"]."""
+    return lambda exam: reduce(getitem, keys, exam)

@@ -1,19 +1,9 @@
-"""Measures what a toy model can do, against the ground truth of its world.
+"""Measures what a toy model can do, against the ground truth of its world."""
 
-    python -m pasta.study.measure --model data/toy/model --adapter out/dpo/adapter --seed 2
-
-Prints one JSON object: the shares of right answers to the balanced benchmark (multiple choice and
-open-ended), to the same on black frames, to questions with false premises, and to general
-questions that no adversary is about; and how far the policy is from its reference.
-"""
-
-import json
 import re
-from argparse import ArgumentParser
 from collections import defaultdict
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 
@@ -24,8 +14,6 @@ from pasta.benchmarks import adversarial, mvbench
 from pasta.benchmarks.answers import answered
 from pasta.lora import adapted, adapter_off
 from pasta.models.generate import Request, ask_all
-from pasta.models.load import load_vlm
-from pasta.models.peft import load_adapter
 from pasta.packs import Segment, pack
 from pasta.pairs import MODES
 from pasta.policy import Policy, text_logps
@@ -39,7 +27,10 @@ BINS = 10  # of the expected calibration error
 
 
 def measure(vlm, seed, fully=True):
-    """The `exam` of results.jsonl: all measurements, or `scores` only. seed: of the benchmarks."""
+    """The `exam` of results.jsonl: all measurements, or `scores` only. seed: of the benchmarks.
+
+    blind: the benchmark on black frames. adversarial: questions with false premises, by task.
+    """
     found = scores(vlm, benchmark_folder(seed))
     if fully:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
@@ -117,15 +108,15 @@ def other_questions(vlm, seed, n_videos):
     logps = option_logps(vlm, closed)
     odds = log_odds(logps)
     sight, habit = evidence_and_prior(odds, closed)
-    in_presence = evidence_and_prior(log_odds(option_logps(vlm, presence)), presence)
+    of_presence = evidence_and_prior(log_odds(option_logps(vlm, presence)), presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
         "calibration": ece(1 / (1 + np.exp(-abs(odds))), odds > 0),
         "sight": sight,
         "habit": habit,
-        "presence_sight": in_presence[0],
-        "presence_habit": in_presence[1],
+        "presence_sight": of_presence[0],
+        "presence_habit": of_presence[1],
         "denied": logps[:, 2].exp().mean().item(),
         "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
     }
@@ -189,8 +180,7 @@ def ece(confidences, right):
     confidences: (N,) in [0.5, 1], in BINS bins of equal width. right: (N,) bool.
     """
     bins = np.minimum(((confidences - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    inside = [bins == b for b in range(BINS)]
-    gaps = [abs(right[b].sum() - confidences[b].sum()) for b in inside]
+    gaps = [abs(right[bins == b].sum() - confidences[bins == b].sum()) for b in range(BINS)]
     return float(sum(gaps) / len(confidences))
 
 
@@ -207,20 +197,3 @@ def divergence(vlm, asked, seed):
         with adapter_off(vlm.model):
             ratios.append(answer.logps - Policy(vlm)(row).item())
     return fmean(ratios)
-
-
-def main():
-    message = "Measure a toy model against the ground truth of its world."
-    parser = ArgumentParser("python -m pasta.study.measure", description=message)
-    parser.add_argument("--model", type=Path, required=True, help="model folder")
-    parser.add_argument("--adapter", type=Path, help="adapter folder")
-    parser.add_argument("--seed", type=int, default=2, help="of benchmarks and videos")
-    args = parser.parse_args()
-    vlm = load_vlm(args.model)
-    if args.adapter:
-        load_adapter(vlm.model, args.adapter)
-    print(json.dumps(measure(vlm, args.seed), indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ from statistics import fmean
 from pasta.pairs import MODES
 from pasta.run.rows import rows_of
 from pasta.study.claims import verdicts
-from pasta.study.estimates import Results, mean_of_modes, mode_score
+from pasta.study.estimates import Results, field, mean_of_modes
 
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
 TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -50,7 +50,7 @@ def scores(results, family, picture, *arms):
             pairs = f"{results.mean(arm, 'pairs', family):,.0f}"
             gain = results.gain(arm, mean_of_modes, family).text("+")
             minutes = f"{results.mean(arm, 'pairs_seconds', family) / 60:.1f} + "
-        cells = [results.score(arm, mode_score(mode), family).text() for mode in MODES]
+        cells = [results.score(arm, field("benchmark", mode), family).text() for mode in MODES]
         cells.append(results.score(arm, mean_of_modes, family).text())
         minutes += f"{results.mean(arm, 'seconds', family) / 60:.1f}"
         rows.append([f"`{arm}`", pairs, *cells, gain, str(len(results.of(arm, family))), minutes])
@@ -65,16 +65,12 @@ def scores(results, family, picture, *arms):
 def percent(results, family, group, *arms):
     """One group of numbers of the exam, in percent: a line for each name in the group."""
     arms, rows = results.present(arms, family), []
-    head = ["", *(f"`{arm}`" for arm in arms), "last minus first"]
-    first = next(iter(results.of(arms[0], family).values())) if arms else {"exam": {group: ()}}
-    for name in first["exam"][group]:
-
-        def read(exam, name=name):
-            return exam[group][name]
-
+    (row, *_) = results.of(arms[0], family).values()
+    for name in row["exam"][group]:
+        read = field(group, name)
         cells = [results.score(arm, read, family).text() for arm in arms]
         rows.append([name, *cells, results.gain(arms[-1], read, family, arms[0]).text("+")])
-    return markdown(head, rows)
+    return markdown(["", *(f"`{arm}`" for arm in arms), "last minus first"], rows)
 
 
 def numbers(results, family, names, *arms):
@@ -82,9 +78,8 @@ def numbers(results, family, names, *arms):
     arms, rows = results.present(arms, family), []
     for name in names.split(","):
         what, digits = NUMBERS[name]
-        estimates = [results.score(arm, lambda exam, name=name: exam[name] / 100, family)
-                     for arm in arms]  # fmt: skip
-        rows.append([what, *(x.text(digits=digits) for x in estimates)])
+        found = [results.score(arm, field(name), family, scale=1) for arm in arms]
+        rows.append([what, *(x.text(digits=digits) for x in found)])
     return markdown(["", *(f"`{arm}`" for arm in arms)], rows)
 
 
@@ -98,7 +93,6 @@ KINDS = {f.__name__: f for f in (claims, scores, percent, numbers, commands)}
 
 
 def table(results, mark):
-    """The text for a mark "KIND WORDS"."""
     kind, *words = mark.split()
     return KINDS[kind](results, *words)
 
@@ -127,7 +121,7 @@ def gains(results, arms, family, title, path):
     from pasta.tools.report_pictures import pyplot, save
 
     figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.62 * len(arms)), layout="constrained")
-    reads = {mode: mode_score(mode) for mode in MODES} | {"mean": mean_of_modes}
+    reads = {mode: field("benchmark", mode) for mode in MODES} | {"mean": mean_of_modes}
     for i, (name, read) in enumerate(reads.items()):
         found = [results.gain(arm, read, family) for arm in arms]
         axes.errorbar(
