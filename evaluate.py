@@ -3,11 +3,11 @@
     python evaluate.py                                             # the toy model, toy benchmark
     torchrun --nproc_per_node 8 evaluate.py --bench videomme \\
         --model Qwen/Qwen2.5-VL-7B-Instruct --adapter out/dpo/adapter
-    python evaluate.py --bench videomme --check                    # is the data whole?
+    python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
-Each answer is appended to OUT/BENCH/NAME/answers.jsonl as soon as it is given, and the same command
-goes on where it was stopped; scored.jsonl beside it holds those that the scores are of.
+Each answer is appended to OUT/BENCH/NAME/answers.jsonl at once, and the same command continues a
+stopped run; scored.jsonl next to it holds the answers that are scored.
 OUT/BENCH/scores.json and scores.md hold the numbers of the table.
 """
 
@@ -19,11 +19,10 @@ import torch
 from tqdm import tqdm
 
 from pasta import toy
-from pasta.benchmarks import NAMES, benchmark
-from pasta.benchmarks.adapters import ADAPTER, check_adapters, find_adapters
+from pasta.benchmarks import NAMES, benchmark, inputs
+from pasta.benchmarks.adversarial import judged
 from pasta.benchmarks.answers import answered, clip, earlier_rows, fingerprint, reread
-from pasta.benchmarks.check import check_items, find_questions
-from pasta.benchmarks.finished import compare, judged, report, sample_rows
+from pasta.benchmarks.report import compare, report, sample_rows
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
 from pasta.models.peft import load_adapter
@@ -40,20 +39,19 @@ class EvalConfig:
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
     data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
-    adapter: list[str] = knob(f"adapter folders; none: {ADAPTER}, if it is of this model", [])
-    limit: int = knob("only this many questions of each task, the first ones; 0: all", 0)
+    adapter: list[str] = knob(f"folders; none: {inputs.ADAPTER}, if it is of this model", [])
+    limit: int = knob("only the first questions of each task, this many; 0: all", 0)
     out: Path = knob("folder for answers and scores", Path("out/eval"))
     INSTEAD: ClassVar = "instead of asking"
-    check: bool = knob("open every video and say what is there; asks no model", False)
-    compare: list[str] = knob("two folders of answers, A and B: how much better is B", [])
-    dry_run: bool = knob("say what would be asked, what it would take, and stop", False)
+    check: bool = knob("open every video and report what is there; asks no model", False)
+    compare: list[str] = knob("two folders of answers, A and B: how much better is B?", [])
+    dry_run: bool = knob("print what would be asked and what it would cost, then stop", False)
     SCORES: ClassVar = "how answers are read"
     scoring: Literal["generate", "letter"] = knob(
-        "read the letter from a generated answer (as lmms-eval), or take the likeliest first token",
-        "generate",
+        "generate an answer, as lmms-eval does, or take the likeliest letter", "generate"
     )
-    parser: Literal["head", "v0.5"] = knob("which lmms-eval reads Video-MME and MLVU", "head")
-    judge: str = knob("adversarial: what tells a rejection, `rules` or a model's folder", "rules")
+    parser: Literal["head", "v0.5"] = knob("the lmms-eval that reads Video-MME and MLVU", "head")
+    judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
     log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
     seed: int = knob("seed of the bootstrap; answers are greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
@@ -66,60 +64,55 @@ class EvalConfig:
 
 def find_data(config, bench):
     """The data folder. Prints which one it is, before the toy benchmark is made."""
-    data = config.data or bench.DATA
+    data = config.data or Path("data") / config.bench
     if config.data is not None or data.is_dir():
         print(f"{config.bench} from {data}")
         return data
     in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
+    get = f"{bench.fetch} {data}"
     if config.bench not in in_toy:
-        raise FileNotFoundError(f"there is no {data}; fetch it with: {bench.FETCH} {data}")
-    print(
-        f"TOY benchmark in place of {config.bench}: there is no {data}. The real one comes with: "
-        f"{bench.FETCH} {data}"
-    )
+        raise FileNotFoundError(f"there is no {data}; fetch it with: {get}")
+    print(f"TOY benchmark instead of {config.bench}: there is no {data}. Get the real one: {get}")
     return in_toy[config.bench]()
 
 
-def answers(config, bench, questions, adapter, path, settings):
-    """The row of every question under one model: those in the file, and the others, asked now.
+def rows_of_model(config, bench, items, adapter, path, settings):
+    """The row of every item under one model: those in the file, and the others, asked now.
 
     settings: what decides an answer besides the item and the adapter. Every process takes its share
-    of the videos and writes a file of its own; all get all rows.
+    of the clips and writes its own file; all return all rows.
     """
     weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
-    marks = {item.id: fingerprint(item, adapter=weights, **settings) for item in questions}
-    (rows,) = ranks.gather([earlier_rows(path, marks)] if ranks.rank() == 0 else [])
-    todo = [item for item in questions if item.id not in rows]
-    mine = set(ranks.share(list(dict.fromkeys(map(clip, todo)))))
-    todo = [item for item in todo if clip(item) in mine]
-    new, correct = [], 0
+    fingerprints = {x.id: fingerprint(x, adapter=weights, **settings) for x in items}
+    (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
+    todo = [item for item in items if item.id not in rows]
+    clips = set(ranks.share(list(dict.fromkeys(map(clip, todo)))))
+    todo = [item for item in todo if clip(item) in clips]
+    new = []
     if todo:
         vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
         if adapter:
             load_adapter(vlm.model, adapter)
-        bar = ranks.progress(name=path.parent.name, total=len(todo), unit="item")
-        n_frames, batch_size = settings["n_frames"], config.batch_size
-        with Appender(ranks.rank_path(path)) as file, bar:
-            for row in answered(
-                vlm, bench, todo, n_frames, config.scoring, batch_size, config.parser
-            ):
-                if "error" in row:
-                    tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
-                new.append(row | {"fingerprint": marks[row["id"]]})
-                file.write(new[-1])
-                correct += row["correct"]
-                bar.set_postfix_str(f"accuracy {correct / len(new):.3f}")
-                bar.update()
+        how = (settings["n_frames"], config.scoring, config.batch_size, config.parser)
+        new = append(answered(vlm, bench, todo, *how), fingerprints, path, len(todo))
     rows |= {row["id"]: row for row in ranks.gather(new)}
-    return [reread(bench, rows[item.id], item, config.parser) for item in questions]
+    return [reread(bench, rows[item.id], item, config.parser) for item in items]
 
 
-def seeing_processor(config):
-    """The Processor of --model. Raises SystemExit for a model that reads text alone."""
-    processor = load_processor(config.model, config.max_pixels)
-    if not processor.n_frames:
-        raise SystemExit(f"{config.model} reads text alone; --model takes a model that sees videos")
-    return processor
+def append(answers, fingerprints, path, total):
+    """Write each row as soon as it is answered, with its fingerprint. Returns the rows."""
+    rows, correct = [], 0
+    bar = ranks.progress(name=path.parent.name, total=total, unit="item")
+    with Appender(ranks.rank_path(path)) as file, bar:
+        for row in answers:
+            if "error" in row:
+                tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
+            rows.append(row | {"fingerprint": fingerprints[row["id"]]})
+            file.write(rows[-1])
+            correct += row["correct"]
+            bar.set_postfix_str(f"accuracy {correct / len(rows):.3f}")
+            bar.update()
+    return rows
 
 
 def main(config):
@@ -127,24 +120,26 @@ def main(config):
     if config.compare:
         return compare(config.compare, bench, config.seed)
     if config.judge != "rules" and config.bench != "adversarial":
-        raise SystemExit("--judge reads answers to false premises: for --bench adversarial alone")
+        raise SystemExit("--judge reads answers to false premises: only for --bench adversarial")
     data = find_data(config, bench)
-    questions, absent = find_questions(config, bench, data)
+    items, absent = inputs.find_items(bench, data, config.limit, config.scoring)
     if config.check:
-        return check_items(questions, bench.COUNTS)
+        return inputs.check_items(items, bench.counts)
     config.model = toy.resolved(config.model)  # only now: --check and --compare need no model
-    processor = seeing_processor(config)
+    processor = load_processor(config.model, config.max_pixels)
+    if not processor.n_frames:
+        raise SystemExit(f"{config.model} reads only text; --model takes a model that sees videos")
     settings = model_setting(config.model, processor) | {
         "dtype": config.dtype,
         "n_frames": config.n_frames or processor.n_frames,
         "scoring": config.scoring,
-        "max_new_tokens": bench.MAX_NEW_TOKENS,
+        "max_new_tokens": bench.max_new_tokens,
     }
-    folder, adapters = config.out / config.bench, find_adapters(config)
-    check_adapters(config.model, [path for path in adapters.values() if path])
+    folder, adapters = config.out / config.bench, inputs.find_adapters(config.model, config.adapter)
+    inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     if config.dry_run:
-        return scoring(config, bench, questions, adapters, settings["n_frames"])
+        return scoring(config, bench, items, adapters, settings["n_frames"])
     lock_folder(folder)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
@@ -153,16 +148,18 @@ def main(config):
     rows = {}
     for name, adapter in adapters.items():
         path = folder / (base + name if adapter else name) / "answers.jsonl"
-        rows[name] = answers(config, bench, questions, adapter, path, settings)
-        if config.judge != "rules" and ranks.rank() == 0:
-            rows[name] = judged(config, bench, rows[name])
-        if ranks.rank() == 0:
-            write_rows(path.with_name("scored.jsonl"), rows[name])
-        if config.log_samples and ranks.rank() == 0:
+        rows[name] = rows_of_model(config, bench, items, adapter, path, settings)
+        if ranks.rank():
+            continue
+        if config.judge != "rules":
+            judge = load_vlm(config.judge, config.dtype, config.device)
+            rows[name] = judged(judge, rows[name], config.batch_size)
+        write_rows(path.with_name("scored.jsonl"), rows[name])
+        if config.log_samples:
             write_rows(path.with_name("samples.jsonl"), sample_rows(rows[name]))
     if ranks.rank() == 0:
         facts = {"data": data, "absent": absent, "adapters": adapters} | settings
-        report(config, bench, questions, rows, folder, facts)
+        report(bench, items, rows, folder, facts, config.seed)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""The three adversaries of VideoPASTA: what each samples and breaks.
+"""The three adversaries of VideoPASTA: which frames each samples, and how it corrupts a video.
 
-One `Adversary` per failure mode (arXiv 2504.14096, section 3). Each holds
-  * how the frames of the preferred response are sampled (the adversarial ones come at 1 fps),
-  * the corruptions with which `--adversary frames` breaks the video itself.
-What the asker is told, and the premises of `--adversary prompt`, are in prompts.py.
+One `Adversary` per failure mode (arXiv 2504.14096, section 3) holds the sampling of the preferred
+response (adversarial ones get 1 fps) and the corruptions of `--adversary frames`. Prompts and
+premises are in prompts.py.
 
 A corruption must be able to turn either answer into the other ("left" into "right" and "right"
-into "left"). One that only ever removes things makes every chosen response say "replaced", and
-training then learns that word and not the video; so the scene corruptions come as a pair, one
-that brings strangers in and one that keeps everybody.
+into "left"). If it only removes things, every chosen response says "replaced", and training learns
+that word instead of the video. So scene corruptions come as a pair: one brings new objects in, one
+keeps the old ones.
 
 Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8.
 """
@@ -24,14 +23,14 @@ DENSE_FPS = 32.0  # "32 fps" for the spatial preferred responses (paper, section
 
 @dataclass(frozen=True)
 class Adversary:
-    """All that is special about one failure mode.
+    """What is specific to one failure mode.
 
     sampling:    "dense" (32 fps), "native" (every frame) or "uniform", within the frame budget
     corruptions: name -> function(frames, rng, other) -> frames of the same shape; `other` is
                  another video's frames, (F', H', W', 3). Used in turn
-    twins:       the corruptions that between them turn either answer into the other. On a twin, an
-                 answer given out of habit stays as likely as it was; one that was read off the
-                 video becomes unlikely, for now its opposite is true. --select contrast compares
+    twins:       the corruptions that make counterfactuals: together they turn either answer into
+                 the other. There, an answer from a prior stays as likely; one read off the video
+                 becomes unlikely, because its opposite is now true. Used by --select contrast
     """
 
     sampling: str
@@ -50,22 +49,22 @@ def rotate(frames, rng, other):
 
 
 def swap_halves(frames, rng, other):
-    """The left and right halves trade places, or the upper and lower ones, by a fair draw."""
+    """Swaps the left and right halves, or the upper and lower ones, with equal probability."""
     axis = int(rng.integers(1, 3))
     return np.roll(frames, frames.shape[axis] // 2, axis=axis)
 
 
 def shuffle_tiles(frames, rng, other):
-    """A 2 x 2 grid of tiles in an order in which none keeps its place, the same in all frames."""
+    """Permutes a 2 x 2 grid of tiles: no tile keeps its place; the same in all frames."""
     rows, columns = frames.shape[1] // 2, frames.shape[2] // 2
     corners = [(0, 0), (0, columns), (rows, 0), (rows, columns)]
-    broken = frames.copy()  # an odd last row or column stays as it is
+    shuffled = frames.copy()  # an odd last row or column does not change
     shift = int(rng.integers(1, 4))
     for i, (y, x) in enumerate(corners):
         from_y, from_x = corners[(i + shift) % 4]
         tile = frames[:, from_y : from_y + rows, from_x : from_x + columns]
-        broken[:, y : y + rows, x : x + columns] = tile
-    return broken
+        shuffled[:, y : y + rows, x : x + columns] = tile
+    return shuffled
 
 
 def reverse(frames, rng, other):
@@ -74,7 +73,7 @@ def reverse(frames, rng, other):
 
 
 def shuffle(frames, rng, other):
-    """Four equal stretches of time in an order in which at least one moved."""
+    """Permutes four equal parts in time; at least one moves."""
     parts = np.array_split(frames, min(4, len(frames)))
     order = rng.permutation(len(parts))
     if len(parts) > 1 and (order == np.arange(len(parts))).all():
@@ -83,14 +82,14 @@ def shuffle(frames, rng, other):
 
 
 def freeze(frames, rng, other):
-    """One frame of the video, held from beginning to end: nothing happens before anything."""
+    """Repeats one frame of the video: nothing happens before anything else."""
     return np.repeat(frames[[rng.integers(len(frames))]], len(frames), axis=0)
 
 
 def largest_cut(frames):
     """The index of the first frame after the largest change between neighbours, 1..F-1.
 
-    A change is the mean absolute difference of two frames; gradual videos get some cut too.
+    A change is the mean absolute difference of two frames; gradual videos get a cut, too.
     """
     if len(frames) < 2:
         return len(frames)
@@ -99,27 +98,27 @@ def largest_cut(frames):
 
 
 def fit_frames(other, shape):
-    """`other` stretched to `shape` (F, H, W, 3) by nearest neighbour in time and space."""
+    """Resizes `other` to `shape` (F, H, W, 3) by nearest neighbour in time and space."""
     sizes = zip(other.shape[:3], shape[:3], strict=True)
     index = [np.linspace(0, n - 1, m).round().astype(int) for n, m in sizes]
     return other[np.ix_(index[0], index[1], index[2])]
 
 
 def splice(frames, rng, other):
-    """After its largest cut the video goes on as another video does after its own: all is new."""
+    """After its largest cut, continues with another video after its cut: everything is new."""
     cut = largest_cut(frames)
     tail = other[min(largest_cut(other), len(other) - 1) :]
     return np.concatenate([frames[:cut], fit_frames(tail, (len(frames) - cut, *frames.shape[1:]))])
 
 
 def repeat_scene(frames, rng, other):
-    """After its largest cut the video shows the first scene again: everything stays."""
+    """After its largest cut, shows the first scene again: everything stays."""
     cut = largest_cut(frames)
     return np.concatenate([frames[:cut], fit_frames(frames[:cut], frames[cut:].shape)])
 
 
 def swap_scenes(frames, rng, other):
-    """What came after the largest cut comes first."""
+    """The part after the largest cut comes first."""
     cut = largest_cut(frames)
     return np.concatenate([frames[cut:], frames[:cut]])
 

@@ -1,4 +1,4 @@
-"""Shared-prefix attention: every response reads the video once, and none reads another.
+"""Shared-prefix attention: each response attends to the video and to itself, to no other response.
 
 A packed row is [prefix | segment 0 | segment 1 | ...]. The prefix attends causally to itself; a
 segment attends to the whole prefix and causally to itself. Each piece is one call of
@@ -28,16 +28,16 @@ def shared_prefix_attention(
     query: (B, N, L, D); key, value: (B, G, L', D), L' > L when earlier ones are cached.
     lengths: (P, n_0, n_1, ...) of the prefix and of each segment, with sum L; None
         for ordinary rows, which are causal or follow `attention_mask`, (B, 1, L, L') bool.
-    Returns ((B, L, N, D), None): the second place is for attention weights, which never exist.
-    Raises ValueError when the lengths do not add up.
+    Returns ((B, L, N, D), None): the second place is for attention weights, never computed.
+    Raises ValueError if the lengths do not add up.
     """
-    # Under autocast the rotation leaves both in float32; the masked pieces would refuse that.
+    # Under autocast the rotation leaves both in float32; the masked pieces need equal types.
     query, key = query.to(value.dtype), key.to(value.dtype)
     share = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     if lengths is None:
         new, all_ = query.shape[2], key.shape[2]
         causal = attention_mask is None and new > 1
-        if causal and new < all_:  # behind cached tokens, all of which are seen
+        if causal and new < all_:  # after cached tokens, which all are visible
             causal, attention_mask = False, causal_lower_right(new, all_)
         out = scaled_dot_product_attention(
             query, key, value, attn_mask=attention_mask, is_causal=causal, **share
@@ -59,9 +59,9 @@ def shared_prefix_attention(
 
 
 def dense_mask(lengths) -> Tensor:
-    """The same pattern as a mask: what the tests compare with, and what a reader can look at.
+    """The same pattern as a mask, for tests and for readers.
 
-    Returns (1, 1, L, L) bool, True where the row's token may see the column's.
+    Returns (1, 1, L, L) bool, True where the token of the row attends to the token of the column.
     """
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))  # (L,)
     causal = torch.ones(len(owner), len(owner), dtype=torch.bool).tril()

@@ -1,23 +1,22 @@
-"""Direct preference optimization: the loss, the weights of the three modes, the metrics.
+"""Direct preference optimization: the loss, the weights of the failure modes, the metrics.
 
 pi is the policy, the model in training; pi_ref is the reference, the same model before training.
-Of two responses r to a query q about a video one was chosen and one rejected. The reward of a
-response is how much likelier training has made it, and the margin by how much more the chosen one:
+A pair has a chosen and a rejected response r to a query q about a video. The reward of a response
+is how much more likely training has made it. The margin compares the two:
 
     reward(r) = beta * (log pi(r | video, q) - log pi_ref(r | video, q))
     margin    = reward(chosen) - reward(rejected)
     loss      = -log sigmoid(margin)                               (arXiv 2305.18290, eq. 7)
 
-sigmoid(margin) is the modelled probability that chosen is preferred. How likely a response was to
-begin with cancels out: before training every margin is 0 and every loss ln 2. The larger beta, the
-smaller the departure from the reference that makes the same margin. The code of the DPO authors
-takes both ratios within one model, chosen against rejected; the margin is the same.
+sigmoid(margin) is the modelled probability that chosen is preferred. The initial probabilities
+cancel: before training every margin is 0 and every loss ln 2. With a larger beta, a smaller change
+from the reference gives the same margin. The code of the DPO authors takes both ratios within one
+model, chosen against rejected; the margin is the same.
 Log-probabilities are sums over the tokens of a response, in nats.
 
 Shapes: B pairs.
 """
 
-from math import isfinite, log
 from statistics import fmean
 
 import torch
@@ -37,25 +36,19 @@ def dpo_loss(
     beta,
     label_smoothing=0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of each pair, and its two rewards.
+    """DPO's loss of each pair, and its two rewards.
 
         loss = -(1 - e) log sigmoid(margin) - e log sigmoid(-margin)
 
     the four logps: (B,) float32, nats, <= 0.
     beta: > 0, dimensionless; larger keeps the policy nearer the reference.
-    label_smoothing: e, the probability that a pair is the wrong way round ("conservative" DPO);
-        0 is the paper's loss.
+    label_smoothing: e, the probability that the two labels are swapped ("conservative" DPO); 0 is
+        the paper's loss.
     Returns losses, chosen_rewards, rejected_rewards, each (B,); the rewards carry no gradient.
     """
-    shapes = {
-        tuple(logps.shape)
-        for logps in (
-            policy_chosen_logps,
-            policy_rejected_logps,
-            reference_chosen_logps,
-            reference_rejected_logps,
-        )
-    }
+    policy = (policy_chosen_logps, policy_rejected_logps)
+    reference = (reference_chosen_logps, reference_rejected_logps)
+    shapes = {tuple(logps.shape) for logps in (*policy, *reference)}
     assert len(shapes) == 1, f"logps of shapes {shapes}; (B,) and (B, 1) would make (B, B) losses"
     chosen_rewards = beta * (policy_chosen_logps - reference_chosen_logps)
     rejected_rewards = beta * (policy_rejected_logps - reference_rejected_logps)
@@ -68,27 +61,27 @@ def sft_loss(policy_chosen_logps, chosen_lengths) -> Tensor:
     """Negative log-likelihood per token of each chosen response: the paper's "+ SFT" row.
 
     policy_chosen_logps: (B,) nats. chosen_lengths: (B,) tokens summed in them, >= 1.
-    Returns (B,) nats per token, >= 0. A mean over each response: long ones do not weigh more.
+    Returns (B,) nats per token, >= 0: a mean, so long responses do not weigh more.
     """
     return -policy_chosen_logps / chosen_lengths
 
 
 def ipo_loss(chosen_logratios, rejected_logratios, beta) -> Tensor:
-    """Identity preference optimization: the margin is drawn to a value, not to infinity.
+    """Identity preference optimization: the margin is pulled to a value, not to infinity.
 
         loss = (h - 1 / (2 beta))^2,   h = chosen logratio - rejected logratio
                                                                       (arXiv 2310.12036, eq. 17)
 
     the logratios: (B,) nats per token, log pi - log pi_ref divided by the tokens of the response,
-    as IPO's authors told TRL's authors; Mitchell's code takes sums, with another scale of beta.
-    beta: > 0, tokens per nat (the paper's tau): the logratios shall differ by 1 / (2 beta).
-    Returns (B,), the square of nats per token, >= 0; 1 / (2 beta)^2, not ln 2, before training.
+        as IPO's authors recommended to TRL's. Mitchell's code takes sums, so its beta differs.
+    beta: > 0, tokens per nat (the paper's tau): the target of h is 1 / (2 beta).
+    Returns (B,), the square of nats per token, >= 0; 1 / (2 beta)^2 before training, not ln 2.
     """
     return (chosen_logratios - rejected_logratios - 1 / (2 * beta)) ** 2
 
 
 def pair_losses(config, logps, reference, lengths) -> tuple[Tensor, Tensor, Tensor]:
-    """The objective's loss of each pair, and DPO's two rewards, whatever the objective is.
+    """The loss of each pair under the objective, and DPO's two rewards for any objective.
 
     config: objective, beta, label_smoothing, sft_weight. An sft_weight w above 0 adds to a
         preference loss w times the chosen response's sft_loss (RPO, arXiv 2404.19733, eq. 1).
@@ -111,15 +104,15 @@ def pair_losses(config, logps, reference, lengths) -> tuple[Tensor, Tensor, Tens
 
 
 def pack_loss(config, item, logps, reference, counts):
-    """The share of one pack's pairs in the loss of the update, and the metrics of each pair.
+    """The part of the update's loss that one pack contributes, and the metrics of each pair.
 
-    Each pair's loss times its weight of pair_weights; summed over all packs, the update's loss.
+        sum_i weight_i loss_i over the pairs i of the pack; summed over all packs: the update's loss
 
     config: as in pair_losses, and mode_weights in the order of MODES.
-    item: an updates.PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
+    item: PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
     reference: (video, query, response) -> nats. counts: mode -> pairs of the whole update.
-    Returns (scalar, B rows of pair_rows, each with its pair's id); without pairs a 0 whose gradient
-    is 0.
+    Returns (scalar, B rows of pair_rows, each with the id of its pair). Without pairs the scalar
+    and its gradient are 0.
     """
     group, modes = item.group, item.modes()
     known = torch.tensor([reference[group.video, *text] for text in group.texts()])
@@ -132,33 +125,26 @@ def pack_loss(config, item, logps, reference, counts):
 
 
 def pair_weights(modes, counts, mode_weights) -> Tensor:
-    """What each pair's loss is multiplied by, so that the sum is the loss of the update.
+    """Weight of each pair, so that the weighted sum over all packs is the loss of the update.
 
         sum_i weight_i loss_i = sum_mode w_mode mean(losses of that mode) / sum_mode w_mode
 
-    modes: the modes of B pairs, any part of the update.
+    modes: mode of each of B pairs, any part of the update.
     counts: mode -> number of its pairs in the whole update, over all packs and ranks.
     mode_weights: mode -> w_mode, >= 0.
-    Returns (B,) float32; all 0 when every mode of the update has weight 0.
-    Departs from the paper: it gives no weights and no normalisation. Dividing by the weights of the
-    modes present keeps an untrained policy's loss at ln 2 whichever modes an update holds.
+    Returns (B,) float32; all 0 if every mode of the update has weight 0.
+    Departs from the paper, which gives no weights: dividing by the weights of the modes present
+    keeps the loss of an untrained policy at ln 2 for any mix of modes.
     """
     total = sum(mode_weights[mode] for mode, count in counts.items() if count) or 1.0
     return torch.tensor([mode_weights[mode] / (counts[mode] * total) for mode in modes])
 
 
-def pair_rows(
-    modes,
-    losses,
-    chosen_rewards,
-    rejected_rewards,
-    policy_chosen_logps,
-    policy_rejected_logps,
-) -> list[dict]:
-    """One dict of plain numbers a pair, which ranks can exchange and `summarise` averages.
+def pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen_logps, rejected_logps):
+    """The metrics of each pair as a dict of plain numbers, for `ranks.gather` and `summarise`.
 
-    Rewards and margins are dimensionless, logps in nats. A tie is no success: an untrained policy
-    has accuracy 0.
+    Rewards and margins are dimensionless, logps in nats. A tie has accuracy 0, so an untrained
+    policy has accuracy 0.
     """
     columns = {
         "loss": losses,
@@ -166,8 +152,8 @@ def pair_rows(
         "rewards/rejected": rejected_rewards,
         "rewards/margins": chosen_rewards - rejected_rewards,
         "rewards/accuracies": (chosen_rewards > rejected_rewards).float(),
-        "logps/chosen": policy_chosen_logps,
-        "logps/rejected": policy_rejected_logps,
+        "logps/chosen": chosen_logps,
+        "logps/rejected": rejected_logps,
     }
     numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
     return [
@@ -176,45 +162,10 @@ def pair_rows(
     ]
 
 
-def check_start(rows, beta, dtype):
-    """Stop unless the untrained policy is its own reference: all rewards 0 (DPO's loss: ln 2).
-
-    rows: of pack_loss, before the first update. dtype: "float32" or "bfloat16": how far the two may
-    be apart, as a share of the response's log-probability. Packs of other pairs round differently.
-    Raises RuntimeError for the first pair that is farther off, or not a number.
-    """
-    tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
-    for row in rows:
-        for which in ("chosen", "rejected"):
-            logps, reward = row[f"logps/{which}"], row[f"rewards/{which}"]
-            if not abs(reward / beta) <= tolerance * max(1.0, abs(logps)):  # true for nan, too
-                raise RuntimeError(
-                    f"before any training the policy gives the {which} response of pair "
-                    f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
-                    f"expected the same, hence margin 0 (DPO's loss: ln 2 = {log(2):.4f}). The "
-                    "model has dropout or gives no numbers, or pasta or a package has changed: "
-                    "delete reference*.jsonl beside the pairs and run again"
-                )
-
-
-def not_numbers(rows, grad_norm=0.0) -> str:
-    """What of an update is infinite or not a number, and of which pairs; "" when nothing is.
-
-    rows: of pack_loss, of a whole update. grad_norm: of its gradient, a float or a () tensor.
-    """
-    for row in rows:
-        for key, value in row.items():
-            if isinstance(value, float) and not isfinite(value):
-                return f"{key} of pair {row['id']} is {value}"
-    ids = ", ".join(row["id"] for row in rows)
-    return "" if isfinite(grad_norm) else f"the gradient's norm is {grad_norm:g}, of pairs {ids}"
-
-
 def summarise(rows) -> dict:
-    """Means over all pairs of an update, and of BY_MODE over the pairs of each mode.
+    """Means over the pairs of an update: KEY -> mean, and KEY/MODE -> mean for KEY in BY_MODE.
 
-    rows: of pack_loss, or dicts with "mode" and other numbers, all with the same keys; at least
-    one. Returns KEY -> mean and KEY/MODE -> mean; a mode without pairs has no keys.
+    rows: of pack_loss, at least one. A mode without pairs has no keys.
     """
     means = {key: fmean(row[key] for row in rows) for key in rows[0] if key not in ("id", "mode")}
     for mode in sorted({row["mode"] for row in rows}):

@@ -1,20 +1,19 @@
-"""Which candidates become pairs: is an adversarial answer wrong in the targeted way, and the
-preferred one sound?
+"""The judge: is an adversarial answer wrong in the targeted way, and the preferred one sound?
 
-The judge reads text alone. By `rules` an adversarial response is kept if it takes the other side of
-one of its mode's opposites ("left" against "right"), or says no where the preferred one says yes; a
-model as judge is asked the same in words. Both first drop what no judge need look at: queries that
-ask nothing; and answers that are empty, cut off or refusals, repeat the query, copy the preferred
-one, or speak of the premise that they were given.
+A judge reads text only. By `rules`, an adversarial answer is kept if it takes the other side of an
+opposite of its mode ("left" against "right"), or answers no where the preferred one answers yes. A
+language model is asked the same in words. Both first drop what needs no judge: queries that ask
+nothing; answers that are empty, cut off or refusals, repeat the query, copy the preferred answer,
+or mention the premise they were given.
 """
 
 import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from pasta.prompts import ABOUT, JUDGE, JUDGE_AGAIN
+from pasta.prompts import ABOUT, JUDGE_AGAIN, JUDGE_PAIR
 
-OPPOSITES = {  # the words of two sides that contradict each other; a side is called by its first
+OPPOSITES = {  # mode -> pairs of contradicting sides; the first word of a side is its name
     "spatial": (
         ("left leftmost", "right rightmost"),
         ("top above over upper up", "bottom below under lower down"),
@@ -41,7 +40,7 @@ OPPOSITES = {  # the words of two sides that contradict each other; a side is ca
     ),
 }
 DENIALS = {"not", "no", "never", "none", "nothing", "cannot"}
-REFUSALS = re.compile(  # only where a sentence begins: people in a video refuse things, too
+REFUSALS = re.compile(  # at the start of a sentence only: people in a video also refuse things
     r"(?:^|[.!?:] +)(?:unfortunately,? |(?:based on|from) the video,? |i'm sorry,? but )?(?:"
     r"sorry\b|i(?: am|'m) (?:sorry|unable|not able)|i (?:cannot|can not|can't)|unable to\b"
     r"|i (?:do not|don't) (?:know|have)|as an? (?:ai|language)\b|no information\b"
@@ -50,25 +49,28 @@ REFUSALS = re.compile(  # only where a sentence begins: people in a video refuse
     r"|(?:this|it) cannot be (?:determined|answered)"
     r"|the video (?:does not|doesn't) (?:provide|contain|give|show) (?:any|enough|sufficient))"
 )
-LEAKS = re.compile(  # of a misled answer: it speaks of its premise, or of having been given one
+LEAKS = re.compile(  # a misled answer that mentions its premise, or that it was given one
     r"\b(?:as (?:you|i was) (?:asked|instructed|requested|told|stated)"
     r"|as (?:requested|instructed)\b(?! by)|(?:by|per|under|given|following) the instructions?"
     r"|(?:i|we|i'll|let's|let us)(?: will| shall)? pretend|hypothetical\w*|your instructions?"
     r"|(?:the|your|this|that) (?:premise|assumption)|assum(?:e|ing) that"
     r"|tak(?:e|ing) (?:it |that )?for granted)\b"
 )
-TOKEN = re.compile(r"<[|/]?\w+[|/]?>|<\|")  # a model's own tokens, which no prompt may hold
-COMMON = set("a an the is are was were be".split())  # and no "in" or "on": they tell where
-ALIKE = 0.95  # share of telling words in common, in order, above which two texts are alike
+TOKEN = re.compile(r"<[|/]?\w+[|/]?>|<\|")  # special tokens of models, not allowed in a prompt
+COMMON = set("a an the is are was were be".split())  # not "in" and "on", which are about positions
+ALIKE = 0.95  # share of content words in common, in order, above which two texts are alike
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a response is kept, why not, and the sides (chosen's, rejected's) it turns on."""
+    """Whether a response is kept, why not, and the (chosen, rejected) sides of the opposite."""
 
     kept: bool
     reason: str = ""
     sides: tuple[str, str] | None = None
+
+
+UNREADABLE = Verdict(False, "judge's replies cannot be read")
 
 
 def plain(text):
@@ -81,24 +83,23 @@ def words(text):
     return re.findall(r"\w+", plain(text).replace("n't", " not"))
 
 
-def telling(text):
-    """The words of a text but the most common ones, which copies exchange for each other."""
+def content_words(text):
     return [word for word in words(text) if word not in COMMON]
 
 
 def alike(one, other):
-    """Whether two texts are near-duplicates: the same words tell, in the same order.
+    """Whether two texts are near-duplicates: the same content words in the same order.
 
-    All of them in a short text; of more than twenty, one may be another.
+    Of more than twenty words, one may differ.
     """
-    one, other = telling(one), telling(other)
+    one, other = content_words(one), content_words(other)
     return one == other or SequenceMatcher(None, one, other, autojunk=False).ratio() > ALIKE
 
 
 def stance(text, opposite):
     """The side that a text takes first, 0 or 1, and the words before and after it in its clause.
 
-    A denial in the clause turns the side round: "not left" is right. None if it takes no side.
+    A denial in the clause flips the side: "not left" is right. None if the text takes no side.
     """
     for clause in re.split(r"[.,;:!?\n]+", text):
         found = words(clause)
@@ -110,11 +111,8 @@ def stance(text, opposite):
     return None
 
 
-def turned_round(one, two):
-    """Whether two stances swap what they speak of, as "A before B" and "B after A".
-
-    They do when words change places both ways; those that stand in both places tell nothing.
-    """
+def swapped(one, two):
+    """Whether words change places in both directions, as in "A before B" and "B after A"."""
     (_, before, after), (_, before_too, after_too) = one, two
     there = (before - after) & (after_too - before_too)
     back = (after - before) & (before_too - after_too)
@@ -122,20 +120,17 @@ def turned_round(one, two):
 
 
 def sides(mode, chosen, rejected):
-    """The first opposite on which two responses disagree, as (chosen's side, rejected's side).
-
-    None if they never do.
-    """
+    """(chosen's side, rejected's side) of the first opposite on which they disagree, or None."""
     for opposite in OPPOSITES[mode]:
         one, two = stance(chosen, opposite), stance(rejected, opposite)
-        if one and two and (one[0] != two[0]) != turned_round(one, two):
+        if one and two and (one[0] != two[0]) != swapped(one, two):
             return tuple(opposite[side].split()[0] for side, *_ in (one, two))
     first = tuple("".join(words(text)[:1]) for text in (chosen, rejected))
     return first if set(first) == {"yes", "no"} else None
 
 
 def flaw(answer, query):
-    """What is wrong with an answer on its own, or an empty string.
+    """What is wrong with an answer on its own, or "".
 
     answer: {"response", "finished"}, and "instruction" if it was given a premise.
     """
@@ -155,70 +150,74 @@ def flaw(answer, query):
     return ""
 
 
-def judge_by_rules(mode, query, preferred, adversarial):
-    """Verdict on one adversarial response. preferred, adversarial: as the answer of `flaw`."""
+def verdict_by_rules(mode, query, preferred, adversarial):
+    """Verdict on one adversarial answer. preferred, adversarial: answers as in `flaw`."""
     if "?" not in query:
         return Verdict(False, "query asks nothing")
     if problem := flaw(preferred, query):
         return Verdict(False, f"preferred {problem}")
     if problem := flaw(adversarial, query):
         return Verdict(False, f"adversarial {problem}")
-    if telling(preferred["response"]) == telling(adversarial["response"]):
+    if content_words(preferred["response"]) == content_words(adversarial["response"]):
         return Verdict(False, "same as preferred")
-    taken = sides(mode, preferred["response"], adversarial["response"])
-    if taken is None:
+    found = sides(mode, preferred["response"], adversarial["response"])
+    if found is None:
         return Verdict(False, f"no contradiction about {ABOUT[mode]}")
-    return Verdict(True, sides=taken)
+    return Verdict(True, sides=found)
 
 
-class ModelJudge:
-    """The same with a language model's word in place of the opposites.
+def judge_by_rules(cases):
+    """The Verdict on each case, a list of (mode, query, preferred, adversarial)."""
+    return [verdict_by_rules(*case) for case in cases]
 
-    replies: prompt -> the model's reply, as far as it was asked
-    unknown: the prompts to which a reply is missing; their verdict waits, and is not kept. Ask for
-        them and call again, until there are none: so a judge is asked in batches.
-    What the rules can see without it (flaws, copies) is dropped first. A reply that cannot be read
-    is asked for once more, in stricter words.
+
+def judge_by_model(cases, ask):
+    """The same, but a language model decides whether the answers contradict each other.
+
+    ask: list of different prompts -> list of replies. Cases that the rules drop for a flaw or as a
+    copy are not asked about. An unreadable reply is asked for once more, in stricter words.
     """
+    by_rules = judge_by_rules(cases)
+    verdicts = list(by_rules)
+    undecided = [
+        i for i, v in enumerate(by_rules) if v.kept or v.reason.startswith("no contradiction")
+    ]
+    for template in (JUDGE_PAIR, JUDGE_AGAIN):
+        prompts = {i: judge_prompt(template, *cases[i]) for i in undecided}
+        distinct = list(dict.fromkeys(prompts.values()))
+        replies = dict(zip(distinct, ask(distinct), strict=True)) if distinct else {}
+        for i, prompt in prompts.items():
+            verdicts[i] = model_verdict(replies[prompt], cases[i][0], by_rules[i].sides)
+        undecided = [i for i in undecided if verdicts[i] is UNREADABLE]
+    return verdicts
 
-    def __init__(self, replies):
-        self.replies, self.unknown = replies, {}
 
-    def __call__(self, mode, query, preferred, adversarial):
-        ruled = judge_by_rules(mode, query, preferred, adversarial)
-        if not ruled.kept and not ruled.reason.startswith("no contradiction"):
-            return ruled
-        texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
-        for prompt in (JUDGE, JUDGE_AGAIN):
-            prompt = prompt.format(query=query, about=ABOUT[mode], **texts)
-            if prompt not in self.replies:
-                self.unknown[prompt] = None
-                return Verdict(False, "not judged yet")
-            if verdict := read_verdict(self.replies[prompt]):
-                break
-        if not verdict:
-            return Verdict(False, "judge's replies cannot be read")
-        if not verdict["fits"]:
-            return Verdict(False, "judge says that preferred does not fit the query")
-        if not verdict["contradicts"]:
-            return Verdict(False, f"judge sees no contradiction about {ABOUT[mode]}")
-        return Verdict(True, sides=ruled.sides)
+def judge_prompt(template, mode, query, preferred, adversarial):
+    texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
+    return template.format(query=query, about=ABOUT[mode], **texts)
 
-    def learn(self, prompts, replies):
-        """Take the model's replies to prompts, which are unknown no longer."""
-        self.replies.update(zip(prompts, replies, strict=True))
-        self.unknown.clear()
+
+def model_verdict(reply, mode, sides):
+    """The Verdict that a model's reply gives; UNREADABLE if it cannot be parsed."""
+    fields = read_verdict(reply)
+    if not fields:
+        return UNREADABLE
+    if not fields["fits"]:
+        return Verdict(False, "judge says that preferred does not fit the query")
+    if not fields["contradicts"]:
+        return Verdict(False, f"judge sees no contradiction about {ABOUT[mode]}")
+    return Verdict(True, sides=sides)
 
 
 def read_verdict(reply):
-    """{"fits": bool, "contradicts": bool} of a judge's reply; None unless each is said once.
+    """{"fits": bool, "contradicts": bool} of a judge's reply; None unless each occurs once.
 
     A line is `fits: yes`, in any case, perhaps with stars around it. `fits: yes or no` is none.
     """
-    said, reply = {}, plain(reply).rpartition("</think>")[2]
-    for field in ("fits", "contradicts"):
-        found = re.findall(rf"^\W*{field}\W*(yes|no)\W*$", reply, re.M)
+    fields, reply = {}, plain(reply).rpartition("</think>")[2]
+    for name in ("fits", "contradicts"):
+        found = re.findall(rf"^\W*{name}\W*(yes|no)\W*$", reply, re.M)
         if len(found) != 1:
             return None
-        said[field] = found[0] == "yes"
-    return said
+        fields[name] = found[0] == "yes"
+    return fields

@@ -4,8 +4,8 @@ Each adapted layer computes
 
     y = W x + b + (alpha / R) B A x          (eq. 3, with the scale of section 4.1)
 
-with W and b frozen, A drawn at random and B zero, so that a fresh adapter changes nothing. With
-the adapter off the model is its own reference policy, and no second copy is needed.
+with W and b frozen, A random and B zero, so a fresh adapter changes nothing. With the adapter off
+the model is its own reference, and no second copy is needed.
 
 Shapes: R adapter rank; A is (R, in), B is (out, R).
 """
@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-# The language model's layers in the names of transformers 5 (model.language_model.layers.0. ...)
-# and of earlier versions (model.layers.0. ...). A vision tower's blocks have gate_proj or q_proj
-# too, but below other names.
+# The language model's layers, as transformers 5 names them (model.language_model.layers.0. ...)
+# and earlier versions did (model.layers.0. ...). The blocks of a vision tower also have gate_proj
+# or q_proj, but under other names.
 LANGUAGE_LINEARS = (
     r"(model\.|language_model\.)*layers\.\d+\."
     r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
@@ -28,16 +28,16 @@ LANGUAGE_LINEARS = (
 
 
 class LoRALinear(nn.Module):
-    """A frozen linear layer plus its adapter; `enabled = False` leaves the layer alone.
+    """A frozen linear layer plus its adapter; `enabled = False` turns the adapter off.
 
-    A and B are float32 whatever the base is, because an update of the size of the learning rate is
-    lost in bfloat16 weights; the product is computed in the type of the input.
+    A and B are always float32, because bfloat16 weights lose updates of the size of the learning
+    rate. The product is computed in the type of the input.
     """
 
     def __init__(self, base, rank, alpha, generator):
         super().__init__()
         self.base, self.alpha, self.scale, self.enabled = base, alpha, alpha / rank, True
-        start = torch.empty(rank, base.in_features)  # drawn on the CPU: the same on every device
+        start = torch.empty(rank, base.in_features)  # on the CPU: the same numbers on every device
         nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
         self.lora_A = nn.Parameter(start.to(base.weight.device))
         self.lora_B = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
@@ -50,24 +50,24 @@ class LoRALinear(nn.Module):
 
 
 def adapted(model):
-    """List of (name, LoRALinear) of every layer that has an adapter, in the model's order."""
+    """List of (name, LoRALinear) of all layers with an adapter, in the model's order."""
     return [(name, m) for name, m in model.named_modules() if isinstance(m, LoRALinear)]
 
 
 def plain_linears(model):
-    """Name -> layer of the linear layers. Raises ValueError when the model has an adapter."""
+    """Name -> linear layer. Raises ValueError if the model has an adapter."""
     if adapted(model):
         raise ValueError("the model already has an adapter; expected a model without one")
     return {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
 
 
 def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[str]:
-    """Freeze the model and put a fresh adapter on the linear layers whose names match.
+    """Freeze the model and add a fresh adapter to the linear layers that `targets` matches.
 
-    targets: regex for the whole name, as in model.named_modules() and in PEFT's target_modules.
+    targets: regex for the full name, as in model.named_modules() and in PEFT's target_modules.
     rank: R. alpha: the adapter's output is scaled by alpha / rank.
-    seed: of A; the global random state is neither read nor moved.
-    Returns the names of the adapted layers. Raises ValueError when none matches.
+    seed: of A; the global random state is not used.
+    Returns the names of the adapted layers. Raises ValueError if none matches.
     """
     linears = plain_linears(model)
     names = [name for name in linears if re.fullmatch(targets, name)]
@@ -86,13 +86,13 @@ def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[st
 
 
 def adapter_parameters(model) -> list[nn.Parameter]:
-    """A and B of every adapted layer: all that is trained."""
+    """A and B of every adapted layer: the trained weights."""
     return [p for _, layer in adapted(model) for p in (layer.lora_A, layer.lora_B)]
 
 
 @contextmanager
 def adapter_off(model):
-    """Within this context the model is the base model, bit for bit."""
+    """Inside this context the model is the base model, bit for bit."""
     layers = [layer for _, layer in adapted(model)]
     before = [layer.enabled for layer in layers]  # contexts may be nested
     try:

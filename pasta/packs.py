@@ -1,11 +1,11 @@
-"""One video, one row: the shared prefix and the segments that read it.
+"""One video, one row: a shared prefix and the segments that attend to it.
 
     [ system + video ] [ query 1 + chosen ] [ query 2 + chosen ] ... [ query 1 + rejected ] ...
        prefix, P tokens      segments of n_0, n_1, n_2, ... tokens
 
-A video is thousands of tokens and a response about a hundred, so the prefix is computed once.
-Every segment goes on at the position after the prefix, as if it were alone in its row, and only
-its response tokens are scored: each from the token before it.
+A video has thousands of tokens and a response about a hundred, so the prefix is computed once.
+The positions of every segment start after the prefix, as if it were alone in its row. Only response
+tokens are scored: each from the token before it.
 
 Shapes: P prefix tokens, L tokens of the row, S segments, R response tokens of all segments.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Segment:
-    """A query with a response: token ids, of which the last `n_response` are scored."""
+    """A query and a response: token ids; the last `n_response` are scored."""
 
     ids: tuple[int, ...]
     n_response: int
@@ -57,23 +57,21 @@ class Pack:
 
 
 def segment_of(processor, query, response, with_video=True):
-    """The segment of one query and one response, the end token included in what is scored."""
+    """The segment of one query and one response; the end token is scored, too."""
     query_ids = processor.query_ids(query, with_video)
     response_ids = processor.response_ids(response)
     return Segment(tuple(query_ids + response_ids), len(response_ids))
 
 
 def pack(processor, inputs, segments):
-    """Lay the segments behind the prefix of one video.
+    """Put the segments after the prefix of one video, in one row. Returns a Pack.
 
-    processor: gives `prefix_ids(inputs)` and `positions(ids, inputs)`
-    inputs:    VideoInputs, or None for a prompt without video
-    segments:  list of Segment
-    Returns a Pack. Raises ValueError for a segment without response tokens.
+    inputs: VideoInputs, or None for a prompt without video. segments: list of Segment.
+    Raises ValueError for a segment without response tokens.
     """
     prefix = processor.prefix_ids(inputs)
     ids, positions = list(prefix), [processor.positions(prefix, inputs)]  # (3 or 1, P)
-    start = int(positions[0].max()) + 1  # every segment goes on where the prefix ended
+    start = int(positions[0].max()) + 1  # every segment starts after the prefix
     keep, targets, owner = [], [], []
     for i, segment in enumerate(segments):
         n = len(segment.ids)
@@ -97,10 +95,7 @@ def pack(processor, inputs, segments):
 
 
 def pack_responses(processor, inputs, texts):
-    """Pack (query, response) texts; equal ones share a segment.
-
-    Returns (Pack, list of the segment index of each text).
-    """
+    """(Pack, segment index of each text) of (query, response) texts; equal ones share a segment."""
     distinct = list(dict.fromkeys(texts))
     with_video = inputs is not None
     segments = [segment_of(processor, query, text, with_video) for query, text in distinct]
@@ -109,18 +104,18 @@ def pack_responses(processor, inputs, texts):
 
 
 def seen_pairs(lengths):
-    """(query, key) pairs of a packed row: causal in each piece, and all prefix for segments."""
+    """(query, key) pairs of a packed row: causal in each piece, and the prefix for segments."""
     prefix, *segments = lengths
     return sum(n * (n + 1) // 2 for n in lengths) + prefix * sum(segments)
 
 
 class TooLong(ValueError):
-    """A single pair has more tokens than a pack may have."""
+    """A pair alone has more tokens than a pack may have."""
 
 
 @dataclass(frozen=True)
 class VideoPairs:
-    """All the pairs of one video, or those that one pack of it holds."""
+    """The pairs of one video, or those in one of its packs."""
 
     video: str
     pairs: tuple
@@ -139,12 +134,11 @@ class PackedPairs(NamedTuple):
     where: list[int]
 
     def modes(self):
-        """The mode of every pair."""
         return [pair.mode for pair in self.group.pairs]
 
 
 def by_video(pairs):
-    """Group pairs by video, in order of first appearance. Returns a list of VideoPairs."""
+    """List of VideoPairs, in order of first appearance."""
     groups = {}
     for pair in pairs:
         groups.setdefault(pair.video, []).append(pair)
@@ -152,21 +146,20 @@ def by_video(pairs):
 
 
 def check_length(video, pair, n_prefix, n_texts, max_length):
-    """Raise TooLong, with the flags to change, when a pair does not fit even alone."""
+    """Raise TooLong, with the flags to change, if a pair alone does not fit."""
     if n_prefix + n_texts > max_length:
         raise TooLong(
             f"pair {pair.id} of {video} is {n_prefix + n_texts} tokens long, {n_prefix} of them "
-            f"the video's; --max_length is {max_length}, and nothing is cut: raise it, or lower "
+            f"of the video; --max_length is {max_length}, and nothing is cut: raise it, or lower "
             "--n_frames or --max_pixels"
         )
 
 
 def split_packs(processor, inputs, group, max_length):
-    """The packs of one video: one, or several when its pairs make more than `max_length` tokens.
+    """The packs of one video: one, or several if its pairs have more than `max_length` tokens.
 
-    Nothing is ever cut: a pair stays whole, in one pack with the video.
-    Returns a list of PackedPairs.
-    Raises TooLong when a pair does not fit even alone.
+    Nothing is cut: each pack has the video and whole pairs.
+    Returns a list of PackedPairs. Raises TooLong if a pair alone does not fit.
     """
     n_prefix = len(processor.prefix_ids(inputs))
     parts, lengths = [], {}

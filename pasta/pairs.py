@@ -1,21 +1,22 @@
-"""Preference pairs. They live in .jsonl files, one a row; pasta/datasets reads anybody's.
+"""Preference pairs, and the failure modes. Pairs are in .jsonl files, one a row.
 
     {"id": "a1", "video": "v.mp4", "mode": "temporal", "query": "Which shape comes first?",
      "chosen": "The red square.", "rejected": "The blue disc.", "recipe": {...}}
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
+
+from pasta.run.rows import digest
 
 MODES = ("spatial", "temporal", "cross_frame")  # the failure modes, in the paper's order
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two responses to one query about one video; `chosen` is the one to prefer.
+    """Two responses to one query about one video; `chosen` is preferred.
 
-    video: path of a file or a frame folder. mode: one of MODES, what `rejected` gets wrong.
+    video: path of a file or a folder of frames. mode: one of MODES, the error of `rejected`.
     recipe: how the pair was made; selection and audit read it, training does not.
     """
 
@@ -29,6 +30,5 @@ class Pair:
 
 
 def pair_id(video, mode, query, chosen, rejected) -> str:
-    """The id of a pair that came without one: a hash of what it says."""
-    text = json.dumps([video, mode, query, chosen, rejected])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """The id of a pair that has none: a hash of its fields."""
+    return digest(json.dumps([video, mode, query, chosen, rejected]))[:16]

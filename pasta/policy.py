@@ -1,7 +1,7 @@
 """The policy: one module whose forward turns a Pack into response log-probabilities.
 
-All that happens between pixels and log-probabilities is inside `Policy.forward`, so DDP and FSDP2
-wrap it as it is. With the adapter off the same module is the reference.
+Everything from pixels to log-probabilities is inside `Policy.forward`, so DDP and FSDP2 can wrap it
+directly. With the adapter off the same module is the reference.
 
 Shapes: L tokens of the row, S segments, R response tokens, V vocabulary.
 """
@@ -17,17 +17,17 @@ from pasta.run import ranks
 
 
 def load_policy(config, device):
-    """(VLM, Policy) to train: an adapter or all weights, whole or sharded over the processes.
+    """(VLM, Policy) to train: an adapter or the language model, copied (DDP) or sharded (FSDP2).
 
     config: model, max_pixels, dtype, lora_rank, lora_alpha, seed, checkpointing, shard.
-    The Policy may be wrapped in DDP. Raises SystemExit for what cannot be sharded.
+    Raises SystemExit for --shard without torchrun.
     """
     if config.shard and not ranks.started():
-        raise SystemExit("--shard slices over the processes of torchrun: start with torchrun")
-    # What AdamW adds to a weight is lost in bfloat16: all that is trained is kept in float32.
-    kept = config.dtype if config.lora_rank else "float32"
-    # To be sharded it is loaded on the CPU: no GPU need hold all of it.
-    vlm = load_vlm(config.model, kept, "cpu" if config.shard else device, config.max_pixels)
+        raise SystemExit("--shard slices over the ranks of torchrun: start with torchrun")
+    # Trained weights are float32: AdamW's small updates are lost in bfloat16.
+    dtype = config.dtype if config.lora_rank else "float32"
+    # A model to shard is loaded on the CPU: it may not fit one GPU.
+    vlm = load_vlm(config.model, dtype, "cpu" if config.shard else device, config.max_pixels)
     if config.lora_rank:
         add_lora(vlm.model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
     else:
@@ -51,9 +51,9 @@ class Policy(nn.Module):
         log pi(r | video, q) = sum_t log softmax(logits[t-1])[r_t]    (arXiv 2305.18290, eq. 7)
 
     forward(pack) returns (S,) float32, nats, <= 0: sums, so longer responses are more negative.
-    The vision tower is frozen and runs under no_grad: checkpointing would otherwise make its
-    output require gradients, and recompute it.
-    `amp`: run in bfloat16 autocast; log-probabilities are float32 either way.
+    The vision tower is frozen and runs under no_grad; otherwise activation checkpointing would make
+    its output require gradients, and recompute it.
+    amp: run in bfloat16 autocast; log-probabilities are float32 either way.
     """
 
     def __init__(self, vlm, amp=False):
@@ -62,7 +62,7 @@ class Policy(nn.Module):
         self.family = vlm.processor.family  # not a module: settings and functions
 
     def forward(self, pack, mask=None) -> Tensor:
-        """`mask`: (1, 1, L, L) bool, the dense form of the pack's pattern; for tests."""
+        """mask: (1, 1, L, L) bool, the dense form of the pack's attention; for tests."""
         device = self.model.device
         inputs = [] if pack.inputs is None else [pack.inputs]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
@@ -79,18 +79,17 @@ class Policy(nn.Module):
 
 
 def tune_all(model):
-    """Train the language model, all of it, and not what turns pixels into its tokens.
+    """Unfreeze the language model; the vision tower and the projector stay frozen.
 
-    `Policy` runs that, the vision tower and its projector, without gradient. The frozen start is
-    the reference; only its log-probabilities are kept, never a second model.
+    The reference is the model before training: only its log-probabilities are kept, no second copy.
     """
     for part in (model.get_decoder(), model.get_output_embeddings()):
         part.requires_grad_(True)
 
 
 def shard_units(model):
-    """The layers of both towers, a list of modules: what is gathered together when sharded."""
-    kinds = model._no_split_modules  # transformers' own list of classes
+    """The layers of both towers, a list of modules: FSDP2 gathers the weights of one at a time."""
+    kinds = model._no_split_modules  # transformers' own list of class names
     return [module for module in model.modules() if type(module).__name__ in kinds]
 
 

@@ -1,23 +1,22 @@
-"""Every text that a model is given to make pairs, once, with its purpose.
+"""Every text that a model is given to make pairs.
 
-Three roles read them. The *asker* sees a video and writes a query about one failure mode. The
-*responder* answers the query as it stands, which gives the preferred answer, and again behind a
-false premise, which gives an adversarial one. The *judge* reads both answers and no video. What
-each mode is about and how it is misled follows the table of arXiv 2504.14096, section 3; the words
-are ours, for the paper's are not public.
+The *asker* sees a video and writes a query about one failure mode. The *responder* answers it as
+it is (the preferred answer), and after a false premise (an adversarial answer). The *judge* reads
+both answers and no video. The modes and premises follow arXiv 2504.14096, section 3; the words are
+ours, because the paper's are not public.
 """
 
 PROMPT_VERSION = 2  # part of every row's recipe: raise it when a text below changes
 
-ABOUT = {  # what a mode is about, to the judge
+ABOUT = {  # what a mode is about; for the judge
     "spatial": "where things are",
     "temporal": "the order of events",
     "cross_frame": "what stays the same or changes between scenes",
 }
 
-# To the asker. Several kinds a mode, used in turn: one alone would make queries of one form, and
-# the policy would learn the form. A question that can be answered in two ways makes better pairs
-# than one that asks for a description.
+# To the asker. The kinds of a mode are used in turn: with only one, the policy would learn the form
+# of the query. A question with two possible answers makes better pairs than one that asks for a
+# description.
 QUERY = "Write one question about this video that {kind}. Write nothing but the question."
 QUERIES = {
     "spatial": {
@@ -37,8 +36,8 @@ QUERIES = {
     },
 }
 
-# To the responder. A premise stated as a fact gets a fluent, specific and wrong answer. "Answer as
-# if" or "pretend" gets answers that speak of pretending, and "answer wrongly" gets refusals.
+# To the responder. A premise stated as a fact gives a fluent, specific and wrong answer. With
+# "answer as if" or "pretend", answers mention the pretence; with "answer wrongly", models refuse.
 MISLEAD = "Take for granted: {premise} Answer by that, in plain words, and do not speak of it.\n"
 PREMISES = {
     "spatial": {
@@ -58,8 +57,8 @@ PREMISES = {
     },
 }
 
-# To the judge, of each pair of answers. Two lines to fill in leave no room to talk around it.
-JUDGE = """\
+# To the judge, about each pair of answers. Two lines to fill in keep the reply short.
+JUDGE_PAIR = """\
 Two answers to a question about a video, which you cannot see.
 Question: {query}
 Answer 1: {preferred}
@@ -69,22 +68,30 @@ wrong about {about}? Reply with these two lines, filled in, and nothing else:
 fits: yes or no
 contradicts: yes or no"""
 
-# To the judge, when its first reply could not be read.
-JUDGE_AGAIN = JUDGE + "\nWrite only the two lines, each with one word, yes or no, after the colon."
+# To the judge, if its first reply cannot be parsed.
+JUDGE_AGAIN = (
+    JUDGE_PAIR + "\nWrite only the two lines, each with one word, yes or no, after the colon."
+)
 
-# To the asker again, in text alone: a question that takes a wrong answer for granted is what
-# adversarial QA asks (the paper's Table 6).
+# To the asker, without the video: adversarial QA asks questions that presuppose a wrong answer
+# (the paper's Table 6).
 FALSE_PREMISE = (
     "Write one question about the video that takes it for granted that the following is true, "
     "without repeating it word for word: {wrong}\nReply with the question alone."
 )
 
 
+# To the judge of adversarial QA: a benchmark's, of one response, not that of pairs.
+PREMISE_JUDGE = (
+    "A question about a video takes for granted what is not so: {query}\nAn answer: {response}\n"
+    "Does the answer say that it is not so? Reply with yes or no."
+)
+
+
 def query_prompt(mode, topic):
-    """What the asker is told, of one topic of a mode's queries."""
     return QUERY.format(kind=QUERIES[mode][topic])
 
 
 def misled_prompt(mode, premise, query):
-    """What the responder is asked to be misled: a premise, by its name, before the query."""
+    """The query after the false premise of that name."""
     return MISLEAD.format(premise=PREMISES[mode][premise]) + query

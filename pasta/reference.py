@@ -1,17 +1,16 @@
-"""The reference's log-probabilities: computed once, kept on disk, found again by content.
+"""Cache of reference log-probabilities on disk, keyed by content.
 
 The reference never changes, so its log-probability of a response is a constant of (model, video,
-query, response) and of how they are turned into numbers. Each is one row of a .jsonl file,
+query, response) and of the arithmetic. Each is one row of a .jsonl file,
 
-    {"key": sha256 of all that can change it, "logps": float32 nats,
-     "tokens": [of the prompt up to the video's end, of query and response], "check": crc32}
+    {"key": sha256 of everything that can change it, "logps": float32 nats,
+     "tokens": [of the prompt up to the end of the video, of query and response], "check": crc32}
 
-appended as soon as it is known, so a killed run goes on where it was. A key holds the bytes of the
-video and of the weights, not their names or dates: a moved file still hits, a changed one misses.
-What cannot change a log-probability, such as the learning rate, is not in it.
+appended as soon as it is known, so a killed run continues where it was. The key holds the bytes of
+the video and of the weights: moving a file keeps its key, changing its bytes does not. Settings
+that cannot change a log-probability, such as the learning rate, are not part of the key.
 """
 
-import hashlib
 import json
 import zlib
 from dataclasses import dataclass
@@ -25,49 +24,46 @@ from pasta.packs import check_length
 from pasta.run import ranks
 from pasta.run.config import package_versions
 from pasta.run.locks import wait_for_lock
-from pasta.run.rows import Appender, no_search_for_cycles, numbered_rows
+from pasta.run.rows import Appender, digest, no_search_for_cycles, numbered_rows
 from pasta.video import VideoError, file_digest
 
 
 class Known(NamedTuple):
-    """What a row holds: a log-probability, in nats, and how long a pack with it would be."""
+    """A log-probability in nats, and the tokens that the text adds to a pack."""
 
     logps: float
-    tokens: list[int]  # of the prompt up to the video's end, of query and response
+    tokens: list[int]  # of the prompt up to the end of the video, of query and response
 
 
 @dataclass(frozen=True)
 class ReferenceCache:
-    """Keys, and the files that hold what is known: reference.jsonl, one more for each process.
+    """The keys, and the files of the known values: `path`, and one more for each other rank.
 
-    path: of the first file. setting: what is the same for all rows, as plain JSON: weights,
-    processor, frames, types, versions.
+    setting: the part of all keys: weights, processor, frames, types, versions; plain JSON.
     """
 
     path: Path
     setting: dict
 
-    def key(self, video_digest, query, response):
-        """sha256 hex of everything that can change the log-probability of one response."""
-        text = json.dumps([video_digest, query, response])
-        return hashlib.sha256(f"[{self.said}, {text[1:]}".encode()).hexdigest()
-
     @cached_property
-    def said(self):
-        """The setting as text, the part of every key that takes longest to write."""
+    def setting_text(self):  # cached: the part of a key that takes longest to write
         return json.dumps(self.setting, sort_keys=True)
 
+    def key(self, video_digest, query, response):
+        """sha256 of everything that can change the log-probability of one response."""
+        return digest(f"[{self.setting_text}, {json.dumps([video_digest, query, response])[1:]}")
+
     def keys(self, group):
-        """(query, response) -> key of a VideoPairs; {} when its video cannot be read."""
+        """(query, response) -> key of a VideoPairs; {} if its video cannot be read."""
         try:
-            digest = file_digest(group.video)
+            video_digest = file_digest(group.video)
         except VideoError:
-            return {}  # the loader meets the same error, and names it
-        return {text: self.key(digest, *text) for text in group.texts()}
+            return {}  # the loader meets the same error and names it
+        return {text: self.key(video_digest, *text) for text in group.texts()}
 
     @no_search_for_cycles()
     def read(self):
-        """key -> Known. Raises ValueError for a row that is not as written."""
+        """key -> Known. Raises ValueError for a damaged row."""
         known = {}
         for path in ranks.rank_paths(self.path):
             for number, row in numbered_rows(path):
@@ -75,26 +71,25 @@ class ReferenceCache:
                 if row.get("check") != check(key, value):
                     raise ValueError(
                         f"{path}:{number}: damaged: its check is {row.get('check')!r}, expected "
-                        f"{check(key, value)}; delete this line, and what it held is computed again"
+                        f"{check(key, value)}; delete this line, and its value is computed again"
                     )
                 known[key] = value
         return known
 
     def appender(self):
-        """The Appender of this process's file; it takes what `cache_row` makes."""
         path = ranks.rank_path(self.path)
         try:
             return Appender(path)
         except OSError as error:
             raise OSError(
                 f"cannot write {path}: {error.strerror}. The reference's log-probabilities are "
-                "kept beside the pairs: copy the pairs into a folder of your own, and give "
+                "kept next to the pairs: copy the pairs into a folder of your own, and set "
                 "--video_root"
             ) from error
 
 
 def open_cache(config, vlm, n_frames):
-    """The ReferenceCache beside the pairs of a training, for its model, frames and arithmetic."""
+    """The ReferenceCache next to the pairs of a training run, for its model and arithmetic."""
     setting = {"n_frames": n_frames, "shard": config.shard, "device": vlm.model.device.type}
     setting |= {"dtype": config.dtype, "weights_dtype": str(vlm.model.dtype)}
     setting |= model_setting(config.model, vlm.processor) | {"versions": package_versions()}
@@ -102,29 +97,27 @@ def open_cache(config, vlm, n_frames):
 
 
 def cache_row(key, value):
-    """One row of the file; `value` is a Known, whose float32 survives the text exactly."""
     return {"key": key, **value._asdict(), "check": check(key, value)}
 
 
 def check(key, value):
-    """crc32 over a row's key and numbers: a flipped digit is found, not trained on."""
+    """crc32 of a row's key and numbers, so that a flipped digit is found."""
     return zlib.crc32(f"{key} {value.logps!r} {value.tokens!r}".encode(errors="backslashreplace"))
 
 
 def reference_logps(cache, groups, loader, score):
-    """The reference's log-probability of every response, from the cache where it is there.
+    """The reference's log-probability of every response, from the cache or computed.
 
-    groups:   list of VideoPairs; each process computes its share of what is missing
-    loader:   an updates.PackLoader, or what has its `rounds` and `max_length`
+    groups:   list of VideoPairs; each rank computes its share of the missing ones
+    loader:   PackLoader
     score:    Pack -> (S,) logps of its S segments, nats, of the reference
-    Returns ({(video, query, response): nats}, {video: tokens of all its texts in one pack}); a
-    video that cannot be read is in neither. Each row is on disk as soon as it is known.
-    Raises ValueError when no video can be read, and for a damaged cache; TooLong for a pair that
-    is longer than a pack may be.
+    Returns ({(video, query, response): nats}, {video: tokens of all its texts in one pack}).
+    Videos that cannot be read are in neither. Raises ValueError if none can be read or the cache
+    is damaged, and TooLong for a pair that is longer than a pack.
     """
-    with wait_for_lock(cache.path):  # or two runs would compute, and write, the same
+    with wait_for_lock(cache.path):  # without it, two runs would compute and write the same rows
         known, keys, n_found, n_computed = complete(cache, groups, loader, score)
-    readable = [g for g in groups if is_known(keys[g.video], known)]
+    readable = [group for group in groups if is_known(keys[group.video], known)]
     if ranks.rank() == 0:
         lost = sum(len(g.pairs) for g in groups) - sum(len(g.pairs) for g in readable)
         print(
@@ -134,13 +127,13 @@ def reference_logps(cache, groups, loader, score):
     if not readable:
         raise ValueError(
             "no video of the pairs can be read; the reasons are above. "
-            "--video_root is the folder that relative paths begin in"
+            "--video_root is the folder that relative paths start from"
         )
     logps, tokens = {}, {}
     for group in readable:
         texts = {text: known[key] for text, key in keys[group.video].items()}
         prefix = next(iter(texts.values())).tokens[0]
-        for pair in group.pairs:  # now, and not when it is its turn after days
+        for pair in group.pairs:  # checked now, not after days of training
             two = {(pair.query, pair.chosen), (pair.query, pair.rejected)}
             n = sum(texts[text].tokens[1] for text in two)
             check_length(group.video, pair, prefix, n, loader.max_length)
@@ -149,29 +142,27 @@ def reference_logps(cache, groups, loader, score):
     return logps, tokens
 
 
-@no_search_for_cycles()
-def keys_of(cache, groups):
-    """(video, its keys) of this process's share of the videos, a list."""
-    mine = ranks.progress(ranks.share(groups), "hashing videos")
-    return [(group.video, cache.keys(group)) for group in mine]
-
-
 def complete(cache, groups, loader, score):
-    """Compute, and add to the cache, what is missing there; arguments as of reference_logps.
+    """Compute and append what is missing.
 
     Returns (key -> Known, video -> its keys, how many keys were found, how many computed).
     """
-    known = cache.read()
-    # Also a barrier: no process writes before all have read, so all see the same as missing.
-    keys = dict(ranks.gather(keys_of(cache, groups)))
-    found = len(known.keys() & {key for of in keys.values() for key in of.values()})
-    missing = [g for g in groups if not is_known(keys[g.video], known)]
-    computed = {}
+    known, computed = cache.read(), {}
+    with no_search_for_cycles():
+        mine = ranks.progress(ranks.share(groups), "hashing videos")
+        keys = [(group.video, cache.keys(group)) for group in mine]
+    # Also a barrier: no rank writes before all have read, so all agree on what is missing.
+    keys = dict(ranks.gather(keys))
+    n_found = len(known.keys() & {key for of_video in keys.values() for key in of_video.values()})
+    missing = [group for group in groups if not is_known(keys[group.video], known)]
     if missing:
         with cache.appender() as out:
             for group, pack, where in loader.rounds(missing, "reference"):
                 logps = score(pack)[where].tolist()
-                check_finite(group, logps)
+                if not all(map(isfinite, logps)):
+                    text = f"gives pairs {[p.id for p in group.pairs]} {logps} nats; expected"
+                    text += " numbers: are the weights of --model damaged?"
+                    raise ValueError(f"{group.video}: the reference {text}")
                 for text, value, segment in zip(group.texts(), logps, where, strict=True):
                     key = keys[group.video][text]
                     if key not in known:
@@ -179,16 +170,9 @@ def complete(cache, groups, loader, score):
                         known[key] = computed[key] = Known(value, tokens)
                         out.write(cache_row(key, known[key]))
     computed = dict(ranks.gather(list(computed.items())))
-    return known | computed, keys, found, len(computed)
-
-
-def check_finite(group, logps):
-    """Raise ValueError that names the pairs, when the reference's logps of them are no numbers."""
-    if not all(map(isfinite, logps)):
-        told = f"gives pairs {[pair.id for pair in group.pairs]} {logps} nats; expected numbers"
-        raise ValueError(f"{group.video}: the reference {told}: is --model broken?")
+    return known | computed, keys, n_found, len(computed)
 
 
 def is_known(keys, known):
-    """Whether a video has keys, and all of them are known."""
+    """Whether a video can be read and all its keys are known."""
     return bool(keys) and all(key in known for key in keys.values())

@@ -1,4 +1,4 @@
-"""Which frames of a video: by number, or by time.
+"""Which frames of a video: spread evenly, or at a fixed frame rate.
 
 Shapes: N frames of the video, F sampled frames.
 """
@@ -9,15 +9,15 @@ import numpy as np
 
 from pasta.adversaries import DENSE_FPS, SPARSE_FPS
 
-SAME_TIME = 1e-3  # seconds; decord's are float32, which is that coarse after four hours
+SAME_TIME = 1e-3  # seconds; decord's float32 times are that coarse after four hours
 
 
 def uniform(timestamps, n):
-    """Indices of n frames, spread evenly from the first to the last.
+    """Indices of n frames, evenly spaced from the first to the last.
 
         index_i = round(i (N - 1) / (n - 1)), i = 0 .. n - 1               (as qwen-vl-utils does)
 
-    n: made even, since Qwen's models take frames in pairs, and at most N.
+    n: made even, because Qwen's models take frames in pairs, and at most N.
     Returns (F,) ints, strictly increasing; [0, 0] for a video of one frame.
     """
     last = len(timestamps) - 1
@@ -27,20 +27,21 @@ def uniform(timestamps, n):
 def at_fps(timestamps, fps, max_frames):
     """Indices of the frames on screen 0, 1/fps, 2/fps, ... seconds after the first.
 
-    By time, not by number, so right for variable frame rates. No frame comes twice, however high
-    the fps. Then thinned evenly to an even number of at most max_frames.
+    Uses times, not frame numbers, so variable frame rates are right. No frame comes twice, however
+    high the fps. The result is thinned evenly to an even number of at most max_frames.
     Returns (F,) ints, strictly increasing; [0, 0] for a single frame.
     """
     begins = np.append(timestamps, timestamps[-1] + 2 * SAME_TIME) - timestamps[0] - SAME_TIME
-    shown = np.flatnonzero(np.diff(np.ceil(begins * fps)))  # no list of moments: some claim years
-    return shown[uniform(shown, max_frames)]
+    # No list of sample times: some files claim to last years.
+    sampled = np.flatnonzero(np.diff(np.ceil(begins * fps)))
+    return sampled[uniform(sampled, max_frames)]
 
 
 def samplers(n_frames, sparse_frames):
     """Name -> function(timestamps) -> indices, for the samplings that adversaries.py names.
 
-    n_frames: frame budget. sparse_frames: that of the sparse sampling, or 1 fps would be as dense
-    as the others in a video as long in seconds as their budget is in frames.
+    n_frames: frame budget. sparse_frames: budget of the sparse sampling. With one budget of 32, a
+    video of 32 seconds would have the same frames in all samplings.
     """
     return {
         "dense": partial(at_fps, fps=DENSE_FPS, max_frames=n_frames),

@@ -1,19 +1,15 @@
-"""Candidates to pairs: which responses make a pair, and which pairs are kept.
+"""Candidates to pairs: which responses make a pair, and which pairs are kept after the judge.
 
-Three ways to choose, all behind the judge:
+    none      every adversarial response that the judge keeps: the paper's filter
+    flip      only those of queries whose answer on a corrupted video contradicts the preferred one;
+              assumes that an answer which does not change was not read off the video
+    contrast  chosen is the response whose log-probability falls most when the video is corrupted,
+              rejected the one that falls least; of each mode, the share with the largest difference
+              stays. Assumes that what depends on the video is right more often, and replaces
+              preferred answers that follow a prior. The paper always chooses the preferred answer
 
-    none      every adversarial response that the judge keeps: the paper's filter.
-    flip      only of queries whose answer on a *broken* video contradicts the preferred one. It
-              assumes that an answer which survives the breaking was not read off the video.
-    contrast  chosen is the answer whose log-probability falls most when the video is broken,
-              rejected the one that falls least, whichever was meant to be wrong; of each mode the
-              share with the largest difference stays. It assumes that what hangs on the video is
-              right more often than what does not, and mends preferred answers that only follow a
-              prior. Departs from the paper, where the preferred answer is always chosen.
-
-Every pair that is not kept is a row of dropped.jsonl with its reason. `--balance` and `--target`
-come last: what could tell chosen from rejected without the video is evened out, and each mode gets
-the same number of pairs.
+Every other pair is a row of dropped.jsonl with its reason. `--balance` and `--target` come last:
+they even out what could distinguish chosen from rejected without the video, and the modes.
 """
 
 import math
@@ -24,26 +20,29 @@ from operator import itemgetter
 import numpy as np
 
 from pasta.judge import Verdict, alike, flaw
-from pasta.pairs import pair_id
+from pasta.pairs import MODES, pair_id
 
-LONGER = 1.25  # how many times as many words make a response the longer one
+LONGER = 1.25  # a response is longer from this ratio of words
+UNSOUND = Verdict(False, "fewer than two sound answers")
 query_key = itemgetter("video", "mode", "query")
+by_sides = itemgetter("sides")
 
 
 def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0, seed=0):
     """Pairs and dropped rows from candidates.
 
-    judge:   (mode, query, preferred, adversarial) -> Verdict
+    judge:   list of (mode, query, preferred, adversarial) -> list of Verdict
     select:  "none", "flip" or "contrast"
     keep:    share of each mode's pairs that contrast keeps, 0..1
-    balance: even out, within a mode, whether chosen is the longer one, and which side of each
-             opposite is chosen
-    share:   pairs of each mode at most; 0 is no bound
+    balance: even out, within a mode, whether chosen is longer, and the sides that are chosen
+    share:   number of pairs to keep of each mode; 0: all
     Returns (pairs, dropped): rows of pairs.jsonl and of dropped.jsonl, in the order of the
-    candidates. Each adversarial response of a candidate is in exactly one of them, once; with
-    contrast, each candidate is.
+    candidates. Each adversarial response is in exactly one row; with contrast, each candidate.
     """
     rows, rng = proposals(candidates, judge, select), np.random.default_rng(seed)
+    # Each step sets the `reason` of the rows that it drops; a row without a reason is a pair.
+    if select != "contrast":
+        drop_duplicates(rows)
     if select == "flip":
         drop_unflipped(rows)
     if select == "contrast":
@@ -54,66 +53,65 @@ def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0
     if share:
         drop_beyond(rows, share)
     dropped = [row for row in rows if row["reason"]]
-    kept = [row for row in rows if not row["reason"]]
-    return [{k: v for k, v in row.items() if k != "reason"} for row in kept], dropped
+    return [{k: v for k, v in row.items() if k != "reason"} for row in remaining(rows)], dropped
+
+
+def remaining(rows):
+    """The rows that no step has dropped so far."""
+    return [row for row in rows if not row["reason"]]
 
 
 def proposals(candidates, judge, select):
-    """All pairs that candidates could make, as `proposal` rows, judged."""
-    propose = by_contrast if select == "contrast" else by_response
-    return [row for candidate in candidates for row in propose(candidate, judge)]
+    """All pairs that candidates could make, judged: see `proposal`."""
+    match = by_contrast if select == "contrast" else by_response
+    matches = [(candidate, *found) for candidate in candidates for found in match(candidate)]
+    cases = [(c["mode"], c["query"], chosen, other) for c, chosen, other, _ in matches if other]
+    verdicts = iter(judge(cases))
+    return [proposal(*found, next(verdicts) if found[2] else UNSOUND) for found in matches]
 
 
-def proposal(candidate, chosen, rejected, verdict, **recipe):
-    """A row that is a pair if its `reason` is empty, and a dropped one if not.
+def proposal(candidate, chosen, rejected, recipe, verdict):
+    """A row of pairs.jsonl if its `reason` is empty, else of dropped.jsonl.
 
-    candidate: a row of candidates.jsonl. chosen, rejected: texts. verdict: the judge's on them.
-    recipe: what is added to the candidate's own.
-    blind: log pi(chosen) - log pi(rejected) without the video, nats; None if they were not scored.
+    candidate: a row of candidates.jsonl. chosen, rejected: answers. verdict: the judge's on them.
+    recipe: added to the candidate's own.
+    blind: log pi(chosen) - log pi(rejected) without the video, nats; None if not scored.
     """
-    said = {name: candidate[name] for name in ("video", "mode", "query")}
-    said |= {"chosen": chosen, "rejected": rejected}
+    texts = {name: candidate[name] for name in ("video", "mode", "query")}
+    texts |= {"chosen": chosen["response"], "rejected": rejected["response"] if rejected else ""}
     logps = {row["response"]: row["blind"] for row in candidate["logps"]}
-    known = chosen in logps and rejected in logps
+    one, other = logps.get(texts["chosen"]), logps.get(texts["rejected"])
     return {
-        "id": pair_id(**said),
-        **said,
+        "id": pair_id(**texts),
+        **texts,
         "sides": verdict.sides,
-        "blind": logps[chosen] - logps[rejected] if known else None,
+        "blind": None if None in (one, other) else one - other,
         "recipe": candidate["recipe"] | {"topic": candidate["topic"]} | recipe,
         "reason": verdict.reason,
     }
 
 
-def by_response(candidate, judge):
-    """The preferred response against each adversarial one; one said twice is kept once.
-
-    Near-duplicates count as said twice.
-    """
-    rows, kept = [], []
-    mode, query, preferred = (candidate[name] for name in ("mode", "query", "preferred"))
+def by_response(candidate):
+    """The preferred answer against each adversarial one: list of (chosen, rejected, recipe)."""
+    found = []
     for answer in candidate["adversarial"]:
-        verdict, rejected = judge(mode, query, preferred, answer), answer["response"]
-        if verdict.kept and any(alike(rejected, other) for other in kept):
-            verdict = Verdict(False, "duplicate", verdict.sides)
-        elif verdict.kept:
-            kept.append(rejected)
-        how = {k: v for k, v in answer.items() if k not in ("response", "finished")}
-        rows.append(proposal(candidate, preferred["response"], rejected, verdict, **how))
-    return rows
+        recipe = {k: v for k, v in answer.items() if k not in ("response", "finished")}
+        found.append((candidate["preferred"], answer, recipe))
+    return found
 
 
-def by_contrast(candidate, judge):
-    """The answer that hangs most on the video against the one that hangs least: one row.
+def by_contrast(candidate):
+    """The answer that depends most on the video against the one that depends least, if sound.
 
-    Raises ValueError for a candidate whose answers were not scored with and without breaking.
+    Returns [(chosen, rejected, recipe)]; with fewer than two sound answers, rejected is None.
+    Raises ValueError for a candidate that was not scored on counterfactuals.
     """
     query, answers = candidate["query"], [candidate["preferred"], *candidate["adversarial"]]
     sound = {answer["response"] for answer in answers if not flaw(answer, query)}
     unscored = [row for row in candidate["logps"] if {"clean", "broken"} - row.keys()]
     if unscored or not candidate["recipe"]["twins"]:
         raise ValueError(
-            f"answers to {query!r} about {candidate['video']} were not scored on broken videos; "
+            f"answers to {query!r} about {candidate['video']} were not scored on corrupted videos; "
             "choose another --select, or another --out for contrast"
         )
     falls = {
@@ -122,65 +120,68 @@ def by_contrast(candidate, judge):
         if row["response"] in sound
     }
     if len(falls) < 2:
-        only = candidate["preferred"]["response"]
-        return [proposal(candidate, only, "", Verdict(False, "fewer than two sound answers"))]
-    chosen, rejected = max(falls, key=falls.get), min(falls, key=falls.get)
-    both = ({"response": text, "finished": True} for text in (chosen, rejected))
-    verdict = judge(candidate["mode"], query, *both)
-    difference = falls[chosen] - falls[rejected]
-    return [proposal(candidate, chosen, rejected, verdict, kind="contrast", contrast=difference)]
+        return [(candidate["preferred"], None, {})]
+    texts = max(falls, key=falls.get), min(falls, key=falls.get)
+    chosen, rejected = ({"response": text, "finished": True} for text in texts)
+    recipe = {"kind": "contrast", "contrast": falls[texts[0]] - falls[texts[1]]}
+    return [(chosen, rejected, recipe)]
+
+
+def drop_duplicates(rows):
+    """Of the near-duplicates among a query's rejected answers, keep the first."""
+    unlike = defaultdict(list)
+    for row in remaining(rows):
+        others = unlike[query_key(row)]
+        if any(alike(row["rejected"], other) for other in others):
+            row["reason"] = "duplicate"
+        else:
+            others.append(row["rejected"])
 
 
 def drop_unflipped(rows):
-    """Drop all pairs of a query unless some answer on a broken video is a contradiction."""
+    """Drop all pairs of a query unless some answer on a corrupted video is a contradiction."""
     flipped = {
         query_key(row)
         for row in rows
         if row["recipe"]["kind"] == "frames" and row["reason"] in ("", "duplicate")
     }
-    for row in rows:
-        if not row["reason"] and query_key(row) not in flipped:
+    for row in remaining(rows):
+        if query_key(row) not in flipped:
             row["reason"] = "answer survives the broken video"
 
 
+def weakness(row):
+    return -row["recipe"].get("contrast", 0.0)
+
+
 def drop_weakest(rows, keep):
-    """Of each mode, drop all but the share `keep` with the largest contrast, rounded up."""
-    groups = defaultdict(list)
-    for row in rows:
-        if not row["reason"]:
-            groups[row["mode"]].append(row)
-    for group in groups.values():
-        group.sort(key=lambda row: -row["recipe"]["contrast"])
+    """Of each mode, keep the share `keep` with the largest contrast, rounded up."""
+    for mode in MODES:
+        group = sorted((row for row in remaining(rows) if row["mode"] == mode), key=weakness)
         for row in group[math.ceil(keep * len(group)) :]:
             row["reason"] = "weak contrast"
 
 
 def drop_excess(rows, kinds, reason, rng):
-    """Within a mode, let each of two opposite kinds of pair be as common as the other.
+    """Within a mode, keep as many pairs of a kind as of its opposite.
 
     kinds: row -> (kind, its opposite), or None for a row that stays.
-    With contrast the weakest of the commoner kind go, else random ones.
+    The excess is drawn at random; with contrast, it is the weakest.
     """
     groups = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if not row["reason"] and (pair := kinds(row)):
+    for row in remaining(rows):
+        if pair := kinds(row):
             groups[row["mode"], tuple(sorted(pair))][pair[0]].append(row)
     for (_, opposite), by_kind in groups.items():
         fewest = min(len(by_kind[kind]) for kind in opposite)
         for group in by_kind.values():
-            order = rng.permutation(len(group))
-            ranked = sorted(order, key=lambda i: -group[i]["recipe"].get("contrast", 0.0))
-            for i in ranked[fewest:]:
-                group[i]["reason"] = reason
-
-
-def by_sides(row):
-    """The sides of the opposite that a pair turns on, chosen's first."""
-    return row["sides"]
+            shuffled = [group[i] for i in rng.permutation(len(group))]
+            for row in sorted(shuffled, key=weakness)[fewest:]:
+                row["reason"] = reason
 
 
 def by_length(row):
-    """Which response is longer by a quarter and more, in words; None if neither is."""
+    """Which response has at least a quarter more words than the other; None if neither."""
     chosen, rejected = len(row["chosen"].split()), len(row["rejected"].split())
     if max(chosen, rejected) < LONGER * min(chosen, rejected):
         return None
@@ -188,14 +189,13 @@ def by_length(row):
 
 
 def drop_beyond(rows, share):
-    """Of each mode keep `share` pairs: of each chosen side in turn, the strongest first."""
+    """Of each mode, keep `share` pairs: the chosen sides in turn, the strongest pairs first."""
     groups = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if not row["reason"]:
-            groups[row["mode"]][row["sides"] and row["sides"][0]].append(row)
+    for row in remaining(rows):
+        groups[row["mode"]][row["sides"] and row["sides"][0]].append(row)
     for by_side in groups.values():
         for group in by_side.values():
-            group.sort(key=lambda row: -row["recipe"].get("contrast", 0.0))
+            group.sort(key=weakness)
         turns = [row for turn in zip_longest(*by_side.values()) for row in turn if row]
         for row in turns[share:]:
             row["reason"] = "beyond the target"

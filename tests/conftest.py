@@ -113,14 +113,16 @@ def toy_pairs(tmp_path):
     return tmp_path / "pairs/pairs.jsonl"
 
 
-def launch(script, n, settings, *switches, cwd=None):
+def launch(script, n, settings, *switches, cwd=None, logs=None):
     """Start a script under torchrun with n processes, or plainly with n = 0. Returns a Popen.
 
-    settings: {flag: value}. switches: flags without value.
+    settings: {flag: value}. switches: flags without value. logs: folder in which each process of
+    torchrun also writes files of its own, which `printed` reads.
     """
     command = [sys.executable]
     if n:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+        command += ["--tee", "3", "--log_dir", str(logs)] if logs else []
     command += [str(ROOT / script), *switches]
     command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
     return subprocess.Popen(
@@ -140,13 +142,24 @@ def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
     The run folder is tmp_path / out; processes of one test share the reference.
     """
 
-    def start(n, out, *switches, script="train_dpo.py", **flags):
+    def start(n, out, *switches, script="train_dpo.py", logs=None, **flags):
         settings = {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos}
         settings |= {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16}
         settings |= {"device": "cpu", "batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
-        return launch(script, n, settings, *switches)
+        return launch(script, n, settings, *switches, logs=logs)
 
     return start
+
+
+def printed(logs, n):
+    """What each of n processes of `launch` printed into its files, in order of rank.
+
+    Lines of several processes in one pipe may be joined or torn: print() writes its pieces one by
+    one under PYTHONUNBUFFERED.
+    """
+    files = [sorted(logs.glob(f"*/attempt_0/{rank}/std*.log")) for rank in range(n)]
+    assert all(len(both) == 2 for both in files), files
+    return ["".join(file.read_text() for file in both) for both in files]
 
 
 def finish(process):

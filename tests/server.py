@@ -1,11 +1,10 @@
 """A small OpenAI-compatible server for the tests: real HTTP, sensible answers, faults on demand.
 
-    with Server() as server:
+    with FakeServer() as server:
         server.address                     # http://127.0.0.1:PORT/v1
-        server.fault = from_number(3, "500")   # the fourth request and all behind it
+        server.fault = from_number(3, "500")   # the fourth request and all later ones
 
-It answers as a function of a request alone, so a repeated one gets the same answer. It also knows
-/v1/models, which no fault hits and nobody counts.
+Its answer depends on the request only. It also knows /v1/models, which no fault hits.
 """
 
 import hashlib
@@ -32,18 +31,9 @@ class Seen:
     body: dict
     fate: str = ""
 
-    @property
-    def prompt(self):
-        return prompt_of(self.body)
-
-    @property
-    def key(self):
-        """What tells it from other requests."""
-        return digest(self.body)
-
-    @property
-    def role(self):
-        return role_of(self.body)
+    def __post_init__(self):
+        self.prompt, self.role = prompt_of(self.body), role_of(self.body)
+        self.key = digest(self.body)  # equal for a retry, different for other requests
 
 
 def digest(body):
@@ -56,21 +46,21 @@ def prompt_of(body):
 
 
 def pictures_of(body):
-    """The data URLs of a request's pictures."""
+    """The data URLs of a request's images."""
     content = body["messages"][0]["content"]
     parts = [] if isinstance(content, str) else content
     return [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
 
 
 def role_of(body):
-    """Who is asked, by the beginnings of prompts.py's texts."""
+    """Which role the request is for, by the start of its prompt."""
     begins = {"Write one question": "asker", "Two answers to a question": "judge"}
     prompt = prompt_of(body)
     return next((role for text, role in begins.items() if prompt.startswith(text)), "responder")
 
 
 def sensible(body):
-    """A question, an answer that turns on it (the other side where it is misled), or a verdict."""
+    """A question, an answer to it (the other side if misled), or a verdict."""
     role, prompt = role_of(body), prompt_of(body)
     if role == "asker":
         one, two, three = (digest(body)[i : i + 6] for i in (0, 6, 12))
@@ -86,97 +76,77 @@ def sensible(body):
 
 
 def completion(text, finish="stop"):
-    """A reply of OpenAI's shape."""
+    """A reply as OpenAI sends it."""
     message = {"role": "assistant", "content": text}
     return {"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+
+
+# Faults: functions of (handler, body) that send something else than an answer.
+
+
+def replying(data, code=200):
+    """A fault: another reply, bytes or JSON."""
+    return lambda handler, body: handler.reply(code, data)
 
 
 def status(code, **headers):
     """A fault: another status, with an error that repeats the key, as some servers do."""
 
     def answer(handler, body):
-        said = {"error": {"message": f"no, not with {handler.headers['Authorization']}"}}
-        handler.reply(code, said, {k.replace("_", "-"): v for k, v in headers.items()})
+        error = {"error": {"message": f"no, not with {handler.headers['Authorization']}"}}
+        handler.reply(code, error, {k.replace("_", "-"): v for k, v in headers.items()})
 
     return answer
 
 
-def hang(handler, body):
-    handler.server.stopped.wait(LONG)
+def cut(head, n=None, encode=bytes):
+    """A fault: the connection closes after these headers and n bytes of a reply."""
+
+    def answer(handler, body):
+        data = json.dumps(completion("It is left.")).encode()
+        handler.start(200, head(data))
+        handler.wfile.write(encode(data)[:n])
+
+    return answer
 
 
-def cut(handler, body):
-    pass  # no reply: the connection is closed behind it
+def endless(start, part, wait=0.05):
+    """A fault: `start`, then `part` again and again."""
 
+    def answer(handler, body):
+        with suppress(OSError):
+            handler.wfile.write(start)
+            while not handler.server.stopped.wait(wait):
+                handler.wfile.write(part)
 
-def cut_body(handler, body):
-    data = json.dumps(completion("It is left.")).encode()
-    handler.start(200, {"Content-Length": str(len(data))})
-    handler.wfile.write(data[: len(data) // 2])
-
-
-def cut_chunk(handler, body):
-    data = json.dumps(completion("It is left.")).encode()
-    handler.start(200, {"Transfer-Encoding": "chunked"})
-    handler.wfile.write(b"%x\r\n%s" % (len(data), data[:9]))
-
-
-def not_json(handler, body):
-    handler.reply(200, b"<html>please wait</html>")
-
-
-def other_shape(handler, body):
-    handler.reply(200, {"choices": []})
-
-
-def drip(handler, body):
-    """Bytes one by one, forever, from the first of the headers on."""
-    with suppress(OSError):
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        while not handler.server.stopped.wait(0.05):
-            handler.wfile.write(b"x")
-
-
-def drip_body(handler, body):
-    with suppress(OSError):
-        handler.start(200, {})
-        while not handler.server.stopped.wait(0.05):
-            handler.wfile.write(b" ")
-
-
-def endless(handler, body):
-    with suppress(OSError):
-        handler.start(200, {})
-        while not handler.server.stopped.is_set():
-            handler.wfile.write(b" " * 2**20)
+    return answer
 
 
 FAULTS = {
     "429": status(429, Retry_After="0"),
-    "500": status(500),
-    "503": status(503),
-    "400": status(400),
-    "401": status(401),
-    "404": status(404),
-    "hang": hang,
-    "cut": cut,
-    "cut body": cut_body,
-    "cut chunk": cut_chunk,
-    "not JSON": not_json,
-    "other shape": other_shape,
-    "drip": drip,
-    "drip body": drip_body,
-    "endless": endless,
+    **{str(code): status(code) for code in (500, 503, 400, 401, 404)},
+    "hang": lambda handler, body: handler.server.stopped.wait(LONG),
+    "cut": lambda handler, body: None,
+    "cut body": cut(lambda data: {"Content-Length": str(len(data))}, 40),
+    "cut chunk": cut(
+        lambda data: {"Transfer-Encoding": "chunked"}, 13, lambda data: b"%x\r\n" % len(data) + data
+    ),
+    "not JSON": replying(b"<html>please wait</html>"),
+    "other shape": replying({"choices": []}),
+    "drip": endless(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+    "drip body": endless(b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+    "endless": endless(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 2**20, 0),
 }
+PASSING = ["429", "500", "503", "cut", "cut body", "cut chunk", "not JSON", "other shape"]
 
 
-def from_number(n, name):
-    """A fault that hits the n-th request, counted from 0, and all behind it."""
-    return lambda number, body: name if number >= n else None
+def from_number(n, fault):
+    """A fault that hits the n-th request, counted from 0, and all later ones."""
+    return lambda number, body: fault if number >= n else None
 
 
 def at_random(share, names, seed=0):
-    """A fault that hits a share of the requests; each of `names` as often as the others."""
+    """Faults, equally many of each of `names`, that hit a share of the requests."""
 
     def fault(number, body):
         rng = Random(f"{seed} {number}")
@@ -186,7 +156,7 @@ def at_random(share, names, seed=0):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection; the server's `owner` is a Server."""
+    """One connection; the server's `owner` is a FakeServer."""
 
     def do_GET(self):
         owner = self.server.owner
@@ -203,16 +173,15 @@ class Handler(BaseHTTPRequestHandler):
             if not fault and self.path != "/v1/chat/completions":
                 fault = "404"
             if not fault:
-                if owner.delay:
-                    time.sleep(owner.delay)
+                time.sleep(owner.delay)
                 text = owner.say(body)
-            seen.fate = fault or "answered"  # told before the client can know
+            seen.fate = fault or "answered"  # set before the client can know
         if fault:
-            return (owner.faults | FAULTS)[fault](self, body)
+            return FAULTS.get(fault, fault)(self, body)
         self.reply(200, text if isinstance(text, dict) else completion(text))
 
-    def reply(self, code, said, headers=None):
-        data = said if isinstance(said, bytes) else json.dumps(said).encode()
+    def reply(self, code, data, headers=None):
+        data = data if isinstance(data, bytes) else json.dumps(data).encode()
         self.start(code, {"Content-Length": str(len(data))} | (headers or {}))
         self.wfile.write(data)
 
@@ -227,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Quiet(ThreadingHTTPServer):
-    """Says nothing of clients that leave early; takes many at once."""
+    """Ignores clients that leave early; accepts many at once."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -236,18 +205,18 @@ class Quiet(ThreadingHTTPServer):
         pass
 
 
-class Server:
+class FakeServer:
     """A server on 127.0.0.1.
 
     say:    body of a request -> text, or a whole reply
-    fault:  (number of the request, body) -> one of FAULTS or of `faults`, or None
-    models: (status, reply) of /v1/models. delay: seconds of each answer
-    seen:   all POST requests in the order of their coming. gets: the headers of the others
-    most:   how many were at work at the same time
+    fault:  (number of the request, body) -> a name in FAULTS, another fault, or None
+    models: (status, reply) of /v1/models. delay: seconds per answer
+    seen:   all POST requests in order of arrival. gets: the headers of the others
+    most:   the largest number of requests at the same time
     """
 
     def __init__(self, say=sensible, delay=0.0):
-        self.say, self.delay, self.faults = say, delay, {}
+        self.say, self.delay = say, delay
         self.fault = lambda number, body: None
         self.models = (200, {"data": [{"id": "tiny"}]})
         self.seen, self.gets = [], []
@@ -280,5 +249,5 @@ class Server:
                 self.now -= 1
 
     def answered(self):
-        """The keys of the requests that were answered, in the order of their coming."""
+        """The keys of the answered requests, in order of arrival."""
         return [seen.key for seen in self.seen if seen.fate == "answered"]

@@ -4,6 +4,7 @@ python -m pytest -q tests/test_adversarial.py
 """
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,29 +17,27 @@ from pasta.pairs import MODES
 from pasta.run.rows import write_rows
 from pasta.toy import files, world
 
+BENCH = adversarial.BENCHMARK
 QUESTION = {"id": "1", "video": "a.mp4", "mode": "spatial", "kind": "question", "query": "Why so?"}
 OPTIONS = QUESTION | {"id": "2", "kind": "options", "options": ["Left.", "Right."]}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Write items.jsonl beside a video, and read it."""
+    """Write items.jsonl next to a video, and read it."""
 
     def folder(*rows):
         (tmp_path / "a.mp4").touch()
         write_rows(tmp_path / "items.jsonl", rows)
-        return adversarial.items(tmp_path)
+        return BENCH.items(tmp_path)
 
     return folder
 
 
 def test_a_question_is_asked_as_it_is_and_options_end_with_none_of_the_above(folder):
     question, options = folder(QUESTION, OPTIONS)
-    assert (question.task, question.prompt, question.answer) == (
-        "spatial question",
-        "Why so?",
-        "rejected",
-    )
+    assert (question.task, question.prompt) == ("spatial question", "Why so?")
+    assert question.answer == "rejected"
     assert options.prompt == (
         "Question:Why so?\nOption:\n(A) Left.\n(B) Right.\n(C) None of the above\n"
         "Only give the best option.\n"
@@ -65,41 +64,38 @@ def test_a_question_is_asked_as_it_is_and_options_end_with_none_of_the_above(fol
 )
 def test_a_response_rejects_accepts_or_leaves_it_open(folder, response, predicted):
     (question,) = folder(QUESTION)
-    assert adversarial.parse(response, question) == predicted
+    assert BENCH.parse(response, question) == predicted
 
 
 @pytest.mark.parametrize(
     ("response", "predicted"),
-    [
-        ("(C)", "C"),
-        ("None of the above.", "C"),
-        ("C.", "C"),
-        ("b", "B"),
-        ("(E)", None),
-        ("hm", None),
-    ],
+    [("(C)", "C"), ("None of the above.", "C"), ("C.", "C"), ("b", "B"), ("(E)", None)],
 )
 def test_of_options_the_letter_is_read(folder, response, predicted):
     (options,) = folder(OPTIONS)
-    assert adversarial.parse(response, options) == predicted
+    assert BENCH.parse(response, options) == predicted
 
 
 @pytest.mark.parametrize(
     ("reply", "predicted"),
     [("Yes.", "rejected"), ("No, it does not.", "accepted"), ("Hard to say", None)],
 )
-def test_a_judge_decides_what_the_rules_would_have(reply, predicted):
-    row = {"task": "spatial question", "prompt": "Why?", "response": "Because."}
-    row |= {"answer": "rejected"}
-    assert "Why?" in adversarial.judge_prompt(row) and "Because." in adversarial.judge_prompt(row)
-    judged = adversarial.judged_row(row | {"predicted": "accepted", "correct": False}, reply)
-    assert (judged["predicted"], judged["correct"]) == (predicted, predicted == "rejected")
+def test_a_judge_decides_instead_of_the_rules_except_for_options_and_empty_answers(
+    monkeypatch, reply, predicted
+):
+    row = {"id": "1", "task": "spatial question", "prompt": "Why?", "response": "Because."}
+    row |= {"answer": "rejected", "predicted": "accepted", "correct": False}
+    others = [row | {"id": "2", "task": "spatial options"}, row | {"id": "3", "response": ""}]
+    asked = []
 
+    def ask_all(load, requests, batch_size, max_new_tokens):
+        asked.extend(request.prompt for request in requests)
+        return [(i, SimpleNamespace(text=reply)) for i in range(len(requests))]
 
-def test_options_and_empty_answers_need_no_judge():
-    row = {"task": "spatial options", "prompt": "Why?", "response": "A"}
-    assert adversarial.judge_prompt(row) == ""
-    assert adversarial.judge_prompt(row | {"task": "spatial question", "response": ""}) == ""
+    monkeypatch.setattr(adversarial, "ask_all", ask_all)
+    decided, *same = adversarial.judged(None, [row, *others], 4)
+    assert same == others and len(asked) == 1 and "Why?" in asked[0] and "Because." in asked[0]
+    assert (decided["predicted"], decided["correct"]) == (predicted, predicted == "rejected")
 
 
 def test_scores_are_by_mode_and_kind_and_over_all_modes():
@@ -108,12 +104,12 @@ def test_scores_are_by_mode_and_kind_and_over_all_modes():
         {"id": "2", "task": "temporal question", "correct": False},
         {"id": "3", "task": "spatial options", "correct": True},
     ]
-    assert adversarial.aggregate(rows) == {
+    assert BENCH.aggregate(rows) == {
         "spatial question": {"1": 1.0},
         "temporal question": {"2": 0.0},
         "spatial options": {"3": 1.0},
     }
-    assert adversarial.breakdown(rows, [])["all question"] == {"1": 1.0, "2": 0.0}
+    assert BENCH.breakdown(rows, [])["all question"] == {"1": 1.0, "2": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -122,9 +118,9 @@ def test_scores_are_by_mode_and_kind_and_over_all_modes():
         ({"mode": "colour"}, "mode is 'colour'"),
         ({"kind": "riddle"}, "kind is 'riddle'"),
         ({"query": " "}, "query is ' '"),
-        ({"kind": "options", "options": ["Left."]}, "has 1, expected 2"),
+        ({"kind": "options", "options": ["Left."]}, "has 1 texts, expected 2"),
         ({"kind": "options"}, "KeyError"),
-        ({"video": "../a.mp4"}, "no path inside"),
+        ({"video": "../a.mp4"}, "expected an absolute path or one inside"),
     ],
 )
 def test_a_malformed_row_is_named_with_file_and_line(folder, change, message):
@@ -133,17 +129,14 @@ def test_a_malformed_row_is_named_with_file_and_line(folder, change, message):
 
 
 def test_an_id_that_comes_twice_is_refused(folder):
-    with pytest.raises(ValueError, match="items.jsonl:2: .*also on line 1"):
+    with pytest.raises(ValueError, match="items.jsonl:2: .*id '1' is also at .*items.jsonl:1"):
         folder(QUESTION, QUESTION)
 
 
 def test_missing_files_say_what_makes_them(tmp_path, folder):
-    with pytest.raises(
-        FileNotFoundError,
-        match="make_pairs.py --adversarial_qa --responder MODEL",
-    ):
-        adversarial.items(tmp_path)
-    with pytest.raises(FileNotFoundError, match="1 videos are missing, such as .*b.mp4"):
+    with pytest.raises(FileNotFoundError, match="make_pairs.py --adversarial_qa --responder MODEL"):
+        BENCH.items(tmp_path)
+    with pytest.raises(FileNotFoundError, match="1 of 1 videos are missing, such as .*b.mp4"):
         folder(QUESTION | {"video": "b.mp4"})
 
 
@@ -202,7 +195,7 @@ def test_rows_are_read_back_as_items(tmp_path):
     row["video"] = str(tmp_path / "a.mp4")
     rows = adversarial_rows([row], judge_by_rules, asker("Is it right of the circle?"))
     write_rows(tmp_path / "items.jsonl", rows)
-    assert [item.task for item in adversarial.items(tmp_path)] == [
+    assert [item.task for item in BENCH.items(tmp_path)] == [
         "spatial question",
         "spatial options",
     ]
@@ -220,13 +213,13 @@ def test_the_asker_is_asked_once_for_all_candidates_after_the_judge():
         return [Answer("Is it right?", (), 0.0, True) for _ in requests]
 
     rows = adversarial_rows([candidate("The red circle is right.")] * 3, judge, ask)
-    assert order == ["judge"] * 3 + [3] + ["judge"] * 3
+    assert order == ["judge", 3, "judge"]
     assert [row["kind"] for row in rows] == ["question"] * 3
 
 
 def test_the_toys_items_have_false_premises_and_no_right_option(tmp_path):
     files.write_adversarial(tmp_path, 8, seed=0)
-    assert len(adversarial.items(tmp_path)) == 8 * len(MODES) * 2
+    assert len(BENCH.items(tmp_path)) == 8 * len(MODES) * 2
     for line in (tmp_path / "items.jsonl").read_text().splitlines():
         row = json.loads(line)
         video = world.draw_video(np.random.default_rng([0, int(row["id"].split("-")[0])]))
@@ -241,8 +234,3 @@ def test_the_toys_items_have_false_premises_and_no_right_option(tmp_path):
 def test_more_options_than_letters_are_refused_with_their_line(folder):
     with pytest.raises(ValueError, match="items.jsonl:1: .*26 of 27 options.*expected"):
         folder(OPTIONS | {"options": [f"It is {n}." for n in range(26)]})
-
-
-def test_a_video_whose_name_is_longer_than_a_file_s_may_be_is_missing(folder):
-    with pytest.raises(FileNotFoundError, match="items.jsonl: 1 videos are missing"):
-        folder(QUESTION | {"video": "x" * 300})

@@ -1,4 +1,4 @@
-"""The short forms of the campaigns, whose long forms stand in docs/promises.md.
+"""The short forms of the campaigns, whose long forms stand in docs/guarantees.md.
 
     python -m pytest -q tests/test_campaigns.py
 """
@@ -18,23 +18,23 @@ from conftest import ROOT, linux
 from pasta.video import read_frames
 from pasta.video.worker import MEMORY
 
-PROMISES = (ROOT / "docs/promises.md").read_text()
+GUARANTEES = (ROOT / "docs/guarantees.md").read_text()
 
 
-def test_every_promise_names_tests_that_exist():
-    promises = PROMISES.split("\n* ")[1:]
-    for promise in promises:
-        named = re.findall(r"`(tests/[\w/]+\.py)`", promise)
-        assert named and all((ROOT / name).exists() for name in named), promise
+def test_every_guarantee_names_tests_that_exist():
+    guarantees = GUARANTEES.split("\n* ")[1:]
+    for guarantee in guarantees:
+        named = re.findall(r"`(tests/[\w/]+\.py)`", guarantee)
+        assert named and all((ROOT / name).exists() for name in named), guarantee
 
 
-def test_the_numbers_of_the_promises_are_those_of_the_code():
+def test_the_numbers_of_the_guarantees_are_those_of_the_code():
     timeout = inspect.signature(read_frames).parameters["timeout"].default
-    assert f"within `timeout` seconds ({timeout:g})" in PROMISES
-    assert f"{MEMORY / 2**30:g} GiB of memory" in PROMISES
-    assert f"{len(decode.CLIPS) + 1} good clips" in PROMISES
-    assert f"damaged in {len(KINDS)} ways" in PROMISES
-    rows = [line.split() for line in PROMISES.splitlines() if re.match(r"\w+( +\d+){5}$", line)]
+    assert f"within `timeout` seconds ({timeout:g})" in GUARANTEES
+    assert f"{MEMORY / 2**30:g} GiB of memory" in GUARANTEES
+    assert f"{len(decode.CLIPS) + 1} good clips" in GUARANTEES
+    assert f"damaged in {len(KINDS)} ways" in GUARANTEES
+    rows = [line.split() for line in GUARANTEES.splitlines() if re.match(r"\w+( +\d+){5}$", line)]
     *kinds, everything = [(name, *map(int, counts)) for name, *counts in rows]
     assert {name for name, *_ in kinds} == {*KINDS, "none"}
     assert everything[1:] == tuple(map(sum, zip(*(counts for _, *counts in kinds), strict=True)))
@@ -42,7 +42,7 @@ def test_the_numbers_of_the_promises_are_those_of_the_code():
 
 
 def test_every_script_was_stopped_a_hundred_times_and_no_result_was_wrong():
-    rows = re.findall(r"^(\w+\.py) ((?: *\d+){6})$", PROMISES, re.M)
+    rows = re.findall(r"^(\w+\.py) ((?: *\d+){6})$", GUARANTEES, re.M)
     assert tuple(script for script, _ in rows) == SCRIPTS
     for _, counts in rows:
         *stops, wrong = map(int, counts.split())
@@ -50,7 +50,7 @@ def test_every_script_was_stopped_a_hundred_times_and_no_result_was_wrong():
 
 
 def test_the_number_of_damaged_files_is_that_of_the_tests():
-    times, names = re.search(r"^PASTA_FUZZ=(\d+) .* -q (.*)$", PROMISES, re.M).groups()
+    times, names = re.search(r"^PASTA_FUZZ=(\d+) .* -q (.*)$", GUARANTEES, re.M).groups()
     names = names.split()
     n_examples = {}  # test -> of one of its parameters
     for name in names:
@@ -62,12 +62,12 @@ def test_the_number_of_damaged_files_is_that_of_the_tests():
     tests = re.findall(r"^\S+\.py::(\w+)", listed, re.M)
     tests = [test for test in tests if test in n_examples]
     total = int(times) * sum(n_examples[test] for test in tests)
-    assert f"{len(tests)} valid files of all kinds" in PROMISES
-    assert f"as often as {times} times what the tests do: at most {total:,} files" in PROMISES
+    assert f"{len(tests)} valid files of all kinds" in GUARANTEES
+    assert f"as often as {times} times what the tests do: at most {total:,} files" in GUARANTEES
 
 
 def test_the_table_of_many_pairs_shows_proportion_and_steady_memory():
-    table = PROMISES.rpartition("begins")[2]
+    table = GUARANTEES.rpartition("begins")[2]
     rows = [[float(x) for x in re.findall(r"-?[\d.]+", line)] for line in table.splitlines()[1:4]]
     assert [row[0] for row in rows] == [1000, 10_000, 100_000]
     for column in (1, 5):  # seconds more for each pair more: a quadratic step would make it 11 fold
@@ -90,7 +90,7 @@ def test_damaged_videos_are_decoded_as_ffmpeg_does_or_refused(tmp_path):
 
 def memory_promised():
     """{clip: MiB that its decoder held} of the table."""
-    table = PROMISES.split("decoder    frames\n")[1].split("```")[0]
+    table = GUARANTEES.split("decoder    frames\n")[1].split("```")[0]
     return {line[:16].strip(): int(line[36:].split()[0]) for line in table.splitlines()}
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from pasta.dpo import (
-    check_start,
     dpo_loss,
     ipo_loss,
     pair_losses,
@@ -22,6 +21,7 @@ from pasta.dpo import (
     sft_loss,
     summarise,
 )
+from pasta.training.loop import check_start
 
 LN2 = math.log(2)
 # policy chosen, policy rejected, reference chosen, reference rejected: (B,) each
@@ -218,8 +218,8 @@ def two_rows():
         losses=torch.tensor([0.25, 0.75], requires_grad=True),
         chosen_rewards=torch.tensor([1.0, 0.5]),
         rejected_rewards=torch.tensor([-0.5, 0.5]),
-        policy_chosen_logps=torch.tensor([-4.0, -6.0]),
-        policy_rejected_logps=torch.tensor([-8.0, -2.0]),
+        chosen_logps=torch.tensor([-4.0, -6.0]),
+        rejected_logps=torch.tensor([-8.0, -2.0]),
     )
 
 

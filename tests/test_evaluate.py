@@ -5,6 +5,7 @@ python -m pytest -q tests/test_evaluate.py
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,9 +15,9 @@ from tiny_models import make_language_model
 
 import evaluate
 from evaluate import EvalConfig, main
-from pasta.benchmarks import answers, check, mvbench, scoring
-from pasta.benchmarks.adapters import base_name, find_adapters
-from pasta.benchmarks.answers import loaded_ahead
+from pasta.benchmarks import answers, inputs, mvbench, scoring
+from pasta.benchmarks.answers import with_inputs
+from pasta.benchmarks.inputs import base_name, find_adapters
 from pasta.lora import add_lora
 from pasta.models.generate import Answer
 from pasta.models.peft import save_adapter
@@ -29,13 +30,13 @@ TRUTH = {"spatial": "ABA", "temporal": "BB"}  # the right letters of the questio
 
 
 class FakeWorld:
-    """Stands in for models and videos, and keeps a record of what was asked of them.
+    """Fake models and videos that record what was asked of them.
 
     says: {(adapter, prompt): text}; what is not in it is answered "(A)". adapter is a folder name.
     """
 
     def __init__(self):
-        self.says, self.asked, self.loaded, self.read, self.broken = {}, [], [], [], set()
+        self.says, self.asked, self.loaded, self.read, self.damaged = {}, [], [], [], set()
         self.dies_after, self.too_wide = None, set()
 
     def load_vlm(self, name, dtype, device, max_pixels):
@@ -55,7 +56,7 @@ class FakeWorld:
         model.adapter = folder.parent.name
 
     def read_frames(self, path, sample, fit, start, end, folder_fps):
-        if path.name in self.broken:
+        if path.name in self.damaged:
             raise VideoError(path, "damaged or cut short")
         if path.name in self.too_wide:
             raise ValueError("frames are 10 x 9000")
@@ -78,7 +79,7 @@ class FakeWorld:
 def world(monkeypatch, tmp_path):
     fake = FakeWorld()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluate, "check_adapters", lambda model, folders: None)
+    monkeypatch.setattr(inputs, "check_adapters", lambda model, folders: None)
     for name in ("load_vlm", "load_adapter"):
         monkeypatch.setattr(evaluate, name, getattr(fake, name))
     monkeypatch.setattr(scoring, "DRAWS", 50)  # the intervals have tests of their own
@@ -86,7 +87,7 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setattr(evaluate, "model_setting", lambda name, p: {"setting": [name, p.digest]})
     for name in ("read_frames", "ask"):
         monkeypatch.setattr(answers, name, getattr(fake, name))
-    monkeypatch.setattr(check, "read_frames", fake.read_frames)
+    monkeypatch.setattr(inputs, "read_frames", fake.read_frames)
     for task, letters in TRUTH.items():
         write_task(tmp_path / "bench", task, letters)
     return fake
@@ -148,7 +149,7 @@ def test_known_letters_give_known_scores(world, tmp_path, capsys):
     assert "mean of 2 tasks" in capsys.readouterr().out
 
 
-def test_an_adapter_stands_beside_the_base_with_the_difference(world, tmp_path, capsys):
+def test_an_adapter_is_next_to_the_base_with_the_difference(world, tmp_path, capsys):
     all_right(world, "dpo")
     main(config(tmp_path, adapter=[write_adapter(tmp_path / "runs/dpo/adapter")]))
     assert scores()["runs"]["+dpo"]["mean"]["value"] == 100
@@ -238,7 +239,7 @@ def test_a_new_file_under_an_old_name_is_asked_anew(world, tmp_path):
 
 def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_path, capsys):
     all_right(world, None)
-    world.broken = {"2.mp4"}
+    world.damaged = {"2.mp4"}
     main(config(tmp_path))
     assert prompt("spatial", 2) not in world.asked
     (row,) = [row for row in saved() if "error" in row]
@@ -250,20 +251,14 @@ def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_
     assert "spatial/2 counts as wrong" in printed and "video not decoded: wrong" in printed
 
 
-def test_frames_that_the_model_cannot_take_stop_nothing(world, tmp_path):
+def test_a_video_that_failed_is_tried_again_also_one_that_the_model_cannot_take(world, tmp_path):
     all_right(world, None)
     world.too_wide = {"2.mp4"}
     main(config(tmp_path))
     (row,) = [row for row in saved() if "error" in row]
     assert row["id"] == "spatial/2" and row["error"].endswith("2.mp4: frames are 10 x 9000")
     assert len(world.asked) == 4
-
-
-def test_a_video_that_failed_is_tried_again(world, tmp_path):
-    all_right(world, None)
-    world.broken = {"2.mp4"}
-    main(config(tmp_path))
-    world.broken, world.asked = set(), []
+    world.too_wide, world.asked = set(), []
     main(config(tmp_path))
     assert world.asked == [prompt("spatial", 2)]
     assert scores()["runs"]["model"]["mean"]["value"] == 100
@@ -334,21 +329,21 @@ def test_data_in_its_usual_place_is_used(world, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[0] == "mvbench from data/mvbench"
 
 
-def test_the_adapter_of_the_last_training_is_found(world, tmp_path):
-    write_adapter(tmp_path / "out/dpo/adapter")
-    assert list(find_adapters(config(tmp_path))) == ["model", "+dpo"]
-
-
-def test_an_adapter_of_another_model_is_left_out_aloud(world, tmp_path, capsys):
-    write_adapter(tmp_path / "out/dpo/adapter", base="other/model")
-    assert list(find_adapters(config(tmp_path))) == ["model"]
-    assert "out/dpo/adapter is left out: it was trained on other/model" in capsys.readouterr().out
-
-
-def test_a_given_adapter_of_another_model_is_loaded_aloud(world, tmp_path, capsys):
-    folder = write_adapter(tmp_path / "elsewhere", base="other/model")
-    assert len(find_adapters(config(tmp_path, adapter=[folder]))) == 2
-    assert "loaded all the same: it was trained on other/model" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("base", "given", "names", "message"),
+    [
+        ("base/model", False, ["model", "+dpo"], ""),  # the adapter of the last training
+        ("other", False, ["model"], "out/dpo/adapter is left out: it was trained on other, this"),
+        ("other", True, ["model", "+dpo"], "loaded anyway: it was trained on other, this"),
+    ],
+)
+def test_an_adapter_of_another_model_is_used_only_if_it_is_given(
+    world, tmp_path, capsys, base, given, names, message
+):
+    folder = write_adapter(tmp_path / "out/dpo/adapter", base)
+    assert list(find_adapters("base/model", [folder] * given)) == names
+    printed = capsys.readouterr().out
+    assert message in printed and bool(message) == bool(printed)
 
 
 def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
@@ -357,36 +352,34 @@ def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
     assert world.asked == []
 
 
-def test_adapters_of_the_same_name_are_told_apart(world, tmp_path):
+def test_adapters_of_the_same_name_get_longer_names(world, tmp_path):
     folders = [write_adapter(tmp_path / f"runs/{seed}/dpo/adapter") for seed in (0, 1)]
-    names = list(find_adapters(config(tmp_path, adapter=[*folders, folders[0]])))
+    names = list(find_adapters("base/model", [*folders, folders[0]]))
     assert names == ["model", "+0-dpo", "+1-dpo"]
 
 
 def test_an_adapter_inside_another_keeps_its_own_name(world, tmp_path):
     folders = [write_adapter(tmp_path / "runs/dpo"), write_adapter(tmp_path / "runs/dpo/adapter")]
-    assert list(find_adapters(config(tmp_path, adapter=folders))) == ["model", "+dpo", "+adapter"]
+    assert list(find_adapters("base/model", folders)) == ["model", "+dpo", "+adapter"]
 
 
 def about(name):
     return SimpleNamespace(video=name, start=None, end=None)
 
 
-def test_one_batch_is_loaded_ahead_and_no_more():
+def test_few_clips_are_loaded_ahead():
     seen = []
-    batches = [[about(x) for x in names] for names in ("ab", "c", "de")]
-    loaded = loaded_ahead(lambda item: seen.append(item.video) or item.video.upper(), batches)
-    assert next(loaded) == ["A", "B"]
+    items = [about(x) for x in "abcdefgh"]
+    pairs = with_inputs(lambda item: seen.append(item.video) or item.video.upper(), items, 1)
+    assert next(pairs) == (items[0], "A")
     assert "d" not in seen
-    assert list(loaded) == [["C"], ["D", "E"]]
-    assert sorted(seen) == list("abcde")
+    assert [x for _, x in pairs] == list("BCDEFGH") and sorted(seen) == list("abcdefgh")
 
 
-def test_a_clip_is_loaded_once_also_where_two_batches_meet():
-    batches = [[about(x) for x in names] for names in ("aa", "ab", "bc")]
-    loaded = list(loaded_ahead(lambda item: object(), batches))
-    assert loaded[0][0] is loaded[0][1] is loaded[1][0]
-    assert loaded[1][1] is loaded[2][0] is not loaded[2][1]
+def test_items_of_a_clip_follow_each_other_and_share_what_is_loaded_once():
+    pairs = list(with_inputs(lambda item: object(), [about(x) for x in "abac"], 2))
+    assert [item.video for item, _ in pairs] == list("aabc")
+    assert pairs[0][1] is pairs[1][1] and len({id(x) for _, x in pairs}) == 3
 
 
 def test_questions_about_one_clip_are_asked_together(world, tmp_path):
@@ -412,14 +405,14 @@ def write_answers(folder, right):
 def test_compare_gives_the_paired_difference_and_p_worked_out_by_hand(tmp_path, capsys):
     """B gains 7 of 10 and loses 1: +60 points, p = 2 (1 + 8) / 2**8."""
     a = write_answers(tmp_path / "a", [0] * 7 + [1] + [1, 0])
-    b = write_answers(tmp_path / "b", [1] * 7 + [0] + [1, 0])
+    b = write_answers(tmp_path / "b", [1] * 7 + [0] + [1, 0] + [1])  # only B answered the last one
     main(EvalConfig(model="toy", compare=[a, b]))
-    said = capsys.readouterr().out
-    assert "10 items answered by both" in said
-    line = next(line for line in said.splitlines() if line.startswith("t "))
+    printed = capsys.readouterr().out
+    assert "10 items answered by both" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("t "))
     numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d+", line)]
     assert numbers[0] == 20.0 and numbers[3] == 80.0 and numbers[6] == 60.0
-    assert f"McNemar's p: t {2 * (1 + 8) / 2**8:.2g}" in said
+    assert f"McNemar's p: t {2 * (1 + 8) / 2**8:.2g}" in printed
     # The bootstrap's interval, drawn here again another way: multinomial counts of (+1, -1, 0).
     draws = np.random.default_rng(1).multinomial(10, [0.7, 0.1, 0.2], 20000)
     expected = np.percentile((draws[:, 0] - draws[:, 1]) * 10.0, [2.5, 97.5])
@@ -446,13 +439,6 @@ def test_fully_tuned_models_are_named_as_their_runs(tmp_path):
         assert base_name(tmp_path / path) == name
 
 
-def test_compare_counts_only_items_that_both_answered(tmp_path, capsys):
-    a = write_answers(tmp_path / "a", [1, 1, 0])
-    b = write_answers(tmp_path / "b", [1, 0])
-    main(EvalConfig(model="toy", compare=[a, b]))
-    assert "2 items answered by both" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("folders", [["x"], ["x", "y", "z"]])
 def test_compare_takes_two_runs(folders):
     with pytest.raises(SystemExit, match="two folders"):
@@ -465,13 +451,13 @@ def test_compare_names_a_run_without_answers(tmp_path):
 
 
 def test_check_opens_every_video_and_asks_nothing(world, tmp_path, capsys):
-    world.broken.add("1.mp4")
+    world.damaged.add("1.mp4")
     main(config(tmp_path, check=True))
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert world.asked == world.loaded == []
-    assert "spatial: 3 items" in said and "5 clips, 2 of them cannot be read" in said
-    assert "1.mp4: damaged or cut short" in said
-    assert "action_sequence: 0 items, expected 200" in said
+    assert "spatial: 3 items" in printed and "5 clips, 2 of them cannot be read" in printed
+    assert "1.mp4: damaged or cut short" in printed
+    assert "action_sequence: 0 items, expected 200" in printed
 
 
 def test_samples_are_lmms_evals_when_asked_for(world, tmp_path):
@@ -491,7 +477,7 @@ def test_the_table_is_also_written_as_markdown(world, tmp_path):
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():
-    bench = SimpleNamespace(parse=lambda *_: None, RANDOM=True)
+    bench = SimpleNamespace(parse=lambda *_: None, draws=True)
     item = SimpleNamespace(id="x/1", letters="ABCDE")
     first, second = (answers.reading(bench, text, item, "head") for text in ("hm", "what"))
     assert first["predicted"] == second["predicted"]
@@ -514,7 +500,7 @@ def test_a_letter_is_drawn_by_the_item_alone_and_counted():
     ],
 )
 def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
-    bench = SimpleNamespace(parse=lambda response, *_: response[0], RANDOM=False)
+    bench = SimpleNamespace(parse=lambda response, *_: response[0], draws=False)
     row = answers.reading(bench, text, SimpleNamespace(id="1"), "head")
     assert (row["response"], row["predicted"]) == (response, response[0])
     assert row.get("text", response) == text
@@ -531,7 +517,8 @@ def test_another_parser_asks_nothing_again_and_reads_anew(world, tmp_path, monke
     main(config(tmp_path))
     asked = list(world.asked)
     letter = {"head": "A", "v0.5": "B"}
-    monkeypatch.setattr(mvbench, "parse", lambda response, item, parser: letter[parser])
+    bench = replace(mvbench.BENCHMARK, parse=lambda response, item, parser: letter[parser])
+    monkeypatch.setattr(mvbench, "BENCHMARK", bench)
     main(config(tmp_path, parser="v0.5"))
     assert world.asked == asked
     assert scores()["runs"]["model"]["groups"]["temporal"]["value"] == 100  # "BB"
@@ -545,7 +532,7 @@ def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, mo
         main(EvalConfig(model="toy", bench="videomme"))
 
 
-MISFITS = {  # what is said: what is done to each tensor of an adapter of rank 2
+MISFITS = {  # message: what is done to each tensor of an adapter of rank 2
     "layers.9.*: no such layer in this model": lambda k, x: (k.replace("layers.0", "layers.9"), x),
     "up_proj.lora_A is missing; expected": lambda k, x: (k * ("0.mlp.up_proj.lora_A" not in k), x),
     r"lora_A is \(2, .*; expected \(2,": lambda k, x: (k, x[:, 1:].clone() if "lora_A" in k else x),
@@ -554,21 +541,21 @@ MISFITS = {  # what is said: what is done to each tensor of an adapter of rank 2
 }
 
 
-@pytest.mark.parametrize("said", MISFITS)
+@pytest.mark.parametrize("message", MISFITS)
 def test_an_adapter_that_does_not_fit_is_refused_before_anything_is_asked_or_written(
-    tiny, tmp_path, monkeypatch, said
+    tiny, tmp_path, monkeypatch, message
 ):
     add_lora(tiny.model, rank=2, alpha=4)
     save_adapter(tmp_path / "adapter", tiny.model, tiny.name)
     path = tmp_path / "adapter/adapter_model.safetensors"
-    tensors = dict(MISFITS[said](*item) for item in load_file(path).items())
+    tensors = dict(MISFITS[message](*item) for item in load_file(path).items())
     save_file({key: x for key, x in tensors.items() if key}, path)
     (tmp_path / "bench").mkdir()
     files.write_benchmark(tmp_path / "bench", 12, seed=0)
     for name in ("read_frames", "ask"):
         monkeypatch.setattr(answers, name, None)
     settings = {"data": tmp_path / "bench", "model": tiny.name, "out": tmp_path / "out"}
-    with pytest.raises(ValueError, match=f"adapter_model.safetensors: .*{said}"):
+    with pytest.raises(ValueError, match=f"adapter_model.safetensors: .*{message}"):
         main(config(tmp_path, **settings, adapter=[str(tmp_path / "adapter")]))
     assert not (tmp_path / "out").exists()
 
@@ -577,7 +564,7 @@ def test_an_adapter_that_does_not_fit_is_refused_before_anything_is_asked_or_wri
 def test_a_model_s_name_leads_out_of_no_folder(tmp_path, monkeypatch, model):
     (tmp_path / "a").mkdir()
     monkeypatch.chdir(tmp_path / "a")
-    (name,) = find_adapters(config(tmp_path, model=model))
+    (name,) = find_adapters(model, [])
     assert name and name not in (".", "..") and "/" not in name
 
 
@@ -585,7 +572,7 @@ def test_a_model_s_name_leads_out_of_no_folder(tmp_path, monkeypatch, model):
 def test_an_adapter_of_a_base_that_has_no_name_is_refused_by_name(tmp_path, base):
     folder = write_adapter(tmp_path / "run/adapter", base)
     with pytest.raises(ValueError, match="adapter_config.json: base_model_name_or_path .*expected"):
-        find_adapters(config(tmp_path, adapter=[folder]))
+        find_adapters("base/model", [folder])
 
 
 def test_a_model_that_reads_text_alone_is_refused_before_anything_is_asked(tmp_path):
@@ -594,6 +581,6 @@ def test_a_model_that_reads_text_alone_is_refused_before_anything_is_asked(tmp_p
     files.write_benchmark(tmp_path / "bench", 4, seed=0)
     config = parse(EvalConfig, ["--model", str(tmp_path / "text"), "--device", "cpu"])
     config.data, config.out = tmp_path / "bench", tmp_path / "eval"
-    with pytest.raises(SystemExit, match="reads text alone; --model takes a model that sees"):
+    with pytest.raises(SystemExit, match="reads only text; --model takes a model that sees"):
         main(config)
     assert not config.out.exists()

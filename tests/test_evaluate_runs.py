@@ -9,15 +9,15 @@ import json
 import os
 import random
 import time
+from dataclasses import replace
 from statistics import median
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import end_of, finish, kill_all, launch, linux, numbers
 
-from pasta.benchmarks import mvbench
+from pasta.benchmarks import benchmark
 from pasta.benchmarks.answers import answered
 from pasta.models.generate import Request, ask
 from pasta.models.load import load_vlm
@@ -111,6 +111,7 @@ def chatty(tmp_path, bench):
     make_folder(tmp_path / "model")
     vlm, states = load_vlm(tmp_path / "model"), []
     hook = vlm.model.lm_head.register_forward_pre_hook(lambda _, args: states.append(args[0][0]))
+    mvbench = benchmark("mvbench")
     list(answered(vlm, mvbench, mvbench.items(bench), 16, "letter", 1))
     hook.remove()
     last = torch.stack([state[-1] for state in states[1::2]])  # of a prefix, of a question, ...
@@ -125,13 +126,13 @@ def chatty(tmp_path, bench):
 
 
 def test_letter_and_generate_agree_on_the_toy_benchmark_where_a_letter_comes_first(chatty, bench):
-    items = mvbench.items(bench)
-    first = SimpleNamespace(**vars(mvbench) | {"MAX_NEW_TOKENS": 1})  # one token is the response
-    said, chosen = (
+    first = replace(benchmark("mvbench"), max_new_tokens=1)  # one token is the response
+    items = first.items(bench)
+    texts, chosen = (
         {row["id"]: row["response"] for row in answered(chatty, first, items, 16, scoring, 4)}
         for scoring in ("generate", "letter")
     )
-    lettered = {id_: text for id_, text in said.items() if text in ("A", "B")}
+    lettered = {id_: text for id_, text in texts.items() if text in ("A", "B")}
     assert len(lettered) > 10 and set(lettered.values()) == {"A", "B"}
     assert lettered == {id_: chosen[id_] for id_ in lettered}
 

@@ -17,13 +17,15 @@ import pytest
 import torch
 from conftest import finish
 from golden.make_families import make_clip
+from rounding import close, close_sums, margin_bound
 from tiny_models import TINY, make_language_model, make_tiny
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 import evaluate
 import make_pairs
 import train_dpo
-from pasta.benchmarks.adapters import base_name
+from pasta.benchmarks import mvbench
+from pasta.benchmarks.inputs import base_name
 from pasta.lora import adapter_parameters, add_lora
 from pasta.making import queries
 from pasta.models.families import FAMILIES
@@ -107,8 +109,7 @@ def test_packed_rows_score_as_transformers_own_forward(vlm, videos):
         packed, where = pack_responses(vlm.processor, inputs, TEXTS)
         expected = torch.stack([oracle.score(inputs, *text) for text in TEXTS])
         scores = Policy(vlm)(packed)[where]
-        lengths = packed.response_lengths[where]
-        assert ((scores - expected) / lengths).abs().max() < 1e-5
+        assert close_sums(scores, expected, packed.response_lengths[where])
 
 
 @every_family
@@ -132,7 +133,7 @@ def test_features_do_not_depend_on_what_is_computed_with_them(vlm, videos):
     assert pixels == sum(v.pixel_values.numel() for v in videos)
     alone = [flat(video_features(vlm.model, family, [v])[family.encoder]) for v in order]
     for level, parts in zip(together, zip(*alone, strict=True), strict=True):
-        assert torch.allclose(level, torch.cat(parts), atol=1e-5)
+        assert close(level, torch.cat(parts))
         assert not level.requires_grad
 
 
@@ -143,12 +144,16 @@ def flat(output):
 
 
 @every_family
-def test_bfloat16_changes_little(vlm, videos, folders, name):
-    packed, _ = pack_responses(vlm.processor, videos[0], TEXTS)
+def test_bfloat16_changes_scores_less_than_another_video_does(vlm, videos, folders, name):
+    packed, other = (pack_responses(vlm.processor, x, TEXTS)[0] for x in videos[::2])
     half = load_vlm(folders[name], "bfloat16")
     exact = Policy(vlm)(packed)
+
+    def change(scores):  # the root of the mean square, which no single response decides
+        return ((scores - exact) / packed.response_lengths).square().mean().sqrt()
+
     for policy in (Policy(half), Policy(vlm, amp=True)):
-        assert ((policy(packed) - exact) / packed.response_lengths).abs().max() < 0.2
+        assert change(policy(packed)) < change(Policy(vlm)(other))
 
 
 # ----------------------------------------------------------------------------- generation
@@ -162,7 +167,7 @@ def test_answers_over_the_cache_are_the_argmax_of_full_forwards(vlm, videos):
         head = oracle.prompt(inputs, "Where?")
         logps = oracle.logps(head + list(answer.ids), inputs)[len(head) - 1 : -1]
         assert answer.ids == tuple(logps.argmax(-1).tolist())
-        assert answer.logps == pytest.approx(logps.max(-1).values.sum().item(), abs=1e-4)
+        assert close_sums(answer.logps, logps.max(-1).values.sum(), len(answer.ids))
 
 
 @every_family
@@ -173,7 +178,7 @@ def test_a_batch_of_several_videos_answers_as_one_by_one(vlm, videos):
     for request, answer in zip(wanted, ask(vlm, wanted, 6), strict=True):
         (alone,) = ask(vlm, [request], 6)
         assert answer.ids == alone.ids
-        assert answer.logps == pytest.approx(alone.logps, abs=1e-4)
+        assert close_sums(answer.logps, alone.logps, len(answer.ids))
 
 
 @every_family
@@ -182,7 +187,7 @@ def test_letters_score_as_transformers_first_token(vlm, videos):
     oracle = Oracle(vlm)
     last = oracle.logps(oracle.prompt(videos[0], "A or B?"), videos[0])[-1]
     expected = [last[vlm.processor.ids(letter)[0]].item() for letter in "AB"]
-    assert found == pytest.approx(expected, abs=1e-5)
+    assert close_sums(found, expected, 1)
 
 
 @every_family
@@ -251,7 +256,7 @@ def test_an_adapter_is_the_same_in_peft_and_merged(vlm, videos, folders, name, t
     merged = Oracle(replace(vlm, name=str(tmp_path / "merged")))
     for theirs in (oracle, merged):
         expected = torch.stack([theirs.score(videos[0], *text) for text in TEXTS])
-        assert torch.allclose(ours, expected, atol=1e-3)
+        assert close_sums(ours, expected, packed.response_lengths[where])
 
 
 @pytest.fixture
@@ -271,14 +276,14 @@ def train(folders, name, toy_videos, toy_pairs, tmp_path):
 @every_family
 def test_training_begins_at_ln_2_and_learns(train):
     first, *_, last = train(lora_rank=4, lora_alpha=8)
-    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["loss"] == pytest.approx(math.log(2), abs=margin_bound(10))
     assert last["loss"] < 0.9 * math.log(2)
 
 
 @pytest.mark.parametrize("name", ["Qwen3-VL"])
 def test_full_tuning_learns_and_its_folder_is_evaluated(train, name, tmp_path, bench):
     first, *_, last = train(lora_rank=0, checkpointing=True, lr=2e-3)
-    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert first["loss"] == pytest.approx(math.log(2), abs=margin_bound(10))
     assert last["loss"] < 0.9 * math.log(2)
     assert len(evaluated(tmp_path / "run/model", bench, tmp_path)) == 12
 
@@ -311,12 +316,14 @@ def test_sharded_over_two_processes_the_losses_are_those_of_one(
     flags = {"model": folders[name], "n_frames": 4, "warmup": 0.0, "batch_pairs": 8, "epochs": 2}
     finish(torchrun(2, "sharded", "--shard", lora_rank=0, **flags))
     both = read_rows(tmp_path / "sharded/metrics.jsonl")
-    assert [row["loss"] for row in both] == pytest.approx([row["loss"] for row in alone], abs=1e-5)
+    losses, right = ([row["loss"] for row in rows] for rows in (both, alone))
+    assert losses == pytest.approx(right, abs=margin_bound(10))
 
 
 @every_family
 def test_a_benchmark_is_answered(folders, name, bench, tmp_path, monkeypatch):
-    monkeypatch.setattr("pasta.benchmarks.mvbench.MAX_NEW_TOKENS", 4)
+    short = replace(mvbench.BENCHMARK, max_new_tokens=4)
+    monkeypatch.setattr(mvbench, "BENCHMARK", short)
     rows = evaluated(folders[name], bench, tmp_path)
     assert len(rows) == 12 and all("error" not in row for row in rows)
     rows = evaluated(folders[name], bench, tmp_path / "letter", scoring="letter")
@@ -373,5 +380,5 @@ def test_a_language_model_with_attention_of_its_own_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["Qwen2", "Llama"])
 def test_a_language_model_sees_no_video(kind, tmp_path):
     processor = load_processor(make_language_model(tmp_path / kind, kind))
-    with pytest.raises(ValueError, match="reads text alone .* Expected one of internvl"):
+    with pytest.raises(ValueError, match="reads text only .* Expected one of internvl"):
         processor.prepare(make_clip(2, 56, 56), [0.0, 0.5])

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from test_reference import SETTING, Scorer, pair
 from test_selection import LEFT, RED, RIGHT, candidate
 
-from pasta.benchmarks import Item, mvbench
+from pasta.benchmarks import Item, benchmark
 from pasta.benchmarks.answers import answer_row, earlier_rows, reread
-from pasta.benchmarks.finished import sample_rows, scored_rows
+from pasta.benchmarks.report import sample_rows, scored_rows
 from pasta.datasets.read import read_pairs
 from pasta.judge import judge_by_rules
 from pasta.making.audit import audit_of, audit_table
-from pasta.making.own_queries import own_queries
-from pasta.making.replies import Replies, kept
+from pasta.making.queries import own_queries
+from pasta.making.replies import Replies, stored_answer
 from pasta.making.stages import candidates_in_order
 from pasta.packs import by_video
 from pasta.pairs import MODES, Pair
@@ -34,6 +34,7 @@ from pasta.selection import make_pairs
 from pasta.training.loop import Log
 from pasta.training.plan import Skipped
 
+MVBENCH = benchmark("mvbench")
 PAIR = {"id": "a", "video": "v.mp4", "mode": "temporal", "query": "Which?", "chosen": "red",
         "rejected": "blue", "recipe": {"kind": "prompt"}}  # fmt: skip
 SHAPES = [  # of other trainers, one a row
@@ -105,8 +106,8 @@ def made(folder, damage, select):
 def answers(folder):
     def read():
         for row in earlier_rows(path, {"t/0": "f"}).values():
-            typed(reread(mvbench, row, ITEM, "head")["correct"], bool)
-        sample_rows([reread(mvbench, row, ITEM, "head") for row in rows])
+            typed(reread(MVBENCH, row, ITEM, "head")["correct"], bool)
+        sample_rows([reread(MVBENCH, row, ITEM, "head") for row in rows])
 
     rows = [answer_row(ITEM, 1.0, "(A)", "A", fingerprint="f", text="<think>x</think>(A)")]
     write_rows(path := folder / "answers.jsonl", rows + [rows[0] | {"fingerprint": "old"}])
@@ -116,7 +117,7 @@ def answers(folder):
 def answers_that_were_scored(folder):
     rows = [answer_row(ITEM, 1.0, "(A)", "A"), answer_row(ITEM, 1.0, "", None, error="cut")]
     write_rows(path := folder / "scored.jsonl", rows)
-    return path, lambda: mvbench.aggregate(list(scored_rows(folder).values()))
+    return path, lambda: MVBENCH.aggregate(list(scored_rows(folder).values()))
 
 
 def metrics(folder):
@@ -140,7 +141,7 @@ def reference(folder):
 def replies(folder):
     row = {"by": "m", "key": "k", "prompt": "Fits?", "text": "yes", "finished": True}
     write_rows(path := folder / "replies.jsonl", [row, row | {"key": "l"}])
-    return path, lambda: [typed(kept(row).text, str) for row in Replies(path).known.values()]
+    return path, lambda: [typed(stored_answer(r).text, str) for r in Replies(path).known.values()]
 
 
 def skipped(folder):

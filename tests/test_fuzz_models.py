@@ -16,10 +16,10 @@ from server import completion
 from test_checkpoint import checkpoints, trainee
 from torch import nn
 
-from pasta.benchmarks.adapters import other_base
+import make_pairs
+from pasta.benchmarks.inputs import other_base
 from pasta.lora import add_lora
-from pasta.making.made import CONFIG as MADE
-from pasta.making.server import Endpoint, EndpointError
+from pasta.making.server import Server, ServerError
 from pasta.models.families import family_of_folder
 from pasta.models.generate import Request
 from pasta.models.load import load_processor
@@ -100,7 +100,7 @@ def test_a_damaged_config_of_a_run_is_read_or_refused(tmp_path):
     write_config(tmp_path, TrainConfig(model="m", out=tmp_path), weights={"m": "0a"})
 
     def read():
-        typed(read_config(tmp_path, MADE).get("weights", {}), dict)
+        typed(read_config(tmp_path, make_pairs.CONFIG).get("weights", {}), dict)
 
     @examples(200)
     @given(st.data())
@@ -164,7 +164,7 @@ def test_a_damaged_config_of_a_model_folder_is_read_or_refused(name, tmp_path):
     damage()
 
 
-class OneReply(Endpoint):
+class OneReply(Server):
     """A server whose reply is at hand."""
 
     said = b""
@@ -187,7 +187,7 @@ def test_a_damaged_reply_of_a_server_is_read_or_refused_with_its_address(reply):
                 server.only_model().encode("utf-8")
             else:
                 server.answer(Request(None, "Which?"), 8).text.encode("utf-8")
-        except EndpointError as error:
+        except ServerError as error:
             assert address in str(error), error
 
     damage()

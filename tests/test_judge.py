@@ -1,18 +1,18 @@
-"""The judge's rules as tables, and how a model is asked and its replies are read.
+"""The rules of the judge as tables, and the prompts and replies of a model as judge.
 
     python -m pytest tests/test_judge.py
 """
 
 import pytest
 
-from pasta.judge import ModelJudge, alike, flaw, judge_by_rules, read_verdict, sides
+from pasta.judge import alike, flaw, judge_by_model, judge_by_rules, read_verdict, sides
 from pasta.pairs import MODES
-from pasta.prompts import ABOUT, JUDGE, JUDGE_AGAIN
+from pasta.prompts import ABOUT, JUDGE_AGAIN, JUDGE_PAIR
 
 QUERY = "Where is the cup?"
 
 
-def said(response, finished=True):
+def answer(response, finished=True):
     return {"response": response, "finished": finished}
 
 
@@ -31,57 +31,36 @@ def said(response, finished=True):
         ("cross_frame", "It is the same man.", "Another man.", ("same", "different")),
         ("spatial", "Yes.", "No.", ("yes", "no")),
         ("temporal", "No, he does.", "Yes, he does.", ("no", "yes")),
+        # no contradiction in the mode
+        ("spatial", "The cup is left.", "It is on the left side.", None),
+        ("spatial", "The cup is left.", "The cup is red.", None),
+        ("spatial", "A comes before B.", "A comes after B.", None),  # the order is of another mode
+        ("temporal", "The cup is left.", "The cup is right.", None),
+        ("cross_frame", "The cup is left.", "The cup is right.", None),
+        ("spatial", "I see a cup.", "I do not see a cup.", None),  # nothing about positions
+        ("spatial", "Yes, on the left.", "Yes, left.", None),
+        ("temporal", "", "", None),
+        # a denial flips the side of its clause
+        ("spatial", "It is left.", "It is not left.", ("left", "right")),
+        ("spatial", "It isn't left.", "It is left.", ("right", "left")),
+        ("spatial", "It isn’t left.", "It is left.", ("right", "left")),
+        ("spatial", "It is left.", "It is not right.", None),
+        ("spatial", "No, it is left.", "It is left.", None),  # the denial is in another clause
+        ("spatial", "It is not red, it is left.", "It is left.", None),
+        # with swapped subjects, the other side means the same
+        ("temporal", "The cup falls before the bell.", "The bell falls after the cup.", None),
+        ("temporal", "The cup falls before the bell.", "The bell falls before the cup.",
+         ("before", "before")),
+        ("temporal", "The cup falls before the bell.", "The cup falls after the bell.",
+         ("before", "after")),
+        ("spatial", "The cup is left of the bell.", "The bell is right of the cup.", None),
+        ("spatial", "The cup is left of the bell.", "The bell is left of the cup.",
+         ("left", "left")),
     ],
-)
-def test_contradictions_are_seen_with_their_sides(mode, chosen, rejected, expected):
+)  # fmt: skip
+def test_contradictions_are_found_with_their_sides(mode, chosen, rejected, expected):
     assert sides(mode, chosen, rejected) == expected
-    assert sides(mode, rejected, chosen) == expected[::-1]
-
-
-@pytest.mark.parametrize(
-    ("mode", "chosen", "rejected"),
-    [
-        ("spatial", "The cup is left.", "It is on the left side."),
-        ("spatial", "The cup is left.", "The cup is red."),
-        ("spatial", "A comes before B.", "A comes after B."),  # the order is of another mode
-        ("temporal", "The cup is left.", "The cup is right."),
-        ("cross_frame", "The cup is left.", "The cup is right."),
-        ("spatial", "I see a cup.", "I do not see a cup."),  # nothing about where
-        ("spatial", "Yes, on the left.", "Yes, left."),
-        ("temporal", "", ""),
-    ],
-)
-def test_what_is_no_contradiction_in_the_mode(mode, chosen, rejected):
-    assert sides(mode, chosen, rejected) is None
-
-
-@pytest.mark.parametrize(
-    ("chosen", "rejected", "expected"),
-    [
-        ("It is left.", "It is not left.", ("left", "right")),
-        ("It isn't left.", "It is left.", ("right", "left")),
-        ("It isn’t left.", "It is left.", ("right", "left")),
-        ("It is left.", "It is not right.", None),
-        ("No, it is left.", "It is left.", None),  # the denial is of another clause
-        ("It is not red, it is left.", "It is left.", None),
-    ],
-)
-def test_a_denial_turns_the_side_of_its_clause_round(chosen, rejected, expected):
-    assert sides("spatial", chosen, rejected) == expected
-
-
-@pytest.mark.parametrize(
-    ("mode", "chosen", "rejected", "contradict"),
-    [
-        ("temporal", "The cup falls before the bell.", "The bell falls after the cup.", False),
-        ("temporal", "The cup falls before the bell.", "The bell falls before the cup.", True),
-        ("temporal", "The cup falls before the bell.", "The cup falls after the bell.", True),
-        ("spatial", "The cup is left of the bell.", "The bell is right of the cup.", False),
-        ("spatial", "The cup is left of the bell.", "The bell is left of the cup.", True),
-    ],
-)
-def test_a_sentence_turned_round_says_the_same(mode, chosen, rejected, contradict):
-    assert (sides(mode, chosen, rejected) is not None) == contradict
+    assert sides(mode, rejected, chosen) == (expected and expected[::-1])
 
 
 @pytest.mark.parametrize(
@@ -111,14 +90,11 @@ def test_a_sentence_turned_round_says_the_same(mode, chosen, rejected, contradic
         ('He says "I am sorry. I cannot come." before he leaves.', ""),
         ("The sign reads: no video is allowed here.", ""),
         ("The video does not show a cup.", ""),
+        ("The cup is", "cut off"),
     ],
 )
 def test_flaws(response, expected):
-    assert flaw(said(response), QUERY) == expected
-
-
-def test_what_is_cut_off_is_flawed():
-    assert flaw(said("The cup is", finished=False), QUERY) == "cut off"
+    assert flaw(answer(response, finished=expected != "cut off"), QUERY) == expected
 
 
 @pytest.mark.parametrize(
@@ -138,13 +114,13 @@ def test_what_is_cut_off_is_flawed():
         ("He stirs, as instructed by the cook.", False),
     ],
 )
-def test_an_answer_that_speaks_of_its_premise_is_flawed_if_it_had_one(response, leaks):
-    misled = said(response) | {"instruction": "mirrored"}
+def test_an_answer_that_mentions_its_premise_is_flawed_if_it_had_one(response, leaks):
+    misled = answer(response) | {"instruction": "mirrored"}
     assert flaw(misled, QUERY) == ("speaks of its premise" if leaks else "")
-    assert flaw(said(response), QUERY) == ""
+    assert flaw(answer(response), QUERY) == ""
 
 
-GOOD, BAD = said("The cup is left."), said("The cup is right.")
+GOOD, BAD = answer("The cup is left."), answer("The cup is right.")
 
 
 @pytest.mark.parametrize(
@@ -153,19 +129,19 @@ GOOD, BAD = said("The cup is left."), said("The cup is right.")
         (QUERY, GOOD, BAD, ""),
         ("The cup.", GOOD, BAD, "query asks nothing"),
         ("", GOOD, BAD, "query asks nothing"),
-        (QUERY, said(""), BAD, "preferred empty"),
-        (QUERY, said("The cup is left.", finished=False), BAD, "preferred cut off"),
-        (QUERY, said("I cannot see a cup."), BAD, "preferred refuses"),
-        (QUERY, GOOD, said(""), "adversarial empty"),
-        (QUERY, GOOD, said("I pretend it is right.") | {"instruction": "flat"},
+        (QUERY, answer(""), BAD, "preferred empty"),
+        (QUERY, answer("The cup is left.", finished=False), BAD, "preferred cut off"),
+        (QUERY, answer("I cannot see a cup."), BAD, "preferred refuses"),
+        (QUERY, GOOD, answer(""), "adversarial empty"),
+        (QUERY, GOOD, answer("I pretend it is right.") | {"instruction": "flat"},
          "adversarial speaks of its premise"),
-        (QUERY, GOOD, said("the cup is LEFT"), "same as preferred"),
-        (QUERY, GOOD, said("A cup was left."), "same as preferred"),
-        (QUERY, GOOD, said("The cup is red."), "no contradiction about where things are"),
+        (QUERY, GOOD, answer("the cup is LEFT"), "same as preferred"),
+        (QUERY, GOOD, answer("A cup was left."), "same as preferred"),
+        (QUERY, GOOD, answer("The cup is red."), "no contradiction about where things are"),
     ],
 )
 def test_each_rule_drops_its_example_and_says_why(query, preferred, adversarial, reason):
-    verdict = judge_by_rules("spatial", query, preferred, adversarial)
+    [verdict] = judge_by_rules([("spatial", query, preferred, adversarial)])
     assert (verdict.kept, verdict.reason) == (not reason, reason)
 
 
@@ -182,7 +158,7 @@ def test_each_rule_drops_its_example_and_says_why(query, preferred, adversarial,
         (" ".join("bcdefghjklmnopqrstuv"), " ".join("bcdefghjklmnopqrstuX"), False),
     ],
 )
-def test_near_duplicates_have_nearly_all_telling_words_in_the_same_order(one, other, expected):
+def test_near_duplicates_have_nearly_all_content_words_in_the_same_order(one, other, expected):
     assert alike(one, other) is alike(other, one) is expected
 
 
@@ -210,29 +186,21 @@ def test_near_duplicates_have_nearly_all_telling_words_in_the_same_order(one, ot
         ("", None),
     ],
 )
-def test_verdicts_are_read_line_by_line_or_not_at_all(reply, expected):
+def test_verdicts_are_parsed_line_by_line_or_not_at_all(reply, expected):
     names = ("fits", "contradicts")
     assert read_verdict(reply) == (expected and dict(zip(names, expected, strict=True)))
 
 
 def judged_by(*replies, good=GOOD, bad=BAD):
     """(Verdict of a judge that gives these replies, the prompts that it got)."""
-    judge, prompts, replies = ModelJudge({}), [], list(replies)
-    while True:
-        verdict, unknown = judge("spatial", QUERY, good, bad), list(judge.unknown)
-        if not unknown:
-            return verdict, prompts
-        prompts += unknown
-        judge.learn(unknown, [replies.pop(0) for _ in unknown])
+    prompts, replies = [], list(replies)
 
+    def ask(batch):
+        prompts.extend(batch)
+        return [replies.pop(0) for _ in batch]
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_model_is_asked_about_the_mode_with_both_answers(mode):
-    judge = ModelJudge({})
-    verdict = judge(mode, QUERY, said("On a table."), said("On a chair."))
-    assert (verdict.kept, verdict.reason) == (False, "not judged yet")
-    [prompt] = judge.unknown
-    assert all(text in prompt for text in (QUERY, "On a table.", "On a chair.", ABOUT[mode]))
+    [verdict] = judge_by_model([("spatial", QUERY, good, bad)], ask)
+    return verdict, prompts
 
 
 YES, NO = "fits: yes\ncontradicts: yes", "fits: yes\ncontradicts: no"
@@ -248,27 +216,32 @@ YES, NO = "fits: yes\ncontradicts: yes", "fits: yes\ncontradicts: no"
         (["well", "yes"], "judge's replies cannot be read"),
     ],
 )
-def test_a_models_word_counts_and_not_the_opposites(replies, reason):
-    for bad in (BAD, said("The cup is red.")):
+def test_the_reply_of_a_model_counts_instead_of_the_opposites(replies, reason):
+    for bad, expected in ((BAD, ("left", "right")), (answer("The cup is red."), None)):
         verdict, prompts = judged_by(*replies, bad=bad)
         assert (verdict.kept, verdict.reason) == (not reason, reason)
+        assert verdict.sides == (None if reason else expected)
         assert len(prompts) == len(replies)
 
 
-def test_the_second_time_the_judge_is_asked_in_other_words():
-    texts = {"query": QUERY, "preferred": GOOD["response"], "adversarial": BAD["response"]}
-    filled = [p.format(about=ABOUT["spatial"], **texts) for p in (JUDGE, JUDGE_AGAIN)]
-    assert judged_by("well", "well")[1] == filled and filled[1].startswith(filled[0])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_model_gets_mode_query_and_answers_the_second_time_in_stricter_words(mode):
+    prompts, texts = [], {"query": QUERY, "preferred": "On a mat.", "adversarial": "On a box."}
+    case = (mode, QUERY, answer("On a mat."), answer("On a box."))
+    judge_by_model([case], lambda batch: prompts.extend(batch) or ["well"])
+    assert prompts == [p.format(about=ABOUT[mode], **texts) for p in (JUDGE_PAIR, JUDGE_AGAIN)]
+    assert prompts[1].startswith(prompts[0])
 
 
 def test_a_model_is_not_asked_about_what_the_rules_see():
-    verdict, prompts = judged_by(bad=said(""))
+    verdict, prompts = judged_by(bad=answer(""))
     assert verdict.reason == "adversarial empty" and not prompts
 
 
-def test_many_verdicts_wait_for_one_round_of_replies():
-    judge = ModelJudge({})
-    for i in range(5):
-        judge("spatial", QUERY, GOOD, said(f"The cup is {i}."))
-    judge("spatial", QUERY, GOOD, said("The cup is 0."))
-    assert len(judge.unknown) == 5
+def test_all_cases_are_asked_in_one_batch_and_equal_ones_once():
+    batches = []
+    bad = [answer(f"The cup is {i}.") for i in (0, 1, 2, 0)]
+    cases = [("spatial", QUERY, GOOD, one) for one in bad]
+    verdicts = judge_by_model(cases, lambda batch: batches.append(batch) or [YES, NO, YES])
+    assert [len(batch) for batch in batches] == [3]
+    assert [verdict.kept for verdict in verdicts] == [True, False, True, True]

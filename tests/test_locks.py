@@ -75,7 +75,7 @@ def test_of_two_that_need_the_same_the_second_waits_for_the_first(tmp_path, capf
     first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
     assert first.stdout.readline() == "in\n"
     second = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
-    assert "waits until another run" in second.stdout.readline()
+    assert "waiting for another run" in second.stdout.readline()
     time.sleep(0.2)
     assert second.poll() is None
     first.communicate("\n")
@@ -94,7 +94,7 @@ def test_a_second_instance_is_refused_and_writes_nothing(
     locks.lock_folder(tmp_path / "run")
     process = launch(script, 0, flags | {"out": tmp_path / "run", "device": "cpu"})
     said = end_of(process)
-    assert process.returncode == 1 and "is writing into it; wait for its end" in said
+    assert process.returncode == 1 and "is writing into it; wait until it ends" in said
     assert os.listdir(tmp_path / "run") == [".lock"]
 
 

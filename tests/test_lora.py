@@ -13,6 +13,7 @@ import re
 
 import pytest
 import torch
+from rounding import close
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -141,7 +142,7 @@ def test_merged_weights_equal_the_live_adapter():
     model, merged = trained(rank=4, alpha=6), tiny_model()
     for name, layer in adapted(model):
         merged.get_submodule(name).weight.data += 6 / 4 * (layer.lora_B @ layer.lora_A).detach()
-    assert torch.allclose(logits(merged), logits(model), atol=1e-5)
+    assert close(logits(merged), logits(model))
 
 
 def test_only_a_and_b_have_gradients():
@@ -380,7 +381,7 @@ def test_a_folder_with_a_pickle_is_refused(folder):
 def test_peft_reads_ours_with_no_key_missing_and_the_same_logits(folder, recwarn):
     peft = pytest.importorskip("peft")
     theirs = peft.PeftModel.from_pretrained(tiny_model(), folder)
-    assert torch.allclose(logits(theirs), logits(trained()), atol=1e-5)
+    assert close(logits(theirs), logits(trained()))
     assert not [w for w in recwarn if "adapter keys" in str(w.message)]
     injected = [n for n, m in theirs.named_modules() if isinstance(m, peft.tuners.lora.Linear)]
     assert len(injected) == 14
@@ -407,7 +408,7 @@ def test_ours_reads_pefts_with_the_same_logits(tmp_path, targets, use_rslora):
     model = tiny_model()
     load_adapter(model, tmp_path / "theirs")
     assert not torch.allclose(logits(model), logits(tiny_model()), atol=1e-2)
-    assert torch.allclose(logits(model), logits(theirs.eval()), atol=1e-5)
+    assert close(logits(model), logits(theirs.eval()))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"peft_type": "LORA", "r": 4', "[" * 10**5])

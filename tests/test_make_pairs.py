@@ -1,7 +1,6 @@
 """make_pairs.py on a few tiny videos and a random model: resuming, bad videos, judge, processes.
 
-A random model says nothing sensible: most of its queries ask nothing, and where pairs are to come
-out a script answers in its place.
+Most queries of a random model ask nothing; where a test needs pairs, a function answers instead.
 
     python -m pytest tests/test_make_pairs.py
 """
@@ -9,13 +8,13 @@ out a script answers in its place.
 import json
 import re
 import shutil
-import subprocess
-import sys
 from functools import partial
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import finish, launch, printed
 from safetensors.torch import load_file, save_file
 from tiny_models import make_language_model
 
@@ -29,7 +28,7 @@ from pasta.run.rows import read_rows, write_rows
 from pasta.toy.files import write_videos
 
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")
-N_VIDEOS = 2  # and a broken one
+N_VIDEOS = 2  # and a corrupted one
 SETTINGS = {"select": "contrast", "max_new_tokens": 16, "max_pixels": 0, "n_queries": 3}
 SETTINGS |= {"dtype": "float32", "device": "cpu"}
 
@@ -56,7 +55,7 @@ def run(tmp_path, tiny_folder, videos):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny_folder, videos):
-    """What a run that nobody stops writes."""
+    """The files of an unbroken run."""
     folder = tmp_path_factory.mktemp("whole")
     return contents(run_in(folder, responder=str(tiny_folder), videos=videos))
 
@@ -66,7 +65,7 @@ def contents(folder):
 
 
 def say(request):
-    """A sensible answer: a question, or left or right as the seed has it."""
+    """A sensible answer: a question, a verdict, or left or right, by the seed."""
     if request.prompt.startswith("Write"):
         return f"Is number {request.seed % 100000} left or right?"
     if request.prompt.startswith("Two answers"):
@@ -76,7 +75,7 @@ def say(request):
 
 @pytest.fixture
 def sensible(monkeypatch):
-    """Let `say` answer in the model's place. Returns the list of all that is asked."""
+    """`say` answers instead of the model. Returns the list of all requests."""
     asked = []
 
     def ask(vlm, requests, max_new_tokens):
@@ -107,13 +106,16 @@ def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
     assert {len(row["adversarial"]) for row in candidates} == {3}
     [skipped] = read_rows(out / "skipped.jsonl")
     assert skipped["video"] == str(videos / "00000b.avi") and skipped["reason"]
-    said = capsys.readouterr().out
-    assert f"skipped {skipped['video']}: {skipped['reason']}\n" in said
-    assert said.strip().splitlines()[-1].startswith("3 videos, 1 of them skipped")
+    printed = capsys.readouterr().out
+    assert f"skipped {skipped['video']}: {skipped['reason']}\n" in printed
+    assert printed.strip().splitlines()[-1].startswith("3 videos, 1 of them skipped")
+    for stage in ("queries", "candidates"):
+        line = rf"{stage}: \d videos in .* videos/hour; \d+% of the time waiting"
+        assert re.search(line, printed)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])  # up to three batches of queries, then of answers
-def test_a_run_killed_anywhere_goes_on_to_the_same_files(run, whole, monkeypatch, n):
+def test_a_run_killed_anywhere_continues_to_the_same_files(run, whole, monkeypatch, n):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         kill_after(patch, n)
         run()
@@ -129,13 +131,9 @@ def test_a_torn_row_is_made_again_and_no_other(run, whole, tmp_path, name):
         assert contents(run()) == whole
 
 
-def test_a_second_run_loads_no_model_and_changes_nothing(run, whole, monkeypatch):
-    run()
-    monkeypatch.setattr(roles, "load_vlm", None)
-    assert contents(run()) == whole
-
-
-def test_a_renamed_folder_is_as_good_as_before(run, whole, tmp_path, monkeypatch):
+def test_a_second_run_loads_no_model_and_changes_nothing_even_in_a_renamed_folder(
+    run, whole, tmp_path, monkeypatch
+):
     run().rename(tmp_path / "renamed")
     monkeypatch.setattr(roles, "load_vlm", None)
     assert contents(run_in(tmp_path / "renamed", **run.keywords)) == whole
@@ -147,7 +145,7 @@ def test_batches_change_nothing(run, whole):
 
 def test_other_settings_need_another_folder(run):
     run(limit=1)
-    with pytest.raises(SystemExit, match="begun with --temperature 0.7, now 0.5; choose another"):
+    with pytest.raises(SystemExit, match="made with --temperature 0.7, now 0.5; choose another"):
         run(temperature=0.5)
 
 
@@ -156,7 +154,7 @@ def test_other_weights_under_the_same_name_need_another_folder(run, tiny_folder,
     run(limit=1, responder=str(model))
     weights = load_file(model / "model.safetensors")
     save_file({k: 2 * w for k, w in weights.items()}, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(SystemExit, match="begun with --weights"):
+    with pytest.raises(SystemExit, match="made with --weights"):
         run(limit=1, responder=str(model))
 
 
@@ -173,18 +171,20 @@ def test_what_is_in_no_costly_row_may_change(run):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"select": "flip", "adversary": "prompt"}, "--select flip needs"),
         ({"select": "flip", "adversary": "sample"}, "--select flip needs"),
-        ({"asker": "M", "queries": "q.jsonl"}, "--queries has no --asker.*--responder"),
-        ({"videos": "nowhere"}, "no videos in .*nowhere; --videos takes"),
+        ({"responder": "http://h/v1"}, "--select contrast needs log-probabilities"),
+        ({"asker": "M", "queries": "q.jsonl"}, "--queries excludes --asker.*--responder"),
+        ({"target": 2}, "--target 2 is less than one pair per mode"),
+        ({"videos": Path("nowhere")}, "no videos in nowhere; --videos takes"),
+        ({"stage": "candidates"}, "no rows in .*queries.jsonl; run --stage queries first"),
+        ({"stage": "judge"}, "no rows in .*candidates.jsonl; run --stage candidates first"),
     ],
 )
-def test_what_cannot_work_is_refused_at_once(run, tmp_path, settings, said):
-    if "videos" in settings:
-        settings = {"videos": tmp_path / settings["videos"]}
-    with pytest.raises(SystemExit, match=said):
+def test_what_cannot_work_is_refused_at_once(run, settings, message):
+    with pytest.raises(SystemExit, match=message):
         run(**settings)
 
 
@@ -198,12 +198,12 @@ def test_sensible_answers_become_pairs_that_can_be_read(run, sensible, adversary
     report = json.loads((out / "audit.json").read_text())
     kept = {mode: sum(pair.mode == mode for pair in pairs) for mode in MODES}
     assert {mode: row["kept"] for mode, row in report.items()} == kept
-    said = capsys.readouterr().out
-    assert re.search(rf"spatial +{kept['spatial']} ", said)
-    assert f"wrote {len(pairs)} pairs" in said
+    printed = capsys.readouterr().out
+    assert re.search(rf"spatial +{kept['spatial']} ", printed)
+    assert f"wrote {len(pairs)} pairs" in printed
 
 
-def test_an_equal_query_of_somebody_is_answered_once(run, sensible, tmp_path, videos):
+def test_equal_own_queries_are_answered_once(run, sensible, tmp_path, videos):
     row = {"video": "00000.avi", "mode": "spatial", "query": "Is it left?"}
     write_rows(tmp_path / "own.jsonl", [row, row, row | {"video": "gone.avi"}])
     out = run(queries=tmp_path / "own.jsonl")
@@ -225,24 +225,17 @@ def test_a_model_as_judge_is_asked_nothing_twice(run, sensible, tiny_folder):
     assert not sensible and (out / "pairs.jsonl").read_text() == pairs
 
 
-def test_one_model_is_held_at_a_time(monkeypatch, tmp_path):
-    seen = []
+def test_one_model_is_loaded_at_a_time(monkeypatch, tmp_path):
+    loads = []
 
     def load_vlm(name, *_):
-        seen.append((name, list(held.held)))
+        loads.append((name, list(models.loaded)))
         return name.upper()
 
     monkeypatch.setattr(roles, "load_vlm", load_vlm)
-    config = SimpleNamespace(dtype="float32", max_pixels=0, out=tmp_path)
-    held = roles.Roles(config, "cpu")
-    assert [held.vlm(name) for name in ("a", "a", "b", "a")] == ["A", "A", "B", "A"]
-    assert seen == [("a", []), ("b", []), ("a", [])]
-
-
-def test_the_stages_one_by_one_write_what_all_at_once_does(run, whole):
-    for stage in ("queries", "candidates", "judge"):
-        out = run(stage=stage)
-    assert contents(out) == whole
+    models = roles.Roles(SimpleNamespace(dtype="float32", max_pixels=0, out=tmp_path), "cpu")
+    assert [models.model(name).vlm() for name in ("a", "a", "b", "a")] == ["A", "A", "B", "A"]
+    assert loads == [("a", []), ("b", []), ("a", [])]
 
 
 def test_a_judge_may_be_a_stage_of_its_own_with_no_model_loaded(run, sensible, monkeypatch):
@@ -253,12 +246,6 @@ def test_a_judge_may_be_a_stage_of_its_own_with_no_model_loaded(run, sensible, m
     before = (out / "candidates.jsonl").read_text()
     run(stage="judge", select="none", balance=False)
     assert read_pairs(out / "pairs.jsonl") and (out / "candidates.jsonl").read_text() == before
-
-
-@pytest.mark.parametrize(("stage", "first"), [("candidates", "queries"), ("judge", "candidates")])
-def test_a_stage_that_has_nothing_to_work_on_names_the_one_before(run, stage, first):
-    with pytest.raises(SystemExit, match=f"no rows in .*{first}.jsonl; first: --stage {first}"):
-        run(stage=stage)
 
 
 def test_a_stage_alone_does_not_need_the_models_of_the_others(run, tiny_folder, tmp_path):
@@ -272,7 +259,7 @@ def test_a_stage_alone_does_not_need_the_models_of_the_others(run, tiny_folder, 
 
 def test_a_language_model_as_responder_is_refused_at_once(run, tmp_path):
     make_language_model(tmp_path / "text", "Qwen2")
-    with pytest.raises(SystemExit, match="reads text alone: it can be the --judge"):
+    with pytest.raises(SystemExit, match="reads text only and can only be the --judge"):
         run(responder=str(tmp_path / "text"))
     assert not (tmp_path / "out").exists()
 
@@ -284,21 +271,11 @@ def test_the_first_videos_have_the_same_rows_with_and_without_a_limit(run, whole
         assert rows and whole[name].startswith(rows)
 
 
-def test_where_the_time_goes_is_told(run, capsys):
-    run()
-    said = capsys.readouterr().out
-    for stage, parts in (("queries", "asking"), ("candidates", "answering scoring")):
-        line = re.search(rf"{stage}: \d videos in .* videos/hour; (.*)", said)[1]
-        assert all(f"{part} " in line for part in (*parts.split(), "waiting for videos"))
-
-
 def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, videos):
     flags = SETTINGS | {"responder": tiny_folder, "videos": videos, "out": tmp_path / "out"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += [make_pairs.__file__, *(str(x) for k, v in flags.items() for x in (f"--{k}", v))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("3 videos, 1 of them skipped") == 1
+    finish(launch("make_pairs.py", 2, flags, logs=tmp_path / "logs"))
+    both = printed(tmp_path / "logs", 2)
+    assert [said.count("3 videos, 1 of them skipped") for said in both] == [1, 0]
     for name in FILES:
         both = [*(tmp_path / "out").glob(f"{name.removesuffix('.jsonl')}*")]
         assert len(both) == (2 if name in FILES[:2] else 1)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from pasta.benchmarks import Item, benchmark, inside, mvbench
+from pasta.benchmarks import Item, mvbench
 
 # Item 0 of action_sequence, as the benchmark's authors print it.
 REAL = {
@@ -21,6 +21,7 @@ REAL = {
     ],
     "answer": "Ate the medicine.",
 }
+MVBENCH = mvbench.BENCHMARK
 PROMPT = (
     "Question:What happened after the person took the food?\nOption:\n(A) Ate the medicine.\n"
     "(B) Tidied up the blanket.\n(C) Put down the cup/glass/bottle.\n(D) Took the box.\n"
@@ -42,13 +43,9 @@ def item(letters="ABCD", answer="A"):
     return Item("t/0", "t", "v.mp4", None, "", tuple(letters), answer)
 
 
-def test_the_prompt_is_lmms_evals_to_the_byte():
-    assert mvbench.prompt_text(REAL["question"], REAL["candidates"]) == PROMPT
-
-
 def test_an_item_of_revision_video_is_a_whole_file(tmp_path):
     put(tmp_path, "action_sequence", "star/Charades_segment", REAL | BOUNDS)
-    (found,) = mvbench.items(tmp_path)
+    (found,) = MVBENCH.items(tmp_path)
     assert found == Item(
         id="action_sequence/0",
         task="action_sequence",
@@ -63,7 +60,7 @@ def test_an_item_of_revision_video_is_a_whole_file(tmp_path):
 def test_an_item_of_revision_main_has_bounds_in_a_bounded_task(tmp_path):
     put(tmp_path, "action_sequence", "video/star/Charades_v1_480", REAL | BOUNDS)
     put(tmp_path, "action_count", "video/perception/videos", REAL | BOUNDS)
-    bounded, whole = mvbench.items(tmp_path)
+    bounded, whole = MVBENCH.items(tmp_path)
     assert bounded.video == tmp_path / "video/star/Charades_v1_480/ZS9XR.mp4"
     assert (bounded.start, bounded.end) == (11.1, 17.2)
     assert (whole.task, whole.start, whole.end) == ("action_count", None, None)
@@ -72,9 +69,10 @@ def test_an_item_of_revision_main_has_bounds_in_a_bounded_task(tmp_path):
 def test_a_folder_of_frames_is_a_video_on_main(tmp_path):
     frames = tmp_path / "video/tvqa/frames_fps3_hq/castle_s01e01"
     frames.mkdir(parents=True)
+    (frames / "1.jpg").touch()
     row = REAL | BOUNDS | {"video": "castle_s01e01", "fps": 3}
     put(tmp_path, "episodic_reasoning", "video/tvqa/frames_fps3_hq", row, video=False)
-    (found,) = mvbench.items(tmp_path)
+    (found,) = MVBENCH.items(tmp_path)
     assert (found.video, found.folder_fps, found.end) == (frames, 3.0, 17.2)
 
 
@@ -83,34 +81,26 @@ def test_a_late_file_of_main_is_found_where_its_zip_unpacks_it(tmp_path):
     late = tmp_path / "video/data0613/clevrer/video_validation/ZS9XR.mp4"
     late.parent.mkdir(parents=True)
     late.touch()
-    assert mvbench.items(tmp_path)[0].video == late
+    assert MVBENCH.items(tmp_path)[0].video == late
 
 
-def test_a_task_of_ones_own_has_its_videos_in_video_task(tmp_path):
-    put(tmp_path, "cross_frame", "video/cross_frame", REAL)
-    (found,) = mvbench.items(tmp_path)
-    assert found.name == "video/cross_frame/ZS9XR.mp4"
-    assert mvbench.absent([found]) == []
-
-
-def test_test_json_names_another_folder_for_a_task_of_ones_own(tmp_path):
-    put(tmp_path, "spatial", "clips/a", REAL)
-    (tmp_path / "test.json").write_text(json.dumps({"root": {"spatial": "clips/a"}, "meta": {}}))
-    assert mvbench.items(tmp_path)[0].name == "clips/a/ZS9XR.mp4"
-
-
-def test_a_relative_data_folder_gives_absolute_videos(tmp_path, monkeypatch):
-    put(tmp_path / "data", "spatial", "video/spatial", REAL)
-    monkeypatch.chdir(tmp_path)
-    assert mvbench.items("data")[0].video == tmp_path / "data/video/spatial/ZS9XR.mp4"
+@pytest.mark.parametrize(("root", "folder"), [({}, "video/mine"), ({"mine": "clips/a"}, "clips/a")])
+def test_a_task_of_your_own_has_its_videos_in_video_task_or_where_test_json_says(
+    tmp_path, root, folder
+):
+    put(tmp_path, "mine", folder, REAL)
+    (tmp_path / "test.json").write_text(json.dumps({"root": root, "meta": {}}))
+    (found,) = MVBENCH.items(tmp_path)
+    assert found.name == f"{folder}/ZS9XR.mp4"
+    assert MVBENCH.absent([found]) == []
 
 
 def test_tasks_without_videos_are_left_out_and_named(tmp_path):
     put(tmp_path, "action_count", "perception/videos", REAL)
     (tmp_path / "json" / "fine_grained_pose.json").write_text(json.dumps([REAL]))
-    found = mvbench.items(tmp_path)
+    found = MVBENCH.items(tmp_path)
     assert [one.task for one in found] == ["action_count"]
-    absent = mvbench.absent(found)
+    absent = MVBENCH.absent(found)
     assert len(absent) == 19 and "fine_grained_pose" in absent
 
 
@@ -121,45 +111,31 @@ def test_there_are_twenty_tasks_of_which_five_have_bounds():
 
 def test_an_empty_folder_names_the_command_that_fills_it(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
-        mvbench.items(tmp_path)
-    assert f"no json/TASK.json in {tmp_path}" in str(error.value)
+        MVBENCH.items(tmp_path)
+    assert f"no json/TASK.json with a folder of videos in {tmp_path}" in str(error.value)
     assert str(error.value).endswith(
         f"hf download OpenGVLab/MVBench --repo-type dataset --revision video --local-dir {tmp_path}"
     )
 
 
-def test_questions_without_any_videos_name_a_folder_and_the_command(tmp_path):
+def test_questions_without_any_videos_name_the_command(tmp_path):
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "action_count.json").write_text(json.dumps([REAL]))
-    with pytest.raises(FileNotFoundError, match="no folder .*perception/videos.*hf download"):
-        mvbench.items(tmp_path)
+    with pytest.raises(FileNotFoundError, match="with a folder of videos .*hf download"):
+        MVBENCH.items(tmp_path)
 
 
 def test_a_missing_video_names_itself_and_the_command(tmp_path):
     put(tmp_path, "action_count", "perception/videos", REAL, video=False)
-    with pytest.raises(FileNotFoundError, match="1 of 1 .*action_count.*ZS9XR.mp4; .*hf download"):
-        mvbench.items(tmp_path)
+    with pytest.raises(FileNotFoundError, match="1 of 1 videos .*ZS9XR.mp4 .*hf download"):
+        MVBENCH.items(tmp_path)
 
 
-def test_zip_files_that_were_not_unpacked_are_pointed_at(tmp_path):
-    put(tmp_path, "action_count", "video/perception/videos", REAL, video=False)
-    (tmp_path / "video" / "perception.zip").touch()
-    with pytest.raises(FileNotFoundError, match="unpack the zip files in .*/video"):
-        mvbench.items(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["../x.mp4", "a/../../x.mp4", "/etc/x.mp4", "..\\x.mp4", ""])
+@pytest.mark.parametrize("name", ["../x.mp4", "/etc/x.mp4", ""])
 def test_a_video_outside_the_data_folder_is_refused(tmp_path, name):
     put(tmp_path, "action_count", "perception/videos", REAL | {"video": name}, video=False)
     with pytest.raises(ValueError, match="action_count.json: item 0: .*no path inside"):
-        mvbench.items(tmp_path)
-
-
-def test_a_task_folder_outside_the_data_folder_is_refused(tmp_path):
-    put(tmp_path, "spatial", "video/spatial", REAL)
-    (tmp_path / "test.json").write_text(json.dumps({"root": {"spatial": "../elsewhere"}}))
-    with pytest.raises(ValueError, match="'../elsewhere' is no path inside"):
-        mvbench.items(tmp_path)
+        MVBENCH.items(tmp_path)
 
 
 def test_a_link_inside_the_data_folder_may_point_elsewhere(tmp_path):
@@ -167,62 +143,51 @@ def test_a_link_inside_the_data_folder_may_point_elsewhere(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "perception").symlink_to(tmp_path / "large disk")
     put(tmp_path / "data", "action_count", "perception/videos", REAL)
-    assert mvbench.items(tmp_path / "data")[0].video.exists()
-    assert inside(tmp_path, "a/b.mp4") == tmp_path / "a/b.mp4"
+    assert MVBENCH.items(tmp_path / "data")[0].video.exists()
 
 
 @pytest.mark.parametrize(
-    "broken",
+    "row",
     [
         {k: v for k, v in REAL.items() if k != "candidates"},
         REAL | {"answer": "Sang."},
         REAL | {"video": None},
-        REAL | {"candidates": None},
-        REAL | {"candidates": "Sang.", "answer": "S"},
         REAL | {"candidates": [1, 2], "answer": 1},
         REAL | {"candidates": list(map(str, range(30))), "answer": "28"},
         REAL | {"question": None},
-        REAL | {"question": "\ud83d?"},
         "a string",
     ],
 )
-def test_a_malformed_item_names_its_file_and_number(tmp_path, broken):
+def test_a_malformed_item_names_its_file_and_number(tmp_path, row):
     put(tmp_path, "action_count", "perception/videos", REAL)
-    (tmp_path / "json" / "action_count.json").write_text(json.dumps([REAL, broken]))
+    (tmp_path / "json" / "action_count.json").write_text(json.dumps([REAL, row]))
     with pytest.raises(ValueError, match="action_count.json: item 1: .*expected video"):
-        mvbench.items(tmp_path)
+        MVBENCH.items(tmp_path)
 
 
 def test_a_bounded_item_without_bounds_is_refused_on_main(tmp_path):
     put(tmp_path, "action_sequence", "video/star/Charades_v1_480", REAL)
     with pytest.raises(ValueError, match="item 0: KeyError.'start'.*start and end"):
-        mvbench.items(tmp_path)
-
-
-def test_a_file_that_is_not_json_is_named(tmp_path):
-    put(tmp_path, "action_count", "perception/videos", REAL)
-    (tmp_path / "json" / "action_count.json").write_text('[{"video": ')
-    with pytest.raises(ValueError, match="action_count.json is not JSON.*fetch it again"):
-        mvbench.items(tmp_path)
+        MVBENCH.items(tmp_path)
 
 
 def test_of_equal_options_the_first_is_right(tmp_path):
     row = REAL | {"candidates": ["x", "same", "same"], "answer": "same"}
     put(tmp_path, "spatial", "video/spatial", row)
-    assert mvbench.items(tmp_path)[0].answer == "B"
+    assert MVBENCH.items(tmp_path)[0].answer == "B"
 
 
 def test_a_response_names_one_of_the_items_letters_or_none():
-    assert mvbench.parse("(C) Took the box.", item()) == "C"
-    assert mvbench.parse("E", item()) is None
-    assert mvbench.parse("I cannot determine", item()) is None
-    assert mvbench.parse("", item()) is None
+    assert MVBENCH.parse("(C) Took the box.", item()) == "C"
+    assert MVBENCH.parse("E", item()) is None
+    assert MVBENCH.parse("I cannot determine", item()) is None
+    assert MVBENCH.parse("", item()) is None
 
 
 def test_a_sixth_option_is_read_as_lmms_eval_compares_it():
     # its rule knows A to E only, so both sides become "f": a bare letter is right, a sentence not
-    assert mvbench.parse("(F)", item("ABCDEF")) == "F"
-    assert mvbench.parse("F. it sings", item("ABCDEF")) is None
+    assert MVBENCH.parse("(F)", item("ABCDEF")) == "F"
+    assert MVBENCH.parse("F. it sings", item("ABCDEF")) is None
 
 
 def test_an_empty_response_leaves_the_count_and_a_failed_video_does_not():
@@ -231,26 +196,14 @@ def test_an_empty_response_leaves_the_count_and_a_failed_video_does_not():
         {"task": "a", "id": "a/1", "response": "", "correct": False},
         {"task": "b", "id": "b/0", "response": "", "correct": False, "error": "damaged"},
     ]
-    assert mvbench.aggregate(rows) == {"a": {"a/0": 1.0, "a/1": None}, "b": {"b/0": 0.0}}
-
-
-def test_the_benchmark_is_found_by_its_name():
-    assert benchmark("mvbench") is mvbench
+    assert MVBENCH.aggregate(rows) == {"a": {"a/0": 1.0, "a/1": None}, "b": {"b/0": 0.0}}
 
 
 @pytest.mark.parametrize("second", [float("nan"), float("inf"), -1.0, None, "soon"])
 def test_a_bound_that_is_no_second_is_refused_with_its_item(tmp_path, second):
     put(tmp_path, "action_sequence", "video/star/Charades_v1_480", REAL | BOUNDS | {"end": second})
     with pytest.raises(ValueError, match="action_sequence.json: item 0: .*expected .* end"):
-        mvbench.items(tmp_path)
-
-
-@pytest.mark.parametrize("content", [5, {}, None])
-def test_a_task_that_is_no_list_is_refused_by_name(tmp_path, content):
-    put(tmp_path, "action_count", "perception/videos", REAL)
-    (tmp_path / "json/action_count.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="action_count.json holds .*; expected a list of items"):
-        mvbench.items(tmp_path)
+        MVBENCH.items(tmp_path)
 
 
 @pytest.mark.parametrize("root", [None, [], {"mine": 5}, {"mine": "../x"}])
@@ -258,4 +211,4 @@ def test_folders_of_ones_own_that_are_none_are_refused_by_name(tmp_path, root):
     put(tmp_path, "mine", "clips", REAL)
     (tmp_path / "test.json").write_text(json.dumps({"root": root}))
     with pytest.raises(ValueError, match="test.json: .*expected"):
-        mvbench.items(tmp_path)
+        MVBENCH.items(tmp_path)

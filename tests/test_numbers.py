@@ -11,9 +11,9 @@ from conftest import end_of
 from safetensors.torch import load_file
 from torch import tensor
 
-from pasta.dpo import not_numbers
 from pasta.reference import Known, cache_row
 from pasta.run.rows import read_rows, write_rows
+from pasta.training.loop import not_numbers
 
 ROW = {"mode": "spatial", "id": "a", "loss": 0.7, "logps/chosen": -3.0}
 

@@ -4,6 +4,7 @@
 """
 
 import gc
+import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -11,7 +12,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from pasta.datasets.read import read_pairs
-from pasta.pairs import MODES, Pair
+from pasta.pairs import Pair, pair_id
 from pasta.run.rows import Appender, no_search_for_cycles, read_rows
 
 
@@ -27,6 +28,12 @@ def test_what_the_appender_writes_is_read_back(tmp_path):
         out.write(asdict(pair))
     (again,) = read_pairs(tmp_path / "new" / "pairs.jsonl")
     assert again == replace(pair, query="Où est « ça » ?")  # blanks around a text do not count
+
+
+def test_the_id_of_a_pair_is_a_hash_of_its_fields():
+    text = '["v.mp4", "spatial", "O\\u00f9 ?", "left", "right"]'
+    expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert pair_id("v.mp4", "spatial", "Où ?", "left", "right") == expected
 
 
 def test_half_a_surrogate_pair_survives(tmp_path):
@@ -54,7 +61,7 @@ def test_a_killed_writer_loses_at_most_its_last_row(tmp_path):
         assert kept == [{"n": 1}, {"n": "zwölf"}][:n_whole] + [{"n": 3}]
 
 
-def test_readers_leave_out_a_torn_last_line_and_say_so(tmp_path):
+def test_readers_leave_out_a_torn_last_line_and_warn(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"n": 1}\n{"n": 2')
     with pytest.warns(UserWarning, match="rows.jsonl:2"):
@@ -95,13 +102,9 @@ def test_the_appender_cuts_no_line_that_no_writer_tore(tmp_path):
     assert path.read_text() == "not rows\n"
 
 
-def test_modes_are_in_the_papers_order():
-    assert MODES == ("spatial", "temporal", "cross_frame")
-
-
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("before", [False, True])
-def test_the_search_for_cycles_goes_on_as_it_was(before, fails):
+def test_the_garbage_collector_is_restored(before, fails):
     was = gc.isenabled()
     (gc.enable if before else gc.disable)()
     try:

@@ -1,6 +1,6 @@
-"""make_pairs.py as real processes, killed where it hurts: the files are those of an unbroken run.
+"""make_pairs.py as real processes, killed at many points: the files equal those of an unbroken run.
 
-The model is the untrained toy with other words: what it says at random asks, ends and contradicts.
+The model is the untrained toy with other words: its random answers ask, end and contradict.
 
     python -m pytest -q tests/test_pairs_killed.py
 """
@@ -8,15 +8,13 @@ The model is the untrained toy with other words: what it says at random asks, en
 import json
 import random
 import time
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from types import SimpleNamespace
 from zlib import crc32
 
 import pytest
 from campaigns.world import queries
 from conftest import finish, kill_all, launch, linux
+from server import FakeServer, prompt_of
 from tiny_models import write_babbler
 
 import make_pairs
@@ -24,60 +22,35 @@ from pasta.pairs import MODES
 from pasta.run.rows import write_rows
 from pasta.toy.files import write_videos
 
-N_VIDEOS = 8  # and a broken one
+N_VIDEOS = 8  # and a corrupted one
 
 
-class Canned(BaseHTTPRequestHandler):
-    """An OpenAI-compatible server that says what the prompt and the seed decide."""
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, data):
-        body = json.dumps(data).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self):
-        self.reply({"data": [{"id": "canned"}]})
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        time.sleep(0.03)  # long enough to be killed in
-        said = asked["messages"][0]["content"]
-        prompt = said if isinstance(said, str) else said[-1]["text"]
-        draw = crc32(f"{prompt} {asked['seed']}".encode())
-        if "picky" in self.path and draw % 4 == 0:
-            return self.send_error(400)
-        yes = "yes" if draw % 3 else "no"
-        text = f"fits: yes\ncontradicts: {yes}" if "fits:" in prompt else f"Is it number {draw}?"
-        self.reply({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
+def draw(body):
+    """A number that depends on prompt and seed of a request to a server."""
+    return crc32(f"{prompt_of(body)} {body['seed']}".encode())
 
 
-@contextmanager
-def canned_server():
-    """The address of a running server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Canned)
-    server.handle_error = lambda *_: None  # who asked was killed
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    server.server_close()
+def canned(body):
+    """A server's reply: a verdict or a question."""
+    contradicts = "yes" if draw(body) % 3 else "no"
+    verdict = f"fits: yes\ncontradicts: {contradicts}"
+    return verdict if "fits:" in prompt_of(body) else f"Is it number {draw(body)}?"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, tiny_folder):
-    """Model, videos, queries and server of all runs here; `unbroken` keeps what those made."""
+    """Model, videos, queries and servers of all runs here; `unbroken` keeps what those made."""
     folder = tmp_path_factory.mktemp("place")
     write_babbler(folder / "model", tiny_folder)
     (folder / "videos").mkdir()
     write_videos(folder / "videos", N_VIDEOS, seed=0)
     (folder / "videos/00002b.avi").write_bytes(b"no video")
     write_rows(folder / "queries.jsonl", queries(N_VIDEOS))
-    with canned_server() as address:
-        yield SimpleNamespace(folder=folder, server=address, unbroken={})
+    # The delay is long enough for a kill.
+    with FakeServer(canned, 0.03) as server, FakeServer(canned, 0.03) as picky:
+        picky.fault = lambda number, body: "400" if draw(body) % 4 == 0 else None
+        addresses = {"server": server.address, "picky": picky.address}
+        yield SimpleNamespace(folder=folder, unbroken={}, **addresses)
 
 
 def flags(place, out, name):
@@ -86,16 +59,14 @@ def flags(place, out, name):
     common = {"responder": model, "videos": place.folder / "videos", "out": out}
     common |= {"select": "contrast", "keep": 0.9, "max_new_tokens": 16, "max_pixels": 0}
     common |= {"dtype": "float32", "device": "cpu", "seed": 3}
-    return (
-        common
-        | {
-            "own queries, rules": {"queries": place.folder / "queries.jsonl"},
-            "a model as judge": {"n_queries": 3, "judge": model},
-            "to a target, by a server": {"n_queries": 2, "target": 9, "keep": 1.0, "in_flight": 2}
-            | {"asker": place.server, "judge": place.server},
-            "a server refuses some": {"n_queries": 2, "asker": place.server.replace("v1", "picky")},
-        }[name]
-    )
+    servers = {"asker": place.server, "judge": place.server}
+    own = {
+        "own queries, rules": {"queries": place.folder / "queries.jsonl"},
+        "a model as judge": {"n_queries": 3, "judge": model},
+        "to a target, by a server": {"n_queries": 2, "target": 9, "keep": 1.0, "in_flight": 2},
+        "a server refuses some": {"n_queries": 2, "asker": place.picky},
+    }[name]
+    return common | own | (servers if "by a server" in name else {})
 
 
 def start(place, n, out, name):
@@ -133,7 +104,7 @@ STAGES = {"queries": "queries", "candidates": "candidates", "replies": "judge"} 
 def growing(folder):
     """The files to which rows are added, the newest last.
 
-    Of two that are as new, a reply came before the query that it is: time has ticks of some ms.
+    Ties count as if the reply came first: a reply is written before the query that it becomes.
     """
     stems = ("replies", "queries", "candidates")
     paths = [path for stem in stems for path in folder.glob(f"{stem}*.jsonl")]
@@ -147,9 +118,9 @@ def n_rows(folder, stem="*"):
 
 
 def kill_at(process, folder, goal, rng, stem="*"):
-    """Kill a run that has begun its work, soon after there are that many rows. Whether it did."""
+    """Kill a run soon after it has that many rows. Returns whether it was still running."""
     begun, deadline = time.time_ns(), time.monotonic() + 200
-    config = folder / "config.json"  # is written anew before the first stage
+    config = folder / "config.json"  # written again before the first stage
     while not (
         config.exists() and config.stat().st_mtime_ns > begun and n_rows(folder, stem) >= goal
     ):
@@ -161,8 +132,8 @@ def kill_at(process, folder, goal, rng, stem="*"):
     alive = process.poll() is None
     process.kill()
     kill_all(str(folder))  # those of torchrun, too
-    said, _ = process.communicate()
-    assert alive or process.returncode == 0, said[-5000:]
+    printed, _ = process.communicate()
+    assert alive or process.returncode == 0, printed[-5000:]
     return alive
 
 
@@ -173,63 +144,46 @@ def tear(path, rng):
     path.write_bytes(data[: rng.randint(start + 1, max(start + 1, len(data) - 2))])
 
 
-def killed(place, name, n):
-    """The folder of a run that was killed four times a stage, and stage -> number of kills.
+def killed(place, name):
+    """The folder of a run that was killed four times per stage, and stage -> number of kills.
 
-    What is judged by rules leaves no row of it: the kills come when all other rows are there.
+    A judge by rules writes no rows: there the kills come when all other rows are written.
     """
-    out, rng = place.folder / f"killed {name} {n}", random.Random(f"{name} {n}")
-    whole = {stem: n_rows(place.folder / f"unbroken {name} {n}", stem) for stem in STAGES}
+    out, rng = place.folder / f"killed {name}", random.Random(f"{name} 0")
+    whole = {stem: n_rows(place.folder / f"unbroken {name} 0", stem) for stem in STAGES}
     goals = [
         (stem, rng.randint(1, whole[stem])) for stem in STAGES if whole[stem] for _ in range(4)
     ]
     goals += [("candidates", whole["candidates"])] * (0 if whole["replies"] else 4)
-    stems, rounds = list(STAGES), "target" in name  # in rounds, the stages come in turn
+    stems, rounds = list(STAGES), "target" in name  # in rounds, the stages alternate
     goals.sort(key=lambda goal: (not rounds and stems.index(goal[0]), goal[1] / whole[goal[0]]))
     hit = dict.fromkeys(STAGES.values(), 0)
     for stem, goal in goals:
         goal = max(goal, min(whole[stem], n_rows(out, stem) + 1))
-        if not kill_at(start(place, n, out, name), out, goal, rng, stem):
+        if not kill_at(start(place, 0, out, name), out, goal, rng, stem):
             continue
         newest, left = growing(out)[-1], n_rows(out) < sum(whole.values())
         hit[STAGES[newest.name.split(".")[0]] if left else "judge"] += 1
         if left and newest.stat().st_size and rng.random() < 0.5:
             tear(newest, rng)
-    finish(start(place, n, out, name))
+    finish(start(place, 0, out, name))
     return out, hit
 
 
 @linux
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "n"),
-    [
-        ("own queries, rules", 0),
-        ("a model as judge", 0),
-        ("to a target, by a server", 0),
-    ],
+    "name", ["own queries, rules", "a model as judge", "to a target, by a server"]
 )
-def test_killed_ten_times_the_files_equal_those_of_an_unbroken_run(place, name, n):
-    expected = unbroken(place, name, n)
-    out, hit = killed(place, name, n)
-    print(name, n, hit)
+def test_killed_ten_times_the_files_equal_those_of_an_unbroken_run(place, name):
+    expected = unbroken(place, name, 0)
+    out, hit = killed(place, name)
+    print(name, hit)
     left = contents(out)
-    assert set(left["replies"]) ^ set(expected["replies"]) == set()  # says which, in short
+    assert set(left["replies"]) ^ set(expected["replies"]) == set()  # a short message first
     assert left == expected
     assert sum(hit.values()) >= 10 and hit["candidates"] and hit["judge"]
-    assert hit["queries"] or name != "a model as judge"  # others' queries come in a moment
-    if n:
-        assert expected["pairs.jsonl"] == unbroken(place, name, 0)["pairs.jsonl"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["own queries, rules", "a model as judge"])
-def test_stage_by_stage_the_files_are_those_of_all_at_once(place, name):
-    out = place.folder / f"stages {name}"
-    for stage in ("queries", "candidates", "judge"):
-        settings = flags(place, out, name) | {"stage": stage}
-        finish(launch("make_pairs.py", 0, settings, "--no-balance"))
-    assert contents(out) == unbroken(place, name, 0)
+    assert hit["queries"] or name != "a model as judge"  # own queries are copied in a moment
 
 
 @linux
@@ -251,7 +205,7 @@ def test_a_run_of_two_processes_may_be_ended_by_one_and_the_other_way_round(plac
             assert (out / path).read_text() == one[path]
 
 
-# ---- in short ----
+# The same in short, in this process
 
 
 @pytest.fixture
@@ -282,18 +236,20 @@ def test_killed_twice_the_files_equal_those_of_an_unbroken_run(place, main, tmp_
         assert main(name, "killed") == expected
 
 
-@pytest.mark.parametrize("name", ["a model as judge", "a server refuses some"])
+@pytest.mark.parametrize(
+    "name", ["own queries, rules", "a model as judge", "a server refuses some"]
+)
 def test_one_stage_after_another_leaves_what_all_at_once_do(main, name, capsys):
     for stage in ("queries", "candidates"):
         with pytest.raises(AssertionError):  # pairs.jsonl is missing
             main(name, stage=stage, limit=4)
-    by_stage, said = main(name, stage="judge", limit=4), capsys.readouterr().out
+    by_stage, printed = main(name, stage="judge", limit=4), capsys.readouterr().out
     assert by_stage == main(name, "all", limit=4)
-    counts = [text.splitlines()[-1].split(";")[0] for text in (said, capsys.readouterr().out)]
+    counts = [text.splitlines()[-1].split(";")[0] for text in (printed, capsys.readouterr().out)]
     assert counts[0] == counts[1]  # so many skipped
 
 
-def test_what_a_server_will_not_ask_about_a_video_leaves_its_other_queries_answered(main):
+def test_a_refused_query_leaves_the_other_queries_of_its_video(main):
     left = main("a server refuses some")
     asked = [json.loads(line) for line in left["queries.jsonl"].splitlines()]
     refused = [json.loads(line)["video"] for line in left["skipped.jsonl"].splitlines()]
@@ -301,7 +257,7 @@ def test_what_a_server_will_not_ask_about_a_video_leaves_its_other_queries_answe
     assert len(left["candidates.jsonl"].splitlines()) == len(asked)
 
 
-def test_a_video_that_only_breaks_others_is_skipped_by_none_and_after_no_kill(main):
+def test_a_video_that_only_corrupts_others_is_not_skipped(main):
     first = main("own queries, rules", limit=0)
     assert first["skipped.jsonl"] == "" and main("own queries, rules", limit=0) == first
 

@@ -11,67 +11,39 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pasta.candidates import works_of
-from pasta.making import roles
-from pasta.making.roles import Roles
-from pasta.models.generate import Request
+from pasta.candidates import query_tasks
+from pasta.models.generate import Request, ask
 
 K = 3
 RECIPE = {"candidates": K, "adversary": "prompt", "temperature": 0.7, "seed": 0, "twins": False}
 
 
-class Film:
-    """A reader whose video has the same frames in every sampling, as one within the budget has."""
-
-    def __init__(self, processor, frames, timestamps):
-        self.processor, self.seen = processor, (frames, timestamps)
-
-    def name(self, video):
-        return video
-
-    def frames(self, video):
-        return dict.fromkeys(("dense", "native", "uniform", "sparse"), self.seen)
-
-
 @pytest.fixture
-def asked(tiny, monkeypatch, tmp_path):
-    """(Roles that hold the tiny model, the K + 1 requests of a query about thousands of tokens)."""
-    rng = np.random.default_rng(0)
-    film = Film(
-        tiny.processor, rng.integers(0, 256, (16, 336, 448, 3), np.uint8), np.arange(16) / 2
-    )
+def requests(tiny):
+    """The K + 1 requests of a query about thousands of tokens, equal in every sampling."""
+    frames = np.random.default_rng(0).integers(0, 256, (16, 336, 448, 3), np.uint8)
+    names = ("dense", "native", "uniform", "sparse")
+    found = dict.fromkeys(names, (frames, np.arange(16) / 2))
+    reader = SimpleNamespace(processor=tiny.processor, name=str, frames=lambda video: found)
     query = {"mode": "spatial", "query": "Is the red circle left or right?", "topic": None}
-    [work] = works_of("film.avi", [query], film, RECIPE)
-    requests = [Request(work.clean, query["query"]), *(request for _, request in work.misled)]
-    monkeypatch.setattr(roles, "load_vlm", lambda *_: tiny)
-    config = SimpleNamespace(dtype="float32", max_pixels=0, max_new_tokens=4, batch_size=8)
-    config.out = tmp_path
-    return Roles(config, "cpu"), requests
+    [task] = query_tasks("film.avi", [query], reader, RECIPE)
+    return [Request(task.clean, query["query"]), *(request for _, request in task.misled)]
 
 
-def test_a_query_and_its_misled_prompts_are_about_one_object(asked):
-    _, requests = asked
+def test_a_query_and_its_misled_prompts_share_one_object(requests):
     assert len(requests) == K + 1 and len({request.prompt for request in requests}) == K + 1
     assert len({id(request.inputs) for request in requests}) == 1
 
 
 @pytest.mark.slow
-def test_sharing_the_prefix_is_twice_as_fast_at_three_adversarial_responses(asked):
-    who, requests = asked
+def test_sharing_the_prefix_is_twice_as_fast_at_three_adversarial_responses(tiny, requests):
     own = [replace(r, inputs=replace(r.inputs)) for r in requests]  # the same, not shared
-    assert len({id(request.inputs) for request in own}) == K + 1
-
-    def shared():
-        return who.ask("tiny", requests)
-
-    def alone():
-        return [who.ask("tiny", [request])[0] for request in own]
-
-    assert [a.ids for a in shared()] == [a.ids for a in alone()]
+    ways = [lambda: [ask(tiny, [r], 4)[0] for r in own], lambda: ask(tiny, requests, 4)]
+    assert [a.ids for a in ways[0]()] == [a.ids for a in ways[1]()]
     ratios = []
     for _ in range(5):
         times = []
-        for way in (alone, shared):
+        for way in ways:
             start = time.perf_counter()
             way()
             times.append(time.perf_counter() - start)

@@ -53,7 +53,7 @@ def test_ten_things_are_found_on_the_maps_first_page():
 
 
 def test_the_readme_sends_readers_to_the_map_before_anything_long():
-    assert "docs/paper_map.md" in README[: README.index("## The real thing")]
+    assert "docs/paper_map.md" in README[: README.index("## Use it on your model")]
 
 
 def test_every_row_of_the_method_has_a_place_a_way_to_see_it_and_a_status():

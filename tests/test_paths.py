@@ -17,30 +17,21 @@ import pytest
 
 import evaluate
 import train_dpo
-from pasta.benchmarks import adversarial, folders, mvbench
+from pasta.benchmarks import tables
 from pasta.pairs import Pair
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
-from pasta.tools.export_pairs import WRITERS
+from pasta.tools.export import WRITERS
 from pasta.toy.files import write_videos
 from pasta.video import VideoError, read_frames
 from pasta.video.find import find_video
 
 
 def of_benchmark(name, root):
-    return folders.find_video(root.parent, (root.name,), name)
+    return tables.video_fields(root.parent, (root.name,), name)["video"]
 
 
-def of_mvbench(name, root):
-    return mvbench.video_path(root.parent, root, name)
-
-
-def of_items(name, root):
-    row = {"id": "a", "video": name, "mode": "spatial", "kind": "question", "query": "Left?"}
-    return adversarial.item_of(row, root).video
-
-
-READERS = [find_video, of_benchmark, of_mvbench, of_items]
+READERS = [find_video, of_benchmark]
 every_reader = pytest.mark.parametrize("find", READERS, ids=lambda f: f.__module__ + f.__name__)
 
 
@@ -61,16 +52,14 @@ def test_a_name_with_dots_does_not_leave_the_root(root, find, name):
         find(name, root)
 
 
-@pytest.mark.parametrize("find", [of_benchmark, of_mvbench])
-def test_a_benchmark_s_name_is_not_absolute(root, find):
+def test_a_benchmark_s_name_is_not_absolute(root):
     with pytest.raises(ValueError, match="is no path inside"):
-        find(str(root.parent / "outside/v.mp4"), root)
+        of_benchmark(str(root.parent / "outside/v.mp4"), root)
 
 
-@pytest.mark.parametrize("find", [find_video, of_items])
-def test_an_absolute_name_as_make_pairs_writes_it_is_taken_as_it_is(root, find):
+def test_an_absolute_name_as_make_pairs_writes_it_is_taken_as_it_is(root):
     name = str(root.parent / "outside/v.mp4")
-    assert str(find(name, root)) == name
+    assert find_video(name, root) == name
 
 
 def linked(root, target, name):

@@ -1,7 +1,7 @@
-"""What is read is data: no code in it runs, and nothing is sent anywhere unasked.
+"""Files are data: no code in them runs, and nothing is sent over the network.
 
-Between the processes of one run torch.distributed and multiprocessing send pickles of what the run
-itself made; none of it comes from a file.
+torch.distributed and multiprocessing send pickles between the processes of one run; none of them
+comes from a file.
 
     python -m pytest -q tests/test_safety.py
 """
@@ -32,6 +32,7 @@ UNSAFE = set(
     torch.hub.load yaml.load subprocess.getoutput subprocess.getstatusoutput
 """.split()
 )
+ALLOWED = {"pages.py": {"exec"}}  # it runs the code blocks of our own docs
 
 
 def used(path):
@@ -46,30 +47,25 @@ def used(path):
 
 
 @pytest.mark.parametrize("code", ["import pickle", "from os import system", "torch.load(x)"])
-def test_what_is_looked_for_is_found(tmp_path, code):
+def test_unsafe_code_is_found(tmp_path, code):
     (tmp_path / "a.py").write_text(code)
     assert UNSAFE & set(used(tmp_path / "a.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_source_unpickles_evaluates_or_calls_a_shell(path):
-    assert not UNSAFE & set(used(path))
-    nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.keyword)]
-    given = [k for k in nodes if k.arg in ("shell", "allow_pickle", "trust_remote_code")]
-    assert all(isinstance(k.value, ast.Constant) and not k.value.value for k in given)
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_command_is_a_list_that_no_shell_reads(path):
+    assert UNSAFE & set(used(path)) <= ALLOWED.get(path.name, set())
     calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
     for call in calls:
-        assert not any(k.arg == "shell" for k in call.keywords), call.lineno
-        if ast.unparse(call.func).startswith("subprocess."):
+        for k in call.keywords:
+            if k.arg in ("shell", "allow_pickle", "trust_remote_code"):
+                assert isinstance(k.value, ast.Constant) and not k.value.value, call.lineno
+        if ast.unparse(call.func).startswith("subprocess."):  # a list, which no shell reads
             assert not isinstance(call.args[0], ast.Constant | ast.JoinedStr), call.lineno
 
 
 class Trap:
-    """Pickled, it makes a file when it is loaded."""
+    """Unpickling it creates a file."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -85,7 +81,7 @@ def test_the_trap_works(tmp_path):
 
 @pytest.fixture
 def trapped(tmp_path, tiny_folder):
-    """A copy of the tiny model's folder, and the file that no code in it may make."""
+    """A copy of the tiny model's folder, and a file that must not appear."""
     shutil.copytree(tiny_folder, tmp_path / "model")
     yield tmp_path / "model", tmp_path / "sprung"
     assert not (tmp_path / "sprung").exists()
@@ -100,17 +96,14 @@ def test_weights_in_a_pickle_are_refused_and_not_opened(trapped, name):
         load_vlm(folder)
 
 
-def test_a_pickle_beside_the_weights_is_not_opened(trapped):
+def test_a_pickle_next_to_the_weights_or_in_a_checkpoint_is_not_opened(trapped, tmp_path):
     folder, sprung = trapped
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
-    (folder / "training_args.bin").write_bytes(pickle.dumps(Trap(sprung)))
-    load_vlm(folder)
-
-
-def test_a_pickle_in_a_checkpoint_is_not_opened(trapped, tmp_path):
     checkpoints(tmp_path).save(1, *trainee())
+    for name in ("pytorch_model.bin", "training_args.bin"):
+        (folder / name).write_bytes(pickle.dumps(Trap(sprung)))
     for name in ("rank0.pt", "optimizer.bin", "random.pkl"):
-        (tmp_path / "checkpoints/step-000001" / name).write_bytes(pickle.dumps(Trap(trapped[1])))
+        (tmp_path / "checkpoints/step-000001" / name).write_bytes(pickle.dumps(Trap(sprung)))
+    load_vlm(folder)
     assert checkpoints(tmp_path).load(*trainee()) == 1
 
 
@@ -124,7 +117,7 @@ def test_an_adapter_in_a_pickle_is_refused_and_not_opened(trapped, tmp_path, tin
 
 
 @pytest.mark.parametrize("name", ["own.bin", "../outside.safetensors", "/outside.safetensors", [5]])
-def test_an_index_may_name_nothing_but_safetensors_beside_it(trapped, name):
+def test_an_index_may_only_name_safetensors_in_its_folder(trapped, name):
     folder, sprung = trapped
     (folder / "own.bin").write_bytes(pickle.dumps(Trap(sprung)))
     (folder / "model.safetensors").rename(folder.parent / "outside.safetensors")
@@ -142,33 +135,29 @@ def test_a_config_may_not_name_other_weights(trapped):
     folder, sprung = trapped
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
     set_in(folder / "config.json", transformers_weights="adapter_model.bin")
-    with pytest.raises(ValueError, match="config.json .*transformers_weights; expected"):
+    with pytest.raises(ValueError, match="config.json has transformers_weights; expected"):
         load_vlm(folder)
 
 
-def test_an_adapter_among_the_files_of_a_model_is_not_added_in_silence(trapped, tiny):
+def test_an_adapter_in_a_model_folder_is_not_added_silently(trapped, tiny):
     add_lora(tiny.model, rank=2, alpha=4)
     save_adapter(trapped[0].parent / "adapter", tiny.model, "owner/base")
     shutil.copytree(trapped[0].parent / "adapter", trapped[0], dirs_exist_ok=True)
-    with pytest.raises(ValueError, match="has an adapter's adapter_config.json, too; expected"):
+    with pytest.raises(ValueError, match="has an adapter's adapter_config.json; expected"):
         load_vlm(trapped[0])
 
 
 @pytest.mark.parametrize("part", [None, "text_config", "vision_config"])
-def test_a_kernel_of_the_hub_that_a_config_names_is_not_asked_for(trapped, part):
+def test_a_kernel_of_the_hub_that_a_config_names_is_not_fetched(trapped, part):
     named = {"_attn_implementation": "owner/kernel"}  # transformers would fetch and run it
     content = json.loads((trapped[0] / "config.json").read_text())
     set_in(trapped[0] / "config.json", **({part: content[part] | named} if part else named))
     for model in (load_vlm(trapped[0]).model, bare_model(trapped[0])):
-        assert "owner" not in str([m.config._attn_implementation for m in parts_of(model)])
+        parts = [module for module in model.modules() if hasattr(module, "config")]
+        assert "owner" not in str([part.config._attn_implementation for part in parts])
 
 
-def parts_of(model):
-    """The modules of a model that have a config."""
-    return [module for module in model.modules() if hasattr(module, "config")]
-
-
-def test_a_chat_template_reaches_nothing_outside_of_it(trapped):
+def test_a_chat_template_cannot_leave_its_sandbox(trapped):
     folder, sprung = trapped
     code = "{{ cycler.__init__.__globals__.os.mkdir(" + repr(str(sprung)) + ") }}"
     (folder / "chat_template.jinja").write_text(code)
@@ -184,12 +173,6 @@ def test_code_in_a_models_folder_does_not_run(trapped, file):
     auto_map = {name: "own.Own" for name in names} | {"AutoTokenizer": ["own.Own", None]}
     set_in(folder / file, auto_map=auto_map)
     load_vlm(folder)
-
-
-def test_a_model_that_is_nothing_without_its_code_is_refused_with_those_that_are_known(trapped):
-    folder, sprung = trapped
-    (folder / "own.py").write_text(f"open({str(sprung)!r}, 'w')")
-    auto_map = {"AutoConfig": "own.Own", "AutoModelForImageTextToText": "own.Own"}
     set_in(folder / "config.json", model_type="own", auto_map=auto_map)
     with pytest.raises(ValueError, match="model_type is 'own'; expected one of .*qwen2_5_vl"):
         load_vlm(folder)

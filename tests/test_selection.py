@@ -1,23 +1,15 @@
 """Candidates to pairs, by hand: who is chosen, what is dropped and why.
 
-    python -m pytest tests/test_selection.py
+python -m pytest tests/test_selection.py
 """
 
 import numpy as np
 import pytest
 
+from pasta import selection
 from pasta.datasets.read import read_pairs
 from pasta.judge import judge_by_rules
 from pasta.run.rows import write_rows
-from pasta.selection import (
-    by_length,
-    by_sides,
-    drop_beyond,
-    drop_excess,
-    drop_weakest,
-    make_pairs,
-    proposals,
-)
 
 
 def candidate(preferred, *adversarial, video="/v.avi", mode="spatial", query="Where?", logps=()):
@@ -25,7 +17,7 @@ def candidate(preferred, *adversarial, video="/v.avi", mode="spatial", query="Wh
 
     Without video a response's logp is minus its number of letters.
     """
-    said = dict.fromkeys([preferred, *(response for _, response in adversarial)])
+    texts = dict.fromkeys([preferred, *(response for _, response in adversarial)])
     return {
         "video": video,
         "mode": mode,
@@ -38,7 +30,7 @@ def candidate(preferred, *adversarial, video="/v.avi", mode="spatial", query="Wh
         "logps": [
             {"response": text, "blind": -float(len(text))}
             | (dict(zip(("clean", "broken"), logps[text], strict=True)) if logps else {})
-            for text in said
+            for text in texts
         ],
         "recipe": {"candidates": len(adversarial), "twins": bool(logps)},
     }
@@ -48,21 +40,19 @@ LEFT, RIGHT, RED = "It is left.", "It is right.", "It is red."
 
 
 def made(*candidates, balance=False, **options):
-    return make_pairs(candidates, judge_by_rules, balance=balance, **options)
+    return selection.make_pairs(candidates, judge_by_rules, balance=balance, **options)
 
 
 def reasons(dropped):
     return [row["reason"] for row in dropped]
 
 
-def test_a_pair_holds_what_was_said_and_how(tmp_path):
+def test_a_pair_has_the_texts_and_how_it_was_made(tmp_path):
     [pair], _ = made(candidate(LEFT, ("prompt", RIGHT)))
-    said = {"video": "/v.avi", "mode": "spatial", "query": "Where?"}
-    assert pair == pair | said | {"chosen": LEFT, "rejected": RIGHT, "sides": ("left", "right")}
-    assert pair["recipe"] == {
-        "candidates": 1, "twins": False, "topic": "position", "kind": "prompt"
-    }  # fmt: skip
-    assert pair["blind"] == len(RIGHT) - len(LEFT)
+    about = {"video": "/v.avi", "mode": "spatial", "query": "Where?"}
+    assert pair == pair | about | {"chosen": LEFT, "rejected": RIGHT, "sides": ("left", "right")}
+    recipe = {"candidates": 1, "twins": False, "topic": "position", "kind": "prompt"}
+    assert pair["recipe"] == recipe and pair["blind"] == len(RIGHT) - len(LEFT)
     write_rows(tmp_path / "pairs.jsonl", [pair])
     [read] = read_pairs(tmp_path / "pairs.jsonl")
     assert (read.id, read.video, read.chosen) == (pair["id"], "/v.avi", LEFT)
@@ -80,22 +70,16 @@ def test_kept_and_dropped_together_are_all_that_came_in():
         assert all(reasons(dropped)) and not any("reason" in pair for pair in pairs)
 
 
-def test_a_response_said_twice_is_kept_once():
-    pairs, dropped = made(candidate(LEFT, ("frames", RIGHT), ("prompt", RIGHT)))
-    assert len(pairs) == 1 and reasons(dropped) == ["duplicate"]
-
-
-def test_of_near_duplicates_the_first_is_kept():
-    text = "The cup is on the right."
-    row = candidate("On the left.", ("frames", text), ("prompt", "A cup was on the right."))
-    pairs, dropped = made(row)
-    assert [pair["rejected"] for pair in pairs] == [text] and reasons(dropped) == ["duplicate"]
+@pytest.mark.parametrize("again", ["It is right.", "it was right"])  # the same, or nearly
+def test_of_near_duplicates_the_first_is_kept(again):
+    pairs, dropped = made(candidate(LEFT, ("frames", RIGHT), ("prompt", again)))
+    assert [pair["rejected"] for pair in pairs] == [RIGHT] and reasons(dropped) == ["duplicate"]
 
 
 def test_a_judge_sees_the_same_in_any_division_of_the_candidates():
     rows = [candidate(LEFT, ("a", RIGHT)), candidate(LEFT, ("a", RED), video="/w.avi")]
-    apart = [row for one in rows for row in proposals([one], judge_by_rules, "none")]
-    assert proposals(rows, judge_by_rules, "none") == apart
+    apart = [row for one in rows for row in selection.proposals([one], judge_by_rules, "none")]
+    assert selection.proposals(rows, judge_by_rules, "none") == apart
 
 
 def test_a_response_once_cut_off_may_be_kept_later():
@@ -108,7 +92,7 @@ def test_a_response_once_cut_off_may_be_kept_later():
 # ---------------------------------------------------------------- flip
 
 
-def test_flip_keeps_a_query_whose_answer_on_a_broken_video_contradicts():
+def test_flip_keeps_a_query_whose_answer_on_a_corrupted_video_contradicts():
     flipped = candidate(LEFT, ("frames", RIGHT), ("prompt", "To the right."))
     survived = candidate(LEFT, ("frames", LEFT), ("prompt", RIGHT), video="/w.avi")
     pairs, dropped = made(flipped, survived, select="flip")
@@ -116,13 +100,13 @@ def test_flip_keeps_a_query_whose_answer_on_a_broken_video_contradicts():
     assert reasons(dropped) == ["same as preferred", "answer survives the broken video"]
 
 
-def test_flip_counts_a_broken_answer_that_a_misled_one_said_before():
+def test_flip_counts_an_answer_that_repeats_a_prompted_one():
     row = candidate(LEFT, ("prompt", RIGHT), ("frames", RIGHT))
     pairs, dropped = made(row, select="flip")
     assert len(pairs) == 1 and reasons(dropped) == ["duplicate"]
 
 
-def test_flip_in_one_mode_says_nothing_about_the_other():
+def test_flip_treats_each_mode_alone():
     spatial = candidate(LEFT, ("frames", RIGHT))
     temporal = candidate("Before.", ("prompt", "After."), mode="temporal")
     pairs, dropped = made(spatial, temporal, select="flip")
@@ -156,9 +140,13 @@ def test_contrast_leaves_unsound_answers_out():
     assert reasons(dropped) == ["fewer than two sound answers"] * 2
 
 
-def test_contrast_needs_scores_on_broken_videos():
-    with pytest.raises(ValueError, match="not scored on broken videos; choose another"):
-        made(candidate(LEFT, ("frames", RIGHT)), select="contrast")
+@pytest.mark.parametrize("lost", [None, "clean", "broken"])
+def test_contrast_needs_scores_on_corrupted_videos(lost):
+    logps = {LEFT: (-1.0, -4.0), RIGHT: (-2.0, -2.5)} if lost else ()
+    row = candidate(LEFT, ("frames", RIGHT), logps=logps)
+    row["logps"][1].pop(lost, None)
+    with pytest.raises(ValueError, match="/v.avi were not scored on corrupted videos; choose"):
+        made(row, select="contrast")
 
 
 def contrasts(mode, *numbers):
@@ -174,7 +162,7 @@ def test_the_strongest_share_of_each_mode_is_kept_rounded_up(keep, kept):
     other = contrasts("temporal", 0.1)
     dropped = contrasts("spatial", 9.0)
     dropped[0]["reason"] = "same as preferred"
-    drop_weakest([*rows, *other, *dropped], keep)
+    selection.drop_weakest([*rows, *other, *dropped], keep)
     left = [row["recipe"]["contrast"] for row in rows if not row["reason"]]
     assert left == (kept or [3.0, 1.0, 2.0, 5.0])
     assert {row["reason"] for row in rows} <= {"", "weak contrast"}
@@ -190,6 +178,14 @@ def sided(mode, chosen, rejected, n, contrast=None):
     return [{"mode": mode, "reason": "", "sides": sides, "recipe": dict(recipe)} for _ in range(n)]
 
 
+def left(groups, kinds, reason):
+    """How many rows of each group are left when the excess is dropped."""
+    rows = [row for group in groups for row in group]
+    selection.drop_excess(rows, kinds, reason, np.random.default_rng(0))
+    assert {row["reason"] for row in rows} == {"", reason}
+    return [sum(not row["reason"] for row in group) for group in groups]
+
+
 def test_each_side_of_an_opposite_is_chosen_equally_often():
     groups = [
         sided("spatial", "left", "right", 5),
@@ -199,25 +195,20 @@ def test_each_side_of_an_opposite_is_chosen_equally_often():
         sided("temporal", "left", "right", 1),  # alone in its mode
         sided("temporal", None, None, 4),
     ]
-    rng = np.random.default_rng(0)
-    drop_excess([row for group in groups for row in group], by_sides, "balance", rng)
-    left = [sum(not row["reason"] for row in group) for group in groups]
-    assert left == [2, 2, 3, 3, 0, 4]
-    assert {row["reason"] for group in groups for row in group} == {"", "balance"}
+    assert left(groups, selection.by_sides, "balance") == [2, 2, 3, 3, 0, 4]
 
 
 def test_the_weakest_contrasts_go_first():
     common = [sided("spatial", "left", "right", 1, c)[0] for c in (1.0, 4.0, 2.0, 3.0)]
     rare = [sided("spatial", "right", "left", 1, c)[0] for c in (0.5, 0.1)]
-    drop_excess([*common, *rare], by_sides, "balance", np.random.default_rng(0))
+    assert left([common, rare], selection.by_sides, "balance") == [2, 2]
     assert [row["reason"] for row in common] == ["balance", "", "balance", ""]
-    assert [row["reason"] for row in rare] == ["", ""]
 
 
 def test_what_was_dropped_before_does_not_count_in_the_balance():
     rows = [*sided("spatial", "left", "right", 2), *sided("spatial", "right", "left", 2)]
     rows[0]["reason"] = rows[1]["reason"] = "duplicate"
-    drop_excess(rows, by_sides, "balance", np.random.default_rng(0))
+    selection.drop_excess(rows, selection.by_sides, "balance", np.random.default_rng(0))
     assert [row["reason"] for row in rows] == ["duplicate", "duplicate", "balance", "balance"]
 
 
@@ -238,15 +229,12 @@ def lengths(chosen, rejected, n, mode="spatial"):
 )
 def test_a_response_is_longer_from_a_quarter_on(chosen, rejected, expected):
     [row] = lengths(chosen, rejected, 1)
-    assert by_length(row) == expected
+    assert selection.by_length(row) == expected
 
 
 def test_chosen_is_the_longer_one_as_often_as_rejected():
     groups = [lengths(9, 3, 5), lengths(3, 9, 2), lengths(4, 4, 3), lengths(9, 3, 1, "temporal")]
-    rng = np.random.default_rng(0)
-    drop_excess([row for group in groups for row in group], by_length, "length", rng)
-    assert [sum(not row["reason"] for row in group) for group in groups] == [2, 2, 3, 0]
-    assert {row["reason"] for group in groups for row in group} == {"", "length"}
+    assert left(groups, selection.by_length, "length") == [2, 2, 3, 0]
 
 
 # ---------------------------------------------------------------- target
@@ -262,20 +250,12 @@ def test_a_target_takes_the_sides_in_turn(share, kept):
         sided("spatial", None, None, 1),
     ]
     other = sided("temporal", "first", "last", 1)
-    drop_beyond([row for group in (*groups, other) for row in group], share)
+    selection.drop_beyond([row for group in (*groups, other) for row in group], share)
     assert [sum(not row["reason"] for row in group) for group in groups] == (kept or [4, 2, 1])
     assert not other[0]["reason"]
 
 
 def test_a_target_keeps_the_strongest():
     rows = [row | {"sides": None} for row in contrasts("spatial", 3.0, 1.0, 2.0, 5.0)]
-    drop_beyond(rows, 2)
+    selection.drop_beyond(rows, 2)
     assert [row["reason"] for row in rows] == ["", *["beyond the target"] * 2, ""]
-
-
-@pytest.mark.parametrize("view", ["clean", "broken"])
-def test_answers_of_which_a_score_is_lost_make_no_contrast(view):
-    row = candidate(LEFT, ("frames", RIGHT), logps={LEFT: (-1.0, -4.0), RIGHT: (-2.0, -2.5)})
-    del row["logps"][1][view]
-    with pytest.raises(ValueError, match="about /v.avi were not scored on broken videos"):
-        made(row, select="contrast")

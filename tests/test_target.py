@@ -1,6 +1,6 @@
-"""make_pairs.py --target over 60 toy videos: rounds, shares, what is left for later.
+"""make_pairs.py --target over 60 toy videos: rounds, shares, and pairs beyond the target.
 
-A script answers in the model's place, so what each query gives is known.
+A function answers instead of the model, so the pairs of each query are known.
 
     python -m pytest -q tests/test_target.py
 """
@@ -44,10 +44,7 @@ def say(request, rare):
 
 @pytest.fixture
 def run(tmp_path, tiny_folder, videos, monkeypatch):
-    """Run the script in a folder of the test with answers of `say`. Returns the folder.
-
-    `run.asked` is a list of all that was asked.
-    """
+    """Run the script with answers of `say`. Returns the folder; `run.asked` are all requests."""
 
     def run(name="out", rare=None, **settings):
         def ask(vlm, requests, max_new_tokens):
@@ -55,7 +52,8 @@ def run(tmp_path, tiny_folder, videos, monkeypatch):
             return [Answer(say(request, rare), (), 0.0, True) for request in requests]
 
         monkeypatch.setattr("pasta.models.generate.ask", ask)
-        monkeypatch.setattr("pasta.making.roles.Roles.score", lambda *args: [0.0] * len(args[-1]))
+        score = "pasta.making.roles.LocalModel.score"
+        monkeypatch.setattr(score, lambda self, inputs, texts: [0.0] * len(texts))
         defaults = {"responder": str(tiny_folder), "videos": videos, "out": tmp_path / name}
         defaults |= {"select": "none", "max_pixels": 0, "dtype": "float32", "device": "cpu"}
         make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
@@ -74,22 +72,19 @@ def by_mode(found):
     return dict(Counter(row["mode"] for row in found))
 
 
-def test_a_run_over_60_videos_stops_at_the_target_with_equal_shares(run):
-    out = run(target=30)
+def sides_of(pairs, mode):
+    """How often each side of an opposite is chosen in a mode."""
+    return sorted(Counter(p["sides"][0] for p in pairs if p["mode"] == mode).values())
+
+
+@pytest.mark.parametrize(("target", "sides"), [(30, [5, 5]), (33, [5, 6])])
+def test_a_run_over_60_videos_stops_at_the_target_with_equal_shares(run, target, sides):
+    out = run(target=target)
     pairs, dropped = rows(out, "pairs"), rows(out, "dropped")
-    assert by_mode(pairs) == dict.fromkeys(MODES, 10)
+    assert by_mode(pairs) == dict.fromkeys(MODES, target // 3)
     assert len({row["video"] for row in rows(out, "queries")}) < N_VIDEOS
-    for mode in MODES:
-        sides = Counter(tuple(pair["sides"]) for pair in pairs if pair["mode"] == mode)
-        assert sorted(sides.values()) == [5, 5]
+    assert all(sides_of(pairs, mode) == sides for mode in MODES)
     assert len(pairs) + len(dropped) == 3 * len(rows(out, "candidates"))
-
-
-def test_of_an_odd_share_one_side_has_one_more(run):
-    pairs = rows(run(target=33), "pairs")
-    for mode in MODES:
-        sides = Counter(pair["sides"][0] for pair in pairs if pair["mode"] == mode)
-        assert sorted(sides.values()) == [5, 6]
 
 
 def test_pairs_beyond_the_target_are_dropped_and_named(run):
@@ -108,13 +103,14 @@ def test_a_mode_that_has_its_share_gets_no_more_queries(run):
     assert asked == by_mode(rows(out, "candidates"))
 
 
-def test_too_few_videos_give_all_pairs_there_are_and_say_so(run, capsys):
+def test_too_few_videos_give_all_pairs_and_a_message(run, capsys):
     few = rows(run(target=300, limit=5), "pairs")
-    assert "5 videos do not make --target 300; add videos or --n_queries" in capsys.readouterr().out
+    message = "5 videos are not enough for --target 300; add videos or --n_queries"
+    assert message in capsys.readouterr().out
     assert few == rows(run("all", limit=5), "pairs") and few
 
 
-def test_a_larger_target_goes_on_and_asks_nothing_anew(run):
+def test_a_larger_target_continues_and_asks_nothing_again(run):
     out = run(target=15)
     before = {name: rows(out, name) for name in ("queries", "candidates")}
     run.asked.clear()
@@ -128,7 +124,7 @@ def test_a_larger_target_goes_on_and_asks_nothing_anew(run):
     assert len(run.asked) == new + 4 * (len(rows(out, "candidates")) - len(before["candidates"]))
 
 
-def test_a_run_that_is_done_asks_nothing_when_it_is_begun_again(run):
+def test_a_finished_run_asks_nothing_when_it_starts_again(run):
     out = run(target=30, rare="spatial")
     names = ("queries", "candidates", "pairs", "dropped", "skipped")
     before = {name: rows(out, name) for name in names}
@@ -150,12 +146,12 @@ def test_how_many_videos_are_worked_on_at_a_time_changes_nothing(run, n):
 def test_a_mode_that_loses_its_share_is_asked_for_again(monkeypatch, capsys):
     counts = iter([(10, 3, 10), (10, 8, 10), (9, 10, 10), (12, 10, 10)])  # balance is by chance
     rounds = []
-    monkeypatch.setattr(make_pairs, "write_queries", lambda *args: rounds.append(args[3:5]))
-    monkeypatch.setattr(make_pairs, "write_candidates", lambda *_: None)
+    monkeypatch.setattr(make_pairs, "write_queries", lambda *args: rounds.append(args[3:5]) or {})
+    monkeypatch.setattr(make_pairs, "write_candidates", lambda *_: {})
     monkeypatch.setattr(
         make_pairs, "write_pairs", lambda *_: dict(zip(MODES, next(counts), strict=True))
     )
     config = make_pairs.PairsConfig(responder="m", videos="v", target=30)
-    make_pairs.make(config, None, list(range(15)), {})
+    make_pairs.make(config, None, list(range(15)))
     assert rounds == [(4, MODES), (12, ["temporal"]), (15, ["temporal"]), (15, ["spatial"])]
-    assert "do not make" not in capsys.readouterr().out
+    assert "not enough" not in capsys.readouterr().out

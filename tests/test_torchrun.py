@@ -9,7 +9,8 @@ import re
 
 import pytest
 import torch
-from conftest import PAIRS_OF_VIDEO, ROOT, finish, numbers
+from conftest import PAIRS_OF_VIDEO, ROOT, finish, numbers, printed
+from rounding import ROWS
 from safetensors.torch import load_file
 
 from pasta.datasets.read import read_pairs
@@ -17,7 +18,7 @@ from pasta.models.load import load_vlm
 from pasta.packs import by_video
 from pasta.run import ranks
 from pasta.run.rows import read_rows, write_rows
-from pasta.training.plan import plan
+from pasta.training.plan import plan_updates
 
 
 def dealt(monkeypatch, n, items, costs):
@@ -56,14 +57,17 @@ def metrics(folder):
 
 
 def apart(one, other):
-    """How far two safetensors files are apart, as a share of each tensor's norm; at most."""
-    one, other = load_file(one), load_file(other)
+    """How far 99 % of the weights of each tensor are apart; the most of all tensors.
+
+    AdamW's steps have the size of the rate whatever the gradient. So a gradient that is a rounding
+    moves its weight by anything up to the rate, and the largest difference has no bound below it.
+    """
     assert one.keys() == other.keys()
-    return max((one[k] - other[k]).norm() / one[k].norm() for k in one)
+    return max((one[k] - other[k]).abs().flatten().float().quantile(0.99).item() for k in one)
 
 
 def test_updates_are_the_same_at_one_two_and_three_processes(torchrun, tmp_path, toy_pairs):
-    sizes = [len(update) for update in plan(by_video(read_pairs(toy_pairs)), 2, 3, seed=0)]
+    sizes = [len(update) for update in plan_updates(by_video(read_pairs(toy_pairs)), 2, 3, seed=0)]
     assert 1 in sizes and 3 in sizes  # some process has no pack; one has more than another
     finish(torchrun(0, "run1", epochs=2))
     started = [torchrun(n, f"run{n}", "--checkpointing", epochs=2) for n in (2, 3)]
@@ -72,9 +76,9 @@ def test_updates_are_the_same_at_one_two_and_three_processes(torchrun, tmp_path,
     assert sum(row["pairs"] for row in expected) == 2 * sum(PAIRS_OF_VIDEO)
     for n in (2, 3):
         for row, other in zip(expected, metrics(tmp_path / f"run{n}"), strict=True):
-            assert row == pytest.approx(other, rel=1e-5, abs=2e-6)  # margins near 0 are sums
+            assert row == pytest.approx(other, **ROWS)
         weights = [tmp_path / f"run{i}/adapter/adapter_model.safetensors" for i in (1, n)]
-        assert apart(*weights) < 1e-4  # AdamW enlarges the rounding of small gradients
+        assert apart(*map(load_file, weights)) < 0.01 * 1e-3  # of the rate
 
 
 @pytest.mark.slow
@@ -87,7 +91,7 @@ def test_processes_split_the_reference_and_hold_out_the_same_pairs(torchrun, tmp
     one, two = metrics(tmp_path / "run1"), metrics(tmp_path / "run2")
     assert "eval/loss" in one[0]
     for row, other in zip(one, two, strict=True):
-        assert row == pytest.approx(other, rel=1e-5, abs=1e-6)
+        assert row == pytest.approx(other, **ROWS)
 
 
 @pytest.mark.slow
@@ -102,18 +106,17 @@ def test_sharded_full_tuning_equals_one_process(torchrun, tmp_path):
     expected = metrics(tmp_path / "whole")
     for n in (2, 3):
         for row, other in zip(expected, metrics(tmp_path / f"sharded{n}"), strict=True):
-            assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+            assert row == pytest.approx(other, **ROWS)
         models = [load_vlm(tmp_path / run / "model").model for run in ("whole", f"sharded{n}")]
-        one, other = (dict(model.named_parameters()) for model in models)
-        # AdamW's first steps have the size of the rate whatever the gradient, even a rounding.
-        assert max((one[k] - other[k]).abs().max() for k in one) < 1e-5
+        weights = [dict(model.named_parameters()) for model in models]
+        assert apart(*weights) < 0.01 * flags["lr"]
 
 
 WATCHED = f"""
 import atexit, gc, runpy, sys
 from torch.nn.parallel import DistributedDataParallel
 sys.path.insert(0, {str(ROOT)!r})
-from pasta import ranks
+from pasta.run import ranks
 
 def stop(before=ranks.stop):
     print(sum(type(thing) is DistributedDataParallel for thing in gc.get_objects()), "held")
@@ -135,10 +138,13 @@ def test_processes_part_when_the_wrapped_policy_is_gone_and_leave_no_thread_to_t
     torchrun, tmp_path
 ):
     (tmp_path / "watched.py").write_text(WATCHED)
-    said = finish(torchrun(2, "run", script=tmp_path / "watched.py"))
-    assert "wrote" in said and "the interpreter ends" not in said
-    assert said.count("DistributedDataParallel made") == 2
-    assert re.findall(r"(\d+) held", said) == ["0", "0"]
+    finish(torchrun(2, "run", script=tmp_path / "watched.py", logs=tmp_path / "logs"))
+    both = printed(tmp_path / "logs", 2)
+    assert ["wrote" in said for said in both] == [True, False]  # the first process speaks for all
+    for said in both:
+        assert said.count("DistributedDataParallel made") == 1
+        assert re.findall(r"(\d+) held", said) == ["0"]
+        assert "the interpreter ends" not in said
 
 
 @pytest.mark.slow
@@ -147,11 +153,11 @@ def test_sharded_adapters_equal_whole_ones(torchrun, tmp_path):
     finish(torchrun(2, "sharded", "--shard", epochs=2))
     one, other = metrics(tmp_path / "whole"), metrics(tmp_path / "sharded")
     for row, again in zip(one, other, strict=True):
-        assert row == pytest.approx(again, rel=1e-5, abs=1e-6)
+        assert row == pytest.approx(again, **ROWS)
     weights = [
         tmp_path / f"{run}/adapter/adapter_model.safetensors" for run in ("whole", "sharded")
     ]
-    assert apart(*weights) < 1e-5
+    assert apart(*map(load_file, weights)) < 0.01 * 1e-3  # of the rate
 
 
 @pytest.mark.slow
@@ -173,9 +179,10 @@ def test_a_process_whose_video_is_unreadable_keeps_step_with_the_others(
     rows = read_rows(toy_pairs)
     bad = [{**rows[0], "id": f"x{i}", "video": f"gone{i}.avi"} for i in range(3)]
     write_rows(toy_pairs, bad + rows)
-    said = finish(torchrun(2, "run", "--shard", max_length=140))
-    assert "3 pairs left out, 3 of 8 videos" in said
-    assert said.count(" about 8 videos: 5 found under ") == 1
+    finish(torchrun(2, "run", "--shard", max_length=140, logs=tmp_path / "logs"))
+    both = printed(tmp_path / "logs", 2)
+    assert any("3 pairs left out, 3 of 8 videos" in said for said in both)
+    assert [said.count(" about 8 videos: 5 found under ") for said in both] == [1, 0]
     assert sum(row["pairs"] for row in metrics(tmp_path / "run")) == sum(PAIRS_OF_VIDEO)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from pasta.benchmarks import adversarial, mvbench
+from pasta.benchmarks import adversarial, benchmark
 from pasta.pairs import MODES
 from pasta.toy import files, world
 from pasta.toy.captions import (
@@ -127,7 +127,7 @@ def test_files_hold_exactly_the_drawn_pixels(tmp_path):
 
 def test_the_benchmark_is_balanced_and_reads_as_mvbench(tmp_path):
     files.write_benchmark(tmp_path, 8, seed=2)
-    items = mvbench.items(tmp_path)
+    items = benchmark("mvbench").items(tmp_path)
     assert len(items) == 24 and all(item.video.is_file() for item in items)
     majority = [world.ask(kind, "x", True).option for kind in world.KINDS]
     for mode in MODES:
@@ -152,7 +152,7 @@ def test_a_blind_benchmark_asks_the_same_about_black_frames(tmp_path):
     for name, blind in (("seeing", False), ("blind", True)):
         (tmp_path / name).mkdir()
         files.write_benchmark(tmp_path / name, 4, seed=2, blind=blind)
-    seeing, black = (mvbench.items(tmp_path / name) for name in ("seeing", "blind"))
+    seeing, black = (benchmark("mvbench").items(tmp_path / name) for name in ("seeing", "blind"))
     assert [item.prompt for item in seeing] == [item.prompt for item in black]
     frames, _ = read_frames(black[0].video, lambda times: np.arange(len(times)))
     assert frames.shape == (world.N_FRAMES, world.SIDE, world.SIDE, 3) and not frames.any()

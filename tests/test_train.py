@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PAIRS_OF_VIDEO, numbers
+from rounding import ROWS, margin_bound
 
 import train_dpo
 from pasta import toy
@@ -22,12 +23,13 @@ from pasta.lora import adapter_off, adapter_parameters, add_lora
 from pasta.models.load import load_vlm, video_features
 from pasta.models.peft import load_adapter
 from pasta.packs import by_video
+from pasta.pairs import MODES
 from pasta.reference import Known, cache_row
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
 from pasta.toy import world
 from pasta.training.held_out import hold_out
-from pasta.training.plan import plan
+from pasta.training.plan import plan_updates
 from pasta.video import VideoError, read_frames
 
 FLAGS = {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16, "batch_pairs": 3}
@@ -68,7 +70,7 @@ def plain_run(model, pairs, videos, epochs, max_grad_norm):
     parameters = adapter_parameters(vlm.model)
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.95), weight_decay=0.0)
     groups = by_video(read_pairs(pairs, video_root=videos))
-    updates, metrics = plan(groups, epochs, 3, 0), []
+    updates, metrics = plan_updates(groups, epochs, 3, 0), []
     for step, update in enumerate(updates):
         losses, margins = {}, {}
         for pair in [pair for i in update for pair in groups[i].pairs]:
@@ -109,13 +111,13 @@ def test_thirty_updates_equal_a_plain_training_loop(run, tiny_folder, toy_pairs,
     metrics = run(epochs=12, max_grad_norm=0.5, warmup=0.0)
     for row, expected in zip(metrics, plain, strict=True):
         got = {key: row[key] for key in expected}
-        assert got == pytest.approx(expected, rel=1e-4, abs=1e-4), row["step"]
+        assert got == pytest.approx(expected, **ROWS), row["step"]
 
 
 def test_the_first_loss_is_ln2_with_margins_of_zero(run):
     first = run()[0]
     assert first["loss"] == pytest.approx(LN2)
-    assert first["rewards/margins"] == pytest.approx(0, abs=1e-4)
+    assert first["rewards/margins"] == pytest.approx(0, abs=margin_bound(10))
 
 
 def test_a_handful_of_pairs_is_learned(run):
@@ -172,7 +174,7 @@ def test_a_finished_run_is_refused(run, capsys):
 def test_a_stopped_run_is_not_begun_again_unasked(run, tmp_path):
     (tmp_path / "run").mkdir()
     write_rows(tmp_path / "run/metrics.jsonl", [{"step": step} for step in range(1, 10)])
-    with pytest.raises(SystemExit, match="stopped after 9 updates; --resume goes on"):
+    with pytest.raises(SystemExit, match="stopped after 9 updates; continue it with --resume"):
         run()
     assert [row["step"] for row in run(resume=True)] == [1, 2, 3]  # there is no checkpoint
 
@@ -208,7 +210,7 @@ def test_held_out_pairs_are_scored_and_the_best_and_the_last_adapter_kept(
     expected = {"adapter": steps[-1], "adapter-best": best}
     for name, step in expected.items():
         loss = held_out_loss(tiny_folder, tmp_path / "run" / name, held_out)
-        assert scored[step] == pytest.approx(loss, abs=1e-4), name
+        assert scored[step] == pytest.approx(loss, abs=margin_bound(10)), name
 
 
 def held_out_loss(model, adapter, groups):
@@ -250,7 +252,9 @@ def test_an_sft_term_adds_to_the_loss_and_raises_the_chosen(run):
 def test_packs_split_at_max_length_train_the_same(run):
     whole, split = run("whole"), run("split", max_length=140)
     for row, other in zip(numbers(whole), numbers(split), strict=True):
-        assert row == pytest.approx(other, rel=1e-4, abs=1e-5)
+        # An accuracy counts the margins above 0; before training all are 0 up to rounding.
+        kept = [{k: v for k, v in x.items() if "accuracies" not in k} for x in (row, other)]
+        assert kept[0] == pytest.approx(kept[1], **ROWS)
 
 
 def test_more_bad_videos_than_max_skipped_stop_the_run_with_their_names(run, toy_pairs):
@@ -359,7 +363,7 @@ def stopped_run(run, tmp_path):
 
 def test_other_flags_are_refused_before_anything_is_written(run, tmp_path):
     before = stopped_run(run, tmp_path)
-    with pytest.raises(SystemExit, match="cannot go on .*--lr was 0.001 and is 0.5"):
+    with pytest.raises(SystemExit, match="cannot resume .*--lr was 0.001 and is 0.5"):
         run(resume=True, lr=0.5, save_every=2)
     assert (tmp_path / "run/config.json").read_text() == before
     assert len(run(resume=True, save_every=2, workers=1)) == 3
@@ -376,7 +380,7 @@ def test_other_texts_under_the_same_ids_are_refused(run, tmp_path, toy_pairs):
     write_rows(toy_pairs, rows)
     stopped_run(run, tmp_path)
     write_rows(toy_pairs, [rows[0] | {"rejected": "The white square."}, *rows[1:]])
-    with pytest.raises(SystemExit, match="cannot go on .*the pairs, the videos"):
+    with pytest.raises(SystemExit, match="cannot resume .*the pairs, the videos"):
         run(resume=True, save_every=2)
 
 
@@ -391,7 +395,10 @@ def test_the_same_out_can_be_used_again_once_the_videos_are_found(run, toy_pairs
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"mode_weights": [0.0] * 3}, "expected some above 0"), ({"beta": 0.0}, "--beta is 0.0")],
+    [
+        ({"mode_weights": [0.0] * len(MODES)}, "expected some above 0"),
+        ({"beta": 0.0}, "--beta is 0.0"),
+    ],
 )
 def test_weights_and_beta_must_be_able_to_train(run, change, message):
     with pytest.raises(SystemExit, match=message):
@@ -404,9 +411,9 @@ def test_counts_must_be_positive(run, name):
         run(**{name: 0})
 
 
-def test_mode_weights_must_be_three(run):
-    with pytest.raises(SystemExit, match="--mode_weights takes 3 numbers"):
-        run(mode_weights=[1.0, 2.0])
+def test_mode_weights_must_be_one_for_each_mode(run):
+    with pytest.raises(SystemExit, match=f"--mode_weights takes {len(MODES)} numbers"):
+        run(mode_weights=[1.0] * (len(MODES) - 1))
 
 
 def test_pairs_that_are_not_there_are_named_before_the_toy_model_is_trained(run, monkeypatch):

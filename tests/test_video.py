@@ -19,7 +19,7 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from pasta.sampling import at_fps, uniform
-from pasta.video import VideoError, file_digest, jpegs, list_videos, read_frames
+from pasta.video import VideoError, file_digest, list_videos, read_frames
 from pasta.video import decord_files as files
 
 WIDTH, HEIGHT, FPS, SECONDS = 160, 120, 25, 6
@@ -220,7 +220,6 @@ def test_every_file_is_decoded_by_one_thread(clips, monkeypatch, decoding_here):
             super().__init__(*arguments, num_threads=num_threads, **more)
 
     monkeypatch.setattr(files, "VideoReader", Recording)
-    monkeypatch.setattr(jpegs, "VideoReader", Recording)
     read_frames(clips / "whole.mp4", partial(uniform, n=2))
     read_frames(clips / "jpegs", partial(uniform, n=2))
     assert set(threads) == {1}

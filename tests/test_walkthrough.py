@@ -1,6 +1,6 @@
-"""The walk through the code, docs/walkthrough.md: what it shows is so.
+"""docs/walkthrough.md: its outputs, names and arithmetic are right.
 
-Oracles: the same code run anew, the sources' own syntax trees, arithmetic with what is printed.
+Oracles: the same code run again, the syntax trees of the sources, arithmetic on printed numbers.
     python -m pytest -q tests/test_walkthrough.py
 """
 
@@ -18,36 +18,36 @@ FLOAT = r"-?\d+\.\d+"
 
 
 @pytest.fixture(scope="module")
-def anew(tmp_path_factory):
-    """The page with every output made again."""
+def again(tmp_path_factory):
+    """The page with new outputs."""
     return refreshed(PAGE, tmp_path_factory.mktemp("page"))
 
 
 def floats(text):
-    """Every number with a point in a text."""
+    """Every number with a decimal point in a text."""
     return [float(x) for x in re.findall(FLOAT, text)]
 
 
 def numbers(pattern):
-    """The numbers in the groups of a pattern, where it first stands on the page."""
+    """The numbers in the groups of the first match of a pattern on the page."""
     return [float(x) for x in re.search(pattern, PAGE).groups()]
 
 
 def rows_below(head):
-    """The numbers of each line of an output below the line that begins with `head`."""
+    """The numbers of each output line below the line that starts with `head`."""
     output = re.split(rf"^{head}", PAGE, flags=re.M)[1].split("```")[0]
     return [floats(line) for line in output.splitlines()[1:]]
 
 
-def test_text_code_shapes_and_whole_numbers_are_what_the_code_gives(anew):
-    assert re.sub(FLOAT, "#", PAGE) == re.sub(FLOAT, "#", anew)
+def test_text_code_shapes_and_integers_are_those_of_the_code(again):
+    assert re.sub(FLOAT, "#", PAGE) == re.sub(FLOAT, "#", again)
 
 
-def test_numbers_are_what_the_code_gives_up_to_rounding(anew):
-    assert floats(PAGE) == pytest.approx(floats(anew), rel=2e-3, abs=2e-3)
+def test_numbers_are_those_of_the_code_up_to_rounding(again):
+    assert floats(PAGE) == pytest.approx(floats(again), rel=2e-3, abs=2e-3)
 
 
-def test_what_a_block_prints_is_below_it_and_its_names_stay_for_the_next(tmp_path):
+def test_the_output_of_a_block_is_below_it_and_its_names_stay_for_the_next(tmp_path):
     blocks = "Prose.\n\n```python\nn = 1 + 1\n```\n\n```python\nprint(n, folder / 'a')\n```\n"
     assert refreshed(blocks, tmp_path) == blocks + "```\n2 a\n```\n"
 
@@ -76,14 +76,14 @@ def test_every_function_that_the_page_names_is_in_its_file():
         assert not missing, f"{file} has no {missing}"
 
 
-def test_every_file_and_page_that_is_named_is_there():
+def test_every_file_and_page_that_is_named_exists():
     for name in re.findall(r"`([\w/]+\.py)`", PAGE):
         assert (ROOT / name).is_file(), name
     for name in re.findall(r"\]\(([^)]+)\)", PAGE):
         assert (ROOT / "docs" / name).is_file(), name
 
 
-def test_every_product_of_whole_numbers_is_right():
+def test_every_product_of_integers_is_right():
     found = re.findall(r"(\d+(?: \* \d+)+)( / 4)? = (\d+)", PAGE)
     assert len(found) >= 4
     for factors, merged, product in found:
@@ -97,7 +97,7 @@ def test_the_times_of_the_grids_are_as_in_the_table_of_positions():
     assert in_table == [t for *_, t in times for _ in range(4)]
 
 
-def test_nobody_in_the_drawn_mask_sees_another_segment_or_what_is_to_come():
+def test_no_token_of_the_drawn_mask_sees_another_segment_or_a_later_token():
     rows = re.findall(r"^ *\S+ ([.#]{3}) ([.#]{18}) ([.#]{18})$", PAGE, re.M)
     assert len(rows) == 3 + 18 + 18
     for i, (prefix, *segments) in enumerate(rows):
@@ -109,7 +109,7 @@ def test_nobody_in_the_drawn_mask_sees_another_segment_or_what_is_to_come():
 
 
 def test_the_printed_tokens_sum_to_the_printed_logps():
-    _, *rows, _ = rows_below("-ln V = ")  # an empty line before them, their sums after them
+    _, *rows, _ = rows_below("-ln V = ")  # an empty line before, their sums after
     chosen, rejected = zip(*rows, strict=True)
     sums = numbers(rf"sum, chosen: ({FLOAT})   sum, rejected: ({FLOAT})")
     assert [sum(chosen), sum(rejected)] == pytest.approx(sums, abs=5e-3)
@@ -117,16 +117,16 @@ def test_the_printed_tokens_sum_to_the_printed_logps():
 
 def test_the_cache_has_the_policys_numbers():
     sums = numbers(rf"sum, chosen: ({FLOAT})   sum, rejected: ({FLOAT})")
-    kept = re.findall(rf"digits: logps ({FLOAT})", PAGE)
-    assert list(map(float, kept)) == pytest.approx(sums, abs=1e-3)
+    cached = re.findall(rf"digits: logps ({FLOAT})", PAGE)
+    assert list(map(float, cached)) == pytest.approx(sums, abs=1e-3)
 
 
-def test_the_loss_begins_at_ln_2():
+def test_the_loss_starts_at_ln_2():
     margin, loss = numbers(rf"margin ({FLOAT})   loss ({FLOAT})   ln 2")
     assert margin == 0 and loss == pytest.approx(math.log(2), abs=1e-4)
 
 
-def test_the_gradient_begins_at_half_of_beta():
+def test_the_gradient_starts_at_half_of_beta():
     assert numbers(rf"d loss / d logps: ({FLOAT}), \+({FLOAT})") == [-0.05, 0.05]
 
 

@@ -1,103 +1,99 @@
-"""Benchmarks: each is a module with the same few names, and evaluate.py needs no others.
-
-DATA             where its data is looked for when no folder is given
-FETCH            the command that fetches it, up to the name of the folder
-MAX_NEW_TOKENS   length of an answer
-MACRO            True: the benchmark's number is the mean of its groups; False: of its items; None:
-                 lmms-eval gives no single number
-RANDOM           whether lmms-eval draws one of item.letters when a response names none, which it
-                 does for an empty one too; the draw is the caller's, and `parse` returns None there
-EMPTY            what becomes of an empty response: "wrong" or "not counted"
-COUNTS           {task, or "all": how many items there are, or a tuple of the right numbers}
-items(data)      the questions of a data folder: list of Item, those of a task side by side.
-                 FileNotFoundError and ValueError say what was looked for and how to get it
-absent(items)    the tasks of the benchmark that these items lack
-parse(response, item, parser)   what a response names, in the form of item.answer, or None.
-                 parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
-aggregate(rows)  rows of answers.py -> {group: {unit: score}} of scoring.py: what makes
-                 the benchmark's own number
-breakdown(rows, items)   the same for the further groups that labels name; an item may be in several
-"""
+"""Benchmarks, one short file each, which holds a `Benchmark` named BENCHMARK."""
 
 import importlib
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from string import ascii_uppercase as LETTERS
 
+from pasta.benchmarks import tables
+from pasta.benchmarks.scoring import by_label, by_task
 from pasta.run.schema import ABSENT
-from pasta.video.find import check_links
 
-NAMES = (
-    "mvbench",
-    "videomme",
-    "longvideobench",
-    "mlvu",
-    "nextqa",
-    "tempcompass",
-    "perceptiontest",
-    "vinoground",
-    "adversarial",
-)
+NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass",
+         "perceptiontest", "vinoground", "adversarial")  # fmt: skip
 
-
-def benchmark(name):
-    """The module of a benchmark, one of NAMES."""
-    return importlib.import_module(f"pasta.benchmarks.{name}")
-
-
-# What is relied on in rows of answers.py that are read again: for scores, and for all else.
+# The schema of rows of answers.py when they are read again: for scores, and for everything else.
 SCORED = {"id": str, "task": str, "response": str, "correct": bool}
-ANSWER = SCORED | {
-    "video": str,
-    "prompt": str,
-    "answer": str,
-    "predicted": str | None,
-    "text": str | ABSENT,
-}
+ANSWER = SCORED | {"video": str, "prompt": str, "answer": str, "predicted": str | None,
+                   "text": str | ABSENT}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Item:
-    """One multiple-choice question about one video.
+    """One question about one video."""
 
-    id: unique in the benchmark. task: the group it is scored in. name: the video inside the data
-    folder; video: the same, absolute. start, end: seconds, None for the whole video. options: their
-    texts, () if they have no letters; answer: the letter of the right one, or else what it says; ""
-    if none is right. folder_fps: frame rate of a folder of frames. labels: the further groups it
-    belongs to, such as "dim=order".
-    """
-
-    id: str
-    task: str
-    name: str
-    video: Path
+    id: str  # unique in the benchmark
+    task: str  # the group it is scored in
+    name: str  # of the video, inside the data folder
+    video: Path  # the same, absolute
     prompt: str
-    options: tuple[str, ...]
-    answer: str
-    start: float | None = None
+    options: tuple[str, ...]  # their texts; () if they have no letters
+    answer: str  # the right letter, or the right response if there are none; "" if none is right
+    start: float | None = None  # seconds; None for the whole video
     end: float | None = None
-    folder_fps: float = 3.0
-    labels: tuple[str, ...] = ()
+    folder_fps: float = 3.0  # frame rate of a folder of frames
+    labels: tuple[str, ...] = ()  # more groups that it belongs to, such as "dim=order"
 
     @property
     def letters(self):
         return LETTERS[: len(self.options)]
 
 
-def inside(folder, name) -> Path:
-    """folder/name for a name that comes out of a file. Raises ValueError when it would leave."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or Path(name).is_absolute():
-        raise ValueError(f"{name!r} is no path inside {folder}; expected one relative to it")
-    return Path(folder) / name
+def read_tables(bench, data):
+    """The items of all tables of a benchmark, in order."""
+    find, found = partial(tables.video_fields, data, bench.folders), []
+    for name, stems in bench.tables.items():
+        paths = tables.find_tables(data, bench.fetch, stems, bench.may_lack)
+        found += tables.read_items(paths, bench.item, bench.columns, find, name)
+    if not found:  # only if each of the tables may be missing
+        tables.find_tables(data, bench.fetch, sum(bench.tables.values(), ()))
+    return found
 
 
-def unlinked(video, folder) -> Path:
-    """A video that `inside` gave for a folder. Raises ValueError for a link that leads out of it.
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark: where its data is, what it asks, and how it is scored.
 
-    The folder may be a link, or lie behind one: large data is often on another disk.
+    item: function (row, find, table, number) -> Item, where find(name) gives the Item's name and
+        video, table is a key of `tables`, and number that of the row in its table, from 0
+    parse: function (response, item, parser) -> what a response names, in the form of item.answer,
+        or None. parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
     """
-    if os.path.exists(video):
-        check_links(video, folder, "or let the folder itself be the link")
-    return video
+
+    fetch: str  # the command that downloads the data, up to the name of the folder
+    tasks: tuple[str, ...]  # the groups it is scored in, in order
+    columns: str  # what a row must have, for messages
+    item: Callable
+    parse: Callable
+    counts: dict  # {task or "all": number of items of the published set}
+    tables: dict  # {name: paths in the data folder, without suffix; the first one there is read}
+    folders: tuple[str, ...] = (".",)  # where videos may be in the data folder, in order
+    may_lack: bool = False  # whether a missing table is left out
+    max_new_tokens: int = 16  # length of an answer
+    macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
+    draws: bool = False  # whether lmms-eval draws a letter if a response names none or is empty
+    empty: str = "wrong"  # what an empty response is otherwise, or "not counted"
+    aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
+    breakdown: Callable = by_label  # (rows, items) -> the same by label; groups may overlap
+    read: Callable = read_tables  # (benchmark, data folder) -> list of Item
+
+    def items(self, data) -> list[Item]:
+        """Every question of a data folder, task by task.
+
+        Raises FileNotFoundError for missing tables and videos, with the command that fetches them,
+        and ValueError "FILE: item N: ..." for a malformed row or a name that leaves the folder.
+        """
+        data = Path(data).absolute()
+        return tables.checked(self.read(self, data), data, self.fetch, self.tasks)
+
+    def absent(self, items):
+        """The tasks that have no items. None are absent from data that has other tasks only."""
+        present = {item.task for item in items}
+        return [x for x in self.tasks if x not in present] if present & {*self.tasks} else []
+
+
+def benchmark(name) -> Benchmark:
+    """The benchmark of a name, one of NAMES."""
+    return importlib.import_module(f"pasta.benchmarks.{name}").BENCHMARK

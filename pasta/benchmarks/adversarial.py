@@ -5,113 +5,65 @@ A data folder holds items.jsonl, whose videos are inside the folder or absolute 
     {"id", "video", "mode", "kind": "question", "query"}             its premise is false
     {"id", "video", "mode", "kind": "options", "query", "options"}   none of the options is right
 
-A question is handled rightly when the response rejects its premise, by the rules of `rejects` or a
-model that evaluate.py --judge names; of options, when it names "None of the above", which is added
-as the last one, in words or by letter.
+A question is answered correctly if the response rejects its premise, by the rules of `rejects` or
+by the model of evaluate.py --judge; options by "None of the above", which is added as the last one.
 `make_pairs.py --adversarial_qa` writes such items; the toy world writes them from its known truth.
 
-Departs from the paper: its items and its way to tell a rejection are not public.
+Departs from the paper: its items and its rule for a rejection are not public.
 """
 
-import os
 import re
 from pathlib import Path
 
-from pasta.benchmarks import LETTERS, Item, inside, unlinked
-from pasta.benchmarks.groups import by_task, lacking
-from pasta.benchmarks.scoring import lettered_text
-from pasta.benchmarks.tables import letter_at, one_of, text, texts
+from pasta.benchmarks import Benchmark, Item
+from pasta.benchmarks.mvbench import prompt_text
+from pasta.benchmarks.scoring import by_task, lettered_text
+from pasta.benchmarks.tables import find_tables, letter_at, one_of, read_items, text, texts
 from pasta.judge import plain, words
+from pasta.models.generate import Request, ask_all
 from pasta.pairs import MODES
-from pasta.run.rows import numbered_rows
+from pasta.prompts import PREMISE_JUDGE
+from pasta.video.find import find_video
 
-DATA = Path("data/adversarial")
-FETCH = "python make_pairs.py --adversarial_qa --responder MODEL --videos HELD_OUT --out"
-MAX_NEW_TOKENS = 64
-MACRO, RANDOM = True, False
-EMPTY = "wrong"
-COUNTS = {}
 KINDS = ("question", "options")
 TASKS = tuple(f"{mode} {kind}" for mode in MODES for kind in KINDS)
 NONE = "None of the above"
 REJECTED, ACCEPTED = "rejected", "accepted"
 
-JUDGE = (
-    "A question about a video takes for granted what is not so: {query}\nAn answer: {response}\n"
-    "Does the answer say that it is not so? Reply with yes or no."
-)
-
-# "There is no red circle", "it is not shown", "the premise is false", and what else refuses.
+# "There is no red circle", "it is not shown", "the premise is false", and other denials.
 REJECTIONS = re.compile(
     r"\b(?:no|not|never|none|neither|nothing|cannot|\w+n't|incorrect|false|wrong|untrue|contrary"
     r"|mistaken|premise|misleading|actually|absent|impossible|unable)\b"
 )
 
 
-def items(data) -> list[Item]:
-    """Every item of a data folder, task by task.
+def read(bench, data):
+    """The items; unlike other benchmarks' videos theirs may be absolute paths."""
 
-    Raises FileNotFoundError for missing files, ValueError "FILE:LINE: ..." for a malformed row.
-    """
-    data = Path(data).absolute()
-    path = data / "items.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; `{FETCH} {data}` makes it")
-    found, seen = [], {}
-    for number, row in numbered_rows(path):
-        try:
-            item = item_of(row, data)
-            if item.id in seen:
-                raise ValueError(f"id {item.id!r} is also on line {seen[item.id]}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}:{number}: {error!r}; expected id, video, mode, query, kind (question or "
-                "options) and, for options, two or more of them"
-            ) from None
-        seen[item.id] = number
-        found.append(item)
-    missing = [item.video for item in found if not os.path.exists(item.video)]
-    if missing:
-        raise FileNotFoundError(f"{path}: {len(missing)} videos are missing, such as {missing[0]}")
-    return sorted(found, key=lambda item: TASKS.index(item.task))
+    def find(name):
+        return {"name": name, "video": Path(find_video(name, data))}
+
+    return read_items(find_tables(data, bench.fetch, ["items"]), item, bench.columns, find)
 
 
-def item_of(row, data):
-    """The Item of one row of items.jsonl."""
+def item(row, find, number):
     mode, kind = one_of(row["mode"], MODES, "mode"), one_of(row["kind"], KINDS, "kind")
-    name, query, options, answer = text(row, "video"), text(row, "query"), (), REJECTED
+    query, options, answer = text(row, "query"), (), REJECTED
     if kind == "options":
         options = (*texts(row["options"]), NONE)
         answer = letter_at(len(options) - 1, options)
     return Item(
         id=text(row, "id"),
         task=f"{mode} {kind}",
-        name=name,
-        video=Path(name) if Path(name).is_absolute() else unlinked(inside(data, name), data),
-        prompt=prompt_text(query, options),
+        **find(text(row, "video")),
+        prompt=prompt_text(query, options) if options else query,
         options=options,
         answer=answer,
     )
 
 
-def prompt_text(query, options) -> str:
-    """The text behind the video: the bare question, or options in MVBench's form."""
-    if not options:
-        return query
-    lines = [f"({letter}) {option}\n" for letter, option in zip(LETTERS, options, strict=False)]
-    return f"Question:{query}\nOption:\n{''.join(lines)}Only give the best option.\n"
-
-
-def absent(questions) -> list[str]:
-    """The tasks that have no items."""
-    return lacking(questions, TASKS)
-
-
 def rejects(response) -> bool:
-    """Whether a response denies anything at all, or calls the question wrong.
-
-    A rule of thumb: who accepts a false premise mostly has nothing to deny.
-    """
+    """Whether a response denies anything: one that accepts a false premise rarely does."""
     return bool(REJECTIONS.search(plain(response)))
 
 
@@ -130,34 +82,41 @@ def parse(response, item, parser="head"):
     return REJECTED if rejects(response) else ACCEPTED
 
 
-def judge_prompt(row):
-    """What a judge is asked about a row of answers.jsonl; "" for one that needs no judge."""
-    if row["task"].endswith("options") or not row["response"]:
-        return ""
-    return JUDGE.format(query=row["prompt"], response=row["response"])
+def judged(vlm, rows, batch_size):
+    """Rows of answers.jsonl, read again by a judge model, which sees no video."""
+    asked = [row for row in rows if not row["task"].endswith("options") and row["response"]]
+    prompts = [PREMISE_JUDGE.format(query=x["prompt"], response=x["response"]) for x in asked]
+    requests, changed = [Request(None, prompt) for prompt in prompts], {}
+    for i, answer in ask_all(lambda: vlm, requests, batch_size, max_new_tokens=16):
+        row, predicted = asked[i], verdict(answer.text)
+        changed[row["id"]] = row | {"predicted": predicted, "judge": answer.text}
+        changed[row["id"]]["correct"] = predicted == row["answer"]
+    return [changed.get(row["id"], row) for row in rows]
 
 
-def judged_row(row, reply):
-    """A row as a judge decides it: yes is a rejection, and neither yes nor no leaves it open."""
-    predicted = {True: REJECTED, False: ACCEPTED, None: None}[verdict_word(reply)]
-    return row | {"predicted": predicted, "correct": predicted == row["answer"], "judge": reply}
-
-
-def breakdown(rows, questions):
-    """{kind: {id: score}} over all modes."""
-    scores = {}
-    for row in rows:
-        kind = row["task"].rpartition(" ")[2]
-        scores.setdefault(f"all {kind}", {})[row["id"]] = float(row["correct"])
-    return scores
-
-
-aggregate = by_task
-
-
-def verdict_word(reply):
-    """True for yes, False for no, None for neither: the first word, or the only one of the two."""
+def verdict(reply):
+    """Of a judge's reply that begins with yes or no, or contains one of them alone; else None."""
     found = [word for word in words(reply) if word in ("yes", "no")]
     if found and (words(reply)[0] == found[0] or len(set(found)) == 1):
-        return found[0] == "yes"
+        return REJECTED if found[0] == "yes" else ACCEPTED
     return None
+
+
+def breakdown(rows, items):
+    """{kind: {id: score}} over all modes."""
+    return by_task([row | {"task": f"all {row['task'].split()[-1]}"} for row in rows])
+
+
+BENCHMARK = Benchmark(
+    fetch="python make_pairs.py --adversarial_qa --responder MODEL --videos HELD_OUT --out",
+    tasks=TASKS,
+    columns="id, video, mode, query, kind (question or options) and, for options, two or more",
+    item=item,
+    parse=parse,
+    counts={},
+    tables={},
+    max_new_tokens=64,
+    macro=True,
+    breakdown=breakdown,
+    read=read,
+)

@@ -1,12 +1,17 @@
-"""Scores as people read them: two runs compared, failures counted, a table.
+"""From the answers of runs to what is printed and written: scores, comparisons, tables, samples.
 
 Scores are as in pasta/benchmarks/scoring.py: {group: {unit: 1.0, 0.0 or None}}.
 """
 
+import hashlib
 import math
 import re
+from pathlib import Path
 
-from pasta.benchmarks.scoring import paired_difference, percent
+from pasta.benchmarks import SCORED
+from pasta.benchmarks.scoring import paired_difference, percent, summary
+from pasta.run.atomic import write_json
+from pasta.run.rows import read_rows
 
 
 def mcnemar(units, others):
@@ -14,7 +19,7 @@ def mcnemar(units, others):
 
         p = min(1, 2 P(X <= min(gained, lost))),   X ~ Binomial(gained + lost, 1/2)
 
-    units, others: {unit: 1.0, 0.0 or None}; gained and lost are those that one run alone has right.
+    units, others: {unit: 1.0, 0.0 or None}; gained and lost are those that only one run has right.
     """
     pairs = [(units[unit], others[unit]) for unit in units]
     pairs = [pair for pair in pairs if None not in pair]
@@ -24,9 +29,9 @@ def mcnemar(units, others):
 
 
 def comparison(scores, baseline, macro=True, seed=0) -> dict:
-    """scores - baseline in percentage points, with 95 % intervals and McNemar's p.
+    """scores - baseline in percentage points, with 95 % intervals and McNemar's p, as `summary`.
 
-    Every group, and the mean as of `summary`, whose p is that of all units together.
+    The p of the mean is that of all units together.
     """
     groups = {
         group: percent(paired_difference({group: units}, baseline, seed=seed))
@@ -45,23 +50,46 @@ def together(scores):
     return {(group, unit): s for group, units in scores.items() for unit, s in units.items()}
 
 
-def counts(rows, drawn=False, empty_is="wrong") -> dict:
-    """How many answers are no option: {what happened: number of rows}.
-
-    drawn: the benchmark has a letter drawn for a response that names none, an empty one too.
-    empty_is: what it makes of an empty response otherwise.
-    """
-    failed = sum("error" in row for row in rows)
-    empty = sum(row["response"] == "" for row in rows) - failed
-    if drawn:
-        unread = sum("drawn" in row for row in rows)
-        return {"no option named: drawn": unread, "video not decoded: wrong": failed}
+def counts(bench, rows) -> dict:
+    """How many answers are no option: {what happened: number of rows}."""
+    failed = {"video not decoded: wrong": sum("error" in row for row in rows)}
+    if bench.draws:  # also for an empty response
+        return {"no option named: drawn": sum("drawn" in row for row in rows)} | failed
+    empty = sum(row["response"] == "" and "error" not in row for row in rows)
     unread = sum(row["response"] != "" and row["predicted"] is None for row in rows)
-    return {
-        f"empty: {empty_is}": empty,
-        "no option named: wrong": unread,
-        "video not decoded: wrong": failed,
-    }
+    return {f"empty: {bench.empty}": empty, "no option named: wrong": unread} | failed
+
+
+def labelled(numbers, mean_label):
+    return numbers["groups"] | ({mean_label: numbers["mean"]} if numbers["mean"] else {})
+
+
+def table(runs, differences, macro=True) -> str:
+    """Summaries side by side: a line per group, then the mean, then the counts of failures.
+
+    runs: {name: summary, perhaps with "counts"}; differences: {name: comparison} for some names.
+    """
+    first = next(iter(runs.values()))
+    mean_label = f"mean of {len(first['groups'])} tasks" if macro else "mean of all items"
+
+    def cells(numbers, sign=""):
+        one = f"{{value:{sign}.1f}} [{{low:{sign}.1f}}, {{high:{sign}.1f}}]"
+        found = {label: one.format(**x) for label, x in labelled(numbers, mean_label).items()}
+        return found | numbers.get("counts", {})
+
+    columns = [("n", {label: x["of"] for label, x in labelled(first, mean_label).items()})]
+    for name, run in runs.items():
+        columns.append((name, cells(run)))
+        if name in differences:
+            columns.append(("minus base", cells(differences[name], "+")))
+    lines = [["percent [95 % interval]", *(head for head, _ in columns)]]
+    lines += [[label, *(str(x.get(label, "")) for _, x in columns)] for label in cells(first)]
+    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
+    rows = [
+        line[0].ljust(widths[0] - 2) + "".join(map(str.rjust, line[1:], widths[1:]))
+        for line in lines
+    ]
+    return "\n".join(map(str.rstrip, rows))
 
 
 def markdown(text) -> str:
@@ -72,39 +100,59 @@ def markdown(text) -> str:
     return "\n".join([rows[0], "|---" * width + "|", *rows[1:]]) + "\n"
 
 
-def table(runs, differences, macro=True) -> str:
-    """Summaries side by side: a line a group, then the mean, then the counts of failures.
+def scored_rows(folder) -> dict:
+    """{id: row} of the scored answers of a run, without videos that did not decode."""
+    path = Path(folder) / "scored.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}; `python evaluate.py` writes it")
+    return {row["id"]: row for row in read_rows(path, SCORED) if "error" not in row}
 
-    runs: {name: summary with "counts"}; differences: {name: comparison} for some of the names.
-    macro: as in `mean_of`.
-    """
-    first = next(iter(runs.values()))
-    mean_label = f"mean of {len(first['groups'])} tasks" if macro else "mean of all items"
-    lines = [["percent [95 % interval]", "n"]]
-    lines += [[label, str(x["of"])] for label, x in labelled(first, mean_label).items()]
-    lines += [[label, ""] for label in first["counts"]]
-    for name, run in runs.items():
-        add_column(lines, name, labelled(run, mean_label), run["counts"], "")
-        if name in differences:
-            add_column(lines, "minus base", labelled(differences[name], mean_label), {}, "+")
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = [
-        line[0].ljust(widths[0]) + "".join(map(str.rjust, line[1:], [w + 2 for w in widths[1:]]))
-        for line in lines
+
+def sample_rows(rows):
+    """Rows of answers.jsonl in the form of lmms-eval's --log_samples."""
+    return [
+        {"doc_id": number, "target": row["answer"], "filtered_resps": [row["response"]]}
+        | {"resps": [[row["response"]]]}
+        | {"doc_hash": hashlib.sha256(f"{row['id']} {row['video']}".encode()).hexdigest()}
+        | {"input": row["prompt"], "predicted": row["predicted"], "accuracy": float(row["correct"])}
+        for number, row in enumerate(rows)
     ]
-    return "\n".join(map(str.rstrip, rows))
 
 
-def labelled(numbers, mean_label):
-    mean = {mean_label: numbers["mean"]} if numbers["mean"] else {}
-    return numbers["groups"] | mean
+def compare(folders, bench, seed):
+    """Print how much better the second run is than the first, over items that both answered."""
+    if len(folders) != 2:
+        raise SystemExit(f"--compare takes two folders, such as out/eval/BENCH/NAME, not {folders}")
+    a, b = map(scored_rows, folders)
+    both = [id_ for id_ in a if id_ in b]
+    if not both:
+        raise SystemExit(f"{' and '.join(folders)} have no answered item in common")
+    scores = [bench.aggregate([rows[id_] for id_ in both]) for rows in (a, b)]
+    first, second = (summary(s, bench.macro) for s in scores)
+    difference = comparison(scores[1], scores[0], bench.macro, seed)
+    print(f"A: {folders[0]}\nB: {folders[1]}\n{len(both)} items answered by both")
+    print(table({"A": first, "B": second}, {"B": difference}, bench.macro))
+    named = labelled(difference, "all")
+    print("McNemar's p:", ", ".join(f"{name} {x['p']:.2g}" for name, x in named.items()))
 
 
-def add_column(lines, head, numbers, failures, sign):
-    """One more cell on every line: "67.1 [65.6, 68.5]", with signs for a difference; or a count."""
-    lines[0].append(head)
-    for line in lines[1:]:
-        if x := numbers.get(line[0]):
-            line.append(f"{x['value']:{sign}.1f} [{x['low']:{sign}.1f}, {x['high']:{sign}.1f}]")
-        else:
-            line.append(str(failures.get(line[0], "")))
+def report(bench, items, rows, folder, facts, seed):
+    """Print and write the table and all numbers of runs, {name: rows}, the base model's first."""
+    base, *others = rows
+    scores = {name: bench.aggregate(of) for name, of in rows.items()}
+    runs = {
+        name: summary(scores[name], bench.macro) | {"counts": counts(bench, of)}
+        for name, of in rows.items()
+    }
+    differences = {
+        name: comparison(scores[name], scores[base], bench.macro, seed) for name in others
+    }
+    breakdown = {name: summary(bench.breakdown(of, items), None) for name, of in rows.items()}
+    text = table(runs, differences, bench.macro)
+    print(text)
+    if breakdown[base]["groups"]:
+        print(table(breakdown, {}, None))
+    (folder / "scores.md").write_text(markdown(text))
+    numbers = {"runs": runs, "differences": differences, "breakdown": breakdown}
+    write_json(folder / "scores.json", facts | numbers)
+    print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")

@@ -19,9 +19,8 @@ DRAWS = 2000  # the ends of an interval are then off by 1.5 % of its width (one 
 def lettered_text(text) -> str:
     """The option letter that a text names: "A" to "E", or the cleaned text if it names none.
 
-    The rule of MVBench in lmms-eval (tasks/mvbench/utils.py, `mcq_acc`), which applies it to the
-    answer and to the response and compares the two. Its traps are kept: case is ignored, so the
-    article in "Put down a cup" is option A.
+    MVBench's rule in lmms-eval (tasks/mvbench/utils.py, `mcq_acc`), applied to answer and response,
+    which are then compared. Case is ignored, so the article in "Put down a cup" is option A.
     """
     text = text.strip()
     option = re.match(r"([A-E])\.\s*(.+)$", text, re.IGNORECASE)
@@ -39,17 +38,32 @@ def lettered_text(text) -> str:
 
 
 def likeliest_letter(letters, logps) -> str:
-    """The letter with the largest log-probability, the earlier one in a tie.
+    """The letter with the largest log-probability (nats), the earlier one in a tie.
 
-    logps: (len(letters),) nats, each letter's as the first token of the answer.
-    Raises ValueError for nan: a broken model has no favourite.
+    Raises ValueError for nan: it must not become a guess.
     """
     if any(math.isnan(logp) for logp in logps):
-        raise ValueError(
-            f"log-probabilities of {', '.join(letters)} are {logps}; expected numbers: try "
-            "--dtype float32"
-        )
+        names = ", ".join(letters)
+        raise ValueError(f"logps of {names} are {logps}; expected numbers: try --dtype float32")
     return max(zip(letters, logps, strict=True), key=lambda pair: pair[1])[0]
+
+
+def by_task(rows):
+    """{task: {id: score}} of rows of answers.py; an empty response and a failed video are wrong."""
+    scores = {}
+    for row in rows:
+        scores.setdefault(row["task"], {})[row["id"]] = float(row["correct"])
+    return scores
+
+
+def by_label(rows, items):
+    """{label: {id: score}} for the labels of the items, sorted."""
+    labels = {item.id: item.labels for item in items}
+    scores = {}
+    for row in rows:
+        for label in labels[row["id"]]:
+            scores.setdefault(label, {})[row["id"]] = float(row["correct"])
+    return dict(sorted(scores.items()))
 
 
 def wilson(correct, n):
@@ -91,10 +105,9 @@ def paired_difference(scores, baseline, macro=True, seed=0):
     """How much better a run is than a baseline, with a 95 % bootstrap interval.
 
     scores, baseline: {group: {unit: score}} over the same groups and units.
-    macro: as in `mean_of`; the units are then drawn within their group, and otherwise from all.
-    A draw takes the same units from both runs: what is hard for one is hard for the other.
-    Returns (value, low, high), fractions; equal runs differ by exactly 0.
-    Raises ValueError when the two runs do not hold the same units.
+    macro: as in `mean_of`; units are drawn within their group, or else from all. A draw takes the
+    same units from both runs, because what is hard for one is hard for the other.
+    Returns (value, low, high), fractions. Raises ValueError if the units are not the same.
     """
     strata = [columns(units, baseline.get(group)) for group, units in scores.items()]
     if not macro:
@@ -111,10 +124,8 @@ def paired_difference(scores, baseline, macro=True, seed=0):
 def columns(units, others):
     """(n, 4) array of a group: score and counted (0 or 1) of the run, the same of the baseline."""
     if others is None or units.keys() != others.keys():
-        raise ValueError(
-            f"runs hold {len(units)} and {len(others or ())} units of a group; expected the same "
-            "ones: evaluate both with the same --limit and data"
-        )
+        sizes = f"{len(units)} and {len(others or ())} units of a group"
+        raise ValueError(f"runs hold {sizes}; expected the same: use one --limit and data for both")
     pairs = [(units[unit], others[unit]) for unit in units]
     return np.array([[a or 0.0, a is not None, b or 0.0, b is not None] for a, b in pairs], float)
 
@@ -128,8 +139,8 @@ def mean_difference(sums):
 def summary(scores, macro=True) -> dict:
     """A run's numbers in percent, with 95 % intervals: every group and the mean.
 
-    scores: {group: {unit: score}}. macro: as in `mean_of`; None: the benchmark has no mean. "of" is
-    the number of units, and "counted" that of those that are not left out.
+    macro: as in `mean_of`; None: there is no mean. "of" is the number of units, "counted" without
+    those of score None.
     """
     groups, totals = {}, []
     for group, units in scores.items():

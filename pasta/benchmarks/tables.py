@@ -1,116 +1,132 @@
-"""Rows of annotation files, and the items made of them.         (the only file that knows pyarrow)
+"""Rows of annotation files, the items made of them, and their videos. (only this file has pyarrow)
 
-A table is .json, .csv or .parquet; what is wrong in a row is said with its file and number.
+A table is .json, .jsonl, .csv or .parquet. Errors name the file and the number of the row.
 """
 
 import ast
 import csv
 import json
+import os
 from importlib import import_module
+from pathlib import Path, PurePosixPath
+from shlex import quote
+from string import ascii_uppercase as LETTERS
 
-from pasta.benchmarks import LETTERS
-from pasta.run import schema as shapes
+from pasta.run.rows import numbered_rows
+from pasta.run.schema import is_name, read_by, valid_text
+from pasta.video import find
 
-SUFFIXES = (".json", ".csv", ".parquet")  # parquet last: it needs a package
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a package
 
 
-def find_tables(data, *stems):
-    """The files of the first table that is there, [] if none is.
+def find_tables(data, fetch, stems, may_lack=False):
+    """The files of the first table that is there. Raises FileNotFoundError unless it `may_lack`.
 
-    stems: paths inside `data` without a suffix; "test" finds test.json, and test-00000-of-00002.csv
-    with its like.
+    stems: paths inside `data` without a suffix; "test" finds test.json, and all parts
+    test-00000-of-00002.csv. fetch: the command that downloads it.
     """
     for stem in stems:
         for suffix in SUFFIXES:
             found = [*data.glob(stem + suffix), *data.glob(f"{stem}-*-of-*{suffix}")]
             if found:
                 return sorted(found)
-    return []
-
-
-def tables(data, fetch, *stems):
-    """The same; raises FileNotFoundError if there is none, with the command that fetches it."""
-    found = find_tables(data, *stems)
-    if not found:
-        names = " or ".join(stems)
-        raise FileNotFoundError(
-            f"no {names} ({', '.join(SUFFIXES)}) in {data}; fetch it with: {fetch} {data}"
-        )
-    return found
-
-
-def read_json(path, shape=object):
-    """What a JSON file holds, see pasta/run/schema.py. Raises ValueError that names it."""
-    try:
-        return shapes.read_json(path, shape)
-    except ValueError as error:
-        raise ValueError(f"{error}; delete it and fetch it again") from None
-
-
-def read_csv(path):
-    """The rows of a CSV file, all values texts. Raises ValueError that names it."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file, strict=True))
-    except (csv.Error, ValueError) as error:
-        told = f"{path} is not CSV: {error}; expected a table; delete it and fetch it again"
-        raise ValueError(told) from None
-
-
-def read_parquet(path):
-    """The rows of a parquet file. Raises ModuleNotFoundError without pyarrow, and ValueError."""
-    try:
-        arrow = import_module("pyarrow")  # not one of the packages that pasta needs
-        parquet = import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise ModuleNotFoundError(f"{path} needs pyarrow ({error}): pip install pyarrow") from None
-    try:
-        return parquet.read_table(path).to_pylist()
-    except (OSError, ValueError, arrow.ArrowException) as error:
-        told = f"{path} is not parquet: {error}; expected a table; delete it and fetch it again"
-        raise ValueError(told) from None
+    if may_lack:
+        return []
+    names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
+    raise FileNotFoundError(f"no {names} in {data}; fetch it with: {fetch} {data}")
 
 
 def read_table(path):
-    """The rows of a table, a list of dicts. Raises ValueError when there are none."""
-    rows = {".json": read_json, ".csv": read_csv, ".parquet": read_parquet}[path.suffix](path)
-    if not isinstance(rows, list) or not rows:
-        held = f"a {type(rows).__name__}" if rows else "nothing"
-        raise ValueError(f"{path} holds {held}; expected a list of items; fetch it again")
-    return rows
-
-
-def items_of(rows, path, item_of, expected, first=0):
-    """[item_of(number, row)] of rows, numbered from `first`.
-
-    expected: the columns, for the ValueError "FILE: item N: ..." that a malformed row raises.
-    """
-    items = []
-    for number, row in enumerate(rows):
+    """[(place, row)] of a table; place is "FILE: item N", or "FILE:LINE" of a .jsonl file."""
+    kind = path.suffix[1:]
+    if kind == "jsonl":
+        return [(f"{path}:{number}", row) for number, row in numbered_rows(path)]
+    if kind == "parquet":
         try:
-            items.append(item_of(first + number, row))
+            parquet = import_module("pyarrow.parquet")  # not one of the packages that pasta needs
+        except ImportError as error:
+            raise ModuleNotFoundError(f"{path} needs pyarrow: pip install pyarrow") from error
+    with read_by(f"the {kind} reader", path):
+        if kind == "parquet":
+            rows = parquet.read_table(path).to_pylist()
+        elif kind == "csv":
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                rows = list(csv.DictReader(file, strict=True))
+        else:
+            rows = json.loads(path.read_bytes())
+    if not isinstance(rows, list) or not rows:
+        content = f"a {type(rows).__name__}" if rows else "nothing"
+        raise ValueError(f"{path} holds {content}; expected a list of items; fetch it again")
+    return [(f"{path}: item {number}", row) for number, row in enumerate(rows)]
+
+
+def read_items(paths, item, expected, *context):
+    """[item(row, *context, number)] of the rows of tables, numbered through all of them.
+
+    expected: the columns, for the ValueError that names a malformed row or an id that comes twice.
+    """
+    items, places = [], {}
+    for place, row in (placed for path in paths for placed in read_table(path)):
+        try:
+            items.append(item(row, *context, len(items)))
+            first = places.setdefault(getattr(items[-1], "id", place), place)
+            if first != place:
+                raise ValueError(f"id {items[-1].id!r} is also at {first}")
         except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path}: item {number}: {error!r}; expected {expected}") from None
+            raise ValueError(f"{place}: {error!r}; expected {expected}") from None
     return items
 
 
-def read_items(paths, item_of, expected):
-    """The items of tables, numbered through. Raises as `items_of` and the readers do."""
-    items = []
-    for path in paths:
-        items += items_of(read_table(path), path, item_of, expected, len(items))
-    return items
+def inside(folder, name):
+    """Raise ValueError for a name out of a file that leads out of its folder."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    leaves = not parts or parts[0] == "/" or ".." in parts or Path(name).is_absolute()
+    if leaves or not is_name(name):
+        raise ValueError(f"{name!r} is no path inside {folder}; expected one relative to it")
+
+
+def video_fields(data, folders, name):
+    """The fields `name` and `video` of an Item. On disk the suffix may be another or missing.
+
+    folders: inside `data`, tried in order. Raises ValueError if the video is outside of them.
+    """
+    inside(data, name)
+    video = Path(find.find_video(name, data, folders, any_suffix=True))
+    return {"name": str(video.relative_to(data)), "video": video}
+
+
+def checked(items, data, fetch, tasks):
+    """The items in the order of their tasks. Raises FileNotFoundError for missing videos."""
+    videos = dict.fromkeys(item.video for item in items)
+    missing = [video for video in videos if not os.path.exists(video)]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]} (suffixes: "
+            f"{', '.join(find.SUFFIXES)}){how_to_get(data, fetch)}"
+        )
+    order = list(dict.fromkeys([*tasks, *(item.task for item in items)]))
+    return sorted(items, key=lambda item: order.index(item.task))
+
+
+def how_to_get(data, fetch):
+    """The end of a message about missing videos: unpack the archives that are there, or fetch."""
+    folders = {x.parent for depth in ("", "*/", "*/*/") for x in data.glob(depth + "*.zip")}
+    unpack = [f"unzip -n {quote(f'{x}/*.zip')} -d {quote(str(x))}" for x in sorted(folders)]
+    if any(data.glob("videos.tar*")):
+        unpack.append(f"cat {quote(str(data))}/videos.tar* | tar x -C {quote(str(data))}")
+    get = f"fetch them with: {fetch} {data}"
+    return f"; unpack what is there: {'; '.join(unpack)}; or {get}" if unpack else f"; {get}"
 
 
 def text(row, key):
-    """row[key], a text that is not empty. Raises KeyError, and ValueError that names the key."""
+    """row[key], a text that is not empty; this and the next ones raise ValueError or KeyError."""
     if not isinstance(row[key], str) or not row[key].strip():
         raise ValueError(f"{key} is {row[key]!r}, no text")
-    return shapes.valid_text(row[key], key)
+    return valid_text(row[key], key)
 
 
-def whole(row, key):
-    """row[key] as an int; a CSV has texts. Raises KeyError, and ValueError that names the key."""
+def integer(row, key):
+    """row[key] as an int; a CSV has texts."""
     try:
         number = float(row[key])
         if number == int(number):
@@ -121,29 +137,22 @@ def whole(row, key):
 
 
 def one_of(value, choices, key):
-    """A value that is one of the choices. Raises ValueError that names the key."""
     if value not in choices:
         raise ValueError(f"{key} is {value!r}, none of {', '.join(map(str, choices))}")
     return value
 
 
-def texts(value, least=2) -> tuple[str, ...]:
-    """A list of texts, such as options. value: a list, or one written as JSON or Python in a CSV.
-
-    Raises ValueError when it is none, shorter than `least`, or longer than there are letters.
-    """
+def texts(value, least=2, most=26) -> tuple[str, ...]:
+    """A list of texts, such as options. value: a list, or JSON or Python of one in a CSV."""
     listed = written_list(value) if isinstance(value, str) else value
     if not isinstance(listed, list | tuple) or not all(isinstance(x, str) for x in listed):
         raise ValueError(f"{value!r} is no list of texts")
-    if len(listed) < least:
-        raise ValueError(f"{value!r} has {len(listed)}, expected {least} or more")
-    if len(listed) > len(LETTERS):
-        raise ValueError(f"{value!r:.80} has {len(listed)}, expected {len(LETTERS)} or fewer")
-    return tuple(shapes.valid_text(one, "a list") for one in listed)
+    if not least <= len(listed) <= most:
+        raise ValueError(f"{value!r:.80} has {len(listed)} texts, expected {least} to {most}")
+    return tuple(valid_text(one, "a list") for one in listed)
 
 
 def written_list(value):
-    """What a text says as JSON or as Python; itself if it is neither."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(value)
@@ -152,15 +161,19 @@ def written_list(value):
     return value
 
 
+def lettered(options, form="{}. {}"):
+    """One line for each option, with its letter."""
+    return [form.format(*pair) for pair in zip(LETTERS, options, strict=False)]
+
+
 def letter_at(index, options):
-    """The letter of an option by its number from 0. Raises ValueError when there is no such one."""
+    """The letter of an option by its number from 0."""
     if not 0 <= index < min(len(options), len(LETTERS)):
         raise ValueError(f"answer number {index} of {len(options)} options, counted from 0")
     return LETTERS[index]
 
 
 def letter_in(letter, options):
-    """A letter that is one of the options'. Raises ValueError when it is not."""
     if len(letter) != 1 or letter not in LETTERS[: len(options)]:
         raise ValueError(f"answer is {letter!r}, no letter of {len(options)} options")
     return letter

@@ -1,9 +1,9 @@
-"""See what is read of a preference data set, without training.
+"""Shows how a preference data set is read, without training.
 
     python -m pasta.datasets FILE --video_root DIR --mode temporal
 
-Prints how many pairs there are of each mode, how many of their videos were found, and the first
-pair. Exits with 1 when the file cannot be read, or no video is found.
+Prints the number of pairs of each mode, how many of their videos were found, and the first pair.
+Exits with 1 when the file cannot be read, or no video is found.
 """
 
 import json
@@ -16,14 +16,10 @@ from pasta.pairs import MODES
 
 
 def main(args=None):
-    parser = ArgumentParser(
-        prog="python -m pasta.datasets",
-        description=__doc__,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    style = {"formatter_class": RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = ArgumentParser(prog="python -m pasta.datasets", description=__doc__, **style)
     parser.add_argument("file", type=Path, help="pairs, .jsonl or .json")
-    text = "folder in which relative videos begin (default: that of the file)"
+    text = "folder of relative videos (default: the file's own)"
     parser.add_argument("--video_root", type=Path, help=text)
     parser.add_argument("--mode", choices=MODES, help="mode of pairs that name none")
     args = parser.parse_args(args)

@@ -1,9 +1,9 @@
-"""The audit: what was kept and dropped, and whether pairs can be told apart without looking.
+"""The audit: what was kept and dropped, and whether chosen can be recognised without the video.
 
     python -m pasta.making.audit out/pairs
 
-A pair teaches to look only if nothing else tells chosen from rejected: not the length, not a word
-that is mostly chosen, not what the model would prefer without the video.
+A pair teaches the model to look only if nothing else separates chosen from rejected: not their
+length, not a word that is mostly chosen, not what the model prefers without the video.
 """
 
 import sys
@@ -11,41 +11,55 @@ from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
-from pasta.making.made import DROPPED, PAIR, QUERY
+from pasta.making.adversarial_items import write_items
+from pasta.making.stages import QUERY, candidates_in_order
 from pasta.pairs import MODES
-from pasta.run.rows import rows_of
+from pasta.run.atomic import write_json
+from pasta.run.rows import rows_of, write_rows
+from pasta.run.schema import ABSENT, NUMBER
+
+PAIR = {
+    "mode": MODES,
+    "chosen": str,
+    "rejected": str,
+    "blind": NUMBER | None,
+    "sides": list | None,
+    "recipe": {"topic": str | None | ABSENT},
+}
+DROPPED = {"mode": MODES, "reason": str}
+SKIPPED = {"video": str, "reason": str}
 
 
 def audit(pairs, dropped, queries=()):
     """The audit of rows of pairs.jsonl, dropped.jsonl and queries.jsonl.
 
-    Returns a dict: per mode kept, dropped by reason, mean words of chosen and rejected, the share
-    of pairs in which chosen has more words (half of those with as many count), the chosen sides,
-    the kinds of query, and blind accuracy, the share in which the responder without the video
-    prefers chosen: 0.5 is good; near 1 the video is not needed to be right.
+    Returns a dict. Per mode: pairs kept, and dropped by reason; mean words of chosen and rejected;
+    share of pairs whose chosen has more words (ties count half); chosen sides; kinds of query; and
+    blind accuracy, the share in which the responder prefers chosen without the video. 0.5 is good;
+    near 1 the video is not needed.
     """
     report = {}
     for mode in MODES:
-        here = [pair for pair in pairs if pair["mode"] == mode]
+        own = [pair for pair in pairs if pair["mode"] == mode]
         reasons = [row["reason"] for row in dropped if row["mode"] == mode]
         reasons += [f"query {q['flaw']}" for q in queries if q["mode"] == mode and "flaw" in q]
-        report[mode] = {"kept": len(here), "dropped": counted(reasons)}
-        if here:
-            words = [(len(p["chosen"].split()), len(p["rejected"].split())) for p in here]
-            blind = [pair["blind"] > 0 for pair in here if pair["blind"] is not None]
+        report[mode] = {"kept": len(own), "dropped": counted(reasons)}
+        if own:
+            words = [(len(p["chosen"].split()), len(p["rejected"].split())) for p in own]
+            blind = [pair["blind"] > 0 for pair in own if pair["blind"] is not None]
             report[mode] |= {
                 "words/chosen": fmean(chosen for chosen, _ in words),
                 "words/rejected": fmean(rejected for _, rejected in words),
                 "chosen longer": fmean(((a > b) + (a >= b)) / 2 for a, b in words),
-                "chosen sides": counted(str(p["sides"][0]) for p in here if p["sides"]),
-                "topics": counted(pair["recipe"].get("topic") or "own" for pair in here),
+                "chosen sides": counted(str(p["sides"][0]) for p in own if p["sides"]),
+                "topics": counted(pair["recipe"].get("topic") or "own" for pair in own),
                 "blind accuracy": fmean(blind) if blind else None,
             }
     return report
 
 
 def counted(names):
-    """Name -> how often it occurs, the commonest first, and of equals the first in the alphabet."""
+    """Name -> how often it occurs, the most frequent first, ties in alphabetical order."""
     return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -53,14 +67,14 @@ def audit_table(report):
     """The audit as text."""
     lines = [f"{'mode':<12}   kept  dropped  words +/-  longer  blind  chosen sides; topics"]
     for mode, row in report.items():
-        n, told = sum(row["dropped"].values()), f"{'-':>9} {'-':>7} {'-':>6}"
+        n, columns = sum(row["dropped"].values()), f"{'-':>9} {'-':>7} {'-':>6}"
         if row["kept"]:
             words = f"{row['words/chosen']:.1f}/{row['words/rejected']:.1f}"
             blind = "-" if row["blind accuracy"] is None else f"{row['blind accuracy']:.2f}"
             lists = (row["chosen sides"].items(), row["topics"].items())
             sides, topics = (", ".join(f"{name} {n}" for name, n in names) for names in lists)
-            told = f"{words:>9} {row['chosen longer']:>7.2f} {blind:>6}  {sides}; {topics}"
-        lines.append(f"{mode:<12} {row['kept']:>6} {n:>8}  {told}")
+            columns = f"{words:>9} {row['chosen longer']:>7.2f} {blind:>6}  {sides}; {topics}"
+        lines.append(f"{mode:<12} {row['kept']:>6} {n:>8}  {columns}")
     for mode, row in report.items():
         lines += [f"  {mode}: {n} dropped: {reason}" for reason, n in row["dropped"].items()]
     return "\n".join(lines)
@@ -72,9 +86,36 @@ def audit_of(folder):
     return audit(*(rows_of(Path(folder) / f"{name}.jsonl", of) for name, of in shapes.items()))
 
 
+def write_report(config, roles, videos, n, failed):
+    """Name the videos left out, audit the pairs of the first n videos, print the next command.
+
+    failed: {video: reason}. The others are make_pairs.py's.
+    """
+    path = config.out / "skipped.jsonl"
+    if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
+        failed = {row["video"]: row["reason"] for row in rows_of(path, SKIPPED)} | failed
+    if config.stage != "judge":
+        rows = [{"video": video, "reason": failed[video]} for video in sorted(failed)]
+        write_rows(path, rows)
+        for row in rows:
+            print(f"skipped {row['video']}: {row['reason']}")
+    pairs = config.out / "pairs.jsonl"
+    if config.stage in ("all", "judge"):
+        report = audit_of(config.out)
+        write_json(config.out / "audit.json", report)
+        print(audit_table(report))
+        print(f"wrote {sum(row['kept'] for row in report.values())} pairs to {pairs}")
+        if config.adversarial_qa:
+            rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
+            write_items(config, roles, rows)
+    commands = {"queries": "this with --stage candidates", "candidates": "this with --stage judge"}
+    command = commands.get(config.stage, f"torchrun train_dpo.py --pairs {pairs}")
+    print(f"{n} videos, {len(failed)} of them skipped; next: {command}")
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
         found = " ".join(sys.argv[1:]) or "no folder"
-        told = "expected one with the pairs.jsonl of make_pairs.py, such as out/pairs"
-        raise SystemExit(f"python -m pasta.making.audit FOLDER: got {found}; {told}")
+        raise SystemExit(f"python -m pasta.making.audit FOLDER: got {found}; expected one with the "
+                         "pairs.jsonl of make_pairs.py, such as out/pairs")  # fmt: skip
     print(audit_table(audit_of(sys.argv[1])))

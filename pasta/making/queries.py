@@ -1,32 +1,34 @@
-"""Stage 1: what the asker asks about each video.
+"""Stage 1: the queries that the asker writes about each video, or the user's own.
 
-A mode's kinds of query are used in turn, the first one by chance, so that each is used as often as
-the others. A query that asks nothing or repeats another of its video is asked for again with
-another seed; when that does not help, its row says what its `flaw` is and no answer is made to it.
+The kinds of query of a mode are used in turn from a random start, so all are used equally often. A
+query that asks nothing or repeats another about its video is requested again with another seed. If
+that does not help, its row names the `flaw`, and it is not answered.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
+from pathlib import Path
 
+from pasta.datasets.read import placed_rows
 from pasta.judge import TOKEN, alike
 from pasta.models.generate import Request
+from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION, QUERIES, query_prompt
 from pasta.run.rows import seed_of
-from pasta.video import VideoError
+from pasta.run.schema import ABSENT, schema_error, valid_text
+from pasta.video.find import find_video
 
-TRIES = 3  # how often a query is asked for
+TRIES = 3  # how often a query is requested
+OWN_QUERY = {"video": str, "mode": MODES, "query": str, "topic": str | None | ABSENT}
 
 
 def wanted_queries(video, keys, reader, seed):
-    """(row, attempt -> Request) of each query about a video; [] if it is unreadable.
+    """(row, attempt -> Request) of each query about a video. Raises VideoError.
 
     keys: list of (video, mode, n), the n-th query of a mode. A row is {video, mode, n, topic}.
     """
-    try:
-        inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
-    except VideoError:
-        return []
+    inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
     wanted, name = [], reader.name(video)
     for _, mode, n in keys:
         parts, topic = (seed, name, mode, n), topic_of(seed, name, mode, n)
@@ -36,22 +38,25 @@ def wanted_queries(video, keys, reader, seed):
 
 
 def topic_of(seed, name, mode, n):
-    """The topic of the n-th query of a mode: the mode's topics in turn, the first one by chance."""
-    kinds = list(QUERIES[mode])
-    return kinds[(seed_of(seed, name, mode) + n) % len(kinds)]
+    """The topic of the n-th query of a mode: the topics in turn, from a random start."""
+    topics = list(QUERIES[mode])
+    return topics[(seed_of(seed, name, mode) + n) % len(topics)]
 
 
-def query_rows(wanted, earlier, ask, asker, failed):
-    """The asker's queries: a row of queries.jsonl for each.
+def query_request(inputs, prompt, seed_parts, attempt):
+    """The Request for a query; each attempt, counted from 0, has its own seed."""
+    return Request(inputs, prompt, seed_of(*seed_parts, *[attempt] * bool(attempt)), 1.0)
 
-    It is {video, mode, n, topic, query, asker, prompt_version}.
+
+def query_rows(wanted, earlier, ask, asker):
+    """The asker's queries. Returns (rows of queries.jsonl, {video: why a server refused it}).
 
     wanted:  of wanted_queries. ask: list of Request -> list of Answer
     earlier: video -> its queries that were written before
-    A row with a `flaw` still had it after TRIES. A query that a server refuses gets no row, and its
-    video's reason is put into `failed`.
+    A row is {video, mode, n, topic, query, asker, prompt_version}, with `flaw` if all TRIES had
+    one. A query that a server refuses has no row.
     """
-    texts, asked = [[] for _ in wanted], list(range(len(wanted)))
+    texts, asked, failed = [[] for _ in wanted], list(range(len(wanted))), {}
     while asked:
         answers = ask([wanted[i][1](len(texts[i])) for i in asked])
         for i, answer in zip(asked, answers, strict=True):
@@ -60,42 +65,37 @@ def query_rows(wanted, earlier, ask, asker, failed):
             texts[i].append(None if answer.error else cleaned(answer.text))
         settled, asked = settle([row for row, _ in wanted], texts, earlier)
     made_by = {"asker": asker, "prompt_version": PROMPT_VERSION}
-    return [row | {"query": text} | made_by | flaw for row, text, flaw in settled]
+    return [row | {"query": text} | made_by | flaw for row, text, flaw in settled], failed
 
 
 def settle(rows, texts, earlier):
-    """The first flawless text of each row, and which rows need another one.
+    """The first text without flaw of each row, and the rows that need another text.
 
-    A text is compared with what was settled before it, so the outcome depends on the order of the
-    rows and not on how many were asked for at a time.
-    rows: with their `video`. texts: for each row those tried so far, None for a refused one.
+    A text is compared with those settled before it, so the outcome depends on the order of the
+    rows, but not on the size of the batches.
+    rows: with their `video`. texts: those of each row so far, None for a refused request.
     Returns (list of (row, text, {} or {"flaw"}), list of indices).
     """
     known = defaultdict(list, {video: list(queries) for video, queries in earlier.items()})
     settled, again = [], []
     for i, (row, tried) in enumerate(zip(rows, texts, strict=True)):
-        said = [text for text in tried if text is not None]
-        flaws = [query_flaw(text, known[row["video"]]) for text in said]
+        answered = [text for text in tried if text is not None]
+        flaws = [query_flaw(text, known[row["video"]]) for text in answered]
         if "" in flaws:
-            text = said[flaws.index("")]
+            text = answered[flaws.index("")]
             known[row["video"]].append(text)
             settled.append((row, text, {}))
-        elif len(said) < len(tried):
-            continue  # refused: not tried again now
+        elif len(answered) < len(tried):
+            continue  # refused: the next run asks again
         elif len(tried) < TRIES:
             again.append(i)
         else:
-            settled.append((row, said[-1], {"flaw": flaws[-1]}))
+            settled.append((row, answered[-1], {"flaw": flaws[-1]}))
     return settled, again
 
 
-def query_request(inputs, prompt, parts, attempt):
-    """The Request for a query; each attempt, counted from 0, has a seed of its own."""
-    return Request(inputs, prompt, seed_of(*parts, *[attempt] * bool(attempt)), 1.0)
-
-
 def cleaned(text):
-    """A query as the asker meant it: its first line that asks, without label, quotes and stars."""
+    """A query without what is around it: the first line with "?", no label, quotes or stars."""
     asking = [line for line in text.splitlines() if "?" in line]
     line = (asking or [text])[0].strip(" \t*\"'“”‘’`")
     label = r"^(?:(?:question|q)\s*\d*\s*[:.]|\d+\s*[.):]|[-•])[\s*]*"
@@ -103,7 +103,7 @@ def cleaned(text):
 
 
 def query_flaw(query, earlier):
-    """What is wrong with a query, or an empty string. earlier: others about the same video."""
+    """What is wrong with a query, or "". earlier: others about the same video."""
     if "?" not in query:
         return "asks nothing"
     if TOKEN.search(query):
@@ -111,3 +111,30 @@ def query_flaw(query, earlier):
     if any(alike(query, other) for other in earlier):
         return "repeats another"
     return ""
+
+
+def own_queries(path, videos, root):
+    """The user's queries. Returns (rows {video, mode, n, topic, query, asker}, {video: reason}).
+
+    path: .jsonl, or .json with one list, of rows {video, mode, query}, perhaps with topic. videos:
+    those of the run; the reason is for others. root: folder where relative video paths begin.
+    Raises ValueError at FILE:LINE for a malformed row.
+    """
+    known, counts, rows, missing = set(videos), Counter(), [], {}
+    for place, row in placed_rows(path):
+        try:
+            if wrong := schema_error(row, OWN_QUERY):
+                raise ValueError(wrong)
+            video, mode = str(Path(find_video(row["video"], root)).absolute()), row["mode"]
+            query = valid_text(row["query"], "query").strip()
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
+        if video not in known:
+            missing[video] = f"{place} asks about it, and --videos {root} does not have it"
+            continue
+        about = {"video": video, "mode": mode, "n": counts[video, mode], "topic": row.get("topic")}
+        counts[video, mode] += 1
+        flaw = query_flaw(query, [])
+        about |= {"query": query, "asker": str(path)} | ({"flaw": flaw} if flaw else {})
+        rows.append(about)
+    return rows, missing

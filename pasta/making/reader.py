@@ -1,4 +1,4 @@
-"""What each role sees of a video: its samplings, decoded once, and a video to break it with.
+"""Decodes a video once for all samplings; also gives another video's frames for corruptions.
 
 Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
@@ -14,28 +14,27 @@ from pasta.video import VideoError, read_frames
 
 
 class Reader:
-    """Decodes each video once for all samplings, and remembers those that cannot be read.
+    """Reads the videos of a run for one model.
 
-    videos: all paths there are; `other` takes the next one of them
-    root: folder that they are in; their names begin there, so that seeds do not depend on it
-    processor: gives `prepare`, `fit` and `n_frames`: a vlm.Processor, or an Endpoint
-    n_frames: frame budget; 0 is the checkpoint's own
-    failed: path -> reason, filled here
-    sparse_frames: budget of adversarial responses; 0 is n_frames
+    videos: all paths; `other` takes the next one of them
+    root: folder of the videos; names are relative to it, so that seeds do not depend on it
+    processor: has `prepare`, `fit` and `n_frames`: a model's Processor, or a Server
+    n_frames: frame budget; 0: the checkpoint's own. sparse_frames: the same for 1 fps; 0: n_frames
+    failed: path -> why a video cannot be read; it is not tried again
     """
 
-    def __init__(self, videos, root, processor, n_frames, failed, sparse_frames=0):
-        self.videos, self.root, self.processor, self.failed = videos, root, processor, failed
+    def __init__(self, videos, root, processor, n_frames, sparse_frames=0):
+        self.videos, self.root, self.processor, self.failed = videos, root, processor, {}
         self.n_frames = n_frames or processor.n_frames
         self.samplers = samplers(self.n_frames, sparse_frames or self.n_frames)
-        self.frames = lru_cache(maxsize=2)(self.read)  # the video at work and its `other`
+        self.frames = lru_cache(maxsize=2)(self.read)  # the current video and its `other`
 
     def name(self, video):
-        """What a video is called below the root: two folders may hold clips of one name."""
+        """The path below the root: clips in two folders may have the same file name."""
         return os.path.relpath(video, self.root)
 
     def read(self, video):
-        """Sampling -> (frames, timestamps). Raises VideoError, the second time without trying."""
+        """Sampling -> (frames, timestamps). Raises VideoError."""
         if video in self.failed:
             raise VideoError(video, self.failed[video])
         chosen, together = {}, None
@@ -47,7 +46,7 @@ class Reader:
             return together
 
         try:
-            # all samplings at the size of n_frames: some families give fewer frames more pixels
+            # All samplings have the size of n_frames: some families give fewer frames more pixels.
             frames, timestamps = read_frames(video, sample, self.fit)
         except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
             self.failed[video] = getattr(error, "reason", str(error))

@@ -1,36 +1,74 @@
-"""Who is asked: asker, responder, judge; each a model folder, a hub id, or a server's address.
+"""The models of a run: asker, responder and judge, each a LocalModel or a Server.
 
-Nobody loads a 38B, a 7B and a 32B into one process: one model is in memory at a time, and it is let
-go of when another role is asked. What judges and servers answer is kept in replies.jsonl.
+Both have processor (prepare, fit, n_frames), digest, author, answers, score and keep_answers.
+Only one local model is in memory at a time.
 """
 
-from functools import partial
+from functools import cached_property, partial
+from operator import itemgetter
 
-from pasta.judge import ModelJudge, judge_by_rules
+from pasta.judge import judge_by_model, judge_by_rules
 from pasta.making.replies import Replies
-from pasta.making.server import Endpoint, is_address
+from pasta.making.server import Server, is_address
 from pasta.models.files import weights_digest
 from pasta.models.generate import Request, ask_all
 from pasta.models.load import load_processor, load_vlm
 from pasta.policy import text_logps
 
 
-class Roles:
-    """The models of a run, by name, as its config has them.
+class LocalModel:
+    """A model folder or a hub id; its weights are loaded when they are needed.
 
-    config: make_pairs.py's.
+    config: make_pairs.py's. loaded: name -> VLM, shared by all local models, holds at most one.
     """
+
+    keep_answers = False  # its answers go into rows at once
+
+    def __init__(self, name, config, device, loaded):
+        self.name, self.config, self.device, self.loaded = name, config, device, loaded
+
+    @cached_property
+    def processor(self):
+        """Prepares videos, without weights. n_frames is 0 for a model that reads text only."""
+        return load_processor(self.name, self.config.max_pixels)
+
+    @cached_property
+    def digest(self):
+        """The digest of the weights, which the answers depend on."""
+        return weights_digest(self.name)
+
+    @property
+    def author(self):
+        return f"{self.name} {self.digest}"
+
+    def vlm(self):
+        """The VLM, with its weights."""
+        if self.name not in self.loaded:
+            self.loaded.clear()  # first, because memory may not hold two
+            c = self.config
+            self.loaded[self.name] = load_vlm(self.name, c.dtype, self.device, c.max_pixels)
+        return self.loaded[self.name]
+
+    def answers(self, requests, max_new_tokens):
+        return ask_all(self.vlm, requests, self.config.batch_size, max_new_tokens)
+
+    def score(self, inputs, texts):
+        """The logps, in nats, of (query, response) texts about VideoInputs, or about None."""
+        return text_logps(self.vlm(), inputs, texts).tolist()
+
+
+class Roles:
+    """The models that a config of make_pairs.py names, and their stored replies."""
 
     def __init__(self, config, device):
         self.config, self.device = config, device
-        self.held = {}  # name -> the one VLM in memory
-        self.known, self.origins = {}, {}  # name -> its Endpoint or Processor; its `origin`
+        self.models, self.loaded = {}, {}
         self.replies = Replies(config.out / "replies.jsonl")
 
     def open(self):
-        """The names of the models that the stages at hand ask; what cannot be used fails now.
+        """Names of the models that the chosen stages ask. A model that cannot be used fails here.
 
-        Raises SystemExit for a model that would have to see and reads text alone.
+        Raises SystemExit if the asker or the responder reads text only.
         """
         c = self.config
         by_stage = {"queries": [c.asker], "candidates": [c.responder], "judge": [c.judge]}
@@ -38,86 +76,46 @@ class Roles:
         names = by_stage.get(c.stage) or [name for stage in by_stage.values() for name in stage]
         names = [name for name in dict.fromkeys(names) if name not in (None, "rules")]
         for name in names:
-            if not self.eyes(name).n_frames and name in (c.asker, c.responder):
-                raise SystemExit(f"{name} reads text alone: it can be the --judge; --asker and "
+            if not self.model(name).processor.n_frames and name in (c.asker, c.responder):
+                raise SystemExit(f"{name} reads text only and can only be the --judge; --asker and "
                                  "--responder take a model that sees videos")  # fmt: skip
         return names
 
-    def eyes(self, name):
-        """What makes a video ready for `name`: `prepare`, `fit`, `n_frames`. No weights are loaded.
-
-        n_frames is 0 for a model that reads text alone.
-
-        Raises as load_processor does, or EndpointError for a server that does not answer.
-        """
-        if name not in self.known:
-            config = self.config
+    def model(self, name):
+        """The LocalModel or Server of a name. Raises ServerError if it does not answer."""
+        if name not in self.models:
+            c = self.config
             if is_address(name):
-                limits = (config.max_pixels, config.in_flight, config.timeout)
-                self.known[name] = Endpoint(name, *limits)
+                self.models[name] = Server(name, c.max_pixels, c.in_flight, c.timeout)
             else:
-                self.known[name] = load_processor(name, config.max_pixels)
-        return self.known[name]
-
-    def origin(self, name):
-        """What the answers of `name` owe to it: a digest of its weights, or a server's model."""
-        if name not in self.origins:
-            at_server = is_address(name)
-            self.origins[name] = self.eyes(name).name if at_server else weights_digest(name)
-        return self.origins[name]
-
-    def vlm(self, name):
-        """The VLM `name`. The one held before is let go of first: memory need not hold two."""
-        if name not in self.held:
-            self.held.clear()
-            config = self.config
-            self.held[name] = load_vlm(name, config.dtype, self.device, config.max_pixels)
-        return self.held[name]
+                self.models[name] = LocalModel(name, c, self.device, self.loaded)
+        return self.models[name]
 
     def ask(self, name, requests):
-        """Answer any number of requests. Returns a list of Answer, in their order."""
-        if is_address(name):
-            return self.asked_once(name, requests)
-        found = sorted(self.answers(name, requests, self.config.max_new_tokens))
+        """Answers to a list of Request, in their order."""
+        model = self.model(name)
+        if model.keep_answers:
+            return self.ask_once(name, requests)
+        found = sorted(model.answers(requests, self.config.max_new_tokens), key=itemgetter(0))
         return [answer for _, answer in found]
 
-    def asked_once(self, name, requests, n_tokens=0):
-        """The same, but what is in replies.jsonl is not asked again, and what is new is kept.
+    def ask_once(self, name, requests, max_new_tokens=0):
+        """The same, through replies.jsonl. max_new_tokens: 0 is the config's."""
+        max_new_tokens = max_new_tokens or self.config.max_new_tokens
+        model = self.model(name)
+        answers = partial(model.answers, max_new_tokens=max_new_tokens)
+        return self.replies.ask(model.author, requests, max_new_tokens, answers)
 
-        n_tokens: of an answer at most; 0: max_new_tokens.
-        """
-        n_tokens = n_tokens or self.config.max_new_tokens
-        if is_address(name):
-            author = self.eyes(name).name
-            answers = partial(self.eyes(name).answers, max_new_tokens=n_tokens)
-        else:
-            author = f"{name} {self.origin(name)}"
-            answers = partial(self.answers, name, n_tokens=n_tokens)
-        return self.replies.ask(author, requests, n_tokens, answers)
+    def judge(self, cases):
+        """The Verdict of the config's judge on each case, see pasta/judge.py."""
+        if self.config.judge == "rules":
+            return judge_by_rules(cases)
+        return judge_by_model(cases, self.judge_replies)
 
-    def answers(self, name, requests, n_tokens):
-        """(index, Answer) of a local model, as of `ask_all`."""
-        return ask_all(lambda: self.vlm(name), requests, self.config.batch_size, n_tokens)
-
-    def score(self, name, inputs, texts):
-        """The logps, in nats, of (query, response) texts about a video, or about none."""
-        return text_logps(self.vlm(name), inputs, texts).tolist()
-
-    def judged(self, name, decide):
-        """What `decide(judge)` returns when the judge `name` has replied to all that it asks.
-
-        decide: a function of a judge, (mode, query, preferred, adversarial) -> Verdict. It is
-        called again after each round of replies, so that a model is asked in batches.
-        """
-        if name == "rules":
-            return decide(judge_by_rules)
-        judge = ModelJudge({})
-        while True:
-            result, prompts = decide(judge), list(judge.unknown)
-            if not prompts:
-                return result
-            requests = [Request(None, prompt) for prompt in prompts]
-            answers = self.asked_once(name, requests, self.config.judge_tokens)
-            if refused := [answer.error for answer in answers if answer.error]:
-                print(f"{len(refused)} replies of the judge are none: {refused[0]}")
-            judge.learn(prompts, [answer.text for answer in answers])
+    def judge_replies(self, prompts):
+        """The replies of the config's judge; "" for a prompt that its server refuses."""
+        requests = [Request(None, prompt) for prompt in prompts]
+        answers = self.ask_once(self.config.judge, requests, self.config.judge_tokens)
+        if refused := [answer.error for answer in answers if answer.error]:
+            print(f"the judge refused {len(refused)} prompts: {refused[0]}")
+        return [answer.text for answer in answers]

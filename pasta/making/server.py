@@ -1,67 +1,72 @@
-"""The same `ask`, over an OpenAI-compatible server such as vLLM or SGLang.
+"""A model behind an OpenAI-compatible server, such as vLLM or SGLang.
 
-A role named http://HOST:PORT/v1 is asked there, or http://HOST:PORT/v1#MODEL where the server has
-several models. One Request is one HTTP request, N of them in flight; a video goes as PNG pictures,
-each with its second before it.
+The address is http://HOST:PORT/v1, or http://HOST:PORT/v1#MODEL if the server has several models.
+One Request is one HTTP request; a video is sent as PNG images, each after its time.
 
-    429, 5xx, a time-out, a cut connection, no JSON   may pass: tried again, later and later
-    400, 413, 422                                     this request's own fault: an Answer with error
-    401, 404, a redirect, or too many tries           the run stops; what was answered is kept
+    429, 5xx, timeout, cut connection, no JSON   may pass: retried, with growing waits
+    400, 413, 422                                this request is refused: an Answer with an error
+    401, 404, redirect, too many tries           ServerError; answers received before are kept
 
-Nobody but the named host is talked to: http.client follows no redirect and knows no proxy. The key
-comes from the environment, OPENAI_API_KEY, and is in no file, log or message.
-
-Tokens are drawn as `ask` draws them, if the server adds nothing of its own: vLLM takes top_k and a
-repetition penalty from the model's folder unless it is started with `--generation-config vllm`.
+Only the named host is contacted: http.client follows no redirect and uses no proxy. The key comes
+from OPENAI_API_KEY, and is in no file, log or message.
 
 Shapes: F frames, H, W pixels.
 """
 
+import base64
+import hashlib
 import json
 import os
 import random
 import re
+import struct
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Timer
 from urllib.parse import quote, urlsplit
 
-from pasta.making.pictures import MAX_PIXELS, Pictures, fit_within, png
 from pasta.models.generate import Answer
 from pasta.run.schema import SURROGATE
 
-MAX_REPLY = 2**24  # bytes; a reply is a few thousand
+MAX_PIXELS = 602112  # of a frame, by default: Qwen2.5-VL's own bound for videos
+MAX_REPLY = 2**24  # bytes; a reply has a few thousand
 LONGEST_WAIT = 60.0  # seconds between two tries, unless the server asks for more
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
 
 
-class EndpointError(Exception):
-    """A server that cannot be used now; what it answered before is kept."""
+class ServerError(Exception):
+    """The server cannot be used now; answers received before are kept."""
 
 
 class Refused(Exception):
-    """What a server will not do for one request, though it may for others."""
+    """The server refuses one request, but may accept others."""
 
 
-class Endpoint:
-    """A server as asker, responder or judge.
+class Server:
+    """A server as asker, responder or judge. It has the same methods as a LocalModel.
 
-    address:   http://HOST:PORT/v1, https too, with #MODEL unless the server has one model alone
-    max_pixels: of a frame; 0 is MAX_PIXELS. in_flight: requests at a time. timeout: seconds of one.
-    tries, wait: how often one is sent, and the seconds before it is sent again, doubled each time
-    Raises ValueError for another address, EndpointError for a server without such a model.
+    address:   http://HOST:PORT/v1, https too; with #MODEL unless the server has only one model
+    max_pixels: per frame; 0 is MAX_PIXELS. in_flight: parallel requests. timeout: seconds of one
+    tries, wait: attempts per request; seconds before the second one, doubled for each further one
+    Raises ValueError for a malformed address, ServerError if the server lacks the model.
     """
 
-    n_frames = 32  # the paper's: a server does not tell its model's own number
+    n_frames = 32  # the paper's: a server does not report the frame budget of its model
+    keep_answers = True  # in replies.jsonl: it may fail after most requests of a batch
+    score = None  # it gives no log-probabilities of given texts
 
     def __init__(self, address, max_pixels=0, in_flight=16, timeout=300.0, tries=6, wait=1.0):
         url = urlsplit(address)
         plain = "@" not in address.partition("#")[0] and not url.query
         if url.scheme not in ("http", "https") or not plain or not url.hostname or url.port == 0:
-            raise ValueError(f"{hidden(address)}: expected http://HOST:PORT/v1 or .../v1#MODEL, "
+            hidden = re.sub(r"//.*[@?].*", "//***", address)  # it may hold a password or a key
+            raise ValueError(f"{hidden}: expected http://HOST:PORT/v1 or .../v1#MODEL, "
                              "without user, password or ?; the key is OPENAI_API_KEY")  # fmt: skip
         self.connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.host, self.path = url.netloc, url.path.rstrip("/")
@@ -69,28 +74,26 @@ class Endpoint:
         self.tries, self.wait = tries, wait
         self.address = address.partition("#")[0]
         self.model = url.fragment or self.only_model()
-        self.name = f"{self.address}#{self.model}"
+        self.author = self.digest = f"{self.address}#{self.model}"
+        self.processor = self  # it has n_frames, fit and prepare
+        self.fit = partial(fit_within, self.max_pixels)
 
     def only_model(self):
-        """The id of the one model that the server has."""
-        models = self.call("GET", "/models", read_models)
+        """The id of the server's only model."""
+        models = self.call("GET", "/models", lambda reply: [valid(m["id"]) for m in reply["data"]])
         if len(models) != 1:
-            raise EndpointError(f"{self.address} has {len(models)} models: {', '.join(models)}; "
-                                f"name one as {self.address}#MODEL")  # fmt: skip
+            raise ServerError(f"{self.address} has {len(models)} models: {', '.join(models)}; "
+                              f"name one as {self.address}#MODEL")  # fmt: skip
         return models[0]
 
-    def fit(self, n_frames, height, width):
-        """The (height, width) at which frames are sent: theirs, or of max_pixels at most."""
-        return fit_within(self.max_pixels, n_frames, height, width)
-
     def prepare(self, frames, timestamps):
-        """(F, H, W, 3) uint8 frames, which were decoded at the size of `fit`, to Pictures."""
+        """(F, H, W, 3) uint8 frames, decoded at the size of `fit`, and their times: Pictures."""
         return Pictures(tuple(map(png, frames)), tuple(map(float, timestamps)))
 
     def answers(self, requests, max_new_tokens=128):
-        """Yield (index, Answer) of a list of Request, as they come.
+        """Yield (index, Answer) of a list of Request, in order of arrival.
 
-        Raises EndpointError when the server fails, behind all that it did answer.
+        Raises ServerError when the server fails, after yielding every answer received.
         """
         failure, pool = None, ThreadPoolExecutor(self.in_flight)
         try:
@@ -100,17 +103,17 @@ class Endpoint:
                     continue
                 try:
                     yield index[future], future.result()
-                except EndpointError as error:
+                except ServerError as error:
                     failure = failure or error
                     for waiting in index:
                         waiting.cancel()
-        finally:  # ctrl-C waits for the requests in flight and for no others
+        finally:  # ctrl-C waits only for the requests in flight
             pool.shutdown(cancel_futures=True)
         if failure:
             raise failure
 
     def answer(self, request, max_new_tokens):
-        """The Answer to one Request; its `error` tells why the server refused."""
+        """The Answer to one Request; its `error` is the reason if the server refused."""
         content = request.prompt
         if request.inputs is not None:
             content = [*request.inputs.content(), {"type": "text", "text": content}]
@@ -119,8 +122,9 @@ class Endpoint:
             "messages": [{"role": "user", "content": content}],
             "max_tokens": max_new_tokens,
             "temperature": request.temperature,
+            # vLLM adds the folder's top_k and repetition penalty without --generation-config vllm.
             "top_p": 1.0,
-            "seed": request.seed % 2**31,  # more than 32 bits are not taken everywhere
+            "seed": request.seed % 2**31,  # some servers take 32 bits only
         }
         try:
             return self.call("POST", "/chat/completions", read_answer, body)
@@ -128,19 +132,19 @@ class Endpoint:
             return Answer("", (), 0.0, False, error=str(error))
 
     def call(self, method, path, read, body=None):
-        """What `read` finds in the reply to a call, which is tried again while that may help.
+        """`read(JSON of the reply)`; retries what may pass.
 
-        read: a function of the reply's JSON; LookupError and TypeError say that it is another one.
+        read: raises ValueError, LookupError or TypeError for JSON of another shape.
         """
         data, wait, asked = None if body is None else json.dumps(body), self.wait, 0.0
         for attempt in range(self.tries):
             if attempt:
-                # Later than asked, and by chance, so that not all come back at once.
+                # The wait is random, so that clients do not all come back at the same time.
                 time.sleep(max(wait, asked) * random.uniform(1.0, 1.5))
                 wait, asked = min(2 * wait, LONGEST_WAIT), 0.0
             try:
                 status, headers, reply = self.exchange(method, self.path + path, data)
-            except (OSError, HTTPException) as error:  # time-outs and cut connections
+            except (OSError, HTTPException) as error:  # timeouts and cut connections
                 trouble = without_key(f"{type(error).__name__} {error}")
                 continue
             text = without_key(reply.decode(errors="backslashreplace")).strip()
@@ -154,12 +158,13 @@ class Endpoint:
                     continue
             if status not in TRY_AGAIN:
                 where = without_key(f" to {headers['Location']}") if headers["Location"] else ""
-                raise EndpointError(f"{self.address}{path}: {trouble}{where}; expected a reply of "
-                                    "200: see the address, #MODEL and OPENAI_API_KEY")  # fmt: skip
-            asked = asked_to_wait(headers["Retry-After"])
-        raise EndpointError(f"{self.address}{path}: {trouble}, {self.tries} times; expected JSON "
-                            "of OpenAI's shape; when the server is well again, the same command "
-                            "goes on")  # fmt: skip
+                raise ServerError(f"{self.address}{path}: {trouble}{where}; expected status 200: "
+                                  "check the address, #MODEL and OPENAI_API_KEY")  # fmt: skip
+            seconds = headers["Retry-After"] or ""  # some servers send a date, which is ignored
+            asked = min(float(seconds), 600.0) if seconds.isdecimal() else 0.0
+        raise ServerError(f"{self.address}{path}: {trouble}, {self.tries} times; expected JSON as "
+                          "OpenAI sends it; when the server works again, rerun the same command "
+                          "to continue")  # fmt: skip
 
     def exchange(self, method, path, body):
         """(status, headers, bytes) of one HTTP exchange."""
@@ -168,8 +173,9 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {key}"
         connection = self.connect(self.host, timeout=self.timeout)
         connection.connect()
-        # A socket's time-out begins anew with each byte; this one is for all of them.
-        start, limit = time.monotonic(), 1.1 * self.timeout  # behind its own, which says more
+        # A socket's timeout restarts with each byte; the timer limits the whole exchange. It fires
+        # a little later, because the error of the socket's timeout is clearer.
+        start, limit = time.monotonic(), 1.1 * self.timeout
         end = Timer(limit, socket.shutdown, (connection.sock, SHUT_RDWR))
         end.start()
         try:
@@ -184,44 +190,81 @@ class Endpoint:
             connection.close()
 
 
+def is_address(name):
+    """Whether a model's name is the address of a server."""
+    return str(name).startswith(("http://", "https://"))
+
+
 def api_key():
-    """OPENAI_API_KEY, perhaps empty. Raises EndpointError for one that no header can hold."""
+    """OPENAI_API_KEY, or "". Raises ServerError if it cannot be sent in a header."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise EndpointError("OPENAI_API_KEY has a line end or a sign that no key has; set it anew")
+        raise ServerError("OPENAI_API_KEY has a character that no key has, such as a line end")
     return key
 
 
 def without_key(text):
-    """A server's text without the key; some repeat what they refuse. A word is no key: "EMPTY"."""
+    """A server's text without the key, which some servers repeat."""
     key = api_key()
-    for form in (key, key.replace("/", "\\/"), quote(key, "")):  # as JSON and addresses may have it
-        text = text.replace(form, "***") if len(key) >= 8 else text
+    if len(key) < 8:  # a placeholder such as "EMPTY", which may be part of an answer
+        return text
+    for form in (key, key.replace("/", "\\/"), quote(key, "")):  # plain, in JSON, in an address
+        text = text.replace(form, "***")
     return text
 
 
-def is_address(name):
-    """Whether a role's name is the address of a server."""
-    return str(name).startswith(("http://", "https://"))
-
-
-def hidden(address):
-    """An address for a message, without a password or a key that may be in it."""
-    return re.sub(r"//.*[@?].*", "//***", address)
-
-
-def asked_to_wait(value):
-    """Seconds of a Retry-After header; 0 for none, and for a date, which few servers send."""
-    return min(float(value), 600.0) if value and value.isdecimal() else 0.0
-
-
-def read_models(reply):
-    """The ids in a list of models, which are texts."""
-    return [SURROGATE.sub("\ufffd", model["id"]) for model in reply["data"]]
+def valid(text):
+    return SURROGATE.sub("\ufffd", text)
 
 
 def read_answer(reply):
-    """The Answer in a chat completion, its <think> block taken out."""
+    """The Answer in a chat completion, without a <think> block."""
     choice = reply["choices"][0]
     text = re.sub(r"^\s*<think>.*?</think>", "", choice["message"]["content"] or "", flags=re.S)
-    return Answer(SURROGATE.sub("\ufffd", text).strip(), (), 0.0, choice["finish_reason"] == "stop")
+    return Answer(valid(text).strip(), (), 0.0, choice["finish_reason"] == "stop")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A video as a server gets it: F PNG files and their times in seconds."""
+
+    files: tuple[bytes, ...]
+    seconds: tuple[float, ...]
+
+    def content(self):
+        """The parts of a chat message: a time, its image, the next time, ..."""
+        parts = []
+        for file, second in zip(self.files, self.seconds, strict=True):
+            url = "data:image/png;base64," + base64.b64encode(file).decode()
+            parts.append({"type": "text", "text": f"{second:.1f} s"})
+            parts.append({"type": "image_url", "image_url": {"url": url}})
+        return parts
+
+    def digest(self):
+        """sha256 hex of times and files."""
+        digest = hashlib.sha256(str(self.seconds).encode())
+        for file in self.files:
+            digest.update(file)
+        return digest.hexdigest()
+
+
+def fit_within(max_pixels, n_frames, height, width):
+    """The (height, width) of the same ratio and at most `max_pixels`; 0: unchanged."""
+    scale = min(1, (max_pixels / (height * width)) ** 0.5) if max_pixels else 1
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def png(frame):
+    """Bytes of an (H, W, 3) uint8 frame as PNG (RFC 2083); the standard library has no JPEG."""
+    height, width, _ = frame.shape
+    rows = frame.copy()
+    rows[1:] -= frame[:-1]  # filter 2, "up": the difference from the row above, modulo 256
+    data = b"".join(b"\2" + row.tobytes() for row in rows)
+
+    def chunk(tag, content):
+        crc = zlib.crc32(tag + content)
+        return struct.pack(">I", len(content)) + tag + content + struct.pack(">I", crc)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data, 3)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts

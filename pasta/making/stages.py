@@ -1,105 +1,159 @@
-"""The three stages of pair-making, each resumable and shared out over the processes of torchrun.
+"""The three stages of pair making: resumable, and shared by the processes of torchrun.
 
-    write_queries      videos → queries.jsonl       one row a query that the asker wrote
-    write_candidates   → candidates.jsonl           one row a query with all its answers, costly
+    write_queries      videos → queries.jsonl       one row per query
+    write_candidates   → candidates.jsonl           one row per query with all answers; costly
     write_pairs        → pairs.jsonl, dropped.jsonl
 
-Each does what is missing in its file, so calling it again after a kill, or with more videos, goes
-on where it was. `config` is make_pairs.py's, `roles` says who answers, `videos` are all there are,
-and `failed` takes video -> reason for those that could not be read.
+Each appends what its file lacks, so calling it again after a kill, or with more videos, continues.
+`config` is make_pairs.py's, `roles` are its models, `videos` all its videos. The first two return
+{video: reason} for videos that could not be read or were refused by a server.
 """
 
+import time
 from collections import Counter, defaultdict
+from contextlib import closing
 from functools import partial
 from itertools import product
 
-from pasta.candidates import candidate_rows, works_of
-from pasta.making.grow import Clock, grow
-from pasta.making.made import CANDIDATE, QUERY
-from pasta.making.own_queries import own_queries
-from pasta.making.queries import query_flaw, query_rows, wanted_queries
+from tqdm import tqdm
+
+from pasta.candidates import candidate_rows, query_tasks
+from pasta.making.queries import own_queries, query_rows, wanted_queries
 from pasta.making.reader import Reader
-from pasta.making.server import is_address
 from pasta.pairs import MODES
 from pasta.run import ranks
-from pasta.run.rows import rows_of, write_rows
+from pasta.run.ahead import prefetch
+from pasta.run.rows import Appender, rows_of, write_rows
+from pasta.run.schema import ABSENT, NUMBER
 from pasta.selection import make_pairs, proposals, query_key
+from pasta.video import VideoError
 
 RECIPE = "responder asker adversary candidates temperature sparse_frames max_pixels seed".split()
+TASK = {"video": str, "mode": MODES, "query": str, "topic": str | None}
+QUERY = TASK | {"n": int, "flaw": str | ABSENT}
+ANSWER = {"response": str, "finished": bool}
+LOGPS = {"response": str, "blind": NUMBER, "clean": NUMBER | ABSENT, "broken": NUMBER | ABSENT}
+CANDIDATE = TASK | {
+    "preferred": ANSWER,
+    "adversarial": [ANSWER | {"kind": str}],
+    "logps": [LOGPS],
+    "recipe": {"twins": bool},
+}
 
 
-def write_queries(config, roles, videos, n, modes, failed):
-    """Stage 1: queries about the first n videos, of the given modes; or somebody's own, whole."""
+def query_reader(config, roles, videos):
+    """The Reader of the asker."""
+    processor = roles.model(config.asker).processor
+    return Reader(videos, config.videos.absolute(), processor, config.n_frames)
+
+
+def candidate_reader(config, roles, videos):
+    """The Reader of the responder."""
+    processor, root = roles.model(config.responder).processor, config.videos.absolute()
+    return Reader(videos, root, processor, config.n_frames, config.sparse_frames)
+
+
+def recipe_of(config, reader):
+    """The settings that every candidate row records. reader: of `candidate_reader`."""
+    recipe = {name: getattr(config, name) for name in RECIPE}
+    return recipe | {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
+
+
+def write_queries(config, roles, videos, n, modes):
+    """Stage 1: queries of some modes about the first n videos; or all of the user's own."""
     path = config.out / "queries.jsonl"
     if config.queries:
         rows, missing = own_queries(config.queries, videos, config.videos)
-        failed |= missing
         if ranks.rank() == 0:
-            told = [{"flaw": flaw} if (flaw := query_flaw(r["query"], [])) else {} for r in rows]
-            write_rows(path, [row | more for row, more in zip(rows, told, strict=True)])
-        ranks.gather([])  # nobody reads it before it is there
-        return
+            write_rows(path, rows)
+        ranks.gather([])  # no rank reads the file before it is there
+        return missing
     rows, earlier = rows_of(path, QUERY), defaultdict(list)
     for row in rows:
         earlier[row["video"]] += [row["query"]] * ("flaw" not in row)
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
-    todo = grouped((key[0], key) for key in wanted if key not in done)
-    # Not `failed`: Reader gives up on a video in it, and a server may refuse one query alone.
-    unread, eyes, root = {}, roles.eyes(config.asker), config.videos.absolute()
-    reader, clock = Reader(videos, root, eyes, config.n_frames, unread), Clock()
-    ask = clock.timed("asking", partial(roles.ask, config.asker))
+    groups = grouped((key[0], key) for key in wanted if key not in done)
+    reader, ask = query_reader(config, roles, videos), partial(roles.ask, config.asker)
     read = partial(wanted_queries, reader=reader, seed=config.seed)
-    make = partial(query_rows, earlier=earlier, ask=ask, asker=config.asker, failed=failed)
-    grow(path, todo, config.batch_videos, read, make, clock)
-    failed |= unread
+    make = partial(query_rows, earlier=earlier, ask=ask, asker=config.asker)
+    return append_rows(path, groups, config.batch_videos, read, make)
 
 
-def write_candidates(config, roles, videos, n, failed):
+def write_candidates(config, roles, videos, n):
     """Stage 2: answers to the queries about the first n videos."""
-    path, mine = config.out / "candidates.jsonl", set(ranks.share(videos[:n]))
+    path, own_videos = config.out / "candidates.jsonl", set(ranks.share(videos[:n]))
     done = set(map(query_key, rows_of(path, CANDIDATE)))
     wanted = {}
     for row in sound_queries(config):
-        if row["video"] in mine and query_key(row) not in done:
+        if row["video"] in own_videos and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
-    # Not `failed`: it also gets videos that only break others, which are not missed.
-    unread, eyes, root = {}, roles.eyes(config.responder), config.videos.absolute()
-    reader = Reader(videos, root, eyes, config.n_frames, unread, config.sparse_frames)
-    clock = Clock()
-    recipe = {name: getattr(config, name) for name in RECIPE}
-    recipe |= {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
-    score = clock.timed("scoring", partial(roles.score, config.responder))
-    made_by = {"score": None if is_address(config.responder) else score, "recipe": recipe}
-    ask = clock.timed("answering", partial(roles.ask, config.responder))
-    make = partial(candidate_rows, ask=ask, failed=failed, **made_by)
-    todo = grouped((row["video"], row) for row in wanted.values())
-    read = partial(works_of, reader=reader, recipe=recipe)
-    grow(path, todo, config.batch_videos, read, make, clock)
-    failed |= {video: unread[video] for video, _ in todo if video in unread}
+    groups = grouped((row["video"], row) for row in wanted.values())
+    reader, responder = candidate_reader(config, roles, videos), roles.model(config.responder)
+    recipe, ask = recipe_of(config, reader), partial(roles.ask, config.responder)
+    read = partial(query_tasks, reader=reader, recipe=recipe)
+    make = partial(candidate_rows, ask=ask, score=responder.score, recipe=recipe)
+    return append_rows(path, groups, config.batch_videos, read, make)
+
+
+def append_rows(path, groups, n, read, make):
+    """Append the rows of groups to `path`, n videos at a time. Returns {video: why it has none}.
+
+    groups: list of (video, what is wanted about it). read: (video, wanted) -> list of tasks, or
+    raises VideoError; it runs in a thread, for the next n videos. make: list of tasks -> (rows,
+    {video: reason}). Each process writes a file of its own.
+    """
+
+    def read_batch(batch):
+        tasks, unread = [], {}
+        for video, wanted in batch:
+            try:
+                tasks += read(video, wanted)
+            except VideoError as error:
+                unread[video] = error.reason
+        return len(batch), tasks, unread
+
+    batches = [groups[start : start + n] for start in range(0, len(groups), n)]
+    failed, waited, start = {}, 0.0, time.perf_counter()
+    bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
+    ahead = prefetch(read_batch, batches, workers=1, ahead=1)
+    with Appender(ranks.rank_path(path)) as out, closing(ahead), bar:
+        waiting = time.perf_counter()
+        for size, tasks, unread in ahead:
+            waited += time.perf_counter() - waiting
+            rows, refused = make(tasks) if tasks else ((), {})
+            for row in rows:
+                out.write(row)
+            failed |= unread | refused
+            bar.update(size)
+            waiting = time.perf_counter()
+    if groups and ranks.rank() == 0:
+        seconds = time.perf_counter() - start
+        rate, share = f"{3600 * len(groups) / seconds:,.0f} videos/hour", waited / seconds
+        tqdm.write(f"{path.stem}: {len(groups)} videos in {seconds:.1f} s, {rate}; "
+                   f"{share:.0%} of the time waiting for videos")  # fmt: skip
+    return failed
 
 
 def write_pairs(config, roles, videos, asked):
     """Stage 3: pairs from the answers. Returns mode -> number of pairs.
 
-    asked: mode -> about how many of the videos its queries are.
-    Each process has the judge read the answers about its share of the videos; then the first one,
-    with all replies at hand, makes the pairs of all.
+    asked: mode -> how many of the videos it has queries about.
+    Each process asks the judge about its share of the videos; then rank 0, which reads all the
+    replies, makes the pairs.
     """
-    ranks.gather([])  # until then a slower process may still write answers
+    ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
     if ranks.size() > 1:
-        mine = set(ranks.share(videos))
-        share = [row for row in rows if row["video"] in mine]
-        roles.judged(config.judge, partial(proposals, share, select=config.select))
+        own_videos = set(ranks.share(videos))
+        proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
         ranks.gather([])
         roles.replies.read()  # those of the other processes, too
     counts = Counter()
     if ranks.rank() == 0:
-        choices = {"select": config.select, "keep": config.keep, "balance": config.balance}
-        choices |= {"share": config.target // len(MODES), "seed": config.seed}
-        decide = partial(make_pairs, rows, **choices)
-        pairs, dropped = roles.judged(config.judge, lambda judge: decide(judge=judge))
+        share = config.target // len(MODES)
+        settings = (config.select, config.keep, config.balance, share, config.seed)
+        pairs, dropped = make_pairs(rows, roles.judge, *settings)
         write_rows(config.out / "pairs.jsonl", pairs)
         write_rows(config.out / "dropped.jsonl", dropped)
         counts.update(pair["mode"] for pair in pairs)
@@ -109,8 +163,8 @@ def write_pairs(config, roles, videos, asked):
 def candidates_in_order(config, videos, asked):
     """The rows of candidates.jsonl about the videos asked about, in the order of the videos.
 
-    asked: as of `write_pairs`. What a longer run left about others is not looked at, nor are
-    answers to queries that are no longer asked.
+    asked: as in `write_pairs`. Left out are answers about other videos, of a longer run, and
+    answers to queries that are not asked any more.
     """
     place = {video: i for i, video in enumerate(videos)}
     wanted = {
@@ -125,13 +179,13 @@ def candidates_in_order(config, videos, asked):
 
 
 def sound_queries(config):
-    """The rows of queries.jsonl to which answers are made."""
+    """The rows of queries.jsonl without a flaw."""
     return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
 
 
-def grouped(things):
-    """List of (video, list of its things) from (video, thing), in order of appearance."""
+def grouped(items):
+    """List of (video, its items) from (video, item), in order of first appearance."""
     groups = defaultdict(list)
-    for video, thing in things:
-        groups[video].append(thing)
+    for video, item in items:
+        groups[video].append(item)
     return list(groups.items())

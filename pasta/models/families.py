@@ -1,22 +1,19 @@
-"""How each Video-LLM family wants its pixels, its prompt and its positions.
+"""The known families: which function reads the settings of which checkpoint.
 
 Frames become pixel tensors without torchvision, bit for bit as in transformers, by the settings
-in the checkpoint's files. A family is a function that reads them and returns a `Family`: one row
-of FAMILIES, and about twenty lines in a file of this folder.
+in the checkpoint's files. How to add a family: see family.py.
 """
 
 from functools import partial
 from pathlib import Path
 
-from pasta.models.family import Family, VideoInputs, plain_positions
+from pasta.models.family import Family, VideoInputs, plain_positions, whole
 from pasta.models.internvl import internvl_family
 from pasta.models.llava import next_video_family, onevision_family
 from pasta.models.qwen import qwen3_family, qwen_family
-from pasta.models.settings import is_size
 from pasta.run.schema import ABSENT, read_json, schema_error
 
-__all__ = ["FAMILIES", "Family", "VideoInputs", "family_for", "family_of_folder",
-           "read_preprocessor", "text_family"]  # fmt: skip
+__all__ = ["FAMILIES", "Family", "VideoInputs", "family_for", "family_of_folder", "text_family"]
 
 FAMILIES = {  # model_type in config.json -> the function that makes its Family
     "qwen2_vl": qwen_family,
@@ -31,8 +28,8 @@ FAMILIES = {  # model_type in config.json -> the function that makes its Family
 def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
     """The Family of a checkpoint, from its config.json and its video settings.
 
-    max_pixels: of a frame as the model sees it, at most; 0 leaves the checkpoint's own bound. It
-        has no meaning for a family whose frames all have one size, and is ignored there.
+    max_pixels: upper bound on the pixels of a frame; 0 leaves the checkpoint's own bound. A family
+        whose frames all have one size ignores it.
     Raises ValueError for an unknown model_type, and for a setting that is missing or unsupported.
     """
     shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}
@@ -42,58 +39,27 @@ def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
 
 
 def family_of_folder(folder, config, max_pixels, n_frames):
-    """(Family, number of frames) of a checkpoint; n_frames: where it names no number of its own.
+    """(Family, number of frames) of a checkpoint. n_frames: the default, if its files name none.
 
-    Raises ValueError that names both files, and as `family_for` and `read_preprocessor` do.
+    Raises FileNotFoundError without a preprocessor file, and ValueError that names both files.
     """
-    path, preprocessor = found_preprocessor(folder)
+    path, preprocessor = video_settings(folder)
     try:
         family = family_for(config, preprocessor, max_pixels)
         n_frames = preprocessor.get("num_frames") or n_frames
-        if not is_size(n_frames):
-            raise ValueError(f"num_frames is {n_frames!r:.80}; expected a number of frames")
+        whole({"num_frames": n_frames}, "num_frames")
     except ValueError as error:
         raise ValueError(f"{Path(folder, 'config.json')}, {path}: {error}") from None
     return family, n_frames
 
 
-def text_family(model_type) -> Family:
-    """The Family of a language model that sees no videos: for judges, which are asked in text."""
-    refuse = partial(refuse_video, model_type)
-    return Family(
-        model_type=model_type,
-        placeholder=None,
-        token=None,
-        video_text=refuse,
-        fit=refuse,
-        prepare=refuse,
-        positions=partial(plain_positions, -1),  # the id of no token
-        feature_kwargs=refuse,
-    )
-
-
-def refuse_video(model_type, *_):
-    """Raise ValueError: the model reads text alone."""
-    known = ", ".join(sorted(FAMILIES))
-    raise ValueError(
-        f"a model of type {model_type!r} reads text alone and was given a video; it can judge "
-        f"(make_pairs.py --judge). Expected one of {known}"
-    )
-
-
-def read_preprocessor(folder) -> dict:
-    """The video settings in a checkpoint's folder, from the file that transformers takes.
+def video_settings(folder):
+    """(file, its settings): the video settings of a checkpoint, from the file transformers reads.
 
     That is the first of processor_config.json["video_processor"], video_preprocessor_config.json
-    and preprocessor_config.json, whole. The released Qwen2-VL and Qwen2.5-VL have the last alone,
-    so its pixel bounds, meant for images, hold for every frame of a video.
-    Raises FileNotFoundError when there is none of them, ValueError for a damaged one.
+    and preprocessor_config.json. The released Qwen2-VL and Qwen2.5-VL have only the last, so its
+    pixel bounds, meant for images, apply to every frame of a video.
     """
-    return found_preprocessor(folder)[1]
-
-
-def found_preprocessor(folder):
-    """(the file, its settings), as `read_preprocessor`."""
     nested = Path(folder, "processor_config.json")
     shape = {"video_processor": dict | ABSENT}
     if nested.is_file() and "video_processor" in (content := read_json(nested, shape)):
@@ -102,3 +68,24 @@ def found_preprocessor(folder):
         if (path := Path(folder, name)).is_file():
             return path, read_json(path)
     raise FileNotFoundError(f"{folder} has no preprocessor_config.json; copy the checkpoint's own")
+
+
+def text_family(model_type) -> Family:
+    """The Family of a language model that reads no videos: for judges, which are asked in text."""
+    refuse = partial(refuse_video, model_type)
+    return Family(
+        model_type=model_type,
+        placeholder=None,
+        token=None,
+        fit=refuse,
+        prepare=refuse,
+        positions=partial(plain_positions, -1),  # the id of no token
+        feature_kwargs=refuse,
+    )
+
+
+def refuse_video(model_type, *_):
+    raise ValueError(
+        f"a model of type {model_type!r} reads text only and was given a video; it can judge "
+        f"(make_pairs.py --judge). Expected one of {', '.join(sorted(FAMILIES))}"
+    )

@@ -1,7 +1,14 @@
-"""What all families are made of: the Family, a prepared video, the steps from frames to pixels.
+"""What all families share: the Family, a prepared video, its settings, frames to pixels.
 
-Shapes: F frames, H, W pixels, t, h, w patches (before merging several of them into one token),
-L tokens.
+To add a family: one function in a file of this folder, one line of FAMILIES in families.py, one
+row of TINY in tests/tiny_models.py. load.py needs of its class in transformers:
+
+    get_video_features or get_image_features, as `encoder` says: `pooler_output`, the video tokens,
+        and, if there are more levels, `deepstack_features`
+    forward(mm_encoder_outputs=...), which takes that output
+    _supports_attention_backend = True, and full attention in every text layer
+
+Shapes: F frames, H, W pixels, t, h, w patches (before several are merged into one token), L tokens.
 """
 
 from collections.abc import Callable
@@ -13,77 +20,121 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pasta.models.settings import SIDES, require
+from pasta.run.schema import ABSENT, schema_error
+
+STEPS = {  # the steps done here; a preprocessor file that asks for others is refused
+    "do_resize": True,
+    "resample": 3,  # bicubic
+    "do_rescale": True,
+    "do_normalize": True,
+    "do_center_crop": False,
+    "cap_pixels_per_frame": False,
+}
+LARGEST = 2**14  # of a size: with more no frame fits into memory
+HUGE = 2**53  # of any other number: a float holds it exactly
 
 
 @dataclass(frozen=True, eq=False)
 class VideoInputs:
-    """One video, ready for the vision tower.
+    """One video, ready for the vision tower."""
 
-    pixel_values:     float32, in the shape that the family's tower takes
-    grid:             (t, h, w)
-    seconds_per_grid: seconds from one of the t to the next
-    n_tokens:         places the video takes in the prompt
-    times:            seconds of each of the t, for families whose prompt tells them
-    """
-
-    pixel_values: Tensor
-    grid: tuple[int, int, int]
-    seconds_per_grid: float
-    n_tokens: int
-    times: tuple[float, ...] = ()
+    pixel_values: Tensor  # float32, in the shape that the family's tower takes
+    grid: tuple[int, int, int]  # (t, h, w)
+    seconds_per_grid: float  # from one of the t grids to the next
+    n_tokens: int  # video tokens in the prompt
+    times: tuple[float, ...] = ()  # seconds of each grid, for families that write them as text
 
 
 @dataclass(frozen=True)
 class Family:
-    """What a kind of Video-LLM does its own way: texts and functions, one object a checkpoint.
+    """What differs between kinds of Video-LLMs: texts and functions. One object per checkpoint.
 
-    placeholder:    what the chat template puts in a video's place, a special token; None in a
-                    model that reads text alone
-    token:          the text of one video token, in most families the same
-    video_text:     VideoInputs -> the text that replaces the placeholder; ends in a special token
+    placeholder:    the special token that the chat template writes for a video; None in a model
+                    that reads text only
+    token:          the text of one video token, in most families the placeholder
     fit:            (F, H, W) -> (H, W), the size that frames are resized to
     prepare:        ((F, H, W, 3) uint8 array, (F,) seconds) -> VideoInputs
     positions:      ((L,) token ids, VideoInputs or None) -> (3, L) int64 time, height, width; or
                     (1, L) without M-RoPE
-    feature_kwargs: VideoInputs -> arguments of the model's `get_{encoder}_features`; of videos
-                    whose tensors agree but for the first dimension, they may be concatenated
-    encoder:        "video" or "image", as which the model takes the frames
-    max_pixels:     of a frame, asked for by the caller; 0 when nothing was, or has no meaning
+    feature_kwargs: VideoInputs -> arguments of the model's `get_{encoder}_features`. Videos whose
+                    tensors differ in the first dimension only may be concatenated.
+    video_text:     VideoInputs -> the text that replaces the placeholder, with a special token at
+                    its end; None: nothing but `token`, n_tokens times
+    encoder:        "video" or "image": what the model takes the frames as
+    max_pixels:     the caller's bound on the pixels of a frame; 0 without one or without meaning
     """
 
     model_type: str
     placeholder: str | None
     token: str | None
-    video_text: Callable
     fit: Callable
     prepare: Callable
     positions: Callable
     feature_kwargs: Callable
+    video_text: Callable | None = None
     encoder: str = "video"
     max_pixels: int = 0
 
     def expand(self, text, inputs) -> str:
         """The prompt with the text of the video in place of its one placeholder.
 
-        Raises ValueError when there is not exactly one.
+        Raises ValueError unless there is exactly one.
         """
         mark = self.placeholder
         if text.count(mark) != 1:
             raise ValueError(f"{text[:60]!r} holds {text.count(mark)} {mark}; expected exactly one")
-        return text.replace(mark, self.video_text(inputs))
+        tokens = self.token * inputs.n_tokens
+        return text.replace(mark, self.video_text(inputs) if self.video_text else tokens)
 
 
-def repeated(token, inputs):
-    """The text of a video that is nothing but its tokens."""
-    return token * inputs.n_tokens
+def given_settings(preprocessor, **steps):
+    """The entries of a preprocessor file; as in transformers, null is absent.
+
+    steps: where the family differs from STEPS. Raises ValueError for a step that is not done here.
+    """
+    given = {name: value for name, value in preprocessor.items() if value is not None}
+    if wrong := schema_error(given, {"size": dict | ABSENT, "crop_size": dict | ABSENT}):
+        raise ValueError(f"preprocessor config: {wrong}")
+    for name, value in (STEPS | steps).items():
+        if given.get(name, value) != value:
+            raise ValueError(f"preprocessor config: {name} is {given[name]}; expected {value}")
+    for part in ("size", "crop_size"):
+        given |= {f"{part}.{name}": value for name, value in given.get(part, {}).items()}
+    return {"rescale_factor": 1 / 255} | given  # some released files lack it
 
 
-# ----------------------------------------------------------------------- frames to pixels
+def whole(given, *names, least=1, most=LARGEST):
+    """{name: setting}. Raises ValueError unless each is a whole number from `least` to `most`."""
+    for name in names:
+        value = needed(given, name)
+        if type(value) is not int or not least <= value <= most:
+            expected = f"a whole number from {least} to {most}"
+            raise ValueError(f"{name} is {value!r:.80}; expected {expected}")
+    return {name: given[name] for name in names}
+
+
+def numbers(given, *names):
+    """{name: setting}. Raises ValueError unless each is a number above 0, or three for image_*."""
+    for name in names:
+        value, three = needed(given, name), name.startswith("image_")
+        values = value if three and isinstance(value, list) else [value]
+        fits = len(values) == (3 if three else 1)
+        fits = fits and all(type(x) in (int, float) and abs(x) < HUGE for x in values)
+        if not (fits and (name == "image_mean" or min(values) > 0)):
+            expected = "three numbers" if three else "a number above 0"
+            raise ValueError(f"{name} is {value!r:.80}; expected {expected}")
+    return {name: given[name] for name in names}
+
+
+def needed(given, name):
+    if given.get(name) is None:
+        lacking = f"config.json and preprocessor config lack {name}"
+        raise ValueError(f"{lacking}; expected the original's value: copy its files")
+    return given[name]
 
 
 def checked(frames, timestamps):
-    """The timestamps as an array. Raises ValueError for what is no video.
+    """The timestamps as an array. Raises ValueError for anything that is not a video.
 
     frames: (F, H, W, 3) uint8 array. timestamps: (F,) seconds, not decreasing.
     """
@@ -117,7 +168,7 @@ def normalised(values, settings):
 def plain_positions(video_token, input_ids, inputs):
     """(1, L): 0, 1, 2, ... for families without M-RoPE.
 
-    Raises ValueError unless there are as many video tokens as the video has.
+    Raises ValueError unless the prompt has exactly the video's tokens.
     """
     found, n = int((input_ids == video_token).sum()), 0 if inputs is None else inputs.n_tokens
     if found != n:
@@ -125,37 +176,30 @@ def plain_positions(video_token, input_ids, inputs):
     return torch.arange(len(input_ids))[None]
 
 
-# ------------------------------------------------------- families with frames of one size
+def fixed_family(config, given, fit, *, token, id_name, per_frame, extra=0, crop=None, **own):
+    """The Family of a model in which all frames have one size, and so one number of tokens.
 
-
-def fixed_family(config, given, fit, *, token, token_id, per_frame, extra=0, crop=None, **own):
-    """The Family of a model whose frames all have one size, and as many tokens.
-
-    given:     of `given_settings`
-    fit:       of Family
-    token, token_id: text and id of a video token
-    per_frame: tokens of a frame. extra: tokens of a video besides.
-    crop:      (height, width) of the middle that is kept; None for all of it
-    own:       more fields of Family: feature_kwargs, and what is not as in a prompt of tokens alone
+    given: from `given_settings`. fit: as in Family. id_name: of the video token in config.json
+    per_frame: tokens of a frame. extra: tokens at the end of a video.
+    crop: (height, width) of the middle that is kept; None keeps all
+    own: more fields of Family: feature_kwargs, and texts other than plain video tokens
     """
-    names = ("image_mean", "image_std", "rescale_factor")
-    settings = require({name: given.get(name) for name in names} | {"video_token_id": token_id})
+    settings = numbers(given, "image_mean", "image_std", "rescale_factor")
     settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
-    text = {"placeholder": token, "video_text": partial(repeated, token)}
+    (token_id,) = whole(config, id_name, least=0, most=HUGE).values()
     return Family(
         model_type=config["model_type"],
         token=token,
         fit=fit,
         prepare=partial(fixed_prepare, settings, fit),
         positions=partial(plain_positions, token_id),
-        **text | own,
+        **{"placeholder": token} | own,
     )
 
 
 def fixed_size(given):
     """The `fit` of a family that resizes every frame to size.height x size.width."""
-    size = given.get("size", {})
-    return partial(always, tuple(require({f"size.{k}": size.get(k) for k in SIDES}).values()))
+    return partial(always, tuple(whole(given, "size.height", "size.width").values()))
 
 
 def always(size, n_frames, height, width):
@@ -163,14 +207,14 @@ def always(size, n_frames, height, width):
 
 
 def fixed_prepare(settings, fit, frames, timestamps):
-    """VideoInputs with pixel_values (F, 3, H, W) and grid (F, 1, 1): a step for each frame.
+    """VideoInputs with pixel_values (F, 3, H, W) and grid (F, 1, 1): one step per frame.
 
-    Raises ValueError for what is no video.
+    Raises ValueError for anything that is not a video.
     """
     seconds, crop = checked(frames, timestamps), settings["crop"]
     video = resized(frames, fit(*frames.shape[:3]))
     if crop is not None:
-        top, left = ((n - kept) // 2 for n, kept in zip(video.shape[2:], crop, strict=True))
+        top, left = ((n - size) // 2 for n, size in zip(video.shape[2:], crop, strict=True))
         video = video[:, :, top : top + crop[0], left : left + crop[1]]
     pixels = normalised(video.flatten(2), settings).unflatten(2, video.shape[2:])
     span = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)

@@ -1,18 +1,19 @@
-"""Model folders: fetch, digest, write.
+"""Model folders: fetch, check, digest, write.
 
-A model is a folder as transformers writes it, or a hub id OWNER/NAME, whose folder is in the hub's
-cache.
+A model is a folder as transformers writes it, or a hub id OWNER/NAME in the hub's cache. Weights
+are read from safetensors files only.
 """
 
-import json
+import re
 import shutil
 from pathlib import Path
 
 from transformers.utils import cached_file
 
-from pasta.models.weights import INDEX, shards
+from pasta.models.peft import CONFIG
 from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.rows import digest_files
+from pasta.run.schema import read_json
 
 CONFIG_FILES = """
     config.json video_preprocessor_config.json preprocessor_config.json processor_config.json
@@ -20,30 +21,51 @@ CONFIG_FILES = """
     merges.txt added_tokens.json special_tokens_map.json
 """.split()  # what decides token ids and pixels
 LAYOUT = 1  # raise it when prompts, positions or packs change
+INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"[^/\\\0]+\.safetensors")  # a plain file name: no path, and no pickle
 
 
 def local_folder(name):
-    """The folder that holds a checkpoint's files; a hub id is fetched into the hub's cache."""
+    """The folder with a checkpoint's files; a hub id is fetched into the hub's cache."""
     if Path(name).is_dir():
         return Path(name)
     if Path(name).is_absolute() or str(name).count("/") != 1:
         raise FileNotFoundError(f"no model folder {name}; give a folder or a hub id OWNER/NAME")
-    config = Path(cached_file(str(name), "config.json"))
-    for file in CONFIG_FILES:
+    folder = Path(cached_file(str(name), "config.json")).parent
+    for file in (*CONFIG_FILES, "generation_config.json", INDEX):
         cached_file(str(name), file, _raise_exceptions_for_missing_entries=False)
-    cached_file(str(name), INDEX, _raise_exceptions_for_missing_entries=False)
-    for shard in shards(config.parent):
+    for shard in shards(folder):
         cached_file(str(name), shard)
-    cached_file(str(name), "generation_config.json", _raise_exceptions_for_missing_entries=False)
-    return config.parent
+    return folder
+
+
+def shards(folder):
+    """The names of a checkpoint's weight files; the files themselves may be missing.
+
+    Raises ValueError when a file of `folder` names weights in another folder or of another kind,
+    and for an adapter in the same folder: where PEFT is installed, transformers adds it silently.
+    """
+    if (folder / CONFIG).exists():
+        cure = "move the adapter into a folder of its own, for evaluate.py --adapter"
+        raise ValueError(f"{folder} has an adapter's {CONFIG}; expected a model alone: {cure}")
+    if read_json(folder / "config.json").get("transformers_weights") is not None:
+        expected = f"expected model.safetensors or {INDEX}: take that line out"
+        raise ValueError(f"{folder}/config.json has transformers_weights; {expected}")
+    if not (folder / INDEX).is_file():
+        return ["model.safetensors"]
+    names = read_json(folder / INDEX, {"weight_map": dict})["weight_map"].values()
+    for name in names:
+        if not (isinstance(name, str) and SHARD.fullmatch(name)):
+            expected = "expected .safetensors files in its folder: fetch or convert them again"
+            raise ValueError(f"{folder / INDEX}: weight_map names {name!r:.80}; {expected}")
+    return sorted(set(names))
 
 
 def save_model(folder, model, source, state_dict=None):
-    """Write `model` as an ordinary model folder; all files but the weights are those of `source`.
+    """Write `model` as an ordinary model folder, atomically. config.json gets the weights' type.
 
-    source: the checkpoint, folder or hub id, that `model` was loaded from.
-    state_dict: name -> tensor in place of the model's own, as of a sharded model's gathered ones.
-    A folder of that name is replaced, whole. config.json names the type that the weights have.
+    source: the folder or hub id that `model` came from; all files but the weights are its own.
+    state_dict: name -> tensor instead of the model's own, such as a sharded model's gathered ones
     """
     source, state_dict = local_folder(source), state_dict or model.state_dict()
     dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
@@ -52,24 +74,24 @@ def save_model(folder, model, source, state_dict=None):
         for name in (*CONFIG_FILES, "generation_config.json"):
             if (source / name).is_file():
                 shutil.copyfile(source / name, part / name)
-        config = json.loads((part / "config.json").read_text())
+        config = read_json(part / "config.json")
         if retyped(config, dtype) != config:
             write_json(part / "config.json", retyped(config, dtype))
 
 
 def retyped(config, dtype):
-    """config.json's content for weights of another type; its parts name theirs as well."""
+    """config.json's content for weights of another type; its parts have entries of their own."""
     parts = {k: retyped(v, dtype) if isinstance(v, dict) else v for k, v in config.items()}
     return parts | {key: dtype for key in ("dtype", "torch_dtype") if key in config}
 
 
 def model_setting(name, processor):
-    """What answers and log-probabilities owe to the checkpoint `name`, for the keys of caches."""
+    """The part of a cache key that describes the checkpoint `name`."""
     return {"weights": weights_digest(name), "processor": processor.digest, "layout": LAYOUT}
 
 
 def weights_digest(name):
-    """sha256 of a checkpoint's weight files: what a cached log-probability depends on."""
+    """sha256 of a checkpoint's weight files."""
     files = sorted(local_folder(name).glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{name} holds no .safetensors files; other formats are not read")

@@ -1,13 +1,12 @@
-"""Asking a Video-LLM: batched generation over the key/value cache, and letters without decoding.
+"""Generation with a Video-LLM: batched, over the key/value cache; and answer letters at once.
 
-The loop is our own because the positions are: decoding goes on from the largest position of the
-prompt, as training does. A request that is sampled has a seed of its own, so its answer does not
-depend on what else is in the batch, up to how bfloat16 rounds.
+The loop is our own because positions are: decoding continues from the largest position of the
+prompt, as in training. A sampled request has its own seed, so its answer does not depend on the
+rest of the batch, up to bfloat16 rounding.
 
-Questions about one video share its prefix, which is read once for all of them; then each question
-reads it out of the key/value cache. Rows are padded at the right. A causal prefix never looks
-there, so it is read without a mask, and the flash kernel can take it on a GPU: a mask of a long
-video's prompt would be gigabytes.
+The prefix of a video is read once for all its questions; each question then reads it from the
+key/value cache. Rows are padded at the right. A causal prefix never attends there, so it needs no
+mask (of gigabytes for a long video), and a GPU can use its flash kernel.
 
 Shapes: B requests, D distinct videos among them, P tokens of the longest prefix, T of the longest
 query, C = P + T + new tokens in the cache, V vocabulary.
@@ -23,9 +22,9 @@ from pasta.models.load import as_position_ids, video_features
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one video. Requests that share the object `inputs` share its prefix.
+    """One question about one video. Requests with the same object `inputs` share its prefix.
 
-    temperature: 0 is greedy; above, tokens are drawn from softmax(logits / temperature).
+    temperature: 0 is greedy; above 0, tokens are drawn from softmax(logits / temperature).
     """
 
     inputs: object  # VideoInputs, or None for a question without video
@@ -36,24 +35,24 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was generated: text, token ids with the end token, their log-probability in nats.
+    """Generated text, its token ids with the end token, and their log-probability in nats.
 
-    A server tells neither ids nor logps: () and 0.0.
+    A server returns neither ids nor logps: () and 0.0.
     """
 
     text: str
     ids: tuple[int, ...]
     logps: float
     finished: bool  # False when cut off at max_new_tokens
-    error: str = ""  # why there is no answer, of a server that refused the request
+    error: str = ""  # why a server refused the request
 
 
 @torch.inference_mode()
 def ask_all(load, requests, batch_size, max_new_tokens=128):
     """Answer any number of requests in batches. Yields (index of the request, Answer).
 
-    load: function () -> VLM, called for each batch, so that nothing is loaded for no requests.
-    Requests that share `inputs` go into one batch where possible: the batch reads their prefix
+    load: function () -> VLM, called once per batch, so that zero requests load no model.
+    Requests that share `inputs` are moved next to each other, so that a batch reads their prefix
     once. Otherwise the order is kept.
     """
     first = {}
@@ -67,14 +66,14 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
 
 
 def ask(vlm, requests, max_new_tokens=128):
-    """Answer a batch of requests. Returns a list of Answer, in the order of the requests.
+    """Answer a batch of requests. Returns a list of Answer, in order.
 
-    `Answer.logps` is under the untempered model, so it equals the answer's score as a response.
+    `Answer.logps` is at temperature 1, so it equals the answer's score as a response.
     """
     draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     token_logps, cache, real, positions = read_prompts(vlm, requests)
-    padded = not real.all()  # the padding stays in the cache, and must not be seen from there
+    padded = not real.all()  # padding stays in the cache and must be masked
     for n in range(1, max_new_tokens + 1):
         tokens = choose(token_logps, draws)
         for i, token in enumerate(tokens):
@@ -97,17 +96,16 @@ def ask(vlm, requests, max_new_tokens=128):
 
 
 def choose(token_logps, draws):
-    """The next token of each row: the likeliest, or one drawn at its temperature by its generator.
+    """The next token of each row: the likeliest, or one drawn at its temperature.
 
     token_logps: (B, V) nats. draws: B of (temperature, torch.Generator).
     """
     tokens = []
     for row, (temperature, draw) in zip(token_logps, draws, strict=True):
-        if temperature == 0:
-            tokens.append(row.argmax().item())
-        else:
-            shares = (row / temperature).softmax(-1)
-            tokens.append(torch.multinomial(shares, 1, generator=draw).item())
+        token = row.argmax()
+        if temperature:
+            token = torch.multinomial((row / temperature).softmax(-1), 1, generator=draw)
+        tokens.append(token.item())
     return tokens
 
 
@@ -122,7 +120,7 @@ def answer(vlm, ids, logps, end):
 def letter_logps(vlm, requests, letters):
     """Log-probability of each letter as the first token of the answer, without decoding.
 
-    letters: for each request a list of texts of one token each, such as ["A", "B"].
+    letters: for each request a list of texts of one token each, such as ["A", "B"]
     Returns a list of lists of floats, nats. Raises ValueError for a text of several tokens.
     """
     token_logps, *_ = read_prompts(vlm, requests)
@@ -136,11 +134,11 @@ def letter_logps(vlm, requests, letters):
 
 
 def read_prompts(vlm, requests):
-    """Read the prefix of every distinct video, then every query behind its own.
+    """Read the prefix of every distinct video, then every query after its own prefix.
 
     Returns (log-probabilities of the first token of each answer, (B, V) float32 nats on the CPU;
-    the key/value cache; (B, P + T) bool, which of its tokens are no padding; (3 or 1, B, 1)
-    int64, the position of the first token of each answer).
+    the key/value cache; (B, P + T) bool, False for padding in it; (3 or 1, B, 1) int64, the
+    position of the first token of each answer).
     """
     processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
     videos = list({id(request.inputs): request.inputs for request in requests}.values())
@@ -169,8 +167,8 @@ def read_prompts(vlm, requests):
     first = torch.tensor([int(place.max()) + 1 for place in places], device=device)[which, None]
     ahead = first + torch.arange(ids.shape[1], device=device)  # (B, T)
     axes = (len(positions), -1, -1)
-    mask = None  # causal behind the cached tokens
-    if not real.all():  # some prefix has padding, which must not be seen
+    mask = None  # causal after the cached tokens
+    if not real.all():  # the padding of shorter prefixes must be masked
         causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=device).tril()
         shape = (len(tails), ids.shape[1], -1)
         mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)[:, None]
@@ -182,7 +180,7 @@ def read_prompts(vlm, requests):
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=lengths - 1,
-    ).logits  # (B, B, V), of which each row needs its own
+    ).logits  # (B, B, V): each row's own position is on the diagonal
     rows = torch.arange(len(tails), device=device)
     token_logps = logits[rows, rows].float().log_softmax(-1).cpu()
     real = torch.cat([real[which], tail_real], 1)
@@ -190,7 +188,7 @@ def read_prompts(vlm, requests):
 
 
 def right_padded(vlm, rows):
-    """Lists of token ids as (ids, which are no padding), (len(rows), longest) each."""
+    """Lists of token ids as (ids, bool: False for padding), (len(rows), longest) each."""
     ids = torch.full((len(rows), max(map(len, rows))), vlm.processor.tokenizer.pad_token_id or 0)
     real = torch.zeros_like(ids, dtype=torch.bool)
     for i, row in enumerate(rows):

@@ -1,25 +1,24 @@
-"""LLaVA-OneVision and LLaVA-NeXT-Video: frames of one size, 2 x 2 patches of them a token."""
+"""LLaVA-OneVision and LLaVA-NeXT-Video: frames of one size, a token for 2 x 2 patches."""
 
 from functools import partial
 from math import ceil
 
-from pasta.models.family import fixed_family, fixed_size
-from pasta.models.settings import SIDES, given_settings, require
+from pasta.models.family import fixed_family, fixed_size, given_settings, whole
 
 
 def onevision_family(config, preprocessor, max_pixels):
-    """Family of LLaVA-OneVision. Frames have one size, so max_pixels means nothing.
+    """Family of LLaVA-OneVision. Frames have one size, so max_pixels has no effect.
 
-    A frame of 27 x 27 patches becomes 14 x 14 tokens; one more, a learnt newline, ends the video.
+    A frame of 27 x 27 patches becomes 14 x 14 tokens; one more, a learned newline, ends the video.
     """
     given, vision = given_settings(preprocessor), config.get("vision_config", {})
-    known = require({name: vision.get(name) for name in ("image_size", "patch_size")})
+    known = whole(vision, "image_size", "patch_size")
     return fixed_family(
         config,
         given,
         fixed_size(given),
         token="<video>",
-        token_id=config.get("video_token_index"),
+        id_name="video_token_index",
         per_frame=ceil(known["image_size"] // known["patch_size"] / 2) ** 2,
         extra=1,
         feature_kwargs=as_batch,
@@ -27,16 +26,15 @@ def onevision_family(config, preprocessor, max_pixels):
 
 
 def next_video_family(config, preprocessor, max_pixels):
-    """Family of LLaVA-NeXT-Video. Frames have one size, so max_pixels means nothing.
+    """Family of LLaVA-NeXT-Video. Frames have one size, so max_pixels has no effect.
 
     The shorter edge is resized and the middle kept; 24 x 24 patches become 12 x 12 tokens.
     """
     given = given_settings(preprocessor, do_center_crop=True)
-    edge = given.get("size", {}).get("shortest_edge")
-    patch = config.get("vision_config", {}).get("patch_size")
-    stride, crop = config.get("spatial_pool_stride"), given.get("crop_size", {})
-    require({"size.shortest_edge": edge, "patch_size": patch, "spatial_pool_stride": stride})
-    crop = tuple(require({f"crop_size.{side}": crop.get(side) for side in SIDES}).values())
+    (edge,) = whole(given, "size.shortest_edge").values()
+    (patch,) = whole(config.get("vision_config", {}), "patch_size").values()
+    (stride,) = whole(config, "spatial_pool_stride").values()
+    crop = tuple(whole(given, "crop_size.height", "crop_size.width").values())
     if max(crop) > edge:
         raise ValueError(f"preprocessor config: crop_size is {crop}; expected at most {edge}")
     rows, columns = (side // patch // stride for side in crop)
@@ -45,7 +43,7 @@ def next_video_family(config, preprocessor, max_pixels):
         given,
         partial(shorter_edge, edge),
         token="<video>",
-        token_id=config.get("video_token_index"),
+        id_name="video_token_index",
         per_frame=rows * columns,
         crop=crop,
         feature_kwargs=as_batch,
@@ -53,7 +51,7 @@ def next_video_family(config, preprocessor, max_pixels):
 
 
 def shorter_edge(edge, n_frames, height, width):
-    """The (height, width) in the same ratio whose smaller one is `edge`."""
+    """The (height, width) in the same ratio with `edge` as the smaller one."""
     longer = int(edge * max(height, width) / min(height, width))
     return (longer, edge) if width <= height else (edge, longer)
 

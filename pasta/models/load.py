@@ -1,9 +1,4 @@
-"""A Video-LLM: load it, show it a video.            (with files.py all that knows transformers)
-
-A `VLM` is a model with its Processor; a judge may be a language model, which sees no videos.
-
-Shapes: B rows, L tokens of a prompt.
-"""
+"""Loads a Video-LLM, or a language model for a judge, and computes the features of videos."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -25,14 +20,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from pasta.attention import shared_prefix_attention
 from pasta.models.families import FAMILIES, family_of_folder, text_family
-from pasta.models.files import CONFIG_FILES, local_folder
+from pasta.models.files import CONFIG_FILES, local_folder, shards
 from pasta.models.processor import Processor
-from pasta.models.weights import shards
 from pasta.run.rows import digest_files
 from pasta.run.schema import read_by, read_json
 
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number of their own
-# "" is the whole, whose config.json may name a kernel of the hub: that is code, and not fetched.
+# "" is the whole model: its config.json may name a kernel of the hub, which is code; not fetched.
 ATTENTION = {"": "sdpa", "text_config": "shared_prefix", "vision_config": "sdpa"}
 
 ALL_ATTENTION_FUNCTIONS.register("shared_prefix", shared_prefix_attention)
@@ -40,7 +34,7 @@ ALL_ATTENTION_FUNCTIONS.register("shared_prefix", shared_prefix_attention)
 
 @dataclass(frozen=True)
 class VLM:
-    """A Processor and the model that goes with it; `name` is where both came from."""
+    """A Processor and its model; `name` is the folder or hub id of both."""
 
     processor: Processor
     model: torch.nn.Module
@@ -52,12 +46,11 @@ class VLM:
         return {*([ids] if isinstance(ids, int) else ids), self.processor.tokenizer.eos_token_id}
 
     def new_cache(self):
-        """An empty key/value cache for one batch."""
         return DynamicCache(config=self.model.config.get_text_config())
 
 
 def as_position_ids(positions):
-    """(axes, B, L) positions as models take them: without M-RoPE there is one axis, and (B, L)."""
+    """Positions (axes, B, L) as models take them: without M-RoPE there is one axis, and (B, L)."""
     return positions if len(positions) > 1 else positions[0]
 
 
@@ -65,8 +58,8 @@ def video_features(model, family, inputs):
     """The frozen vision tower's output for a list of VideoInputs, under no_grad.
 
     Returns what transformers' forward takes as `mm_encoder_outputs`: {"video" or "image": output},
-    in the order of `inputs`; None for an empty list. The same object twice in the list is computed
-    once, and videos of one shape side by side.
+    in the order of `inputs`; None for an empty list. An object that is in the list twice is
+    computed once, and videos of one shape are computed in one batch.
     """
     if not inputs:
         return None
@@ -77,13 +70,13 @@ def video_features(model, family, inputs):
         seen |= {id(x): of_x for x, of_x in zip(group, found, strict=True)}
         together = torch.is_tensor(output.pooler_output)
     rows = zip(*(seen[id(x)] for x in inputs), strict=True)  # a level at a time
-    # as the model gave them: some give a tuple of videos, some one tensor
+    # in the model's own form: one tensor, or a tuple of one per video
     tokens, *added = (torch.cat(row)[None] if together else row for row in rows)
     return {family.encoder: SimpleNamespace(pooler_output=tokens, deepstack_features=added)}
 
 
 def of_one_shape(family, inputs):
-    """Lists of the different VideoInputs whose tensors agree but for their first dimension."""
+    """Lists of the distinct VideoInputs whose tensors differ in the first dimension only."""
     groups = defaultdict(list)
     for x in {id(x): x for x in inputs}.values():
         groups[tuple(tensor.shape[1:] for tensor in family.feature_kwargs(x).values())].append(x)
@@ -91,7 +84,7 @@ def of_one_shape(family, inputs):
 
 
 def encode(model, family, videos, grad=False):
-    """The model's own output for videos whose tensors can be concatenated."""
+    """The model's own output for videos of one shape."""
     rows = [family.feature_kwargs(x) for x in videos]
     tensors = {k: torch.cat([row[k] for row in rows]).to(model.device) for k in rows[0]}
     with torch.set_grad_enabled(grad):
@@ -101,7 +94,7 @@ def encode(model, family, videos, grad=False):
 def levels(output, lengths):
     """For each video of an output, (n_tokens, width) of every level that the language model reads.
 
-    That is what it reads as tokens and, in Qwen3-VL, what is added to its first layers' outputs.
+    The first level is the tokens. In Qwen3-VL the others are added to the first layers' outputs.
     lengths: n_tokens of each video.
     """
     found = [output.pooler_output, *getattr(output, "deepstack_features", [])]
@@ -110,28 +103,25 @@ def levels(output, lengths):
 
 
 def load_processor(name, max_pixels=0):
-    """The Processor of a model folder or hub id; a language model's, too, for judges.
+    """The Processor of a model folder or hub id, also of a language model.
 
-    max_pixels: of a frame as the model sees it; 0 leaves the checkpoint's own bound. Families
-        whose frames have one size ignore it.
+    max_pixels: as in `families.family_for`.
     Raises ValueError for an unknown family and for damaged files.
     """
     folder = local_folder(name)
     config = read_json(folder / "config.json", {"model_type": str})
-    if reads_text_alone(config):
+    if reads_text_only(config):
         family, n_frames = text_family(config["model_type"]), 0
     else:
         family, n_frames = family_of_folder(folder, config, max_pixels, DEFAULT_FRAMES)
     with read_by("transformers", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     legacy = folder / "chat_template.json"
-    if legacy.is_file():  # AutoTokenizer does not read it, and has one for texts alone (Qwen2.5-VL)
+    if legacy.is_file():  # AutoTokenizer ignores it and has a template for texts only (Qwen2.5-VL)
         tokenizer.chat_template = read_json(legacy, {"chat_template": str})["chat_template"]
     if tokenizer.chat_template is None:
-        raise ValueError(
-            f"{name} has no chat template; expected one in tokenizer_config.json, "
-            "chat_template.jinja or chat_template.json"
-        )
+        places = "tokenizer_config.json, chat_template.jinja or chat_template.json"
+        raise ValueError(f"{name} has no chat template; expected one in {places}")
     mark = family.placeholder
     if mark and len(tokenizer(mark, add_special_tokens=False)["input_ids"]) != 1:
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
@@ -140,19 +130,18 @@ def load_processor(name, max_pixels=0):
     return Processor(tokenizer, family, n_frames, digest)
 
 
-def reads_text_alone(config):
-    """Whether config.json is that of a causal language model without a vision tower."""
+def reads_text_only(config):
+    """Whether a config.json describes a causal language model without a vision tower."""
     kind = config.get("model_type")
     known = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in FAMILIES
     return known and "vision_config" not in config
 
 
 def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
-    """A VLM from a model folder or hub id, frozen, in evaluation mode.
+    """A VLM from a model folder or hub id, frozen, in evaluation mode. Remote code never runs.
 
-    dtype: the weights' type, "float32" or "bfloat16". Remote code is never run.
-    max_pixels: as in load_processor.
-    Raises ValueError for attention that is not plain, which shared-prefix attention does not do.
+    dtype: the weights' type, "float32" or "bfloat16". max_pixels: as in `families.family_for`.
+    Raises ValueError for attention that shared-prefix attention cannot replace.
     """
     folder = local_folder(name)
     processor = load_processor(name, max_pixels)
@@ -160,48 +149,14 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     auto, config = class_of(name, folder)
     model = auto.from_pretrained(
         folder,
-        config=config,  # read before, or its own _attn_implementation would win
+        config=config,  # already read: otherwise its own _attn_implementation would win
         trust_remote_code=False,
-        use_safetensors=True,  # or pytorch_model.bin, a pickle, would do
+        use_safetensors=True,  # otherwise pytorch_model.bin, a pickle, would do
         dtype=getattr(torch, dtype),
         attn_implementation=ATTENTION if processor.family.placeholder else ATTENTION["text_config"],
     )
     multiply_patches(model)
     return VLM(processor, model.requires_grad_(False).eval().to(device), str(name))
-
-
-def multiply_patches(model):
-    """Let a convolution over patches that do not overlap, as Qwen's, be the product that it is.
-
-    It is faster, on some GPUs by far (huggingface/transformers#45750). The `fusion_config` of
-    transformers does the same, but renames the weights and stays in the config that is saved.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d) and plain(module):
-            module.forward = partial(product, module)
-
-
-def plain(conv):
-    """Whether a convolution sees each pixel once, and nothing but pixels."""
-    apart = conv.stride == conv.kernel_size and conv.dilation == (1, 1, 1)
-    return apart and conv.padding == (0, 0, 0) and conv.groups == 1
-
-
-def product(conv, patches):
-    """What conv(patches) is: (N, width, 1, 1, 1) of N patches, (N, channels, *kernel size)."""
-    if patches.shape[2:] != conv.kernel_size:
-        return type(conv).forward(conv, patches)
-    return linear(patches.flatten(1), conv.weight.flatten(1), conv.bias)[..., None, None, None]
-
-
-def class_of(name, folder):
-    """(auto class, config) of a checkpoint. Raises ValueError as load_vlm does."""
-    text_alone = reads_text_alone(read_json(folder / "config.json", {"model_type": str}))
-    auto = AutoModelForCausalLM if text_alone else AutoModelForImageTextToText
-    with read_by("transformers", folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    check_attention(name, auto, config)
-    return auto, config
 
 
 def bare_model(name):
@@ -211,8 +166,12 @@ def bare_model(name):
         return auto.from_config(config, attn_implementation="eager", trust_remote_code=False)
 
 
-def check_attention(name, auto, config):
-    """Raise ValueError for a model whose layers do not all attend to all that came before."""
+def class_of(name, folder):
+    """(auto class, config) of a checkpoint. Raises ValueError as load_vlm does."""
+    text_only = reads_text_only(read_json(folder / "config.json", {"model_type": str}))
+    auto = AutoModelForCausalLM if text_only else AutoModelForImageTextToText
+    with read_by("transformers", folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     text = config.get_text_config()
     kinds = getattr(text, "layer_types", None)
     if kinds is None and getattr(text, "sliding_window", None):
@@ -220,15 +179,36 @@ def check_attention(name, auto, config):
     if other := sorted({*(kinds or ())} - {"full_attention"}):
         raise ValueError(f"{name} uses {', '.join(other)}; packed rows need full_attention")
     if not auto._model_mapping[type(config)]._supports_attention_backend:
-        told = f"transformers lets no other attention into a {config.model_type}"
-        raise ValueError(f"{name}: {told}; expected a family of pasta/models")
+        fixed = f"transformers cannot replace the attention of a {config.model_type}"
+        raise ValueError(f"{name}: {fixed}; expected a family of pasta/models")
+    return auto, config
+
+
+def multiply_patches(model):
+    """Replace convolutions over patches that do not overlap, as in Qwen, by matrix products.
+
+    That is faster, on some GPUs by far (huggingface/transformers#45750). transformers'
+    `fusion_config` does the same, but renames the weights and stays in the saved config.
+    """
+    for conv in model.modules():
+        if isinstance(conv, nn.Conv3d):
+            apart = conv.stride == conv.kernel_size and conv.dilation == (1, 1, 1)
+            if apart and conv.padding == (0, 0, 0) and conv.groups == 1:
+                conv.forward = partial(product, conv)
+
+
+def product(conv, patches):
+    """conv(patches): (N, width, 1, 1, 1) of N patches, (N, channels, *kernel size)."""
+    if patches.shape[2:] != conv.kernel_size:
+        return type(conv).forward(conv, patches)
+    return linear(patches.flatten(1), conv.weight.flatten(1), conv.bias)[..., None, None, None]
 
 
 def checkpoint_activations(model):
-    """Recompute each layer's activations in backward, without the reentrant kind's traps.
+    """Recompute each layer's activations in backward, without reentrant checkpointing.
 
-    transformers also makes every part's input require gradients, the frozen vision tower's too,
-    which would then be recomputed for nothing; that is undone.
+    transformers also makes every part's input require gradients. We undo that: the frozen vision
+    tower would be recomputed for nothing.
     """
     model.activation_checkpointing_enable({"use_reentrant": False})
     model.disable_input_require_grads()

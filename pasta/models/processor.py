@@ -1,9 +1,7 @@
-"""A video and a query into the token ids and positions of a prompt; no weights.
+"""Turns a video and a query into the token ids and positions of a prompt; needs no weights.
 
     [ ... <video tokens> ] [ query ... ] [ response <end> ]
        prefix_ids            query_ids     response_ids
-
-Positions are ours everywhere (see qwen.py).
 
 Shapes: P tokens of the prefix, L of a prompt, F frames, H, W pixels.
 """
@@ -25,7 +23,6 @@ class Processor:
     digest: str  # sha256 of the files that decide which ids and pixels come out
 
     def fit(self, n_frames, height, width):
-        """The (height, width) that frames are resized to."""
         return self.family.fit(n_frames, height, width)
 
     def prepare(self, frames, timestamps):
@@ -33,59 +30,47 @@ class Processor:
         return self.family.prepare(frames, timestamps)
 
     def prefix_ids(self, inputs):
-        """The prompt up to the video's last token; without video, its first token alone,
-        for segments need a prefix to follow.
-
-        inputs: VideoInputs or None. Returns a list of P ids, 1 or more.
-        """
-        if inputs is None:
+        """The prompt up to the video's last token: a list of P ids, 1 or more. inputs: or None."""
+        if inputs is None:  # the first token only: segments need a prefix to follow
             return self.prompt_ids(self.prompt("", with_video=False))[:1]
         head, _ = self.split("")
         return self.prompt_ids(self.family.expand(head + self.family.placeholder, inputs))
 
     def query_ids(self, query, with_video=True):
-        """The prompt between the prefix and the response. Returns a list of ids.
-
-        The text is cut behind a special token and tokenized with it: some tokenizers put a blank
-        before the first word that they see.
-        """
+        """The prompt between the prefix and the response. Returns a list of ids."""
         if not with_video:
             return self.prompt_ids(self.prompt(query, with_video=False))[1:]
+        # with the special token before it: some tokenizers put a blank before their first word
         return self.ids(self.family.placeholder + self.split(query)[1])[1:]
 
     def response_ids(self, response):
-        """A response and the end token that closes it. Returns a list of ids; all are scored."""
+        """A response and its end token. Returns a list of ids; all are scored."""
         return [*self.ids(response), self.tokenizer.eos_token_id]
 
     def positions(self, ids, inputs):
-        """(3, L) int64 M-RoPE positions of a list of L ids, or (1, L) in a family without it."""
+        """(3, L) int64 M-RoPE positions of a list of L ids; (1, L) in a family without M-RoPE."""
         return self.family.positions(torch.tensor(ids), inputs)
 
     def ids(self, text):
-        """The token ids of a text, nothing added."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def prompt_ids(self, text):
-        """The token ids of a text that begins a prompt: a token that begins all texts comes first.
-
-        As in transformers, unless the chat template has written it already.
-        """
+        """The token ids of the start of a prompt, with the start token if the tokenizer has one."""
         begin = self.tokenizer.bos_token
+        # as in transformers: not twice where the chat template has written it
         written = begin is not None and text.startswith(begin)
         return self.tokenizer(text, add_special_tokens=not written)["input_ids"]
 
     def prompt(self, query, with_video):
-        """The text of one user turn in the checkpoint's chat template, a placeholder for the video.
+        """One user turn in the checkpoint's chat template, with a placeholder for the video.
 
-        Raises ValueError for a query that holds the model's own video tokens.
+        Raises ValueError for a query that contains the model's own video tokens.
         """
         family = self.family
-        held = [mark for mark in {family.placeholder, family.token} - {None} if mark in query]
-        if held:
-            raise ValueError(
-                f"the query {query[:60]!r} holds {held[0]}; a query may not contain the model's "
-                "own video tokens"
-            )
+        for mark in {family.placeholder, family.token} - {None}:
+            if mark in query:
+                rule = "a query may not contain the model's own video tokens"
+                raise ValueError(f"the query {query[:60]!r} holds {mark}; {rule}")
         content = [{"type": "video"}] * with_video + [{"type": "text", "text": query}]
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content if family.placeholder else query}],
@@ -94,14 +79,9 @@ class Processor:
         )
 
     def split(self, query):
-        """The prompt's text before the video and after it.
-
-        Raises ValueError when the chat template does not put exactly one video there.
-        """
+        """The prompt's text before and after the video. Raises ValueError unless there is one."""
         parts = self.prompt(query, with_video=True).split(self.family.placeholder)
         if len(parts) != 2:
-            raise ValueError(
-                f"the chat template writes {self.family.placeholder} {len(parts) - 1} times for "
-                "one video; expected once: is it the template for videos?"
-            )
+            got = f"writes {self.family.placeholder} {len(parts) - 1} times for one video"
+            raise ValueError(f"the chat template {got}; expected once: is it one for videos?")
         return parts

@@ -1,14 +1,14 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: frames keep their shape, positions have three axes.
 
-Positions are ours, for installed transformers versions disagree about them and 5.23 restarts the
-text inside the video's time. This is the layout the checkpoints were trained with (transformers
-PR #35569 and issue #45381; vLLM has it too), for a video that follows S tokens of text:
+Positions are ours: transformers versions disagree about them, and 5.23 restarts the text inside
+the video's time. This is the layout that the checkpoints were trained with (transformers PR #35569
+and issue #45381; vLLM has it too), for a video after S tokens of text:
 
     time   = S + floor(grid index * tokens_per_second * seconds_per_grid)
     height = S + row,  width = S + column,  next text = largest of all three + 1
 
-Qwen2-VL has no clock: its time is S + grid index. Qwen3-VL tells the time in words before each
-grid, and each grid is a video of its own, with time = S.
+Qwen2-VL has no clock: its time is S + grid index. Qwen3-VL writes the time as text before each
+grid, and each grid is a separate video with time = S.
 
 Shapes: F frames, H, W pixels, t, h, w patches (before merging m x m of them into one token),
 N = t h w, p patch size, tp frames of a patch, L tokens.
@@ -21,54 +21,61 @@ from itertools import groupby
 
 import torch
 
-from pasta.models.family import Family, VideoInputs, checked, normalised, repeated, resized
-from pasta.models.settings import given_settings, require, sound
+from pasta.models.family import (
+    HUGE,
+    Family,
+    VideoInputs,
+    checked,
+    given_settings,
+    normalised,
+    numbers,
+    resized,
+    whole,
+)
 
 TOKEN = "<|video_pad|>"
-NEEDED = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std",
-          "rescale_factor", "min_pixels", "max_pixels")  # fmt: skip
 
 
 def qwen_family(config, preprocessor, max_pixels):
     """Family of Qwen2-VL, and of Qwen2.5-VL, which adds the clock.
 
-    As in transformers min_pixels and max_pixels win over the bounds in `size`.
+    As in transformers, min_pixels and max_pixels win over the bounds in `size`.
     """
     given = given_settings(preprocessor)
-    given = sound(bounds(given) | given)
+    given = bounds(given) | given
     if max_pixels:
-        given["max_pixels"] = min(max_pixels, given["max_pixels"] or max_pixels)
-    settings = {name: given.get(name) for name in NEEDED}
+        given = {"max_pixels": max_pixels} | {k: v for k, v in given.items() if v is not None}
+        given["max_pixels"] = min(max_pixels, *whole(given, "max_pixels", most=HUGE).values())
+    clock = {}
     if config["model_type"] == "qwen2_5_vl":
-        clock = config.get("vision_config", {}).get("tokens_per_second")
-        settings["tokens_per_second"] = clock
-    text = partial(repeated, TOKEN)
-    return family_of(config, settings, qwen_fit, text, one_block, max_pixels)
+        clock = numbers(config.get("vision_config", {}), "tokens_per_second")
+    return family_of(config, given, clock, max_pixels, qwen_fit, one_block)
 
 
 def qwen3_family(config, preprocessor, max_pixels):
-    """Family of Qwen3-VL, whose bounds in `size` hold for the pixels of all frames together."""
-    given = given_settings(preprocessor)
+    """Family of Qwen3-VL. Its bounds in `size` apply to the pixels of all frames together."""
+    given, more = given_settings(preprocessor), {"frame_pixels": max_pixels}
     given |= bounds(given)
-    settings = {name: given.get(name) for name in NEEDED} | {"frame_pixels": max_pixels}
-    text = partial(timed_grids, settings)
-    return family_of(config, settings, qwen3_fit, text, block_per_grid, max_pixels)
+    return family_of(config, given, more, max_pixels, qwen3_fit, block_per_grid, timed_grids)
 
 
 def bounds(given):
-    size = given.get("size", {})
-    return {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge")}
+    edges = {"min_pixels": "size.shortest_edge", "max_pixels": "size.longest_edge"}
+    return {name: given.get(edge) for name, edge in edges.items()}
 
 
-def family_of(config, settings, fit, text, blocks, max_pixels):
-    """A Qwen's Family. fit, blocks: functions that take its settings first; text: `video_text`."""
-    settings["video_token_id"] = config.get("video_token_id")
-    fit = partial(fit, require(settings))
+def family_of(config, given, more, max_pixels, fit, blocks, text=None):
+    """A Qwen's Family. more: settings of one of them. fit, blocks, text: take settings first."""
+    settings = more | whole(given, "patch_size", "temporal_patch_size", "merge_size")
+    settings |= numbers(given, "image_mean", "image_std", "rescale_factor")
+    settings |= whole(given, "min_pixels", "max_pixels", most=HUGE)
+    settings |= whole(config, "video_token_id", least=0, most=HUGE)
+    fit = partial(fit, settings)
     return Family(
         model_type=config["model_type"],
         placeholder=TOKEN,
         token=TOKEN,
-        video_text=text,
+        video_text=text and partial(text, settings),
         fit=fit,
         prepare=partial(qwen_prepare, settings, fit),
         positions=partial(qwen_positions, settings, blocks),
@@ -77,43 +84,36 @@ def family_of(config, settings, fit, text, blocks, max_pixels):
     )
 
 
-# ----------------------------------------------------------------------------------- sizes
-
-
 def qwen_fit(settings, n_frames, height, width):
-    """The (height, width) that frames are resized to: Qwen's smart_resize.
-
-    Both become multiples of patch_size * merge_size, in nearly the same ratio, with a product from
-    min_pixels to max_pixels. The number of frames does not count.
-    Raises ValueError for a side more than 200 times the other, Qwen's limit.
-    """
-    low, high = settings["min_pixels"], settings["max_pixels"]
-    return smart_resize(settings, 1, 1, height, width, low, high)
+    """The (height, width) that frames are resized to, whatever their number: see smart_resize."""
+    return smart_resize(settings, 1, 1, height, width, settings["max_pixels"])
 
 
 def qwen3_fit(settings, n_frames, height, width):
-    """As qwen_fit, with the pixels of all frames together from min_pixels to max_pixels.
+    """As qwen_fit, but the bounds are for the pixels of all frames. A single frame counts as two.
 
-    Frames with a side below one token are enlarged first. A single frame counts as two.
+    Frames with a side below one token are enlarged first.
     """
     unit, tp = settings["patch_size"] * settings["merge_size"], settings["temporal_patch_size"]
     n_frames = max(n_frames, tp)
-    paired = round(n_frames / tp) * tp  # rounds half to even, and is kept for equal sizes
+    paired = round(n_frames / tp) * tp  # rounds half to even, as in transformers: equal sizes
     if min(height, width) < unit:
         scale = max(unit / height, unit / width)
         height, width = int(height * scale), int(width * scale)
     high = settings["max_pixels"]
-    if settings["frame_pixels"]:  # a bound on a frame, whichever number of them is the smaller
+    if settings["frame_pixels"]:  # the bound holds for a frame at either count of frames
         high = min(high, settings["frame_pixels"] * min(n_frames, paired))
-    return smart_resize(settings, n_frames, paired, height, width, settings["min_pixels"], high)
+    return smart_resize(settings, n_frames, paired, height, width, high)
 
 
-def smart_resize(settings, n_frames, paired, height, width, low, high):
-    """Multiples of the unit near (height, width), so that low <= paired * product <= high.
+def smart_resize(settings, n_frames, paired, height, width, high):
+    """Qwen's (height, width) for a video: nearly the same ratio, and multiples of the unit
+    patch_size * merge_size, so that min_pixels <= paired * height * width <= high.
 
-    n_frames, paired: how often a frame's pixels count before and after rounding to units.
+    n_frames, paired: how many times a frame's pixels count before and after rounding to units
+    Raises ValueError for a side more than 200 times the other, Qwen's limit.
     """
-    sides, area = (height, width), n_frames * height * width
+    sides, area, low = (height, width), n_frames * height * width, settings["min_pixels"]
     if max(sides) > 200 * min(sides):
         raise ValueError(f"frames are {height} x {width}; expected a ratio of at most 200")
     unit = settings["patch_size"] * settings["merge_size"]
@@ -127,18 +127,15 @@ def smart_resize(settings, n_frames, paired, height, width, low, high):
     return tuple(size)
 
 
-# ------------------------------------------------------------------------ pixels and texts
-
-
 def qwen_prepare(settings, fit, frames, timestamps):
     """VideoInputs with pixel_values (N, 3 tp p p); the last frame is repeated until tp divides F.
 
         seconds_per_grid = tp * (last timestamp - first) / (F - 1)
         time of a grid   = (time of its first frame + time of its last) / 2
 
-    The first is tp times the true seconds between frames, and 0 for frames at one instant;
-    qwen-vl-utils counts F intervals in the whole video, and so about 1/F less.
-    Raises ValueError for what is no video.
+    seconds_per_grid is tp times the true seconds between frames, and 0 for frames at one instant;
+    qwen-vl-utils counts F intervals in the whole video, so its value is about 1/F smaller.
+    Raises ValueError for anything that is not a video.
     """
     seconds = checked(frames, timestamps)
     size = fit(*frames.shape[:3])
@@ -159,23 +156,19 @@ def qwen_prepare(settings, fit, frames, timestamps):
 def timed_grids(settings, inputs):
     """Qwen3-VL's text of a video: before each grid its time, around each grid its own marks.
 
-    The template's marks stay around the whole, as in transformers since 5.10 and in vLLM with it;
-    4.57 took them away.
+    The template's marks stay around the whole text, as in vLLM and in transformers since 5.10;
+    4.57 removed them.
     """
     _, h, w = inputs.grid
     block = f"<|vision_start|>{TOKEN * (h * w // settings['merge_size'] ** 2)}<|vision_end|>"
     return "".join(f"<{time:.1f} seconds>{block}" for time in inputs.times)
 
 
-# ------------------------------------------------------------------------------- positions
-
-
 def qwen_positions(settings, blocks, input_ids, inputs):
     """(3, L) M-RoPE positions of a prompt; the equation is at the top of this file.
 
-    A prompt without video counts 0, 1, 2, ...
     blocks: function (settings, VideoInputs) -> the positions of each run of video tokens, from 0
-    Raises ValueError unless the runs of video tokens are as many and as long as the video's.
+    Raises ValueError unless the prompt has exactly the video's runs of video tokens.
     """
     video_token = settings["video_token_id"]
     runs = [(key, len(list(run))) for key, run in groupby((input_ids == video_token).tolist())]
@@ -205,7 +198,7 @@ def one_block(settings, inputs):
 
 
 def block_per_grid(settings, inputs):
-    """t times the same (3, h w / m^2): every grid is a video of one moment."""
+    """t times the same (3, h w / m^2): every grid is a video of one instant."""
     t, h, w = inputs.grid
     return one_block(settings, replace(inputs, grid=(1, h, w))) * t
 

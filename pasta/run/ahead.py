@@ -1,24 +1,25 @@
-"""The one read-ahead: results computed by threads before they are needed."""
+"""Read-ahead: threads compute results before they are needed."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 
-def prefetch(function, items, workers):
-    """Yield `function(item)` in order. Up to `2 * workers` results are prefetched.
+def prefetch(function, items, workers, ahead=None):
+    """Yield `function(item)` in order. Up to `ahead` results are prefetched.
 
-    workers: number of threads; 0 computes each result when it is asked for.
+    workers: number of threads; 0 computes each result when it is asked for. ahead: None: twice
+    as many.
     Close the generator if you do not exhaust it, or its threads keep working.
     """
     if not workers:
         yield from map(function, items)
         return
     # Threads: forking while torch.distributed's threads hold a lock can deadlock the child.
-    pool, pending = ThreadPoolExecutor(workers), deque()
+    pool, pending, ahead = ThreadPoolExecutor(workers), deque(), ahead or 2 * workers
     try:
         for item in items:
             pending.append(pool.submit(function, item))
-            if len(pending) > 2 * workers:
+            if len(pending) > ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

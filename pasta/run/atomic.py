@@ -1,4 +1,4 @@
-"""Files and folders that are at every moment absent, the old or the new, and never half written."""
+"""Atomic writes of files and folders."""
 
 import json
 import os
@@ -8,18 +8,15 @@ from pathlib import Path
 
 
 def write_json(path, data):
-    """Write `data` as JSON so that `path` is at every moment absent, the old file or the new one.
+    """Write `data` as JSON, atomically; paths as text. Raises TypeError for other types."""
+    path = Path(path)
 
-    Raises TypeError for what is neither JSON nor a Path.
-    """
-
-    def plain(value):
+    def as_text(value):
         if isinstance(value, Path):
             return str(value)
         raise TypeError(f"{path}: cannot write a {type(value).__name__} as JSON: {value!r}")
 
-    text = json.dumps(data, indent=2, ensure_ascii=False, default=plain) + "\n"
-    path = Path(path)
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=as_text) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")
@@ -28,13 +25,12 @@ def write_json(path, data):
 
 @contextmanager
 def atomic_folder(folder):
-    """A new folder to fill, which then takes the place of `folder`: on disk first, then renamed.
+    """A new folder to fill; at the end of the block it is synced to disk and replaces `folder`.
 
         with atomic_folder("run/adapter") as part:
             (part / "weights").write_bytes(...)
 
-    At every moment `folder` is absent, the old one or the new one, whole. After an error inside
-    the block it is untouched.
+    If the block raises an error, `folder` stays as it was.
     """
     folder = Path(folder)
     part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
@@ -56,9 +52,9 @@ def atomic_folder(folder):
 
 
 def sync(path):
-    """Wait until a file, or the list of a folder's files, is on the disk and not in a buffer."""
+    """Flush a file, or the list of files of a folder, to disk."""
     if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders, and has no such buffer of theirs
+        return  # Windows cannot open folders, and needs no flush for them
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     os.fsync(handle)
     os.close(handle)

@@ -1,12 +1,12 @@
 """One dataclass is the whole configuration: its fields become flags, config.json and --help.
 
-A script writes each knob once, as a field made by `knob`, and `parse` derives the rest; a ClassVar
-among the fields is a heading of --help. Two sources of values stand behind a flag that was not
-given: `default`, and `toy`, which wins when no model was named either, so that a script called
-without arguments works in the embedded toy world.
+A script declares each flag once, as a field made by `knob`; a ClassVar among the fields is a
+heading of --help. A flag that is not given has the value `default`. If the command also names no
+model, `toy` comes first, so that a script runs without arguments.
 """
 
 import argparse
+import json
 import random
 import subprocess
 import sys
@@ -22,16 +22,16 @@ import torch
 from pasta.run.atomic import write_json
 from pasta.run.schema import read_json
 
-ROOT = Path(__file__).resolve().parents[2]  # where a checkout has its .git
-MODEL_FLAGS = {"model", "responder"}  # without such a one a script is in the toy world
-PACKAGES = ("torch", "transformers", "decord", "numpy")  # whose versions config.json records
+ROOT = Path(__file__).resolve().parents[2]  # a checkout has its .git here
+MODEL_FLAGS = {"model", "responder"}
+PACKAGES = ("torch", "transformers", "decord", "numpy")  # config.json records their versions
 
 
 def knob(text, default=MISSING, toy=MISSING):
-    """A field of a config dataclass, which is one flag.
+    """A field of a config dataclass, which becomes one flag.
 
-    text: what the flag means, its unit and, where there is one, its source; shown by --help.
-    default, toy: a value, or a function of no arguments that makes it, called only when needed.
+    text: for --help: the meaning, the unit and, if there is one, the source.
+    default, toy: a value, or a function without arguments that is called only if it is needed.
     With neither, the flag is required; with `toy` alone, it is required next to --model.
     """
     metadata = {"help": text, "default": default, "toy": toy}
@@ -42,7 +42,7 @@ def knob(text, default=MISSING, toy=MISSING):
 
 
 def argument_type(kind, name):
-    """What add_argument needs for a field of type `kind`. Raises TypeError for other types."""
+    """Arguments of add_argument for a field of type `kind`. Raises TypeError for other types."""
     if get_origin(kind) in (UnionType, Union):
         kinds = [k for k in get_args(kind) if k is not NoneType]
         if len(kinds) == 1:
@@ -61,20 +61,21 @@ def argument_type(kind, name):
     )
 
 
-def shown(value):
-    """A default as --help prints it."""
-    if callable(value):
-        return f"from {value.__name__}()"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def help_text(metadata):
+    values = []
+    for name in ("default", "toy"):
+        if (value := metadata[name]) is not MISSING:
+            text = " ".join(map(str, value)) if isinstance(value, list) else value
+            values.append(f"{name}: {f'from {value.__name__}()' if callable(value) else text}")
+    return f"{metadata['help']} ({', '.join(values) or 'required'})".replace("%", "%%")
 
 
 def parse(cls, argv=None):
-    """The config that the command line asks for: every field of the dataclass `cls` is a flag.
+    """The config of a command line: every field of the dataclass `cls` is a flag.
 
-    argv: list of str; None reads sys.argv. Flags are spelled as the fields, underscores included,
-    and never abbreviated; a bool also has --no-NAME. --help begins with the docstring of the file
-    that `cls` stands in, which has its commands.
-    Exits with a message when a flag is unknown, missing or of the wrong type.
+    argv: list of str; None reads sys.argv. Flags are spelled like the fields, with underscores, and
+    never abbreviated; a bool also has --no-NAME. --help begins with the docstring of the file of
+    `cls`. Exits with a message if a flag is unknown, missing or of the wrong type.
     """
     parser = argparse.ArgumentParser(
         usage="%(prog)s [--FLAG VALUE ...]",
@@ -82,75 +83,80 @@ def parse(cls, argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    kinds, groups, group = get_type_hints(cls), {}, parser
-    for name, kind in kinds.items():
+    sources, group = {f.name: f.metadata for f in fields(cls)}, parser
+    kinds = get_type_hints(cls)
+    for name, kind in kinds.items():  # in the order of the class, with its headings
         if kind is ClassVar:
             group = parser.add_argument_group(getattr(cls, name))
-        groups[name] = group
-    for f in fields(cls):
-        sources = {name: f.metadata[name] for name in ("default", "toy")}
-        known = [f"{name}: {shown(v)}" for name, v in sources.items() if v is not MISSING]
-        text = f"{f.metadata['help']} ({', '.join(known) or 'required'})"
-        groups[f.name].add_argument(
-            f"--{f.name}",
+            continue
+        group.add_argument(
+            f"--{name}",
             default=argparse.SUPPRESS,
-            required=not known,
-            help=text.replace("%", "%%"),
-            **argument_type(kinds[f.name], f"{cls.__name__}.{f.name}"),
+            required=sources[name]["default"] is sources[name]["toy"] is MISSING,
+            help=help_text(sources[name]),
+            **argument_type(kind, f"{cls.__name__}.{name}"),
         )
     values = vars(parser.parse_args(argv))
     models = MODEL_FLAGS & kinds.keys()
-    toy_world = not models & values.keys()
-    # Every flag is checked before the first function runs: one of them may train a model.
-    for f in fields(cls):
-        if f.name not in values and not toy_world and f.metadata["default"] is MISSING:
+    use_toy = not models & values.keys()
+    missing = [name for name in sources if name not in values]
+    # Check every flag before calling the first function: one of them may train a model.
+    for name in missing:
+        if not use_toy and sources[name]["default"] is MISSING:
             (given,) = models
-            parser.error(f"--{f.name} is required when --{given} is given: {f.metadata['help']}")
-    if toy_world and models:
-        print(f"no --{min(models)}: in the toy world, with its defaults", file=sys.stderr)
-    for f in fields(cls):
-        if f.name not in values:
-            use_toy = f.metadata["toy"] is not MISSING and toy_world
-            value = f.metadata["toy" if use_toy else "default"]
-            values[f.name] = value() if callable(value) else value
+            parser.error(f"--{name} is required when --{given} is given: {sources[name]['help']}")
+    if use_toy and models:
+        name = min(models)
+        print(f"no --{name} given: using the built-in toy model and its defaults", file=sys.stderr)
+    for name in missing:
+        toy, default = sources[name]["toy"], sources[name]["default"]
+        value = toy if use_toy and toy is not MISSING else default
+        values[name] = value() if callable(value) else value
     return cls(**{name: v.copy() if isinstance(v, list) else v for name, v in values.items()})
 
 
 def git_commit():
-    """The commit of this checkout, with -dirty when files differ from it; None outside of one."""
+    """The commit of this checkout, with -dirty if files differ from it; None without git."""
     if not (ROOT / ".git").exists():  # a parent folder's repository is not ours
         return None
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True)
-    except FileNotFoundError:  # a machine without git
+    except FileNotFoundError:  # git is not installed
         return None
     return done.stdout.strip() or None
 
 
 def package_versions():
-    """Package name -> version, None for a package that is not installed."""
-    versions = {}
+    versions = dict.fromkeys(PACKAGES)
     for name in PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
-            versions[name] = None
+            pass
     return versions
 
 
 def write_config(folder, config, **extra):
     """Write folder/config.json: the fields, `extra`, the git commit and the package versions."""
-    origin = {"commit": git_commit(), "versions": package_versions()}
-    write_json(Path(folder) / "config.json", asdict(config) | extra | origin)
+    made_by = {"commit": git_commit(), "versions": package_versions()}
+    write_json(Path(folder) / "config.json", asdict(config) | extra | made_by)
 
 
 def read_config(folder, shape=dict) -> dict:
-    """folder/config.json as write_config wrote it; paths are strings. Raises ValueError.
-
-    shape: of what the caller reads in it, see pasta/run/schema.py.
-    """
+    """folder/config.json as `write_config` wrote it; paths are strings. Raises ValueError."""
     return read_json(Path(folder) / "config.json", shape)
+
+
+def settings(config, free) -> dict:
+    """The fields of a config without the flags in `free`, as plain JSON values."""
+    fixed = {name: value for name, value in asdict(config).items() if name not in free}
+    return json.loads(json.dumps(fixed, default=str))
+
+
+def changed_settings(before, now) -> list[str]:
+    """One text for each setting that differs from an earlier run: "--lr was 0.1 and is 0.2"."""
+    return [f"--{k} was {before.get(k)} and is {v}" for k, v in now.items() if before.get(k) != v]
 
 
 def seed_all(seed):

@@ -1,8 +1,7 @@
-"""One run writes into a folder at a time: locks that end with their process, however it ends.
+"""Folder locks. The operating system releases them when the process ends, even after a kill.
 
-They are POSIX record locks, on files of their own: no kill leaves one behind, and the processes
-that decode do not inherit it from the one that has it. On Windows nothing is locked; nor is it on a
-network disk without such locks, and a line says so.
+They are POSIX record locks on files of their own, so the decoder processes do not inherit them.
+Windows, and network disks without such locks, are not locked; on such a disk we print a warning.
 """
 
 import os
@@ -17,13 +16,13 @@ try:
 except ImportError:
     fcntl = None
 
-HELD = {}  # (device, inode) -> lock file; closed, it would be free
+OPEN = {}  # (device, inode) -> lock file; closing it would release the lock
 
 
 def lock_folder(folder):
-    """Make `folder`, and write into it alone until this process ends; all processes of a run call.
+    """Create `folder` and lock it until this process ends; all ranks call.
 
-    Raises SystemExit when another run does, or nothing can be written there.
+    Raises SystemExit if another process has the lock, or if the folder cannot be written.
     """
     if ranks.rank() == 0:
         path = Path(folder) / ".lock"
@@ -31,47 +30,42 @@ def lock_folder(folder):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
             stat = path.stat()
-            if (stat.st_dev, stat.st_ino) not in HELD:
-                HELD[stat.st_dev, stat.st_ino] = claimed(path)
+            if (stat.st_dev, stat.st_ino) not in OPEN:
+                file = open(path, "r+")
+                if not lock(file, path):
+                    text = "is writing into it; wait until it ends, or choose another --out"
+                    raise SystemExit(f"{path.parent}: process {file.read().strip()} {text}")
+                file.truncate(0)
+                file.write(f"{os.getpid()} on {platform.node()}\n")
+                file.flush()
+                OPEN[stat.st_dev, stat.st_ino] = file
         except OSError as error:
-            told = f"{error.strerror}; make room there, or choose another --out"
-            raise SystemExit(f"cannot write into {folder}: {told}") from error
-    ranks.gather([])  # nobody writes before
-
-
-def claimed(path):
-    """The lock file, open, locked and with this process's name in it. Raises SystemExit."""
-    file = open(path, "r+")
-    if not lock(file, path):
-        told = "is writing into it; wait for its end, or choose another --out"
-        raise SystemExit(f"{path.parent}: process {file.read().strip()} {told}")
-    file.truncate(0)
-    file.write(f"{os.getpid()} on {platform.node()}\n")
-    file.flush()
-    return file
+            cure = "free some space, or choose another --out"
+            raise SystemExit(f"cannot write into {folder}: {error.strerror}; {cure}") from error
+    ranks.gather([])  # no rank writes before the lock is there
 
 
 @contextmanager
 def wait_for_lock(path):
-    """Wait until no other run is in such a block about `path`, and keep others out of it.
+    """Only one run at a time is inside this context for `path`; the others wait. All ranks call.
 
-    All processes of a run call; in a folder that nobody can write into nothing is locked.
+    A folder that cannot be written is not locked.
     """
     path = path.with_name(f".{path.name}.lock")
     try:
-        file = nullcontext() if ranks.rank() else open(path, "a")
+        opened = nullcontext() if ranks.rank() else open(path, "a")
     except OSError:
-        file = nullcontext()
-    with file as opened:
-        if opened and not lock(opened, path):
-            print(f"{path.parent}: waits until another run has computed what it needs", flush=True)
-            lock(opened, path, wait=True)
-        ranks.gather([])  # until it is this run's turn
+        opened = nullcontext()
+    with opened as file:
+        if file and not lock(file, path):
+            print(f"{path.parent}: waiting for another run that computes the same", flush=True)
+            lock(file, path, wait=True)
+        ranks.gather([])  # all ranks wait for rank 0
         yield
 
 
 def lock(file, path, wait=False):
-    """Lock an open file until it is closed. Returns False when another process has the lock."""
+    """Lock an open file until it is closed. Returns False if another process has the lock."""
     if fcntl is None:
         return True
     try:
@@ -79,5 +73,5 @@ def lock(file, path, wait=False):
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:
-        print(f"{path}: no lock, {error.strerror}: let no other run write there", flush=True)
+        print(f"{path}: no lock ({error.strerror}): do not start another run there", flush=True)
     return True

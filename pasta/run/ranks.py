@@ -1,10 +1,9 @@
-"""The processes that torchrun starts: who am I, how work is dealt, how the policy is shared.
+"""torch.distributed helpers: rank, load balancing, DDP and FSDP2.
 
-Every process takes its part of an update's packs. DDP gives each of them the whole model, FSDP2 a
-slice of it; both average gradients over processes and both meet at every backward. So a process
-with fewer packs than another makes up the number with a filler of weight 0, and each loss, which is
-already a share of the whole update's, is multiplied by size(): one process or several then give the
-same gradient, whatever the packs' sizes.
+Each rank works on its own packs of an update. DDP gives every rank the whole model, FSDP2 a slice
+of it; both average gradients over the ranks, and both need all ranks in every backward pass. So
+ranks with fewer packs run empty dummy packs, and each loss, which is a share of the loss of the
+whole update, is multiplied by size(). The gradient is then the same for any number of ranks.
 """
 
 import os
@@ -21,85 +20,82 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-# Not the usual minutes: processes meet after each one's share of the reference, however slow.
-PATIENCE = timedelta(hours=12)
+# The default is minutes. Ranks wait for the slowest share of the reference, which may take hours.
+TIMEOUT = timedelta(hours=12)
 
 
 def start(device):
-    """Join the processes of torchrun; alone, do nothing. Returns the device of this process."""
+    """Join torchrun's process group, if torchrun started us. Returns the device of this rank."""
     if "WORLD_SIZE" not in os.environ:
         return device
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
     return device
 
 
 def stop():
-    """End this process, if torchrun started it; nothing may hold a `parallel` policy any more.
+    """End this process, if torchrun started it. No `parallel` policy may exist any more.
 
-    A thread of gloo may still wait for the interpreter's lock, to free a tensor. DDP holds the
-    group as well: gone last, it would wait for that thread while it keeps the lock. And a thread
-    that wants the lock when the interpreter is ending aborts the process (pytorch/pytorch#190489).
+    A thread of gloo may still wait for Python's lock to free a tensor. DDP also holds the group:
+    if DDP is freed last, it waits for that thread while it keeps the lock. And a thread that wants
+    the lock while the interpreter ends aborts the process (pytorch/pytorch#190489).
     """
     if started():
         dist.destroy_process_group()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)  # all files are written, and the interpreter does not end before its threads
+        os._exit(0)  # all files are written; the interpreter does not end before its threads
 
 
 def started():
-    """Whether torchrun started this process, alone or with others."""
     return dist.is_initialized()
 
 
 def rank():
-    """The number of this process, 0 when there is only one."""
     return dist.get_rank() if started() else 0
 
 
 def size():
-    """How many processes there are."""
     return dist.get_world_size() if started() else 1
 
 
 def share(items):
-    """Every size()-th item, beginning with this process's number."""
+    """This rank's items: every size()-th, starting at rank()."""
     return items[rank() :: size()]
 
 
 def balance(items, costs):
-    """This process's part of `items`, dealt by cost like cards: there and back, the dearest first.
+    """This rank's part of `items`, balanced by cost: most expensive first, in snake order.
 
-    costs: number of each item. The parts differ by one item at most; items of one round cost about
-    the same, so that nobody waits long where processes meet, and the sums are near each other.
+    costs: number of each item. The parts differ by at most one item. Items of one round cost about
+    the same, so ranks that meet after each item do not wait long.
     """
     order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
     rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]
-    seats = (rank(), 2 * size() - 1 - rank())
-    return [items[both[seat]] for both in rounds for seat in seats if seat < len(both)]
+    places = (rank(), 2 * size() - 1 - rank())
+    return [items[both[place]] for both in rounds for place in places if place < len(both)]
 
 
 def pad(items, filler):
-    """`items` with as many `filler` behind them as the process with the most items has more."""
+    """`items`, padded with `filler` to the length of the longest rank's; all ranks call."""
     return items + [filler] * (max(gather([len(items)])) - len(items))
 
 
 def rank_path(path):
-    """`path` with a name of this process's own: a.jsonl, a.rank1.jsonl, a.rank2.jsonl, ..."""
+    """`path` on rank 0; a file of its own on the others: a.rank1.jsonl, a.rank2.jsonl, ..."""
     return path.with_name(f"{path.stem}.rank{rank()}{path.suffix}") if rank() else path
 
 
 def rank_paths(path):
-    """`path` and the files that `named` gave other processes, of any run; those that are there."""
+    """The existing files that `rank_path` names, of all ranks and all runs."""
     others = sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))
     return [file for file in (path, *others) if file.is_file()]
 
 
 def gather(rows):
-    """The rows of all processes, in order of rank; every process gets all of them."""
+    """The rows of all ranks, in order of rank, on every rank; all ranks call."""
     if size() == 1:
         return rows
     parts = [None] * size()
@@ -109,16 +105,16 @@ def gather(rows):
 
 def progress(items=None, name=None, total=None, unit="it", **more):
     """tqdm on rank 0 of a terminal; silent on other ranks, without a terminal or without a name."""
-    quiet = True if rank() or not name else None  # None: tqdm looks whether there is a terminal
+    quiet = True if rank() or not name else None  # None: tqdm checks for a terminal
     return tqdm(items, name, total, unit=unit, disable=quiet, **more)
 
 
 def parallel(policy, units, shard, half):
-    """The policy as all processes train it together; alone and whole, as it is.
+    """The policy as all ranks train it together: DDP, FSDP2, or unchanged on a single rank.
 
-    units: modules whose weights are gathered one unit at a time, in their order.
-    shard: give every process a slice of all weights (FSDP2) in place of a copy (DDP).
-    half: gather, and compute with, bfloat16 copies of sharded weights; gradients stay float32.
+    units: modules in the order in which FSDP2 gathers their weights, one at a time.
+    shard: give each rank a slice of all weights (FSDP2) instead of a copy (DDP).
+    half: gather and compute with bfloat16 copies of sharded weights; gradients stay float32.
     """
     if shard:
         device = "cuda" if torch.cuda.is_available() and dist.get_backend() == "nccl" else "cpu"
@@ -126,34 +122,34 @@ def parallel(policy, units, shard, half):
         kind = torch.bfloat16 if half else None
         mixed = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32)
         for unit in (*units, policy):
-            # The outermost unit would stay gathered; after a forward without gradients, as the
-            # reference's, its weights would then get none in the next backward.
+            # By default the outermost unit stays gathered. After a forward pass without gradients,
+            # like the reference's, its weights would get none in the next backward pass.
             fully_shard(unit, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
         return policy
     if size() == 1:
         return policy
-    # All processes load the same weights and nothing changes a buffer: nothing to send at first.
+    # All ranks load the same weights and no buffer changes: there is nothing to broadcast.
     return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
 
 
 def full_tensor(tensor):
-    """A tensor without its graph, all slices of it; every process must call."""
+    """The whole tensor, gathered if it is sharded, without its graph; all ranks call."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def local_shard(tensor):
-    """This process's slice of a tensor, without its graph; of an ordinary one, all of it."""
+    """This rank's slice of a tensor, without its graph; all of it if it is not sharded."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @contextmanager
 def sigterm():
-    """Within this context SIGTERM does not end the process; it sets the Event that is yielded."""
-    told = Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    """Inside this context SIGTERM does not end the process; it sets the Event that is yielded."""
+    event = Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
     try:
-        yield told
+        yield event
     finally:
         signal.signal(signal.SIGTERM, before)

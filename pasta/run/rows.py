@@ -1,7 +1,7 @@
-"""Files of rows, .jsonl: one JSON object a line.
+"""JSONL files: one JSON object a line. Also digests and seeds of their contents.
 
-Writers append whole lines and flush each one, so a killed writer leaves at most one torn line, and
-that one at the end: readers leave it out, and the next writer cuts it off.
+Writers append whole lines and flush each one. A killed writer leaves at most one torn line, the
+last: readers leave it out, and the next writer cuts it off.
 """
 
 import codecs
@@ -18,21 +18,18 @@ from pasta.run.schema import schema_error
 
 
 def is_torn(line):
-    """Whether a last line without newline is the beginning of a row, and not a whole one.
-
-    An object cut short never parses. A line that does lacks its newline alone: nothing is lost.
-    """
+    """Whether a last line without newline was cut; if it parses, only the newline is missing."""
     try:
         json.loads(line)
-    except (ValueError, RecursionError) as error:  # a row that is too deep is whole
+    except (ValueError, RecursionError) as error:  # RecursionError: nested too deep, not torn
         return isinstance(error, ValueError) and line.startswith(b"{")
     return False
 
 
 def numbered_rows(path, shape=dict):
-    """(line number, row) of every line that is not blank. Raises ValueError at FILE:LINE.
+    """Yield (line number, row) of a .jsonl file, without blank lines and a torn last line.
 
-    shape: of every row, see pasta/run/schema.py.
+    shape: schema of every row, see pasta/run/schema.py. Raises ValueError "FILE:LINE: ...".
     """
     lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     if is_torn(lines[-1]):
@@ -55,20 +52,18 @@ def numbered_rows(path, shape=dict):
 
 
 def read_rows(path, shape=dict) -> list[dict]:
-    """The rows of a .jsonl file, in order; blank lines and a torn last line are left out.
-
-    Raises ValueError "FILE:LINE: ..." for any other line that is not a JSON object of that shape.
-    """
+    """The rows of a .jsonl file; see `numbered_rows`."""
     return [row for _, row in numbered_rows(path, shape)]
+
+
+def rows_of(path, shape=dict):
+    """The rows of a file and of the files of other ranks next to it, as `read_rows`."""
+    return [row for file in ranks.rank_paths(path) for row in read_rows(file, shape)]
 
 
 @contextmanager
 def no_search_for_cycles():
-    """Within this context Python looks for no cycles among its objects.
-
-    A hundred thousand rows have none, and to look through them over and over takes as long as to
-    read them.
-    """
+    """Turn off Python's garbage collector: with many rows it takes as long as reading them."""
     before = gc.isenabled()
     gc.disable()
     try:
@@ -79,18 +74,18 @@ def no_search_for_cycles():
 
 
 class Appender:
-    """Adds rows to the end of a .jsonl file, each at once and whole. One writer a file.
+    """Appends rows to a .jsonl file and flushes each one. One writer per file.
 
         with Appender("candidates.jsonl") as out:
             out.write({"video": "v.mp4", ...})
 
-    Opening makes missing folders and cuts off the torn line of a killed writer.
+    Creates missing folders and cuts off the torn line of a killed writer.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = open(path, "a+b", buffering=0)  # what was not written is not tried again
+        self.file = open(path, "a+b", buffering=0)  # unbuffered: after an error nothing is pending
         tail, start = b"", self.file.seek(0, os.SEEK_END)
         while start and b"\n" not in tail:
             end, start = start, max(0, start - 2**16)
@@ -103,7 +98,7 @@ class Appender:
             self.file.write(b"\n")
 
     def write(self, row):
-        """Add a row. Raises OSError that names the file, as when a disk is full."""
+        """Append a row. Raises OSError with the name of the file, for example on a full disk."""
         # A lone surrogate cannot be UTF-8; backslashreplace writes it as JSON's own escape.
         line = json.dumps(row, ensure_ascii=False) + "\n"
         left = line.encode("utf-8", errors="backslashreplace")
@@ -111,8 +106,8 @@ class Appender:
             while left:
                 left = left[self.file.write(left) :]
         except OSError as error:
-            told = f"{error.strerror}; make room there, and the same command goes on"
-            raise OSError(error.errno, told, str(self.path)) from error
+            text = f"{error.strerror}; free some space and rerun the command to continue"
+            raise OSError(error.errno, text, str(self.path)) from error
 
     def __enter__(self):
         return self
@@ -122,7 +117,7 @@ class Appender:
 
 
 def write_rows(path, rows):
-    """Write a whole .jsonl file, so that `path` is at every moment absent, the old or the new."""
+    """Write a whole .jsonl file, atomically."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
@@ -134,19 +129,19 @@ def write_rows(path, rows):
 
 def seed_of(*parts):
     """A 63-bit seed from texts and numbers."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    hashed = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(hashed[:8], "big") >> 1
 
 
-def rows_of(path, shape=dict):
-    """The rows of a file, and of those that other processes wrote beside it, as `read_rows`."""
-    return [row for file in ranks.rank_paths(path) for row in read_rows(file, shape)]
+def digest(text):
+    """sha256 of a text, as hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_files(files):
-    """sha256 hex over the names and bytes of files."""
-    digest = hashlib.sha256()
+    """sha256 of the names and bytes of files, as hex."""
+    hashed = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+            hashed.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return hashed.hexdigest()

@@ -1,8 +1,8 @@
-"""What JSON out of a file must look like, and the message about what does not.
+"""Schemas of JSON files, and the message for values that do not fit.
 
-A shape is a type, such as str or int | None; a tuple of the values to choose from; [the shape of
-each] for a list; or {name: shape} for an object, which may hold more. A name whose type is a union
-with ABSENT may be left out.
+A schema is a type, such as str or int | None; a tuple of the allowed values; [schema of each item]
+for a list; or {name: schema} for an object, which may have more names. A name may be missing if its
+type is a union with ABSENT.
 """
 
 import json
@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import EllipsisType
 
-ABSENT = EllipsisType  # in a union: the name may be left out
+ABSENT = EllipsisType  # in a union: the name may be missing
 NUMBER = int | float
-SURROGATE = re.compile("[\ud800-\udfff]")  # of a surrogate pair: no tokenizer and no file takes it
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a pair: no tokenizer and no file accepts it
 
 
 def schema_error(value, shape, name=""):
-    """Where a value first departs from a shape, "a.b is 3; expected str"; "" if nowhere.
+    """The first place where a value does not fit the schema: "a.b is 3; expected str"; or "".
 
-    name: of the value, before those of its parts. true and false are no numbers, nor is what needs
-    more than 64 bits.
+    name: of the value. true and false are not numbers; integers have 64 bits.
     """
     parts = []
     if isinstance(shape, dict):
@@ -41,7 +40,6 @@ def schema_error(value, shape, name=""):
 
 
 def described(shape):
-    """A shape in words."""
     if isinstance(shape, dict):
         return f"an object with {', '.join(shape)}"
     if isinstance(shape, tuple):
@@ -51,7 +49,7 @@ def described(shape):
 
 
 def read_json(path, shape=dict):
-    """What a JSON file holds. Raises ValueError "FILE: what it got; what is expected"."""
+    """The value in a JSON file. Raises ValueError "FILE: what it has; what is expected"."""
     try:
         value = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -63,24 +61,24 @@ def read_json(path, shape=dict):
 
 @contextmanager
 def read_by(library, path):
-    """Whatever a library raises about a file or a folder is a ValueError here that names it.
+    """Turn any error of a library about a file or folder into a ValueError that names it.
 
-    Libraries promise no type: a slip in config.json may be a TypeError deep inside.
+    Any error: a typo in config.json can be a TypeError deep inside the library.
     """
     try:
         yield
     except Exception as error:
-        told = f"{path}: {library} cannot read it: {error!r}"
-        raise ValueError(f"{told}; expected what was published: fetch or copy it again") from error
+        text = f"{path}: {library} cannot read it: {error!r}"
+        raise ValueError(f"{text}; expected the published file: download it again") from error
 
 
 def valid_text(text, what):
-    """A text, if it can be tokenized and written. Raises ValueError that says `what` it is."""
+    """`text`, if it can be tokenized and written. Raises ValueError that names `what` it is."""
     if half := SURROGATE.search(text):
         raise ValueError(f"{what} holds {half[0]!r}; expected no half of a surrogate pair")
     return text
 
 
 def is_name(text):
-    """Whether a file can have such a name."""
+    """Whether a file can have this name."""
     return "\0" not in text and not SURROGATE.search(text)

@@ -5,12 +5,11 @@ from collections import defaultdict
 from dataclasses import replace
 from itertools import groupby
 from statistics import fmean
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 
-from pasta.benchmarks import adversarial, mvbench
+from pasta.benchmarks import benchmark
 from pasta.benchmarks.answers import answered
 from pasta.lora import adapted, adapter_off
 from pasta.models.generate import Request, ask_all
@@ -23,6 +22,7 @@ from pasta.toy.captions import GENERAL, YES_NO, denial, general
 
 N_VIDEOS = 150  # of the general questions
 BATCH = 64  # questions asked at once
+MVBENCH = benchmark("mvbench")
 BINS = 10  # of the expected calibration error
 
 
@@ -34,8 +34,8 @@ def measure(vlm, seed, fully=True):
     found = scores(vlm, benchmark_folder(seed))
     if fully:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
-        asked = adversarial.items(adversarial_folder(seed))
-        found["adversarial"] = shares(vlm, adversarial, asked)
+        bench = benchmark("adversarial")
+        found["adversarial"] = shares(vlm, bench, bench.items(adversarial_folder(seed)))
         found |= other_questions(vlm, seed, N_VIDEOS)
     return found
 
@@ -47,11 +47,11 @@ def scores(vlm, folder):
     free:      open-ended: a right answer names the right option and not the other
     benchmark: the mean of both
     """
-    items = mvbench.items(folder)
+    items = MVBENCH.items(folder)
     asked = [replace(x, task=("lettered", x.task)) for x in items]
     asked += [replace(x, task=("free", x.task), prompt=question_of(x)) for x in items]
-    bench = SimpleNamespace(parse=parse, MAX_NEW_TOKENS=mvbench.MAX_NEW_TOKENS, RANDOM=False)
-    found = shares(vlm, bench, asked)  # both forms in one call: each video is read once
+    # Both forms in one call, so that each video is read once.
+    found = shares(vlm, replace(MVBENCH, parse=parse), asked)
     lettered, free = ({mode: found[form, mode] for mode in MODES} for form in ("lettered", "free"))
     both = {mode: fmean((lettered[mode], free[mode])) for mode in MODES}
     return {"benchmark": both, "lettered": lettered, "free": free}
@@ -60,7 +60,7 @@ def scores(vlm, folder):
 def parse(response, item, parser):
     """The letter that a response means; item.task is (form, mode)."""
     if item.task[0] == "lettered":
-        return mvbench.parse(response, item, parser)
+        return MVBENCH.parse(response, item, parser)
     return named_option(response, item)
 
 

@@ -117,8 +117,7 @@ def tables_only(text, results):
 
 def gains(results, arms, family, title, path):
     """Draw the points over the base with 95 % intervals: the three modes and the mean."""
-    from pasta.tools.report_page import COLOURS
-    from pasta.tools.report_pictures import pyplot, save
+    from pasta.tools.figures import COLOURS, pyplot, save
 
     figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.62 * len(arms)), layout="constrained")
     reads = {mode: field("benchmark", mode) for mode in MODES} | {"mean": mean_of_modes}
@@ -143,7 +142,7 @@ def gains(results, arms, family, title, path):
 
 def curves(results, path):
     """Draw the rewards and their accuracy over the steps: each seed thin, the mean thick."""
-    from pasta.tools.report_pictures import pyplot, save
+    from pasta.tools.figures import pyplot, save
 
     rows = [row["curve"] for row in results.of("videopasta").values()]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")

@@ -1,9 +1,9 @@
-"""Refresh a page of docs/: run its Python blocks and write what they print below them.
+"""Refresh a page of docs/: run its Python blocks and write their output below them.
 
     python -m pasta.tools.pages docs/walkthrough.md
 
-The blocks that begin with ```python run in order, in one namespace. The ``` block after one is its
-output and is replaced, so the page shows what the code prints now, or the command fails.
+Blocks that start with ```python run in order, in one namespace. The ``` block after one is its
+output and is replaced. A failing block ends the command and leaves the page unchanged.
 """
 
 import re
@@ -17,10 +17,7 @@ BLOCK = re.compile(r"(?ms)^```python\n(.*?)^```\n(?:```\n.*?^```\n)?")
 
 
 def refreshed(text, folder):
-    """The page with every output made again. Its code finds `folder`, an empty Path, by that name.
-
-    Raises what the code of a block raises.
-    """
+    """The page with new outputs. Its code can use `folder`, the Path of an empty folder."""
     names = {"folder": Path(folder)}
 
     def run(block):
@@ -36,8 +33,7 @@ def refreshed(text, folder):
 
 
 def main(args=None):
-    text = "Run the Python blocks of a page and replace the outputs below them."
-    parser = ArgumentParser("python -m pasta.tools.pages", description=text)
+    parser = ArgumentParser("python -m pasta.tools.pages", description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path, help="a Markdown file, such as docs/walkthrough.md")
     page = parser.parse_args(args).page
     with TemporaryDirectory() as folder:

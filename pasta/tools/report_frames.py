@@ -1,172 +1,218 @@
-"""The frames that a response was said of, at the size at which the vision tower got them.
+"""Examples of the pairs, with the frames of each response as the vision tower got them.
 
-What make_pairs.py writes down is enough to see them again: the sampling, the corruption, and the
-seeds, which are hashes of what a row is. Nothing is asked, and no weights are loaded.
+candidates.jsonl is enough to make the frames again: it has the sampling, the corruption and the
+seed. No model is asked and no weights are loaded.
 
 Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
 
+import re
+from base64 import b64encode
+from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import broken_frames
-from pasta.making.made import CANDIDATE
-from pasta.making.pictures import png
 from pasta.making.reader import Reader
-from pasta.making.server import Endpoint, is_address
+from pasta.making.server import Server, is_address, png
+from pasta.making.stages import CANDIDATE
 from pasta.models.family import resized
 from pasta.models.load import load_processor
-from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
+from pasta.pairs import MODES
+from pasta.prompts import PREMISES, PROMPT_VERSION
 from pasta.run.config import read_config
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.selection import query_key
-from pasta.tools.report_page import WIDTH
+from pasta.tools.report_run import FAULTS, attempt, missing
 from pasta.video import VideoError, list_videos, read_frames
 
-SHOWN = 16  # frames of a picture at most
-ROW = 8  # of them beside each other at most
-WIDEST = 224  # pixels of a frame in a picture; wider ones are shrunk
-GAP = 2  # white pixels around a frame
 RECIPE = {"responder": str, "seed": int, "n_frames": int, "sparse_frames": int, "max_pixels": int,
           "prompt_version": int, "twins": bool}  # fmt: skip
+CLEAN = ("preferred", "sample", "twin")  # kinds of source with the clean frames' sampling
+SHOWN = 16  # frames of a picture at most
+ROW = 8  # frames of a row at most
+WIDTH = 980  # pixels of the page's column
+WIDEST = 224  # pixels of a frame in a picture; wider frames are shrunk
 
 
-class View(NamedTuple):
-    """Frames, their times, and in words how they were sampled and what was done to them."""
-
-    frames: np.ndarray
-    timestamps: np.ndarray
-    words: str
-
-
-def candidates_of(folder):
-    """Query key -> row of candidates.jsonl of a folder; {} where there is none."""
-    rows = rows_of(Path(folder) / "candidates.jsonl", CANDIDATE | {"recipe": RECIPE})
-    return {query_key(row): row for row in rows}
-
-
-def reader_of(folder, recipe, model):
-    """The Reader with which a candidate's frames were read, without weights.
-
-    folder: of pairs, whose config.json names the folder of videos. recipe: the candidate's.
-    model: where its responder is now, if that is no server; None: where it was.
-    Raises OSError, ValueError, and VideoError when the folder of videos is gone.
-    """
-    root = Path(read_config(folder, {"videos": str})["videos"]).absolute()
-    videos = [str(path) for path in list_videos(root)]
-    name, max_pixels = recipe["responder"], recipe["max_pixels"]
-    if is_address(name):  # with any model behind it the server itself is not asked
-        eyes = Endpoint(f"{name.partition('#')[0]}#any", max_pixels)
-    else:
-        eyes = load_processor(model or name, max_pixels)
-    return Reader(videos, root, eyes, recipe["n_frames"], {}, recipe["sparse_frames"])
+def pairs_section(run):
+    """The number of pairs, and examples of each mode. Raises OSError, ValueError."""
+    parts, counts, (candidates, reader, note) = [], {}, making_of(run)
+    for mode in MODES:
+        pairs = [pair for pair in run.pairs if pair.mode == mode]
+        counts[mode], drawn = len(pairs), run.examples(pairs)
+        for k, pair in enumerate(drawn, start=1):
+            path, row = run.args.out / f"pair-{mode}-{k}", candidates.get(query_key(vars(pair)))
+            parts.append(described(pair, row))
+            if reader or not row:
+                parts[-1] |= attempt(run.next["videos"], frames_of, run, reader, pair, row, path)
+    counts |= {"all": len(run.pairs), "videos": len({pair.video for pair in run.pairs})}
+    return {"counts": counts, "note": note, "examples": parts}
 
 
-def origins(candidate, response):
-    """What a response was said of: "preferred", if it was, and rows of `adversarial`."""
-    preferred = [{"kind": "preferred"}] * (candidate["preferred"]["response"] == response)
-    return preferred + [bad for bad in candidate["adversarial"] if bad["response"] == response]
+def making_of(run):
+    """(candidates by query key, the Reader of their frames or None, what is missing or None)."""
+    path, candidates = run.pairs_file.with_name("candidates.jsonl"), {}
+    try:
+        rows = rows_of(path, CANDIDATE | {"recipe": RECIPE})
+        if not rows:
+            return {}, None, missing(f"{path}, so only clean frames are shown", run.next["pairs"])
+        videos = read_config(path.parent, {"videos": str})["videos"]
+        candidates = {query_key(row): row for row in rows}
+        return candidates, reader_of(videos, rows[0]["recipe"], run.args.model), None
+    except FAULTS as error:
+        needed = "videos" if isinstance(error, VideoError) else "model" if candidates else "pairs"
+        return candidates, None, missing(error, run.next[needed])
 
 
-def is_clean(how):
-    return how["kind"] in ("preferred", "sample")
-
-
-def told(how, mode):
-    """In words what the responder was shown and told."""
-    kind, sampling = how["kind"], ADVERSARIES[mode].sampling
-    return {
-        "preferred": f"the clean frames, {sampling} sampling",
-        "sample": f"the clean frames, {sampling} sampling, drawn at random",
-        "frames": f"sparse frames (1 fps), broken by {how.get('corruption')}",
-        "prompt": f"sparse frames (1 fps), behind the false premise {how.get('instruction')!r}",
-    }.get(kind, kind)
-
-
-def prompt_of(how, candidate):
-    """The misled prompt of a `prompt` adversary; "" when the query was asked as it is."""
-    known = candidate["recipe"]["prompt_version"] == PROMPT_VERSION
-    premise, mode = how.get("instruction"), candidate["mode"]
-    if how["kind"] != "prompt" or not known or premise not in PREMISES[mode]:
-        return ""
-    return misled_prompt(mode, premise, candidate["query"])
-
-
-def view_of(reader, candidate, how):
-    """The View that a response was said of. Raises VideoError, ValueError."""
-    mode, video = candidate["mode"], candidate["video"]
-    check_below(video, reader.root)
-    sampling = ADVERSARIES[mode].sampling if is_clean(how) else "sparse"
-    frames, timestamps = reader.frames(video)[sampling]
-    if how["kind"] == "frames":
-        frames = broken(frames, reader, candidate, how.get("corruption"))
-    return as_seen(reader.processor, frames, timestamps, told(how, mode))
-
-
-def twins_of(reader, candidate):
-    """The broken twins of the clean frames, on which --select contrast scores: list of View."""
-    adversary = ADVERSARIES[candidate["mode"]]
-    frames, timestamps = reader.frames(candidate["video"])[adversary.sampling]
-    found = []
-    for name in adversary.twins if candidate["recipe"]["twins"] else ():
-        pictures = broken(frames, reader, candidate, name)
-        words = f"the clean frames, broken by {name}: what log-probabilities are compared on"
-        found.append(as_seen(reader.processor, pictures, timestamps, words))
+def described(pair, candidate):
+    """The text of an example. candidate: the row that the pair was selected from, or None."""
+    found = {key: getattr(pair, key) for key in ("mode", "video", "query", "recipe")}
+    found["chosen"], found["rejected"] = marked(pair.chosen, pair.rejected)
+    if candidate:
+        logps = {row["response"]: row for row in candidate["logps"]}
+        sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+        found["logps"] = {side: logps[text] for side, text in sides.items() if text in logps}
+        found["sources"] = {
+            side: dict.fromkeys(source_text(x, candidate) for x in sources(candidate, text))
+            for side, text in sides.items()
+        }
     return found
 
 
-def broken(frames, reader, candidate, name):
-    """Frames as the corruption of that name leaves them. Raises ValueError for an unknown one."""
-    corruptions, seed = ADVERSARIES[candidate["mode"]].corruptions, candidate["recipe"]["seed"]
-    if name not in corruptions:
-        raise ValueError(f"corruption is {name!r}; expected one of {', '.join(corruptions)}")
-    return broken_frames(frames, candidate["video"], corruptions[name], reader, seed)
+def marked(chosen, rejected):
+    """Both texts in pieces: lists of (text, whether the other text differs there)."""
+    a, b = (re.findall(r"\w+|\W", text) for text in (chosen, rejected))
+    codes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+    left = [("".join(a[i:j]), kind != "equal") for kind, i, j, _, _ in codes if i < j]
+    right = [("".join(b[i:j]), kind != "equal") for kind, _, _, i, j in codes if i < j]
+    return left, right
 
 
-def check_below(video, root):
-    """Raise VideoError for a video that is not below the root: its name makes the seeds."""
-    if not Path(video).is_relative_to(root):
-        raise VideoError(video, f"not in {root}; start where make_pairs.py was started")
+def sources(candidate, response):
+    """How a response was made: "preferred", if it was, and rows of `adversarial`."""
+    preferred = [{"kind": "preferred"}] * (candidate["preferred"]["response"] == response)
+    return preferred + [row for row in candidate["adversarial"] if row["response"] == response]
+
+
+def frames_of(run, reader, pair, candidate, path):
+    """The clean frames, those of the rejected response, and the twins; {part: as `show`}.
+
+    Without a candidate: the frames of training. Raises OSError, ValueError, VideoError.
+    """
+    if not candidate:
+        view = uniform_view(run.processor, run.config["frames_used"], pair.video)
+        return {"frames": {"clean": show(f"{path}-clean.png", *view)}}
+    parts = {"clean": {"kind": "preferred"}}
+    bad = [x for x in sources(candidate, pair.rejected) if x["kind"] not in CLEAN]
+    if bad:
+        parts["rejected"] = bad[0]
+    if pair.recipe.get("kind") == "contrast" and candidate["recipe"]["twins"]:
+        for k, name in enumerate(ADVERSARIES[pair.mode].twins, start=1):
+            parts[f"twin{k}"] = {"kind": "twin", "corruption": name}
+    frames = {
+        part: show(f"{path}-{part}.png", *view_of(reader, candidate, source))
+        for part, source in parts.items()
+    }
+    return {"frames": frames}
+
+
+def reader_of(folder, recipe, model):
+    """The Reader that read the frames of a candidate, without weights.
+
+    folder: of the videos. recipe: the candidate's. model: the responder's folder, if it has moved.
+    Raises OSError, ValueError, and VideoError when the folder of videos is gone.
+    """
+    root = Path(folder).absolute()
+    videos = [str(path) for path in list_videos(root)]
+    name, max_pixels = recipe["responder"], recipe["max_pixels"]
+    if is_address(name):  # naming any model avoids a request to the server
+        processor = Server(f"{name.partition('#')[0]}#any", max_pixels)
+    else:
+        processor = load_processor(model or name, max_pixels)
+    return Reader(videos, root, processor, recipe["n_frames"], recipe["sparse_frames"])
+
+
+def source_text(source, candidate):
+    """What the responder got, in words. source: as in `view_of`."""
+    kind, mode, premise = source["kind"], candidate["mode"], source.get("instruction")
+    clean = f"clean frames, {ADVERSARIES[mode].sampling} sampling"
+    if candidate["recipe"]["prompt_version"] == PROMPT_VERSION:  # other versions, other texts
+        premise = PREMISES[mode].get(premise, premise)
+    return {
+        "preferred": clean,
+        "sample": f"{clean}, another random answer",
+        "frames": f"sparse frames (1 fps), corrupted by {source.get('corruption')}",
+        "prompt": f"sparse frames (1 fps), misled by the premise: {premise}",
+        "twin": f"{clean}, corrupted by {source.get('corruption')}",
+    }.get(kind, kind)
+
+
+def view_of(reader, candidate, source):
+    """(frames, timestamps, description) of what a response was given on.
+
+    source: {"kind": "preferred"}, a row of the candidate's `adversarial`, or {"kind": "twin",
+    "corruption": name}: the corrupted clean frames that --select contrast scores.
+    Raises VideoError, ValueError.
+    """
+    mode, video, kind = candidate["mode"], candidate["video"], source["kind"]
+    if not Path(video).is_relative_to(reader.root):  # the seeds need its name below the root
+        raise VideoError(video, f"not in {reader.root}; start where make_pairs.py was started")
+    adversary, name = ADVERSARIES[mode], source.get("corruption")
+    frames, timestamps = reader.frames(video)[adversary.sampling if kind in CLEAN else "sparse"]
+    if kind in ("frames", "twin"):
+        if name not in adversary.corruptions:
+            known = ", ".join(adversary.corruptions)
+            raise ValueError(f"corruption is {name!r}; expected one of {known}")
+        seed = candidate["recipe"]["seed"]
+        frames = broken_frames(frames, video, adversary.corruptions[name], reader, seed)
+    return as_seen(reader.processor, frames), timestamps, source_text(source, candidate)
 
 
 def uniform_view(processor, n_frames, path, **clip):
-    """The View of training and of evaluation: n frames, spread evenly over the clip.
+    """(frames, timestamps, description) of training and evaluation: n frames, spread evenly.
 
     clip: start, end, folder_fps of read_frames. Raises VideoError.
     """
     sample, fit = partial(uniform, n=n_frames), processor.family.fit
     frames, timestamps = read_frames(path, sample, fit, **clip)
-    return as_seen(processor, frames, timestamps, "the clean frames, uniform sampling")
+    return as_seen(processor, frames), timestamps, "clean frames, uniform sampling"
 
 
-def as_seen(processor, frames, timestamps, words):
-    """A View at the size at which the vision tower gets it."""
+def as_seen(processor, frames):
     size = processor.fit(len(frames), *frames.shape[1:3])
-    return View(resized(frames, size).permute(0, 2, 3, 1).numpy(), timestamps, words)
+    return resized(frames, size).permute(0, 2, 3, 1).numpy()
 
 
-def sheet(view):
-    """(a PNG file, bytes, of at most SHOWN frames, spread evenly; its caption)."""
-    shown = np.linspace(0, len(view.frames) - 1, min(SHOWN, len(view.frames))).round().astype(int)
-    _, height, width, _ = view.frames.shape
+def show(path, frames, timestamps, description):
+    """Write at most SHOWN of the frames, spread evenly, as one PNG file.
+
+    Returns what the page shows: rows of (PNG in base64, seconds of its frames), columns, the
+    width in pixels, and facts for the caption.
+    """
+    n, (_, height, width, _) = len(frames), frames.shape
+    shown = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int)
     shrink = -(-width // WIDEST)
-    tiles = view.frames[shown][:, : height // shrink * shrink, : width // shrink * shrink]
-    tiles = tiles.reshape(len(tiles), height // shrink, shrink, width // shrink, shrink, 3)
-    tiles = tiles.mean((2, 4)).round().astype(np.uint8)
-    tiles = np.pad(tiles, ((0, 0), (GAP, GAP), (GAP, GAP), (0, 0)), constant_values=255)
-    most = min(ROW, WIDTH // tiles.shape[2])
-    lines, row = [], -(-len(tiles) // -(-len(tiles) // most))  # rows of one length, or nearly
-    for start in range(0, len(tiles), row):
-        line = np.concatenate(tiles[start : start + row], axis=1)
-        more = row * tiles.shape[2] - line.shape[1]
-        lines.append(np.pad(line, ((0, 0), (0, more), (0, 0)), constant_values=255))
-    times = ", ".join(f"{seconds:.1f}" for seconds in view.timestamps[shown])
-    count = f"{len(shown)} of {len(view.frames)}" * (len(shown) < len(view.frames))
-    size = f"{width} x {height} pixels" + f", shown at 1/{shrink}" * (shrink > 1)
-    caption = f"{view.words}; {count or len(shown)} frames of {size}, sampled at {times} s"
-    return png(np.concatenate(lines)), caption
+    tiles = resized(frames[shown], (height // shrink, width // shrink)).permute(0, 2, 3, 1).numpy()
+    most = min(ROW, WIDTH // (width // shrink + 4))
+    columns = -(-len(tiles) // -(-len(tiles) // most))  # rows of one length, or nearly
+    space = [(0, -len(tiles) % columns), (2, 2), (2, 2), (0, 0)]  # at the end and around a frame
+    tiles = np.pad(tiles, space, constant_values=255)
+    rows = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
+    rows = rows.reshape(len(rows), tiles.shape[1], -1, 3)
+    Path(path).write_bytes(png(rows.reshape(-1, *rows.shape[2:])))
+    encoded = [b64encode(png(row)).decode() for row in rows]
+    seconds = np.split(timestamps[shown], range(columns, len(shown), columns))
+    return {
+        "rows": list(zip(encoded, seconds, strict=True)),
+        "columns": columns,
+        "width": rows.shape[2] * (WIDTH // rows.shape[2]),  # enlarge small frames
+        "description": description,
+        "total": n,
+        "size": f"{width} x {height}",
+        "shrink": shrink,
+    }

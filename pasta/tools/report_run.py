@@ -1,40 +1,41 @@
-"""A training run, as the sections of its report share it: what it read, and where pictures go."""
+"""A training run as the sections of its report share it, and the commands to run next."""
 
 import shlex
-from collections.abc import Callable
+from argparse import Namespace
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from pasta.benchmarks import NAMES
 from pasta.datasets.read import read_pairs
 from pasta.models.load import load_processor
-from pasta.tools.report_frames import sheet
-from pasta.tools.report_page import figure, missing
+from pasta.run.config import read_config
 from pasta.video import VideoError
 
-CONFIG = {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
-          "max_pixels": int, "frames_used": int, "processes": int, "lora_rank": int}  # fmt: skip
-NO_FLAGS = ("frames_used", "processes", "commit", "versions")  # of config.json
-FAULTS = (OSError, ValueError, VideoError)  # of files that are gone, or not as they were written
+FACTS = ("frames_used", "processes", "commit", "versions")
+NOT_FLAGS = {
+    *FACTS,
+    "data_used",
+    "dry_run",
+    "prompt_version",
+    "resume",
+    "weights",
+}  # in config.json
+FAULTS = (OSError, ValueError, VideoError)  # of missing or damaged files
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run and how its report is wanted.
+    """A training run.
 
-    folder: of the run. config: its config.json. evaluated: folder of a benchmark's scores.
-    out: folder of the report. n: examples of a kind. seed: by which they are drawn.
-    model: where the model is now, for processors of both run and pairs; None: where it was.
+    args: the command line of its report. config: its config.json. next: as `next_commands`.
     """
 
-    folder: Path
+    args: Namespace
     config: dict
-    evaluated: Path
-    out: Path
-    n: int
-    seed: int
-    model: str | None
+    next: dict
 
     @property
     def pairs_file(self):
@@ -42,77 +43,73 @@ class Run:
 
     @cached_property
     def pairs(self):
-        """The Pairs that the run trained on. Raises OSError, ValueError."""
         return read_pairs(self.pairs_file, self.config["mode"], self.config["video_root"])
 
     @cached_property
     def processor(self):
-        """The Processor of the run's model. Raises OSError, ValueError."""
-        return load_processor(self.model or self.config["model"], self.config["max_pixels"])
+        return load_processor(self.args.model or self.config["model"], self.config["max_pixels"])
 
-    @property
-    def again(self):
-        """The command for a model that has moved."""
-        return f"python -m pasta.tools.report {self.folder} --model FOLDER"
-
-    @property
-    def look_for_videos(self):
-        """The command that tells which videos of the pairs are there."""
-        flags = {"video_root": self.config["video_root"], "mode": self.config["mode"]}
-        more = "".join(f" --{name} {value}" for name, value in flags.items() if value)
-        return f"python -m pasta.datasets {self.pairs_file}{more}"
-
-    @property
-    def evaluate(self):
-        """The command that scores what the run has trained."""
-        bench = f"--bench {self.evaluated.name} " * (self.evaluated.name in NAMES)
-        of = f"--model {self.config['model']} --adapter {self.folder / 'adapter'}"
-        if not self.config["lora_rank"]:
-            of = f"--model {self.folder / 'model'}"
-        return f"python evaluate.py {bench}{of}"
-
-    def train(self, **changes):
-        """The command of the run, with all its flags. changes: {flag: value}."""
-        n = self.config["processes"]
-        words = [f"torchrun --nproc_per_node {n} train_dpo.py" if n > 1 else "python train_dpo.py"]
-        for name, value in (self.config | changes).items():
-            if name == "dry_run":
-                continue
-            if isinstance(value, bool):
-                words.append(f"--{name}" if value else f"--no-{name}")
-            elif name not in NO_FLAGS and value is not None:
-                values = value if isinstance(value, list) else [value]
-                words += [f"--{name}", *(shlex.quote(str(one)) for one in values)]
-        return " ".join(words)
-
-    def draw(self, name, caption, *data):
-        """A picture of the data, as the function `name` of report_pictures.py draws it."""
-        try:
-            from pasta.tools import report_pictures
-        except ModuleNotFoundError as error:
-            return missing(f"no picture: {error}", "pip install -r requirements-dev.txt")
-        path = self.out / f"{name}.png"
-        getattr(report_pictures, name)(*data, path)
-        return figure(path.read_bytes(), caption)
-
-    def show(self, name, view):
-        """The frames of a View as a picture."""
-        data, caption = sheet(view)
-        (self.out / f"{name}.png").write_bytes(data)
-        return figure(data, caption, pixels=True)
+    def examples(self, items):
+        """At most --pairs of the items, chosen at random by --seed, in their order."""
+        order = np.random.default_rng(self.args.seed).permutation(len(items))
+        return [items[i] for i in sorted(order[: self.args.pairs])]
 
 
-def tried(make: Callable[[], str], command):
-    """The HTML that `make` returns, or the sentence about what it lacks and the next command."""
+def next_commands(args, config):
+    """{what may be missing: the command to run next}. args, config: as in `Run`."""
+    n, pairs, model = config["processes"], Path(config["pairs"]), args.model or config["model"]
+    start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
+    flags = {name: config[name] for name in ("video_root", "mode")}
+    videos = command("python", "-m", "pasta.datasets", pairs, **flags)
     try:
-        return make()
+        making = read_config(pairs.parent, {"responder": str})
+    except FAULTS:  # the pairs are gone, or they are from elsewhere
+        making = None if pairs.is_file() else {"responder": model, "videos": "FOLDER"}
+    trained = {"model": model, "adapter": args.run / "adapter"}
+    if not config["lora_rank"]:
+        trained = {"model": args.run / "model"}
+    if args.eval.name in NAMES:
+        trained |= {"bench": args.eval.name, "out": args.eval.parent}
+    trained |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
+    again = {"out": pairs.parent, "stage": "all"}
+    report = vars(args) | {"run": None, "model": "FOLDER"}
+    train = command(*start, "train_dpo.py", **config | {"out": args.run})
+    return {
+        "train": train,
+        "resume": f"{train} --resume",
+        "videos": videos,
+        "pairs": command("python", "make_pairs.py", **making | again) if making else videos,
+        "model": command("python", "-m", "pasta.tools.report", args.run, **report),
+        "scores": command("python", "evaluate.py", **trained),
+    }
+
+
+def command(*words, **flags):
+    """A command line with the flags of a config.json; None and [] leave a flag out."""
+    words = [*words]
+    for name, value in flags.items():
+        if value in (None, []) or name in NOT_FLAGS:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}", *(value if isinstance(value, list) else [value])]
+    return shlex.join(map(str, words))
+
+
+def attempt(next_command, function, *args):
+    """The function's result, or what the page shows when its files are missing or damaged."""
+    try:
+        return function(*args)
     except FAULTS as error:
-        return missing(words_of(error), command)
-    except (LookupError, TypeError) as error:
-        return missing(f"a file is not as it was written: {error!r}", command)
+        return missing(error, next_command)
+    except (AttributeError, LookupError, TypeError) as error:
+        return missing(ValueError(f"a file has an unexpected form: {error!r}"), next_command)
 
 
-def words_of(error):
-    """What one of FAULTS says, in plain words."""
-    gone = isinstance(error, FileNotFoundError) and error.filename
-    return f"there is no {gone}" if gone else str(error)
+def missing(what, next_command):
+    """What the page shows in place of a part. what: an error, or what is not there."""
+    if isinstance(what, FileNotFoundError) and what.filename:
+        what = what.filename
+    start = "not shown" if isinstance(what, Exception) else "not there"
+    return {"missing": f"{start}: {what}", "next": next_command}

@@ -1,19 +1,16 @@
-"""Checkpoints of a training run: each whole or absent, and all that the next step depends on.
+"""Checkpoints of a training run. They are atomic and hold everything that the next step depends on.
 
     RUN/checkpoints/step-000200/
         rank0.safetensors       trained weights, AdamW's moments, the random state
-        rank1.safetensors ...   with --shard: each process's own slices of them
-        state.json              the step, what was run, size and sha256 of every other file
+        rank1.safetensors ...   with --shard: each rank's own slices of them
+        state.json              the step, the flags and data, size and sha256 of every other file
 
-The schedule and the position in the data are functions of the step and of what is run. A folder is
-filled under another name, written through to the disk, and renamed; so a kill at any moment leaves
-at most one that nobody looks at. No pickle is written or read.
+The learning rate and the position in the data are functions of the step and of the plan. No pickle
+is written or read.
 """
 
-import json
-import os
 import shutil
-from dataclasses import asdict
+from contextlib import nullcontext
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,70 +18,63 @@ from safetensors.torch import load_file, save_file
 from pasta.lora import adapted
 from pasta.models.files import save_model
 from pasta.models.peft import save_adapter
-from pasta.pairs import MODES
 from pasta.run import ranks
-from pasta.run.atomic import sync, write_json
+from pasta.run.atomic import atomic_folder, sync, write_json
+from pasta.run.config import changed_settings, settings
 from pasta.run.locks import lock_folder
 from pasta.run.rows import digest_files, read_rows
 from pasta.run.schema import read_json
 
 STATE = "state.json"
-# What may differ when a run goes on: where and how fast it runs, not what it computes.
+# Flags that may change on resume: where and how fast a run computes, not what it computes.
 FREE = {"out", "resume", "dry_run", "max_skipped", "save_every", "keep_checkpoints", "workers"}
 
 
 class Checkpoints:
-    """The checkpoints of one run, in RUN/checkpoints, the newest few of them.
+    """The newest checkpoints of a run. On resume, config (without FREE) and data must be the same.
 
-    config: out, keep_checkpoints, shard; to go on, all of it but FREE must be the same.
-    data: of updates.fingerprint; it must be the same as well.
+    data: fingerprint of the Plan.
     """
 
     def __init__(self, config, data):
         self.folder, self.keep = config.out / "checkpoints", config.keep_checkpoints
-        self.sharded, self.flags, self.data = config.shard, flags(config), data
+        self.sharded, self.flags, self.data = config.shard, settings(config, FREE), data
 
     def save(self, step, policy, optimizer):
-        """Write a checkpoint, atomically, and remove what is older than the newest; all call."""
-        part, final = self.folder / f".step-{step:06d}.part", self.folder / f"step-{step:06d}"
-        if ranks.rank() == 0:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-        ranks.gather([])  # until the folder is there
-        files = {}
-        if self.sharded or ranks.rank() == 0:
-            path = part / f"rank{ranks.rank()}.safetensors"
-            save_file(training_state(policy, optimizer), path)
-            sync(path)
-            files = {path.name: [path.stat().st_size, digest_files([path])]}
-        files = dict(ranks.gather(list(files.items())))
-        if ranks.rank() == 0:
-            metrics = self.folder.with_name("metrics.jsonl")
-            if metrics.exists():
-                sync(metrics)  # first: a checkpoint counts on the rows before it
-            run = {"step": step, "flags": self.flags, "data": self.data}
-            write_json(part / STATE, run | {"files": files})
-            for path in (part / STATE, part):
+        """Write a checkpoint and remove the oldest ones; all ranks call."""
+        main, final = ranks.rank() == 0, self.folder / f"step-{step:06d}"
+        with atomic_folder(final) if main else nullcontext() as part:
+            (part,) = ranks.gather([part] if main else [])  # waits until the folder exists
+            files = []
+            if self.sharded or main:
+                path = part / f"rank{ranks.rank()}.safetensors"
+                save_file(training_state(policy, optimizer), path)
                 sync(path)
-            shutil.rmtree(final, ignore_errors=True)  # damaged, too
-            os.rename(part, final)
-            sync(self.folder)
+                files = [(path.name, [path.stat().st_size, digest_files([path])])]
+            files = dict(ranks.gather(files))
+            if main:
+                metrics = self.folder.with_name("metrics.jsonl")
+                if metrics.exists():
+                    sync(metrics)  # first: a checkpoint relies on the rows up to its step
+                run = {"step": step, "flags": self.flags, "data": self.data}
+                write_json(part / STATE, run | {"files": files})
+        if main:
             saved = sorted(self.folder.glob("step-*"))
-            later = saved[saved.index(final) + 1 :]  # damaged ones that were not gone on from
-            for old in later + saved[: saved.index(final) + 1][: -self.keep]:
+            n = saved.index(final) + 1  # later ones are damaged: the run did not resume from them
+            for old in saved[n:] + saved[:n][: -self.keep]:
                 shutil.rmtree(old)
 
     def stop(self, step, policy, optimizer, reason):
-        """Save what was trained until `step`, then raise SystemExit with the reason; all call."""
+        """Save the weights after update `step`, then raise SystemExit; all ranks call."""
         self.save(step, policy, optimizer)
-        kept = f"The weights before it are in {self.folder}/step-{step:06d}"
+        saved = f"The weights before it are in {self.folder}/step-{step:06d}"
         cure = "Look at these pairs; leave them out, or lower --lr, in a run with another --out"
-        raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {kept}. {cure}")
+        raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {saved}. {cure}")
 
     def load(self, policy, optimizer):
-        """Put the newest whole checkpoint into both, in place; all call.
+        """Load the newest undamaged checkpoint into both, in place; all ranks call.
 
-        Returns its step, 0 when there is none. Raises SystemExit when it is of another run.
+        Returns its step, 0 if there is none. Raises SystemExit if it is from another run.
         """
         (found,) = ranks.gather([self.newest()] if ranks.rank() == 0 else [])
         if found is None:
@@ -93,25 +83,28 @@ class Checkpoints:
         check_flags(folder, state["flags"], self.flags)
         if state["data"] != self.data:
             raise SystemExit(
-                f"cannot go on from {folder}: the pairs, the videos that can be read, or the model "
-                "are not what they were; bring them back, or choose another --out"
+                f"cannot resume from {folder}: the pairs, the videos that can be read, or the "
+                "model have changed; restore them, or choose another --out"
             )
-        if self.sharded and len(state["files"]) != ranks.size():
+        n = len(state["files"])
+        if self.sharded and n != ranks.size():
             raise SystemExit(
-                f"{folder} holds the slices of {len(state['files'])} processes and there are "
-                f"{ranks.size()}; start torchrun with --nproc_per_node {len(state['files'])}"
+                f"{folder} holds the slices of {n} processes and there are {ranks.size()}; "
+                f"start torchrun with --nproc_per_node {n}"
             )
         saved = load_file(folder / f"rank{ranks.rank() if self.sharded else 0}.safetensors")
         for name, tensor in training_state(policy, optimizer).items():
             if not name.startswith("random/"):
                 tensor.copy_(saved[name])
-        set_random_state(saved)
+        torch.set_rng_state(saved["random/cpu"])
+        if torch.cuda.is_available() and "random/cuda" in saved:
+            torch.cuda.set_rng_state(saved["random/cuda"])
         if ranks.rank() == 0:
-            print(f"going on after update {state['step']}, from {folder}")
+            print(f"resuming after update {state['step']}, from {folder}")
         return state["step"]
 
     def newest(self):
-        """(folder, its state) of the newest whole checkpoint, or None; damaged ones are named."""
+        """(folder, state) of the newest undamaged checkpoint, or None; damaged ones are named."""
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             try:
                 state = read_state(folder)
@@ -120,17 +113,17 @@ class Checkpoints:
                     if got != size:
                         raise ValueError(f"{name} has {got} bytes; expected {size}")
                     if digest_files([folder / name]) != digest:
-                        raise ValueError(f"{name} is not what was written: its sha256 differs")
+                        raise ValueError(f"{name} was changed: its sha256 differs")
             except (OSError, ValueError, TypeError) as error:
-                print(f"{folder} is damaged ({error}); going back to the one before", flush=True)
+                print(f"{folder} is damaged ({error}); trying the one before", flush=True)
                 continue
             return folder, state
-        print(f"no whole checkpoint in {self.folder}: from the start", flush=True)
+        print(f"no usable checkpoint in {self.folder}: starting from the beginning", flush=True)
         return None
 
 
 def read_state(folder):
-    """What `save` wrote into a checkpoint's state.json. Raises ValueError for anything else."""
+    """The state.json of a checkpoint. Raises ValueError if it is damaged."""
     shape = {"step": int, "flags": dict, "data": str, "files": {"rank0.safetensors": list}}
     state = read_json(folder / STATE, shape)
     if folder.name != f"step-{state['step']:06d}":
@@ -139,16 +132,13 @@ def read_state(folder):
 
 
 def training_state(policy, optimizer):
-    """name -> tensor of all that a step changes; of a sharded policy this process's slices.
-
-    All but the random state are the live tensors; AdamW's are made where it has none yet.
-    """
+    """name -> live tensor of everything that a step changes; with --shard, this rank's slices."""
     tensors = {}
     for name, p in policy.named_parameters():
         if not p.requires_grad:
             continue
         moments = optimizer.state[p]
-        if not moments:
+        if not moments:  # before the first step
             zeros = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}
             moments |= {"step": torch.tensor(0.0), **zeros}
         for kind, tensor in {"weight": p, **moments}.items():
@@ -160,71 +150,36 @@ def training_state(policy, optimizer):
     return tensors
 
 
-def set_random_state(tensors):
-    """Go on drawing where the run stopped that `tensors` are of."""
-    torch.set_rng_state(tensors["random/cpu"])
-    if torch.cuda.is_available() and "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"])
-
-
-def flags(config):
-    """The fields of a config that a run depends on, as plain JSON."""
-    same = {key: value for key, value in asdict(config).items() if key not in FREE}
-    return json.loads(json.dumps(same, default=str))
-
-
 def check_flags(folder, before, now):
-    """Raise SystemExit with the flags that differ from those of a checkpoint's run."""
-    changed = [f"--{k} was {before.get(k)} and is {now[k]}" for k in now if before.get(k) != now[k]]
-    if changed:
-        told = "; ".join(changed)
-        raise SystemExit(f"cannot go on from {folder}: {told}; give what it was, or another --out")
-
-
-def check_config(config):
-    """Refuse, with SystemExit, flags that a run cannot begin with."""
-    if not config.pairs.is_file():
-        raise SystemExit(f"there is no {config.pairs}; `python make_pairs.py` makes it")
-    if len(config.mode_weights) != len(MODES):
-        told = f"{len(MODES)} numbers: of {', '.join(MODES)}; got {config.mode_weights}"
-        raise SystemExit(f"--mode_weights takes {told}")
-    if min(config.mode_weights) < 0 or not sum(config.mode_weights):
-        raise SystemExit(f"--mode_weights are {config.mode_weights}; expected some above 0")
-    if config.beta <= 0:
-        raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
-    for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
-        if getattr(config, name) < 1:
-            raise SystemExit(f"--{name} is {getattr(config, name)}; expected 1 or more")
+    if changed := changed_settings(before, now):
+        text = f"{'; '.join(changed)}; use the earlier value, or another --out"
+        raise SystemExit(f"cannot resume from {folder}: {text}")
 
 
 def open_run(config):
-    """Lock the run folder; refuse, with SystemExit, one of a finished run or of other flags."""
-    check_config(config)
+    """Lock the run folder. Raises SystemExit if it holds a finished run, or one of other flags."""
     lock_folder(config.out)
     if (config.out / "adapter").exists() or (config.out / "model").exists():
         print(f"{config.out} holds a finished run; choose another --out, or remove it")
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
     if not config.resume and (config.out / "metrics.jsonl").exists():
         steps = len(read_rows(config.out / "metrics.jsonl"))
-        raise SystemExit(
-            f"{config.out} holds a run that was stopped after {steps} updates; "
-            "--resume goes on with it; or choose another --out, or remove it"
-        )
-    # Now, before anything is computed or written; whether the files are whole is seen on loading.
+        cure = "continue it with --resume, choose another --out, or remove it"
+        raise SystemExit(f"{config.out} holds a run that was stopped after {steps} updates; {cure}")
+    # Before anything is computed or written. Only `load` checks the files of the checkpoint.
     saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
     for path in saved[-1:]:
         try:
             before = read_state(path.parent)["flags"]
         except ValueError:
             continue  # damaged
-        check_flags(path.parent, before, flags(config))
+        check_flags(path.parent, before, settings(config, FREE))
 
 
 def save_trained(folder, policy, source, dtype):
-    """Write the adapter in PEFT's format or, without one, a whole model folder; all call.
+    """Write the adapter in PEFT's format or, without one, a model folder; atomic; all ranks call.
 
-    folder: appears, or is replaced, whole. source: the checkpoint that was loaded.
-    dtype: "float32" or "bfloat16", of a whole model's weights on disk.
+    source: the checkpoint that was loaded. dtype: "float32" or "bfloat16", of a model's weights.
     """
     model = getattr(policy, "module", policy).model  # below DDP
     if adapted(model):

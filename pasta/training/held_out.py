@@ -1,7 +1,6 @@
-"""Pairs that are not trained on: kept aside by video, scored between updates.
+"""Held-out pairs: kept out of training by video, and scored between updates.
 
-A loss that falls on the pairs of the updates and rises on these says that the policy learns the
-pairs by heart.
+If the loss falls on the training pairs and rises on these, the policy is overfitting.
 """
 
 from collections import Counter
@@ -9,15 +8,16 @@ from collections import Counter
 import numpy as np
 import torch
 
-from pasta.dpo import not_numbers, pack_loss, summarise
+from pasta.dpo import pack_loss, summarise
 from pasta.pairs import MODES
 from pasta.run import ranks
+from pasta.training.loop import not_numbers
 
 
 def hold_out(groups, share, seed):
-    """(groups to train on, groups held out): by video, so that none is on both sides.
+    """(groups to train on, held-out groups). Every video is on one side only.
 
-    share: of the groups, 0..1; above 0, of two or more at least one is held out, never all.
+    share: of the groups, 0..1. Above 0, at least one of two or more groups is held out, never all.
     """
     n = min(max(1, round(share * len(groups))), len(groups) - 1) if share else 0
     held_out = set(np.random.default_rng(seed).permutation(len(groups))[:n].tolist())
@@ -28,16 +28,13 @@ def hold_out(groups, share, seed):
 
 
 @torch.no_grad()
-def held_out_metrics(config, policy, groups, reference, loader):
-    """What `summarise` makes of the held-out pairs, each name with eval/ before it; {} without any.
-
-    Returns that and what of it is infinite or not a number, as `not_numbers`.
-    """
-    counts, rows = Counter(MODES), []  # one of each: no loss is summed here
+def held_out_metrics(config, policy, plan):
+    """(means of the held-out pairs, as `summarise`, with eval/ before each name; `not_numbers`)."""
+    counts, rows = Counter(MODES), []  # one pair of each mode: the summed loss is not used
     policy.eval()
-    for item in loader.rounds(groups):
-        rows += pack_loss(config, item, policy(item.pack)[item.where], reference, counts)[1]
+    for item in plan.loader.rounds(plan.held_out):
+        rows += pack_loss(config, item, policy(item.pack)[item.where], plan.reference, counts)[1]
     policy.train()
-    rows = ranks.gather(rows)  # none when no video could be read
+    rows = ranks.gather(rows)  # empty if no video can be read
     means = summarise(rows) if rows else {}
     return {f"eval/{name}": mean for name, mean in means.items()}, not_numbers(rows)

@@ -1,134 +1,159 @@
-"""Which pairs make up each update, and their packs, decoded ahead of the model.
+"""The plan of a training run: its updates, each rank's share of them, and their packs.
 
-An update is a list of videos with about `batch_pairs` pairs together; a video with all its pairs
-is one Pack (several, if they exceed --max_length), so it is decoded once an epoch. The plan depends
-on the seed alone and not on the number of processes: the same updates are dealt to one or several.
+An update is a list of videos that have at least `batch_pairs` pairs together. All pairs of a video
+are one Pack (several, if they exceed --max_length), so a video is decoded once an epoch. The
+updates depend on the seed alone, not on the number of processes.
 """
 
-import hashlib
 import json
 import math
 from contextlib import closing
 from functools import partial
+from itertools import chain, islice
 
 import numpy as np
 from tqdm import tqdm
 
 from pasta.packs import PackedPairs, TooLong, VideoPairs, pack_responses, split_packs
+from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
-from pasta.run.rows import Appender, read_rows
+from pasta.run.rows import Appender, digest, read_rows
+from pasta.training.held_out import hold_out
 from pasta.video import VideoError
 
 
-def plan(groups, epochs, batch_pairs, seed):
-    """The updates of a whole run: lists of indices into `groups`, every group once an epoch.
+def check_config(config):
+    """Raise SystemExit for flags that no run can start with."""
+    weights = config.mode_weights
+    if len(weights) != len(MODES):
+        names = ", ".join(MODES)
+        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {names}; got {weights}")
+    if min(weights) < 0 or not sum(weights):
+        raise SystemExit(f"--mode_weights are {weights}; expected some above 0")
+    if config.beta <= 0:
+        raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
+    for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
+        if getattr(config, name) < 1:
+            raise SystemExit(f"--{name} is {getattr(config, name)}; expected 1 or more")
 
-    An update is full when it holds at least batch_pairs pairs; the last of an epoch may be
-    smaller, and its loss is a mean over what it holds.
+
+class Plan:
+    """What a run trains on, decided once, before the first update.
+
+    config: TrainConfig. groups: list of VideoPairs. loader: PackLoader.
+    reference, tokens: the results of `reference_logps`; videos that are not in them are left out.
+    """
+
+    def __init__(self, config, groups, reference, tokens, loader):
+        self.reference, self.loader = reference, loader
+        readable = [group for group in groups if group.video in tokens]
+        self.groups, self.held_out = hold_out(readable, config.holdout, config.seed)
+        updates = plan_updates(self.groups, config.epochs, config.batch_pairs, config.seed)
+        costs = [[tokens[self.groups[i].video] for i in update] for update in updates]
+        self.shares = list(map(ranks.balance, updates, costs))  # this rank's part of each update
+        self.fingerprint = fingerprint(self.groups, updates, self.held_out, reference)
+
+    def batches(self, done):
+        """Yield this rank's PackedPairs of each update after `done`, a list; to be closed."""
+        shares = self.shares[done:]
+        with closing(self.loader.packs([self.groups[i] for i in chain(*shares)])) as packs:
+            for share in shares:
+                yield list(chain.from_iterable(islice(packs, len(share))))
+
+
+def plan_updates(groups, epochs, batch_pairs, seed):
+    """The updates of a run: lists of indices into `groups`, each group once an epoch.
+
+    An update is full at batch_pairs pairs or more. The last update of an epoch may be smaller.
     """
     rng, updates = np.random.default_rng(seed), []
     for _ in range(epochs):
-        update, held = [], 0
+        update, n_pairs = [], 0
         for i in rng.permutation(len(groups)).tolist():
             update.append(i)
-            held += len(groups[i].pairs)
-            if held >= batch_pairs:
+            n_pairs += len(groups[i].pairs)
+            if n_pairs >= batch_pairs:
                 updates.append(update)
-                update, held = [], 0
+                update, n_pairs = [], 0
         if update:
             updates.append(update)
     return updates
 
 
 def fingerprint(groups, updates, held_out, reference):
-    """sha256 hex of the pairs of every update and of those held out: the data of a whole run.
-
-    reference: (video, query, response) -> nats, of all texts; it depends on videos, weights.
-    """
-    known = [
+    """sha256 of the data of a run. reference: it changes if the videos or the weights change."""
+    data = [
         [(pair.id, pair.mode) for pair in group.pairs]
         + [(text, reference[group.video, *text]) for text in group.texts()]
         for group in (*groups, *held_out)
     ]
-    data = json.dumps([known, len(groups), updates])
-    return hashlib.sha256(data.encode()).hexdigest()
+    return digest(json.dumps([data, len(groups), updates]))
 
 
 def read_packs(processor, read, max_length, group):
-    """Read and pack a video: (VideoPairs, packs as of split_packs).
-
-    (VideoPairs, the error) where that fails: for the caller.
-    """
+    """Read and pack a video. Returns (VideoPairs, its packs as of `split_packs`, or the error)."""
     try:
         inputs = processor.prepare(*read(group.video))
         return group, split_packs(processor, inputs, group, max_length)
-    except (VideoError, ValueError) as error:  # ValueError: what the model cannot take
-        return group, error
+    except (VideoError, ValueError) as error:  # ValueError: input that the model cannot take
+        return group, error  # returned: raised here, it would end the prefetching
 
 
 class Skipped:
-    """The videos that could not be read: named on screen, kept in a file, and at most `limit`.
+    """The videos that cannot be read: printed, recorded in `path`, and at most `limit` of them.
 
-    path: of a .jsonl file, with one more for each process.
-    resume: keep the rows of a run that goes on; what they name counts when it fails again.
+    resume: keep the rows of the earlier run; a video in them counts only if it fails again.
     """
 
     def __init__(self, path, limit, resume=False):
         self.path, self.limit, self.reasons = ranks.rank_path(path), limit, {}
         if not resume:
-            self.path.unlink(missing_ok=True)  # of a run that never made an update
+            self.path.unlink(missing_ok=True)  # left by a run that made no update
         rows = read_rows(self.path, {"video": str}) if self.path.is_file() else []
         self.written = {row["video"] for row in rows}
 
     def add(self, group, reason):
-        """Name a video and its pairs, once."""
         if group.video in self.reasons:
             return
         self.reasons[group.video] = reason
         if group.video in self.written:
             return
         ids = [pair.id for pair in group.pairs]
-        with Appender(self.path) as out:  # opened here, for most runs skip nothing
+        with Appender(self.path) as out:  # opened here because most runs skip nothing
             out.write({"video": group.video, "pairs": ids, "reason": reason})
         tqdm.write(f"skipped {len(ids)} pairs of {group.video}: {reason}")
 
     def check(self):
-        """Stop, with the list, when all processes have skipped more than `limit`; all must call."""
+        """Raise SystemExit, with the list, if all ranks skipped more than `limit`; all call."""
         reasons = dict(ranks.gather(list(self.reasons.items())))
         if len(reasons) > self.limit:
             listed = "\n".join(f"  {video}: {reason}" for video, reason in reasons.items())
             raise SystemExit(
                 f"{len(reasons)} videos cannot be read, and --max_skipped is {self.limit}:\n"
-                f"{listed}\n--video_root is the folder that relative paths begin in"
+                f"{listed}\n--video_root is the folder that relative paths start from"
             )
 
 
 class PackLoader:
-    """Reads and packs videos ahead of whoever uses the packs.
+    """Prefetches packs: reads and packs videos in background threads.
 
     read:       path -> (frames, timestamps); raises VideoError
-    max_length: of a pack, in tokens
-    workers:    videos read at once, ahead of the model; 0: each when it is its turn
-    skipped:    a Skipped, which is told of every video that cannot be read
-    idle:       PackedPairs of no pairs and a video as small as can be, with which a process keeps
-                step while others have more to do
+    max_length: tokens of a pack
+    workers:    videos read at the same time; 0: each video is read when its packs are needed
+    skipped:    a Skipped; it records the videos that cannot be read
+    dummy:      an empty dummy pack that keeps ranks in step: every rank enters every backward pass
     """
 
     def __init__(self, processor, read, max_length, workers, skipped):
         self.read = partial(read_packs, processor, read, max_length)
-        self.max_length = max_length
-        self.workers, self.skipped = workers, skipped
+        self.max_length, self.workers, self.skipped = max_length, workers, skipped
         inputs = processor.prepare(np.zeros((2, 56, 56, 3), np.uint8), np.array([0.0, 0.5]))
         pack, _ = pack_responses(processor, inputs, [("", "")])
-        self.idle = PackedPairs(VideoPairs("", ()), pack, [])
+        self.dummy = PackedPairs(VideoPairs("", ()), pack, [])
 
     def packs(self, groups):
-        """For each VideoPairs of a list, in order, its packs as of split_packs; [] when skipped.
-
-        Whoever does not take them all must close it, or a traceback would keep it reading.
-        Raises TooLong as split_packs does.
-        """
+        """Yield a list of packs for each group, [] if skipped; to be closed. Raises TooLong."""
         for group, packs in prefetch(self.read, groups, self.workers):
             if isinstance(packs, TooLong):
                 raise packs
@@ -138,11 +163,8 @@ class PackLoader:
             yield packs
 
     def rounds(self, groups, name=None):
-        """The packs of this process's share of `groups`, as many as every other process gets.
-
-        name: of a progress bar. Yields PackedPairs, one by one.
-        """
+        """Yield the PackedPairs of this rank's share of `groups`; each rank gets as many."""
         n_rounds = math.ceil(len(groups) / ranks.size())
         with closing(self.packs(ranks.share(groups))) as packs:
             for _ in ranks.progress(range(n_rounds), name):
-                yield from ranks.pad(next(packs, []), self.idle)
+                yield from ranks.pad(next(packs, []), self.dummy)

@@ -1,6 +1,7 @@
-"""Reading videos: files and folders of JPEGs, decoded in a process that can be killed."""
+"""Reads videos, files and folders of JPEGs, in a process that can be killed."""
 
 from pasta.video.errors import VideoError
-from pasta.video.read import file_digest, list_videos, read_frames
+from pasta.video.find import list_videos
+from pasta.video.read import file_digest, read_frames
 
 __all__ = ["VideoError", "file_digest", "list_videos", "read_frames"]

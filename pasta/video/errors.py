@@ -1,9 +1,9 @@
-"""What is wrong with a video, in words that say what to do."""
+"""VideoError: what is wrong with a video, and what to do about it."""
 
 import re
 from contextlib import contextmanager
 
-MEANING = {  # what decord says: what it means
+MEANING = {  # regex for decord's message: its meaning
     "Error reading": "not a video, or cut short before its index",
     "av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF": "damaged or cut short",
     "[Oo]ut of bound|StopIteration": "cut short; remux it: `ffmpeg -i IN -c copy OUT.mkv`",
@@ -13,10 +13,10 @@ MEANING = {  # what decord says: what it means
 
 
 class VideoError(Exception):
-    """A video that cannot be read rightly: its `path` and the `reason`."""
+    """A video that cannot be read correctly: its `path` and the `reason`."""
 
     def __init__(self, path, reason):
-        super().__init__(path, reason)  # both, or it cannot be unpickled from a worker process
+        super().__init__(path, reason)  # both are needed to unpickle it in another process
         self.path, self.reason = path, reason
 
     def __str__(self):
@@ -25,13 +25,16 @@ class VideoError(Exception):
 
 @contextmanager
 def reading(path, part=""):
-    """Turn whatever goes wrong in reading a video into a VideoError that says what it means."""
+    """Turn any error in reading a video into a VideoError that explains it. part: a prefix."""
     try:
         yield
     except VideoError:
         raise
-    except Exception as error:  # decord alone raises five types, DECORDError being one
-        said = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        said = re.sub(r"(\[[\d:]+\] \S+:\d+: )+(Check failed: .*? \(.*?\) )?", "", said)
-        text = [meaning for words, meaning in MEANING.items() if re.search(words, said)]
-        raise VideoError(path, part + (f"{text[0]} (decord: {said})" if text else said)) from error
+    except Exception as error:  # decord alone raises five types
+        text = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        text = re.sub(r"(\[[\d:]+\] \S+:\d+: )+(Check failed: .*? \(.*?\) )?", "", text)
+        for words, meaning in MEANING.items():
+            if re.search(words, text):
+                text = f"{meaning} (decord: {text})"
+                break
+        raise VideoError(path, part + text) from error

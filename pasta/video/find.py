@@ -1,20 +1,25 @@
 """Where the video of a row is on this disk, and how many of them were found."""
 
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
 from pasta.pairs import MODES
 from pasta.run.schema import is_name
-from pasta.video.read import jpeg_names
+from pasta.video.decord_files import jpeg_names
+from pasta.video.errors import VideoError
 
-SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
+VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts|vob|webm|wmv|y4m)")
 
 
-def find_video(name, root):
-    """The path of a video: a file, or a folder of JPEGs; as it is named, if it is nowhere.
+def find_video(name, root, folders=(".",), any_suffix=False):
+    """The path of a video: a file, or a folder of JPEGs; the path as named if nothing is there.
 
     name: as the row has it, which may leave out the suffix. root: where relative names begin.
+    folders: inside `root`; the first one that has the video is used.
+    any_suffix: the file may also have another suffix than the name, or none.
     Raises ValueError for what is no name, and for a relative one that leaves `root`, by itself or
     by a link.
     """
@@ -22,21 +27,23 @@ def find_video(name, root):
         raise ValueError(f"video is {name!r:.80}; expected the name of a file")
     if os.path.normpath(name).split(os.sep)[0] == "..":
         raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
-    path = str(Path(root) / name)
-    bare = os.path.splitext(name)[1].lower() not in SUFFIXES
-    spellings = [path, *(path + suffix for suffix in SUFFIXES if bare)]
-    found = next(filter(is_video, spellings), path)
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() not in SUFFIXES:
+        stem, suffix = name, ""
+    others = [stem + x for x in (*SUFFIXES, "")] if any_suffix or not suffix else []
+    homes = [Path(root) / folder for folder in folders]
+    places = [(str(home / x), home) for home in homes for x in (name, *others)]
+    found, home = next((place for place in places if is_video(place[0])), places[0])
     if not os.path.isabs(name):
-        check_links(found, root, "or write its absolute path into the row")
+        check_links(found, home)
     return found
 
 
-def check_links(path, root, cure):
+def check_links(path, root):
     """Raise ValueError when a video inside `root`, or a frame of it, is a link that leads out.
 
     `root` itself may be a link, or lie behind one: that is the user's own. From a snapshot in the
-    hub's cache links may lead to the blobs beside it, for all files there are such links.
-    cure: what else one can do, for the message.
+    hub's cache links may lead to its blobs, because all files there are such links.
     """
     frames = map(Path(path).joinpath, jpeg_names(path) if os.path.isdir(path) else ())
     real_root = os.path.realpath(root)
@@ -46,7 +53,7 @@ def check_links(path, root, cure):
         if not any(os.path.commonpath([real, home]) == home for home in homes):
             raise ValueError(
                 f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}; "
-                f"expected a file inside it: copy it there, {cure}"
+                "expected a file inside it: copy it there, or let the folder itself be the link"
             )
 
 
@@ -77,3 +84,14 @@ def describe(pairs, root):
     said = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
     names = [os.path.relpath(name, root) for name in lost[:3]]
     return said + (f", {len(lost)} not, such as {', '.join(names)}" if lost else "")
+
+
+def list_videos(folder):
+    """Sorted Paths of the videos below a folder: files by suffix, else folders of JPEGs."""
+    if not os.path.isdir(folder):
+        raise VideoError(folder, "no such folder")
+    found = []
+    for here, _, names in os.walk(folder):
+        videos = [Path(here, name) for name in names if VIDEO.fullmatch(name)]
+        found += videos or [Path(here)] * bool(jpeg_names(here))
+    return sorted(found)

@@ -1,24 +1,20 @@
-"""Which frames of a video, and their times.
+"""Reads sampled frames of a video, which is a file or a folder of JPEGs.
 
-A video is a file, or a folder of JPEGs. What cannot be read rightly raises VideoError: nothing is
-skipped.
+A video that cannot be read correctly raises VideoError; no frame is skipped.
 
 Shapes: N frames of the video, F sampled frames, H, W pixels.
 """
 
 import hashlib
 import os
-import re
 from pathlib import Path
 
 import numpy as np
 
 from pasta.sampling import SAME_TIME
+from pasta.video.decord_files import checked, jpeg_names
 from pasta.video.errors import VideoError, reading
-from pasta.video.paths import checked, jpeg_names
 from pasta.video.worker import opened
-
-VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts|vob|webm|wmv|y4m)")
 
 
 def read_frames(path, sample, fit=None, start=None, end=None, timeout=120.0, folder_fps=3.0):
@@ -26,12 +22,11 @@ def read_frames(path, sample, fit=None, start=None, end=None, timeout=120.0, fol
 
     sample:     function (N,) seconds -> (F,) indices, such as partial(uniform, n=32)
     fit:        function (F, H, W) -> (H, W), the size to decode at if smaller than the video's
-    start, end: seconds; `sample` sees only the frames from start to end, both included
+    start, end: seconds; `sample` gets only the frames from start to end, both included
     timeout:    seconds, None for no limit
     folder_fps: frames per second of a folder of JPEGs
     Returns (F, H, W, 3) uint8 RGB and (F,) float64 seconds in the file. Raises VideoError.
     """
-
     with opened(path, folder_fps, timeout) as (timestamps, size, decode):
         low, high = start or 0, np.inf if end is None else end
         inside = np.flatnonzero((timestamps > low - SAME_TIME) & (timestamps < high + SAME_TIME))
@@ -55,14 +50,3 @@ def file_digest(path):
             data = Path(name, jpeg).read_bytes()
             digest.update(os.fsencode(jpeg) + b"\0" + hashlib.sha256(data).digest())
         return digest.hexdigest()
-
-
-def list_videos(folder):
-    """Sorted Paths of the videos below a folder: files by suffix, folders of JPEGs without any."""
-    if not os.path.isdir(folder):
-        raise VideoError(folder, "no such folder")
-    found = []
-    for here, _, names in os.walk(folder):
-        videos = [Path(here, name) for name in names if VIDEO.fullmatch(name)]
-        found += videos or [Path(here)] * bool(jpeg_names(here))
-    return sorted(found)

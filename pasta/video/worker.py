@@ -1,7 +1,7 @@
-"""A process that opens and decodes videos, for native code cannot be stopped otherwise.
+"""A process that opens and decodes videos: native code can only be stopped by killing it.
 
-A call into decord may never return, or abort the whole program. In a process of its own it costs
-one video: the process is killed and another takes its place.
+A call into decord may never return, or abort its process. Here that costs one video: the process
+is killed and a new one replaces it.
 
 A request is a line of JSON on its stdin; the reply, a line of JSON on its stdout, and the bytes of
 an array:
@@ -27,17 +27,15 @@ from threading import Thread
 
 import numpy as np
 
-from pasta.video.decord_files import open_file
+from pasta.video.decord_files import checked, open_file, open_folder
 from pasta.video.errors import VideoError, reading
-from pasta.video.jpegs import open_folder
-from pasta.video.paths import checked
 
 ROOT = Path(__file__).parents[2]
 SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
-MEMORY = 8 * 2**30  # bytes of address space of a worker: what needs more is refused
+MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
 CURE = "re-encode it: `ffmpeg -i IN OUT.mp4`"
 CRASHED = f"damaged, or too large for memory: decord crashed; {CURE}"
-IDLE = []  # workers of this process that wait for a request
+IDLE = []  # this process's workers that wait for a request
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IDLE.clear)  # their pipes are the parent's
 
@@ -54,7 +52,7 @@ def opened(path, folder_fps, timeout):
     limit = time.monotonic() + (float("inf") if timeout is None else timeout)
 
     def ask(request):
-        """(reply, bytes) within what is left of the time."""
+        """(reply, bytes) within the remaining time."""
         try:
             reply, data = worker.ask(request, None if timeout is None else limit - time.monotonic())
         except TimeoutError:
@@ -66,8 +64,8 @@ def opened(path, folder_fps, timeout):
         return reply, data
 
     def decode(indices, height, width):
-        asked = {"indices": np.asarray(indices).tolist(), "size": [int(height), int(width)]}
-        reply, data = ask(asked)
+        wanted = {"indices": np.asarray(indices).tolist(), "size": [int(height), int(width)]}
+        reply, data = ask(wanted)
         return np.frombuffer(data, np.uint8).reshape(reply["shape"])
 
     try:
@@ -81,8 +79,8 @@ def opened(path, folder_fps, timeout):
 
 
 def idle_or_new():
-    """A Worker that waits and was not killed meanwhile, perhaps for its memory."""
-    with suppress(IndexError):  # of pop: looking first would tell nothing, for other threads take
+    """A Worker that waits and is still alive, or a new one."""
+    with suppress(IndexError):  # of pop: checking first is no use, other threads pop too
         while True:
             worker = IDLE.pop()
             if worker.process.poll() is None:
@@ -91,12 +89,12 @@ def idle_or_new():
 
 
 class Worker:
-    """The process, seen from the one that asks. `waits`: whether it is ready for a request."""
+    """The parent's handle of the process. `waits`: whether it is ready for a request."""
 
     def __init__(self):
         path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVE],  # -P: not what lies about here
+            [sys.executable, "-P", "-c", SERVE],  # -P: ignores files in this folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
@@ -114,7 +112,7 @@ class Worker:
         self.waits, future = False, Future()
 
         def exchange():
-            """Send the request and take the reply; in a thread, for it may take for ever."""
+            """Send the request and read the reply; in a thread, because it may never return."""
             try:
                 self.process.stdin.write(json.dumps(request).encode() + b"\n")
                 self.process.stdin.flush()
@@ -123,7 +121,7 @@ class Worker:
                 if not reply or self.process.stdout.readinto(data) < len(data):
                     raise EOFError
                 future.set_result((reply, data))
-            except BaseException as error:  # future.result raises it again, in the caller
+            except BaseException as error:  # future.result raises it in the caller
                 future.set_exception(error)
 
         Thread(target=exchange, daemon=True).start()
@@ -134,7 +132,6 @@ class Worker:
         return result
 
     def stop(self):
-        """Kill the process, whatever it does."""
         self.process.kill()
         self.process.wait()
 
@@ -147,15 +144,15 @@ def open_video(path, folder_fps):
 
 
 def serve():
-    """Answer requests until the asking process is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # they are for the asking process, which may
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # yet want to end what it has begun
-    with suppress(ImportError):  # where there is no such limit
+    """Answer requests until the parent process is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles both, and may want to
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # finish the current video first
+    with suppress(ImportError):  # not every system has such limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what native code prints is no reply
+    os.dup2(2, 1)  # native code prints to stdout: keep that out of the replies
     replies.write(b"ready\n")
     replies.flush()
     requests, path, decode = SimpleQueue(), "", None
@@ -176,11 +173,11 @@ def serve():
         replies.write(json.dumps(reply | {"bytes": array.nbytes}).encode() + b"\n")
         replies.write(np.ascontiguousarray(array))
         replies.flush()
-        array = None  # frees the frames
+        array = None  # frees the frames while waiting
 
 
 def listen(requests):
-    """Take requests, so that their end is seen even while native code is at work."""
+    """Read requests in a thread, to notice the parent's end even while native code runs."""
     for line in sys.stdin.buffer:
         requests.put(line)
     os._exit(0)

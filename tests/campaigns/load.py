@@ -52,7 +52,7 @@ def pairs_of(video):
     for i in range(PER_VIDEO):
         said = {"chosen": "The red square is left.", "rejected": "The blue disc is right."}
         query = f"Is the square of second {i} left or right?"
-        yield {"video": video, "mode": MODES[i % 3], "query": query, **said}
+        yield {"video": video, "mode": MODES[i % len(MODES)], "query": query, **said}
 
 
 def write_pairs(folder, n_videos):

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[i]) for i in (0, 2)]
 from decode import ffmpeg  # noqa: E402 (after the path to it)
 
-from pasta.making.pictures import MAX_PIXELS, fit_within  # noqa: E402
+from pasta.making.server import MAX_PIXELS, fit_within  # noqa: E402
 from pasta.sampling import uniform  # noqa: E402
 from pasta.video import read_frames, worker  # noqa: E402
 

@@ -1,12 +1,8 @@
-"""Damaged copies of good videos: what half downloads, bad disks and wrong names leave behind.
+"""Damaged copies of good videos, as after half downloads, bad disks and wrong names.
 
-    python tests/campaigns/spoil.py FOLDER OUT --n 50 --seed 0
-
-Writes n files into OUT, each named NUMBER-KIND-SOURCE, the kinds in turn and the sources by chance.
 The same folder and seed give the same bytes.
 """
 
-import argparse
 import re
 from pathlib import Path
 
@@ -128,10 +124,11 @@ def spoil(data, kind, rng):
 
 
 def spoil_folder(folder, out, n, seed):
-    """Write n damaged copies of a folder's videos into `out`. Returns {Path: (kind, source)}."""
+    """Write n damaged copies of a folder's videos into `out`, as NUMBER-KIND-SOURCE.
+
+    The kinds come in turn, the sources are drawn. Returns {Path: (kind, source)}.
+    """
     sources = sorted(path for path in Path(folder).iterdir() if path.suffix in VIDEO)
-    if not sources:
-        raise SystemExit(f"no videos in {folder}; expected files that end in {', '.join(VIDEO)}")
     Path(out).mkdir(parents=True, exist_ok=True)
     rng, written = np.random.default_rng(seed), {}
     for i in range(n):
@@ -142,18 +139,3 @@ def spoil_folder(folder, out, n, seed):
         path.write_bytes(spoil(source.read_bytes(), kind, rng))
         written[path] = kind, source
     return written
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("folder", type=Path, help="folder of good videos")
-    parser.add_argument("out", type=Path, help="folder of the damaged ones")
-    parser.add_argument("--n", type=int, default=50, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="of all choices")
-    given = parser.parse_args()
-    for path in spoil_folder(given.folder, given.out, given.n, given.seed):
-        print(path)
-
-
-if __name__ == "__main__":
-    main()

@@ -31,27 +31,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 FILE = Path(__file__).with_name("families.json")
 CLIP = {"image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711]}  # fmt: skip
+DONE = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
+        "resample": 3, "rescale_factor": 0.00392156862745098}  # fmt: skip
 PATCHES = {"patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}
-RELEASED = {  # the entries of Qwen's own preprocessor_config.json files
-    "min_pixels": 3136,
-    "max_pixels": 12845056,
-    **PATCHES,
-    **CLIP,
-    "image_processor_type": "Qwen2VLImageProcessor",
-}
-RESAVED = {  # as transformers 5 writes it, with the pixel bounds it has for videos
-    "do_convert_rgb": True,
-    "do_normalize": True,
-    "do_rescale": True,
-    "do_resize": True,
-    "do_sample_frames": False,
-    **PATCHES,
-    **CLIP,
-    "resample": 3,
-    "rescale_factor": 0.00392156862745098,
-    "size": {"longest_edge": 602112, "shortest_edge": 100352},
+RELEASED = PATCHES | CLIP | {  # the entries of Qwen's own preprocessor_config.json files
+    "min_pixels": 3136, "max_pixels": 12845056, "image_processor_type": "Qwen2VLImageProcessor",
+}  # fmt: skip
+RESAVED = DONE | PATCHES | CLIP | {  # as transformers 5 writes it, with its bounds for videos
+    "do_sample_frames": False, "size": {"longest_edge": 602112, "shortest_edge": 100352},
     "video_processor_type": "Qwen2VLVideoProcessor",
-}
+}  # fmt: skip
 CHECKPOINTS = {  # name: (model_type, file, its content)
     "Qwen2-VL": (
         "qwen2_vl", "preprocessor_config.json", RELEASED | {"processor_class": "Qwen2VLProcessor"}
@@ -92,8 +81,8 @@ MESSAGES = [
 
 HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-DONE = {"do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
-        "resample": 3, "rescale_factor": 0.00392156862745098}  # fmt: skip
+CROPPED = {"do_center_crop": True, "crop_size": {"height": 336, "width": 336},
+           "size": {"shortest_edge": 336}}  # fmt: skip
 QWEN3_TEMPLATE = """{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' }}\
 {%- if message.content is string %}{{- message.content }}{%- else %}\
 {%- for content in message.content %}\
@@ -130,66 +119,58 @@ INTERNVL_TEMPLATE = """{% for message in messages %}{{'<|im_start|>' + message['
 {% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}\
 {{'<|im_end|>\n'}}{% endfor %}{% if add_generation_prompt %}\
 {{'<|im_start|>assistant\n' }}{% endif %}"""
+CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+QWEN3 = {"template": QWEN3_TEMPLATE, "special": SPECIAL, "token": "<|video_pad|>",
+         "token_key": "video_token_id", "config": {"model_type": "qwen3_vl"}}  # fmt: skip
+QWEN3_PATCHES = PATCHES | {"patch_size": 16} | HALF
+
+
+def sized(side):
+    return {"size": {"height": side, "width": side}}
+
+
+def edges(longest, shortest):
+    return {"size": {"longest_edge": longest, "shortest_edge": shortest}}
+
+
+def vision(model_type, image_size):
+    return {"model_type": model_type, "image_size": image_size, "patch_size": 14}
+
+
 FAMILIES = {  # name: what the released checkpoints have, as far as it matters here
-    "Qwen3-VL": {
-        "template": QWEN3_TEMPLATE,
-        "special": SPECIAL,
-        "token": "<|video_pad|>",
-        "token_key": "video_token_id",
-        "config": {"model_type": "qwen3_vl"},
-        "files": {
-            "preprocessor_config.json": {
-                "size": {"longest_edge": 16777216, "shortest_edge": 65536}, "patch_size": 16,
-                "temporal_patch_size": 2, "merge_size": 2, **HALF,
-                "processor_class": "Qwen3VLProcessor",
-                "image_processor_type": "Qwen2VLImageProcessorFast",
-            },
-            "video_preprocessor_config.json": {
-                "size": {"longest_edge": 25165824, "shortest_edge": 4096}, "patch_size": 16,
-                "temporal_patch_size": 2, "merge_size": 2, **HALF,
-                "processor_class": "Qwen3VLProcessor",
-                "video_processor_type": "Qwen3VLVideoProcessor",
-            },
+    "Qwen3-VL": QWEN3 | {"files": {
+        "preprocessor_config.json": edges(16777216, 65536) | QWEN3_PATCHES | {
+            "processor_class": "Qwen3VLProcessor",
+            "image_processor_type": "Qwen2VLImageProcessorFast",
         },
-    },
-    "Qwen3-VL, small videos": {  # as transformers 5 writes it, and bounds that short clips reach
-        "template": QWEN3_TEMPLATE,
-        "special": SPECIAL,
-        "token": "<|video_pad|>",
-        "token_key": "video_token_id",
-        "config": {"model_type": "qwen3_vl"},
-        "files": {
-            "processor_config.json": {
-                "processor_class": "Qwen3VLProcessor",
-                "image_processor": {"image_processor_type": "Qwen2VLImageProcessor"},
-                "video_processor": {
-                    **DONE, **HALF, "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2,
-                    "size": {"longest_edge": 500000, "shortest_edge": 100000},
-                    "video_processor_type": "Qwen3VLVideoProcessor",
-                },
-            },
+        "video_preprocessor_config.json": edges(25165824, 4096) | QWEN3_PATCHES | {
+            "processor_class": "Qwen3VLProcessor",
+            "video_processor_type": "Qwen3VLVideoProcessor",
         },
-    },
+    }},
+    # as transformers 5 writes it, and bounds that short clips reach
+    "Qwen3-VL, small videos": QWEN3 | {"files": {"processor_config.json": {
+        "processor_class": "Qwen3VLProcessor",
+        "image_processor": {"image_processor_type": "Qwen2VLImageProcessor"},
+        "video_processor": DONE | QWEN3_PATCHES | edges(500000, 100000) | {
+            "video_processor_type": "Qwen3VLVideoProcessor"
+        },
+    }}},
     "LLaVA-OneVision": {
         "template": ONEVISION_TEMPLATE,
-        "special": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"),
+        "special": (*CHATML, "<image>", "<video>"),
         "token": "<video>",
         "token_key": "video_token_index",
         "config": {
-            "model_type": "llava_onevision",
-            "vision_config": {
-                "model_type": "siglip_vision_model", "image_size": 384, "patch_size": 14,
-            },
+            "model_type": "llava_onevision", "vision_config": vision("siglip_vision_model", 384)
         },
         "files": {
-            "preprocessor_config.json": {
-                **DONE, **HALF, "do_pad": True, "size": {"height": 384, "width": 384},
-                "image_grid_pinpoints": [[384, 384], [384, 768]],
+            "preprocessor_config.json": DONE | HALF | sized(384) | {
+                "do_pad": True, "image_grid_pinpoints": [[384, 384], [384, 768]],
                 "image_processor_type": "LlavaOnevisionImageProcessor",
                 "processor_class": "LlavaOnevisionProcessor",
             },
-            "video_preprocessor_config.json": {
-                **DONE, **HALF, "size": {"height": 384, "width": 384},
+            "video_preprocessor_config.json": DONE | HALF | sized(384) | {
                 "processor_class": "LlavaOnevisionProcessor",
                 "video_processor_type": "LlavaOnevisionVideoProcessor",
             },
@@ -206,23 +187,16 @@ FAMILIES = {  # name: what the released checkpoints have, as far as it matters h
         "token": "<video>",
         "token_key": "video_token_index",
         "config": {
-            "model_type": "llava_next_video",
-            "spatial_pool_stride": 2,
-            "vision_config": {
-                "model_type": "clip_vision_model", "image_size": 336, "patch_size": 14,
-            },
+            "model_type": "llava_next_video", "spatial_pool_stride": 2,
+            "vision_config": vision("clip_vision_model", 336),
         },
         "files": {
-            "preprocessor_config.json": {
-                **DONE, **CLIP, "do_center_crop": True, "do_pad": True,
-                "crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336},
-                "image_grid_pinpoints": [[336, 672], [672, 336]],
+            "preprocessor_config.json": DONE | CLIP | CROPPED | {
+                "do_pad": True, "image_grid_pinpoints": [[336, 672], [672, 336]],
                 "image_processor_type": "LlavaNextImageProcessor",
                 "processor_class": "LlavaNextVideoProcessor",
             },
-            "video_preprocessor_config.json": {
-                **DONE, **CLIP, "do_center_crop": True,
-                "crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336},
+            "video_preprocessor_config.json": DONE | CLIP | CROPPED | {
                 "processor_class": "LlavaNextVideoProcessor",
                 "video_processor_type": "LlavaNextVideoVideoProcessor",
             },
@@ -235,8 +209,7 @@ FAMILIES = {  # name: what the released checkpoints have, as far as it matters h
     },
     "InternVL3": {
         "template": INTERNVL_TEMPLATE,
-        "special": ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>",
-                    "<IMG_CONTEXT>", "<video>"),
+        "special": (*CHATML, "<img>", "</img>", "<IMG_CONTEXT>", "<video>"),
         "tokenizer": {"extra_special_tokens": {
             "start_image_token": "<img>", "end_image_token": "</img>",
             "context_image_token": "<IMG_CONTEXT>", "video_token": "<video>",
@@ -245,14 +218,12 @@ FAMILIES = {  # name: what the released checkpoints have, as far as it matters h
         "token_key": "image_token_id",
         "config": {"model_type": "internvl", "image_seq_length": 256},
         "files": {
-            "preprocessor_config.json": {
-                **DONE, **IMAGENET, "size": {"height": 448, "width": 448},
+            "preprocessor_config.json": DONE | IMAGENET | sized(448) | {
                 "crop_to_patches": False, "max_patches": 12, "min_patches": 1,
                 "image_processor_type": "GotOcr2ImageProcessorFast",
                 "processor_class": "InternVLProcessor",
             },
-            "video_preprocessor_config.json": {
-                **DONE, **IMAGENET, "size": {"height": 448, "width": 448},
+            "video_preprocessor_config.json": DONE | IMAGENET | sized(448) | {
                 "processor_class": "InternVLProcessor",
                 "video_processor_type": "InternVLVideoProcessor",
             },

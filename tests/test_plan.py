@@ -1,6 +1,6 @@
-"""Plans of updates and packs read ahead, by hand and on real files; the learning rate by hand.
+"""The plan of updates and the prefetched packs, by hand and on real files; the rate by hand.
 
-python -m pytest -q tests/test_updates.py
+python -m pytest -q tests/test_plan.py
 """
 
 import math
@@ -9,13 +9,15 @@ import re
 import time
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rounding import close_sums
 
 from pasta.lora import adapter_parameters, add_lora
 from pasta.packs import TooLong, by_video
-from pasta.pairs import Pair
+from pasta.pairs import MODES, Pair
 from pasta.policy import Policy
 from pasta.run.ahead import prefetch
 from pasta.run.rows import read_rows
@@ -23,7 +25,7 @@ from pasta.sampling import uniform
 from pasta.toy.files import write_videos
 from pasta.training.held_out import hold_out
 from pasta.training.loop import learning_rate, log_line
-from pasta.training.plan import PackLoader, Skipped, fingerprint, plan
+from pasta.training.plan import PackLoader, Plan, Skipped, fingerprint, plan_updates
 from pasta.video import read_frames
 
 
@@ -48,10 +50,9 @@ def load(tiny, tmp_path):
     """Groups to the list of what PackLoader gives for each."""
     fit = tiny.processor.family.fit
 
-    def load(groups, workers=0, max_length=4096, limit=9, **changes):
-        read = partial(read_frames, sample=partial(uniform, n=8), fit=fit)
-        read = changes.get("read", read)
-        skipped = Skipped(tmp_path / "skipped.jsonl", limit)
+    def load(groups, workers=0, max_length=4096, read=None):
+        read = read or partial(read_frames, sample=partial(uniform, n=8), fit=fit)
+        skipped = Skipped(tmp_path / "skipped.jsonl", 9)
         return list(PackLoader(tiny.processor, read, max_length, workers, skipped).packs(groups))
 
     return load
@@ -71,36 +72,41 @@ def test_texts_are_all_chosen_then_all_rejected():
 
 
 def test_every_video_is_once_in_every_epoch():
-    updates = plan(groups_of(1, 3, 2, 1, 1), epochs=2, batch_pairs=3, seed=0)
+    updates = plan_updates(groups_of(1, 3, 2, 1, 1), epochs=2, batch_pairs=3, seed=0)
     order = [i for update in updates for i in update]
     assert sorted(order[:5]) == sorted(order[5:]) == [0, 1, 2, 3, 4]
     assert order[:5] != order[5:]
 
 
 def test_an_update_is_full_at_batch_pairs_and_only_the_last_is_smaller():
-    groups = groups_of(*[1] * 10)
-    assert [len(update) for update in plan(groups, 1, 4, seed=0)] == [4, 4, 2]
+    assert [len(update) for update in plan_updates(groups_of(*[1] * 10), 1, 4, 0)] == [4, 4, 2]
+    assert plan_updates(groups_of(5), epochs=1, batch_pairs=3, seed=0) == [[0]]  # no video is cut
 
 
-def test_the_last_video_of_an_update_is_not_cut():
-    assert plan(groups_of(5), epochs=1, batch_pairs=3, seed=0) == [[0]]
+def test_the_updates_depend_on_the_seed_alone():
+    plans = [plan_updates(groups_of(*[1] * 10), 1, 4, seed) for seed in (1, 1, 2)]
+    assert plans[0] == plans[1] != plans[2]
 
 
-def test_the_plan_depends_on_the_seed_alone():
-    groups = groups_of(*[1] * 10)
-    assert plan(groups, 1, 4, seed=1) == plan(groups, 1, 4, seed=1) != plan(groups, 1, 4, seed=2)
+def test_a_plan_leaves_out_unreadable_videos_and_resumes_at_the_next_update():
+    groups = groups_of(1, 1, 1, 1, 1)
+    tokens = {group.video: 100 for group in groups[1:]}  # 0.avi cannot be read
+    reference = {(group.video, *text): -1.0 for group in groups for text in group.texts()}
+    loader = SimpleNamespace(packs=lambda groups: ([group.video] for group in groups))
+    config = SimpleNamespace(holdout=0.0, seed=0, epochs=2, batch_pairs=2)
+    plan = Plan(config, groups, reference, tokens, loader)
+    batches = list(plan.batches(done=0))
+    assert [len(batch) for batch in batches] == [2, 2, 2, 2]
+    assert {video for batch in batches for video in batch} == {f"{i}.avi" for i in (1, 2, 3, 4)}
+    assert list(plan.batches(done=3)) == batches[3:]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_packs_come_in_order_and_a_bad_video_is_named_once(videos, load, workers, tmp_path, capsys):
     groups = by_video([pair(video, 0) for video in videos])
     parts = load([*groups, groups[1]], workers)
-    assert [[item.group.video for item in packs] for packs in parts] == [
-        [str(videos[0])],
-        [],
-        [str(videos[2])],
-        [],
-    ]
+    names = [[item.group.video for item in packs] for packs in parts]
+    assert names == [[str(videos[0])], [], [str(videos[2])], []]
     (row,) = read_rows(tmp_path / "skipped.jsonl")
     assert (row["video"], row["pairs"]) == (str(videos[1]), [f"{videos[1]}-0"])
     assert row["reason"].startswith("not a video")
@@ -122,7 +128,7 @@ def test_videos_are_decoded_while_the_caller_works(videos, tiny):
     assert waits[0] > 0.1 > sorted(waits[1:])[3]  # the median of those after the first
 
 
-def test_two_items_for_each_worker_are_read_ahead_and_no_more():
+def test_two_items_for_each_worker_are_prefetched_and_no_more():
     seen = []
     results = prefetch(lambda item: seen.append(item) or -item, range(20), workers=2)
     assert next(results) == 0
@@ -134,7 +140,7 @@ def test_two_items_for_each_worker_are_read_ahead_and_no_more():
     assert list(results) == [-i for i in range(1, 20)]
 
 
-def test_what_is_not_begun_yet_is_not_read_when_the_reader_is_closed():
+def test_closing_the_generator_stops_the_prefetching():
     seen = []
     results = prefetch(lambda item: seen.append(item) or time.sleep(0.1), range(20), workers=1)
     next(results)
@@ -142,7 +148,7 @@ def test_what_is_not_begun_yet_is_not_read_when_the_reader_is_closed():
     assert len(seen) <= 2
 
 
-def test_reading_ahead_forks_no_process_whose_threads_may_hold_locks(videos, load, monkeypatch):
+def test_prefetching_forks_no_process(videos, load, monkeypatch):  # its threads may hold locks
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process was forked"))
     assert all(load(by_video([pair(video, 0) for video in videos[::2]]), workers=2))
 
@@ -174,16 +180,19 @@ def test_nothing_is_written_when_nothing_is_skipped(videos, load, tmp_path):
 
 
 def different(video, n):
-    """n pairs about one video, whose six texts or so are all different."""
-    words = ("top", "bottom", "kept", "replaced")
-    return [
-        replace(pair(video, i), query=f"Left or right {words[i]} ?", rejected=f"Right {words[i]}.")
-        for i in range(n)
-    ]
+    """A group of n pairs about one video with all texts different."""
+    words = ("top", "bottom", "kept", "replaced")[:n]
+    texts = [{"query": f"Left or right {word} ?", "rejected": f"Right {word}."} for word in words]
+    return by_video([replace(pair(video, i), **text) for i, text in enumerate(texts)])[0]
+
+
+def length_in_one_pack(load, group):
+    ((item,),) = load([group])
+    return len(item.pack.input_ids)
 
 
 def test_pairs_that_make_too_long_a_pack_are_split_and_none_is_cut(videos, load):
-    (group,) = by_video(different(videos[0], 4))
+    group = different(videos[0], 4)
     ((whole,),) = load([group])
     prefix, *segments = whole.pack.lengths
     assert len(segments) == 8
@@ -196,33 +205,30 @@ def test_pairs_that_make_too_long_a_pack_are_split_and_none_is_cut(videos, load)
 
 
 def test_split_packs_have_the_log_probabilities_of_the_whole(videos, load, tiny):
-    (group,) = by_video(different(videos[0], 4))
-    ((whole,),), (parts,) = load([group]), load([group], max_length=whole_length(load, group) - 1)
+    group = different(videos[0], 4)
+    limit = length_in_one_pack(load, group) - 1
+    ((whole,),), (parts,) = load([group]), load([group], max_length=limit)
     policy = Policy(tiny)
     with torch.no_grad():
         expected = dict(zip(group.texts(), policy(whole.pack)[whole.where].tolist(), strict=True))
         assert len(parts) == 2
         for item in parts:
-            got = policy(item.pack)[item.where].tolist()
-            assert got == pytest.approx([expected[text] for text in item.group.texts()], abs=1e-4)
-
-
-def whole_length(load, group):
-    ((item,),) = load([group])
-    return len(item.pack.input_ids)
+            got = policy(item.pack)[item.where]
+            right = [expected[text] for text in item.group.texts()]
+            assert close_sums(got, right, item.pack.response_lengths[item.where])
 
 
 def test_a_shared_chosen_response_counts_once_against_the_length(videos, load):
     pairs = [pair(videos[0], 0), replace(pair(videos[0], 1), rejected="Nowhere.")]
     (group,) = by_video(pairs)
-    (parts,) = load([group], max_length=whole_length(load, group))
+    (parts,) = load([group], max_length=length_in_one_pack(load, group))
     assert len(parts) == 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_pair_that_fits_into_no_pack_is_named_with_the_flag(videos, load, workers):
     (group,) = by_video([pair(videos[0], 7)])
-    n = whole_length(load, group)
+    n = length_in_one_pack(load, group)
     name = re.escape(group.pairs[0].id)
     with pytest.raises(TooLong, match=f"pair {name} of .* is {n} tokens.*--max_length is {n - 1},"):
         load([group], workers, max_length=n - 1)
@@ -238,26 +244,21 @@ def test_more_skipped_videos_than_allowed_stop_the_run_with_the_list(tmp_path):
         skipped.check()
 
 
-def test_a_run_that_goes_on_writes_what_was_skipped_once_and_counts_what_fails_again(tmp_path):
+def test_a_resumed_run_writes_a_skipped_video_once_and_counts_it_if_it_fails_again(tmp_path):
     (group,) = groups_of(1)
     Skipped(tmp_path / "skipped.jsonl", 0).add(group, "no frames")
     again = Skipped(tmp_path / "skipped.jsonl", 0, resume=True)
-    again.check()  # it may have been mended
+    again.check()  # it may have been repaired
     again.add(group, "no frames")
     assert len(read_rows(tmp_path / "skipped.jsonl")) == 1
     with pytest.raises(SystemExit, match="no frames"):
         again.check()
-
-
-def test_a_run_from_the_start_forgets_what_was_skipped(tmp_path):
-    Skipped(tmp_path / "skipped.jsonl", 0).add(*groups_of(1), "no frames")
-    Skipped(tmp_path / "skipped.jsonl", 0).check()
+    Skipped(tmp_path / "skipped.jsonl", 0).check()  # a run from the start forgets it
     assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_held_out_videos_are_on_one_side_alone_and_none_is_lost():
-    groups = groups_of(*[1] * 10)
-    train, held_out = hold_out(groups, 0.3, seed=0)
+def test_every_video_is_either_held_out_or_trained_on():
+    train, held_out = hold_out(groups_of(*[1] * 10), 0.3, seed=0)
     assert (len(train), len(held_out)) == (7, 3)
     assert sorted(g.video for g in train + held_out) == [f"{i}.avi" for i in range(10)]
 
@@ -267,7 +268,7 @@ def test_at_least_one_video_is_held_out_and_one_is_left(share, n):
     assert len(hold_out(groups_of(1, 1, 1, 1), share, seed=0)[1]) == n
 
 
-def test_the_fingerprint_is_that_of_texts_order_and_reference():
+def test_the_fingerprint_depends_on_texts_order_and_reference():
     groups, reference = groups_of(1, 2), {}
     for group in groups_of(2, 2):
         reference |= {(group.video, *text): -1.5 for text in group.texts()}
@@ -285,11 +286,11 @@ def test_the_fingerprint_is_that_of_texts_order_and_reference():
     assert same not in [fingerprint(*other) for other in others]
 
 
-def test_idle_packs_have_no_pairs_and_no_gradient(tiny):
+def test_dummy_packs_have_no_pairs_and_no_gradient(tiny):
     loader = PackLoader(tiny.processor, None, 4096, 0, None)
     add_lora(tiny.model, rank=2, alpha=4)
-    logps = Policy(tiny)(loader.idle.pack)[loader.idle.where]
-    assert logps.shape == (0,) and loader.idle.modes() == []
+    logps = Policy(tiny)(loader.dummy.pack)[loader.dummy.where]
+    assert logps.shape == (0,) and loader.dummy.modes() == []
     logps.sum().backward()
     assert all(p.grad is not None and not p.grad.any() for p in adapter_parameters(tiny.model))
 
@@ -307,11 +308,10 @@ def test_no_step_is_at_rate_zero_and_one_is_at_the_peak(n_steps):
     assert rates[0] == 1.0
 
 
-def test_lines_are_aligned_whatever_the_modes_and_signs():
+def test_log_lines_are_aligned_whatever_the_modes_and_signs():
     metrics = {"step": 9, "pairs": 16, "loss": 0.6931, "lr": 5e-6, "seconds": 2.0}
     metrics |= {"rewards/margins": 0.5, "rewards/accuracies": 0.0, "seconds_waiting": 0.1}
-    modes = {f"loss/{mode}": 0.7 for mode in ("spatial", "temporal", "cross_frame")}
-    first = log_line(metrics | modes, 120)
+    first = log_line(metrics | {f"loss/{mode}": 0.7 for mode in MODES}, 120)
     second = log_line(metrics | {"step": 10, "rewards/margins": -12.25}, 120)
     marks = [[i for i, c in enumerate(line) if c == "|"] for line in (first, second)]
     assert marks[0] == marks[1]

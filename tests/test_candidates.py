@@ -1,6 +1,6 @@
 """Candidates, with recording fakes in place of the model.
 
-    python -m pytest tests/test_generate.py
+    python -m pytest tests/test_candidates.py
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pasta.adversaries import ADVERSARIES
-from pasta.candidates import candidate_rows, works_of
+from pasta.candidates import candidate_rows, query_tasks
 from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
@@ -33,13 +33,12 @@ class FakeReader:
     """Reads made-up videos; those whose name begins with "bad" cannot be read."""
 
     def __init__(self):
-        self.prepared, self.failed = [], {}
+        self.prepared = []
         self.processor = SimpleNamespace(prepare=self.prepare)
 
     def frames(self, video):
         if Path(video).name.startswith("bad"):
-            self.failed[video] = "broken"
-            raise VideoError(video, "broken")
+            raise VideoError(video, "corrupted")
         return video_frames(video)
 
     def name(self, video):
@@ -54,7 +53,7 @@ class FakeReader:
 
 
 class Recorder:
-    """Answers every request and remembers it; the answer tells what was asked."""
+    """Answers every request with its prompt and seed, and records it."""
 
     def __init__(self, say=lambda request: f"{request.prompt} {request.seed % 1000}"):
         self.say, self.asked = say, []
@@ -75,14 +74,14 @@ def no_score(inputs, texts):
 
 
 def candidates(*videos, ask=None, score=no_score, reader=None, queries=("Why?",), **changes):
-    reader, recipe, works = reader or FakeReader(), RECIPE | changes, []
+    reader, failed, tasks = reader or FakeReader(), changes.pop("failed", {}), []
+    recipe = RECIPE | changes
     for video in videos:
         rows = [{"mode": mode, "query": q, "topic": "t"} for mode in MODES for q in queries]
-        works += works_of(video, rows, reader, recipe)
-    return candidate_rows(works, ask or Recorder(), score, recipe, reader.failed)
-
-
-# ---------------------------------------------------------------- candidates
+        tasks += query_tasks(video, rows, reader, recipe)
+    rows, refused = candidate_rows(tasks, ask or Recorder(), score, recipe)
+    assert refused == failed
+    return rows
 
 
 def test_preferred_sees_dense_frames_and_adversarial_sparse_ones():
@@ -118,20 +117,20 @@ def test_prompt_adversary_puts_a_premise_of_the_mode_before_the_query():
     rows = candidates("a", ask=ask, adversary="prompt")
     prompts = iter(request.prompt for request in ask.misled())
     for row in rows:
-        told = [bad["instruction"] for bad in row["adversarial"]]
-        assert sorted(told) == sorted(PREMISES[row["mode"]])  # K = 3: each one once
-        expected = [misled_prompt(row["mode"], premise, "Why?") for premise in told]
-        assert expected == [next(prompts) for _ in told]
+        premises = [bad["instruction"] for bad in row["adversarial"]]
+        assert sorted(premises) == sorted(PREMISES[row["mode"]])  # K = 3: each one once
+        expected = [misled_prompt(row["mode"], premise, "Why?") for premise in premises]
+        assert expected == [next(prompts) for _ in premises]
 
 
-def test_no_premise_is_left_out_when_one_is_used_a_query():
+def test_with_one_premise_per_query_none_is_left_out():
     videos = [f"v{i}" for i in range(30)]
     rows = candidates(*videos, adversary="prompt", candidates=1)
-    told = {(row["mode"], bad["instruction"]) for row in rows for bad in row["adversarial"]}
-    assert told == {(mode, premise) for mode in MODES for premise in PREMISES[mode]}
+    used = {(row["mode"], bad["instruction"]) for row in rows for bad in row["adversarial"]}
+    assert used == {(mode, premise) for mode in MODES for premise in PREMISES[mode]}
 
 
-def test_frames_adversary_asks_the_query_itself_about_a_broken_video():
+def test_frames_adversary_asks_the_query_itself_about_a_corrupted_video():
     ask = Recorder()
     rows = candidates("a", ask=ask, adversary="frames", candidates=2)
     requests, whole = iter(ask.misled()), video_frames("a")["sparse"][0]
@@ -178,30 +177,22 @@ def test_a_row_does_not_depend_on_its_batch():
     assert [row["recipe"]["prompt_version"] for row in alone] == [PROMPT_VERSION] * 6
 
 
-def test_a_row_does_not_depend_on_where_the_videos_lie():
+def test_a_row_does_not_depend_on_the_folder_of_the_videos():
     here, there = candidates("/here/a"), candidates("/there/a")
     assert [row | {"video": "/here/a"} for row in there] == here
 
 
-def test_a_bad_video_gets_no_candidates_and_its_neighbours_keep_theirs():
-    reader = FakeReader()
-    assert candidates("a", "bad", "c", reader=reader) == candidates("a", "c")
-    assert reader.failed == {"bad": "broken"}
-    assert candidates("bad") == []
+def test_a_bad_video_gets_no_candidates():
+    with pytest.raises(VideoError):
+        candidates("bad")
 
 
-def test_a_request_that_is_refused_names_its_video_and_its_neighbours_go_on():
-    class Refusing(Recorder):
-        def __call__(self, requests):
-            answers = super().__call__(requests)
-            return [
-                Answer("", (), 0.0, False, "too long") if i == 1 else answer
-                for i, answer in enumerate(answers)
-            ]
+def test_a_refused_request_names_its_video_and_the_others_continue():
+    def refuse(requests):
+        answers = Recorder()(requests)
+        return [answers[0], Answer("", (), 0.0, False, "too long"), *answers[2:]]
 
-    reader = FakeReader()
-    rows = candidates("a", "b", ask=Refusing(), reader=reader)
-    assert reader.failed == {"a": "too long"}
+    rows = candidates("a", "b", ask=refuse, failed={"a": "too long"})
     assert rows == candidates("a", "b")[1:]  # a's other modes, and b's
 
 
@@ -209,16 +200,12 @@ def test_a_server_gives_no_scores():
     assert [row["logps"] for row in candidates("a", score=None)] == [[]] * 3
 
 
-# ---------------------------------------------------------------- scores
-
-
 def test_scores_by_hand():
     def score(inputs, texts):
         frames = 1 if inputs is None else len(inputs.frames)
         return [-float(frames * len(response)) for _, response in texts]
 
-    says = {"Why?": "yes"}
-    ask = Recorder(lambda request: says.get(request.prompt, "maybe"))
+    ask = Recorder(lambda request: "yes" if request.prompt == "Why?" else "maybe")
     for row in candidates("a", ask=ask, score=score, twins=True):
         n = LENGTHS[ADVERSARIES[row["mode"]].sampling]
         assert row["logps"] == [
@@ -268,10 +255,10 @@ def test_each_video_is_scored_once():
     assert len(seen) == len(set(seen)) == 1 + 2 * (2 + 5)
 
 
-@pytest.mark.parametrize("said", ["yes", ""])
-def test_fewer_than_two_responses_are_not_scored(said):
+@pytest.mark.parametrize("text", ["yes", ""])
+def test_fewer_than_two_responses_are_not_scored(text):
     def never(inputs, texts):
         raise AssertionError("scored")
 
-    rows = candidates("a", ask=Recorder(lambda request: said), score=never, twins=True)
+    rows = candidates("a", ask=Recorder(lambda request: text), score=never, twins=True)
     assert [row["logps"] for row in rows] == [[]] * 3

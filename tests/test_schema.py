@@ -1,6 +1,6 @@
 """What JSON out of a file must look like: the words about what does not, by hand.
 
-    python -m pytest -q tests/test_shapes.py
+    python -m pytest -q tests/test_schema.py
 """
 
 import json
@@ -10,7 +10,7 @@ import pytest
 from test_selection import LEFT, RIGHT, candidate
 
 from pasta.benchmarks.answers import earlier_rows
-from pasta.benchmarks.finished import scored_rows
+from pasta.benchmarks.report import scored_rows
 from pasta.making.replies import Replies
 from pasta.making.stages import candidates_in_order
 from pasta.run.rows import read_rows, write_rows

@@ -1,0 +1,104 @@
+"""The inputs of a run, checked before the first question: items, videos, adapters."""
+
+import os
+from collections import Counter
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+
+from pasta.lora import plain_linears
+from pasta.models.load import bare_model
+from pasta.models.peft import CONFIG, base_of, read_adapter
+from pasta.run.ahead import prefetch
+from pasta.run.ranks import progress
+from pasta.sampling import uniform
+from pasta.video import VideoError, read_frames
+
+ADAPTER = Path("out/dpo/adapter")  # where train_dpo.py writes it
+
+
+def find_items(bench, data, limit, scoring):
+    """(the items to ask, the tasks that the data lacks). Raises SystemExit if there is no item."""
+    by_task = groupby(bench.items(data), key=lambda item: item.task)
+    items = [item for _, group in by_task for item in islice(group, limit or None)]
+    absent = bench.absent(items)
+    if absent:
+        print(f"left out: tasks without questions or videos: {', '.join(absent)}")
+    if scoring == "letter" and not all(item.letters for item in items):
+        print("left out: questions without letters, which are answered in words")
+        items = [item for item in items if item.letters]
+    if not items:
+        raise SystemExit(f"{data} holds no question that can be asked; expected one or more")
+    return items, absent
+
+
+def check_items(items, counts):
+    """Open every video, and print what is there and what is wrong; counts: of a Benchmark."""
+    clips = {(item.video, item.start, item.end): item for item in items}
+    errors = progress(prefetch(video_error, clips.values(), 4), "videos", len(clips))
+    errors = [error for error in errors if error]
+    for error in errors:
+        print(error)
+    present = Counter(item.task for item in items)
+    for task, n in present.items():
+        print(f"{task}: {n} items")
+    present["all"] = len(items)
+    for task, n in counts.items():
+        if present[task] != n:
+            print(f"{task}: {present[task]} items, expected {n}")
+    print(f"{len(clips)} clips, {len(errors)} of them cannot be read")
+
+
+def video_error(item):
+    """The VideoError when the first and last frame of a clip are read, or None."""
+    sample = partial(uniform, n=2)
+    try:
+        read_frames(item.video, sample, None, item.start, item.end, folder_fps=item.folder_fps)
+    except VideoError as error:
+        return error
+
+
+def find_adapters(model, adapters):
+    """{name: adapter folder}, the base model first with None; without adapters the last trained.
+
+    A name is the end of the path, as long as needed to distinguish the adapters.
+    """
+    folders = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
+    if not folders and (ADAPTER / CONFIG).is_file():
+        if other := other_base(ADAPTER, model):
+            print(f"{ADAPTER} is left out: {other}")
+        else:
+            folders = [ADAPTER.resolve()]
+    for folder in folders:  # now, and not after hours of answers of the base model
+        if not (folder / CONFIG).is_file():
+            raise FileNotFoundError(f"{folder} has no {CONFIG}; expected an adapter")
+        if adapters and (other := other_base(folder, model)):
+            print(f"{folder} is loaded anyway: {other}")
+    of_run = [f.name == "adapter" and f.parent not in folders for f in folders]
+    parts = [(f.parent if r else f).parts for f, r in zip(folders, of_run, strict=True)]
+    depth = 1
+    while len({p[-depth:] for p in parts}) < len(parts):
+        depth += 1
+    names = ["+" + "-".join(p[-depth:]) for p in parts]
+    model = Path(os.path.abspath(model))  # ".." is no name for a folder of answers
+    return {base_name(model): None} | dict(zip(names, folders, strict=True))
+
+
+def check_adapters(model, folders):
+    """Raise, as read_adapter does, for an adapter that does not fit a model; loads no weights."""
+    linears = plain_linears(bare_model(model)) if folders else {}
+    for folder in folders:
+        read_adapter(folder, linears)
+
+
+def base_name(model):
+    """The name of a run of a model without adapter; a fully tuned one has that of its run."""
+    of_run = (model.parent / "metrics.jsonl").is_file()
+    return model.parent.name + model.name.removeprefix("model") if of_run else model.name
+
+
+def other_base(folder, model):
+    """A message that an adapter was trained on another model; "" if it was not."""
+    base = base_of(folder) or "a model it does not name"
+    same = Path(base).resolve() == Path(model).resolve()
+    return "" if same else f"it was trained on {base}, this is {model}"
