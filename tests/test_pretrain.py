@@ -74,7 +74,7 @@ def learn_and_stop(rank, folder):
     weights = trained(lambda loss: (loss(batch) for batch in batches(rank)))
     pretrain.LOSS_WINDOW = 1
     losses = [torch.tensor(x if rank else 1.0) for x in (0.8, 0.6, 0.4, 0.2)]
-    steps = len(list(pretrain.stopped_early(0.75, 1, iter(losses))))
+    steps = len(list(pretrain.one_stage(iter(losses), 1, 4, 0.75)))
     torch.save((weights, steps), folder / f"{rank}.pt")
 
 
@@ -138,26 +138,23 @@ def test_no_process_outlives_the_parent(tmp_path, number):
 
 @pytest.mark.parametrize(
     ("stop_loss", "least", "steps"),
-    [(0.35, 2, 4), (0.35, 6, 6), (9.0, 1, 1), (0.0, 1, 8)],  # the means: .8, .7, .5, .3, .2, ...
+    [(0.35, 2, 4), (0.35, 6, 6), (9.0, 1, 1), (0.0, 1, 7)],  # the means: .8, .7, .5, .3, .2, ...
 )
 def test_a_stage_stops_at_its_loss_but_not_before_its_least_steps(
     monkeypatch, stop_loss, least, steps
 ):
     monkeypatch.setattr(pretrain, "LOSS_WINDOW", 2)
     losses = [torch.tensor(x) for x in (0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.9)]
-    assert list(pretrain.stopped_early(stop_loss, least, iter(losses))) == losses[:steps]
+    rest = iter(losses)
+    found = list(pretrain.one_stage(rest, least, 7, stop_loss))
+    assert found == [(loss, 6 - i) for i, loss in enumerate(losses[:steps])]
+    assert next(rest) == losses[steps]  # no unused loss is drawn
 
 
 def test_the_learning_rate_decays_in_the_last_stage_only(tiny):
     stages = ((caption_samples, NO_NOISE, 0.0, 1, 2, 9.0), (qa_samples, HALF, 0.0, 3, 3, 0.0))
     losses = pretrain.all_stages(stages, tiny, np.random.default_rng(0), 1)
     assert [left for _, left in losses] == [math.inf, 2, 1, 0]
-
-
-def test_no_unused_loss_is_computed():
-    losses = iter(range(5))  # one more would draw another video, and change all later draws
-    assert list(pretrain.counted(losses, 3)) == [(0, 2), (1, 1), (2, 0)]
-    assert next(losses) == 3
 
 
 def test_what_a_quarter_shows_by_hand():

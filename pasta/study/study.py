@@ -64,9 +64,9 @@ def home(family, seed):
 
 
 def run(command, log):
-    """Run a script in this process, and append its output to `log`. Returns its seconds.
+    """Run a script and append its output to `log`. Returns its seconds.
 
-    A new process would import torch and transformers again, which takes as long as a training.
+    It runs in this process: to import torch again takes as long as a training.
     """
     script, *argv = command.split()
     log.parent.mkdir(parents=True, exist_ok=True)

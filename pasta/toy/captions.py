@@ -1,9 +1,8 @@
 """Training samples of the toy model: (prompt, response) pairs about a video of known truth.
 
-Besides answering, the model learns what the pipeline asks of any Video-LLM: to write a query about
-a mode, to give the wrong answer under a misleading instruction, to pick the letter of an option,
-and to say that something is not there. All prompts are the pipeline's own, so that no pipeline code
-depends on the toy world.
+The model learns what the pipeline asks of any Video-LLM: to answer, to write a query about a mode,
+to give the wrong answer under a misleading instruction, to pick the letter of an option, and to say
+that something is not there. All prompts are the pipeline's own: it needs no code for the toy world.
 
 Some samples have *noisy labels*: the majority answer (left, first, kept) whatever the video shows,
 or an answer about something that is not there. A model trained on them relies on the majority

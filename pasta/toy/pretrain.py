@@ -1,13 +1,11 @@
 """Pretraining of the toy model, from random weights, in minutes.
 
     align     match each visual token with the words for its shape, colour and place
-    clips     caption two-frame clips: one frame of each actor, with the cut between them
-    caption   caption whole videos
+    caption   two-frame clips, with one frame of each actor and the cut between them; then videos
     qa        everything that the pipeline asks; in the last stage many labels are noisy
 
-A two-frame clip has the content of a whole video, and the model learns order from clips in a
-fraction of the time. Noisy labels come last: before it can see, the model would learn only the
-majority answers from them.
+The model learns order from clips in a fraction of the time. Noisy labels come last: before it can
+see, the model would learn only the majority answers from them.
 
 Two processes train one model. Each computes the gradient of half of every batch, and both step with
 
@@ -24,7 +22,6 @@ import os
 import sys
 from collections import deque
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -46,8 +43,7 @@ from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 from pasta.toy.model import make_folder
 
-# The share of noisy labels, of each mode.
-LABEL_NOISE = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}
+LABEL_NOISE = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}  # shares
 PLACES = ("left", "right", "above", "below")
 ALIGN_STEPS, ALIGN_DECAY = 600, 100  # decay: the last steps, with a falling learning rate
 LOSS_WINDOW = 20  # steps of the mean loss that early stopping compares
@@ -120,7 +116,7 @@ def train(folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATCH // 2
     vlm = load_vlm(folder)
     model = vlm.model.train().requires_grad_(True)
     rng = np.random.default_rng(seed)
-    losses = counted(alignment_losses(vlm, rng, batch), align_steps)
+    losses = one_stage(alignment_losses(vlm, rng, batch), align_steps, align_steps)
     descend(model, losses, align_steps, ALIGN_DECAY, ALIGN_PEAK, "toy model: align")
     least = [stage[3] for stage in stages]
     losses = all_stages(stages, vlm, rng, batch)
@@ -161,29 +157,23 @@ def descend(model, losses, least, decay, peak, name=None):
 
 
 def all_stages(stages, vlm, rng, batch):
-    """Yield (loss, steps left) of all stages; math.inf steps before the last stage."""
-    for *stage, least, most, stop_loss in stages[:-1]:
-        losses = islice(response_losses(vlm, rng, batch, *stage), most)
-        for loss in stopped_early(stop_loss, least, losses):
-            yield loss, math.inf
-    *stage, steps, _, _ = stages[-1]
-    yield from counted(response_losses(vlm, rng, batch, *stage), steps)
+    """Yield (loss, steps left) of all stages; before the last one, infinitely many are left."""
+    for i, (*stage, least, most, stop_loss) in enumerate(stages, start=1):
+        losses = response_losses(vlm, rng, batch, *stage)
+        for loss, left in one_stage(losses, least, most, stop_loss):
+            yield loss, left if i == len(stages) else math.inf
 
 
-def counted(losses, steps):
-    """Yield (loss, steps left) `steps` times. Draws no loss more: that would draw videos, too."""
-    for left in reversed(range(steps)):
-        yield next(losses), left
+def one_stage(losses, least, most, stop_loss=0.0):
+    """Yield (loss, steps left), `most` times or until the loss is low enough.
 
-
-def stopped_early(stop_loss, least, losses):
-    """Yield losses, at least `least`, until the mean of the last LOSS_WINDOW is below `stop_loss`.
-
-    The mean is over both processes. How many steps a stage needs depends on the seed.
+    Low enough: after `least` steps, the mean of the last LOSS_WINDOW, over both processes, is below
+    `stop_loss`. No loss is drawn that is not used: its videos would change all later draws.
     """
     latest = deque(maxlen=LOSS_WINDOW)
-    for step, loss in enumerate(losses, start=1):
-        yield loss
+    for step in range(1, most + 1):
+        loss = next(losses)
+        yield loss, most - step
         latest.append(mean_of_processes(loss.detach().clone()).item())
         if step >= least and fmean(latest) < stop_loss:
             return

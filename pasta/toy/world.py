@@ -1,9 +1,8 @@
 """The toy world: short videos of coloured shapes, with known ground truth.
 
 A video has two scenes with different backgrounds and a cut between them. Two circles, the
-*actors*, come and go one after the other. A square, the *marker*, is on screen around the cut; at
-the cut it is kept, or replaced by a square of another colour. The questions cover all three modes,
-with two kinds each:
+*actors*, come and go one after the other. A square, the *marker*, is on screen around the cut,
+where it is kept or replaced by a square of another colour. Each mode has two kinds of questions:
 
     spatial      side     Is the red circle left or right?
                  height   Is the red circle above or below?
@@ -14,10 +13,8 @@ with two kinds each:
 
 Difficulty varies: offsets from the middle, times on screen and gaps go down to the smallest that
 can be seen. Each question has two answers. The *majority* answer (left, above, first, before, kept,
-both) is the one that noisy labels give; in this world both answers are true equally often.
-
-A video that is mirrored, rotated or reversed is again a possible video of this world, and its
-answers of that one mode are the opposite ones.
+both) is the one that noisy labels give; in this world both answers are true equally often. A video
+that is mirrored, rotated or reversed is again a possible one, with opposite answers in one mode.
 
 Shapes: F frames, S pixels a side. Frames are (F, S, S, 3) uint8, RGB.
 """
@@ -119,7 +116,6 @@ class Video:
 
     @property
     def names(self):
-        """The names of everything on screen, each once."""
         return list(dict.fromkeys([*(thing.name for thing in self.things), self.successor]))
 
     @property
@@ -197,7 +193,6 @@ def render(video):
 
 
 def paint(frames, name, thing):
-    """Draw `name` at the place of `thing` into all `frames` (F, SIDE, SIDE, 3)."""
     colour, shape = name.split()
     frames[:, silhouette(shape, thing.x, thing.y)] = COLOURS[colour]
 
