@@ -16,15 +16,8 @@ from conftest import ROOT
 
 from pasta.benchmarks import adversarial, benchmark
 from pasta.pairs import MODES
-from pasta.toy import files, world
-from pasta.toy.captions import (
-    NO_NOISE,
-    caption_samples,
-    denial,
-    general_or_absent,
-    none_of_the_above,
-    qa_samples,
-)
+from pasta.toy import captions, files, world
+from pasta.toy.captions import NO_NOISE
 from pasta.toy.model import make_tokenizer
 from pasta.video import read_frames
 
@@ -107,7 +100,7 @@ def test_noisy_labels_are_the_majority_answer_where_the_other_is_true(noise):
     for _ in range(800):
         video = world.draw_video(rng)
         things = {thing.name: thing for thing in video.things}
-        for query, answer in qa_samples(video, rng, dict.fromkeys(NO_NOISE, noise)):
+        for query, answer in captions.qa_samples(video, rng, dict.fromkeys(NO_NOISE, noise)):
             name = query.removeprefix("Is the ").removesuffix(" left or right?")
             asked = query.startswith("Is") and name in things
             if asked and things[name].x >= world.SIDE // 2:  # the truth is "right"
@@ -179,10 +172,10 @@ def test_absent_things_are_denied_unless_the_label_is_noisy(noise):
     rng, n = np.random.default_rng(0), 0
     for _ in range(200):
         video = world.draw_video(rng)
-        query, answer = general_or_absent(video, rng, dict.fromkeys(NO_NOISE, noise))
+        query, answer = captions.general_or_absent(video, rng, dict.fromkeys(NO_NOISE, noise))
         name = " ".join(query.split()[2:4])
         if name in video.absent:
-            assert (answer == denial(name)) == (not noise)
+            assert (answer == captions.denial(name)) == (not noise)
             n += 1
     assert n > 50
 
@@ -192,7 +185,7 @@ def test_none_of_the_above_is_right_when_no_option_is(noise):
     rng, none = np.random.default_rng(0), []
     for _ in range(200):
         video = world.draw_video(rng)
-        prompt, answer = none_of_the_above(video, rng, dict.fromkeys(NO_NOISE, noise))
+        prompt, answer = captions.none_of_the_above(video, rng, dict.fromkeys(NO_NOISE, noise))
         chosen = re.search(rf"\({answer[-3]}\) (.*)", prompt)[1].removesuffix(".")
         assert answer == f"{chosen} ({answer[-3]})."
         true = {q.answer for _ in range(20) for q in world.questions(video, rng)}
@@ -205,7 +198,7 @@ def test_none_of_the_above_is_right_when_no_option_is(noise):
 def test_the_tokenizer_knows_and_restores_every_sample():
     tokenizer, rng = make_tokenizer(), np.random.default_rng(7)
     for _ in range(100):
-        for samples in (caption_samples, qa_samples):
+        for samples in (captions.caption_samples, captions.qa_samples):
             for text in (t for pair in samples(world.draw_video(rng), rng, HALF) for t in pair):
                 ids = tokenizer(text, add_special_tokens=False)["input_ids"]
                 assert tokenizer.unk_token_id not in ids
