@@ -62,8 +62,7 @@ def answers(folder):
 def test_a_second_instance_is_refused_and_writes_nothing(evaluate, tmp_path):
     locks.lock_folder(tmp_path / "run/mvbench")
     process = evaluate(0, "run")
-    said = end_of(process)
-    assert process.returncode == 1 and f"process {os.getpid()} on" in said
+    assert f"process {os.getpid()} on" in end_of(process) and process.returncode == 1
     assert os.listdir(tmp_path / "run/mvbench") == [".lock"]
 
 

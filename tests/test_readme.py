@@ -28,7 +28,8 @@ AUDIT = re.search(r"<!-- the audit of the first command.*?```\n(.*?)```", PAIRS,
 
 def first_command():
     """The README's first command; outside of CI, which may load packages, its scripts alone."""
-    line = next(line for line in README.splitlines() if line.startswith("python3 -m venv"))
+    block = re.search(r"```\n(python3 -m venv.*?)```", README, re.S)[1]
+    line = block.replace("\\\n", " ").strip()
     return line if os.environ.get("CI") else line[line.index("python make_pairs.py") :]
 
 

@@ -59,6 +59,9 @@ def write_pairs(folder, model):
         adversarial = {"kind": kind, name: value, "response": rejected, "finished": True}
         logps = [{"response": chosen, "clean": -0.25, "broken": -2.5, "blind": -0.7},
                  {"response": rejected, "clean": -1.5, "broken": -0.5, "blind": -0.8}]  # fmt: skip
+        if mode == "cross_frame":  # as with --select flip: no twins
+            recipe = recipe | {"twins": False}
+            logps = [{key: row[key] for key in ("response", "blind")} for row in logps]
         preferred = {"response": chosen, "finished": True}
         candidates.append(row | {"topic": None, "preferred": preferred, "logps": logps}
                           | {"adversarial": [adversarial], "recipe": recipe})  # fmt: skip
@@ -205,11 +208,13 @@ def test_hostile_text_of_a_query_and_of_an_answer_is_escaped(text):
 
 def test_a_complete_run_lacks_nothing_and_every_picture_is_also_a_png_file(whole, text):
     assert lacking(text) == []
-    sheets = {path.stem: Image.open(path) for path in (whole / "report").glob("*.png")}
-    assert {"curves", "attention", "pair-temporal-1-clean", "pair-cross_frame-1-twin1"} <= {*sheets}
+    files_of = {path.stem: path.read_bytes() for path in (whole / "report").glob("*.png")}
     inside = [base64.b64decode(x) for x in re.findall(r'base64,([^"]+)"', text)]
-    heights = [Image.open(io.BytesIO(data)).size[1] for data in inside]
-    assert sum(heights) == sum(sheet.size[1] for sheet in sheets.values()) and len(sheets) > 13
+    plots = [files_of.pop("curves"), files_of.pop("attention")]
+    assert [data for data in inside if data in plots] == plots
+    frames = [np.asarray(Image.open(io.BytesIO(data))) for data in inside if data not in plots]
+    assert (np.stack(frames[:16]) == tiles(whole, "pair-spatial-1-clean", 8, 16)).all()
+    assert len(frames) == 16 * (len(files_of) - 3) + 10 * 3  # the rejected ones are at 1 fps
 
 
 def test_the_head_names_model_pairs_commit_counts_and_the_command(whole, text):
@@ -230,22 +235,19 @@ def test_the_marked_words_are_those_that_differ():
         assert ["".join(side) for side in brackets] == expected
 
 
-# ---------------------------------------------------------------- frames
-
-
 def test_each_response_of_a_pair_is_shown_with_its_frames(whole, text):
     spatial, temporal, cross = truth(0), truth(1), truth(2)
     expected = {
         "pair-spatial-1-clean": (8, spatial[SHOWN]),
-        "pair-spatial-1-rejected": (5, spatial[SPARSE][:, :, ::-1]),  # mirrored
+        "pair-spatial-1-rejected": (8, spatial[SPARSE][:, :, ::-1]),  # mirrored
         "pair-spatial-1-twin1": (8, spatial[SHOWN][:, ::-1, ::-1]),  # rotated
-        "pair-temporal-1-rejected": (5, temporal[SPARSE]),  # misled by the premise alone
+        "pair-temporal-1-rejected": (8, temporal[SPARSE]),  # misled by the premise alone
         "pair-temporal-1-twin1": (8, temporal[31 - SHOWN]),  # reversed
-        "pair-cross_frame-1-rejected": (5, cross[:1]),  # spliced: it begins with its own frame
+        "pair-cross_frame-1-rejected": (8, cross[:1]),  # spliced: it begins with its own frame
     }
     for name, (columns, frames) in expected.items():
         assert (tiles(whole, name, columns, len(frames)) == frames).all(), name
-    last = tiles(whole, "pair-cross_frame-1-rejected", 5, 10)[-1]
+    last = tiles(whole, "pair-cross_frame-1-rejected", 8, 10)[-1]
     assert any((last == frame).all() for frame in truth(3)[SPARSE])  # of the next video
     assert not any((last == frame).all() for frame in cross)
     assert PREMISES["temporal"]["backwards"] in unescape(text)
@@ -280,26 +282,17 @@ def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones(tmp_path):
     frames = np.full((40, 100, 500, 3), 30, np.uint8)
     part = show(tmp_path / "x.png", frames, np.arange(40) / 2, "clean")
     picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
-    assert picture.shape == (4 * (33 + 4), 4 * (166 + 4), 3)  # no wider than the page
+    assert picture.shape == (2 * (33 + 4), 8 * (166 + 4), 3)
     assert (picture[2:35, 2:168] == 30).all() and (picture[:2] == 255).all()
     assert (part["total"], part["size"], part["shrink"]) == (40, "500 x 100", 3)
-    assert part["rows"][-1][1].tolist() == [15.5, 17.0, 18.0, 19.5]
+    assert [second for _, second in part["frames"][-4:]] == [15.5, 17.0, 18.0, 19.5]
 
 
-def test_the_log_probabilities_of_both_responses_are_a_table(text):
+def test_the_log_probabilities_of_both_responses_are_a_table(whole, text):
     assert "nats blind clean corrupted clean minus corrupted chosen -0.70 -0.25 -2.50 +2.25 " \
            "rejected -0.80 -1.50 -0.50 -1.00" in words(text)  # fmt: skip
-
-
-def test_without_twins_the_table_has_the_blind_log_probabilities_alone(copied):
-    rows = read_rows(copied / "pairs/candidates.jsonl")
-    for row in rows:
-        row["logps"] = [{k: logp[k] for k in ("response", "blind")} for logp in row["logps"]]
-        row["recipe"]["twins"] = False
-    write_rows(copied / "pairs/candidates.jsonl", rows)
-    pairs = make(copied)["pairs"]
-    assert "nats blind chosen -0.70 rejected -0.80 " in words(pairs)
-    assert not lacking(pairs) and not list((copied / "report").glob("*twin*"))
+    assert "nats blind chosen -0.70 rejected -0.80 " in words(text)  # without twins
+    assert not list((whole / "report").glob("pair-cross_frame-1-twin*"))
 
 
 def test_examples_are_chosen_by_the_seed():
@@ -318,9 +311,6 @@ def test_the_attention_picture_has_the_pattern_by_hand():
     starts, seen, scored = cells((96_000, 2, 3), [95_999, 96_000, 96_003])
     assert starts.tolist() == [0, 48, 50, 53]  # 2,000 tokens a cell, then a token each
     assert seen[48:, :48].all() and np.flatnonzero(scored).tolist() == [47, 48, 51]
-
-
-# ---------------------------------------------------------------- scores
 
 
 def test_scores_and_turned_answers_by_hand(whole, text):
@@ -358,8 +348,6 @@ def test_a_fully_tuned_model_is_shown_alone(copied):
     (line,) = lacking(found["turned"])
     assert "scored alone" in line and line.endswith(f"--compare BASE {copied / 'eval/run'}")
 
-
-# ---------------------------------------------------------------- missing parts
 
 GONE = {  # what is removed: (the sections that miss it, how they name it, the next command)
     "eval": ("scores turned", "not there: .*eval/scores.json", "python evaluate.py .*run/adapter"),

@@ -47,6 +47,7 @@ def read(bench, data):
 
 
 def item(row, find, number):
+    """The Item of one row."""
     mode, kind = one_of(row["mode"], MODES, "mode"), one_of(row["kind"], KINDS, "kind")
     query, options, answer = text(row, "query"), (), REJECTED
     if kind == "options":

@@ -19,6 +19,7 @@ AFTER = "Answer with the option's letter from the given choices directly.\n"
 
 
 def item(row, find, table, number):
+    """The Item of one row."""
     if "option0" in row:
         listed = [row[f"option{i}"] for i in range(5) if row[f"option{i}"] != "N/A"]
     else:

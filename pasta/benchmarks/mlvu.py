@@ -18,6 +18,7 @@ AFTER = "\nOnly give the best option.\nBest option: ("  # tasks/mlvu/mlvu_dev.ya
 
 
 def item(row, find, table, number):
+    """The Item of one row."""
     task = one_of(row["task_type"].replace("findNeedle", "needle"), TASKS, "task_type")
     place, question = find(text(row, "video_name")), text(row, "question")
     options = texts(row.get("candidates") or re.findall(r"(?m)^\([A-Z]\) ?(.*)", question))

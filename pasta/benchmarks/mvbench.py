@@ -74,6 +74,7 @@ def video_folders(data, task):
 
 
 def item(row, find, task, number):
+    """The Item of one row."""
     options, place = texts(row["candidates"], 1), find(row["video"])
     # on revision video the clips are already cut
     bounded = task in TASKS and TASKS[task][2] and place["name"].startswith("video/")

@@ -19,6 +19,7 @@ TYPES = {"CW": "causal", "CH": "causal", "TN": "temporal", "TC": "temporal", "DC
 
 
 def item(row, find, table, number):
+    """The Item of one row."""
     # the hub's ids of videos are numbers
     name = str(row["video"]) if isinstance(row["video"], int) else text(row, "video")
     options = tuple(a.strip() for a in texts([row[f"a{i}"] for i in range(5)]))

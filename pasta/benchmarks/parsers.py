@@ -1,8 +1,8 @@
 """From a response to the option it names: the rules of lmms-eval, with their traps.
 
-Each is to the letter what a task of lmms-eval does after stripping the response, so that a number
-is the one it would give; scoring.lettered_text is MVBench's. A rule that names nothing
-returns None, also where lmms-eval then draws a letter. Capitals only, unless said otherwise.
+Each does exactly what a task of lmms-eval does after stripping the response, so that our numbers
+are the same; scoring.lettered_text is MVBench's. A rule that names nothing returns None, also where
+lmms-eval then draws a letter. Only capitals count, unless the docstring mentions case.
 """
 
 import re
@@ -28,15 +28,15 @@ PREFIXES = (
     "Best answer:",
     "Best option:",
 )
-# Two commas are missing in lmms-eval, which glues four of them into two that nobody writes.
+# Two commas are missing in lmms-eval, which joins four of them into two that never occur.
 GLUED_PREFIXES = (*PREFIXES[:4], "".join(PREFIXES[4:6]), "".join(PREFIXES[6:]))
 
 
 def ranked_letter(response, letters="ABCD"):
-    """The letter in the most telling place; of several in such a place, the last.
+    """The letter in the place of the highest rank; of several in such places, the last.
 
-    Video-MME and MLVU (tasks/_task_utils/mcq_extract.py, April to August 2026). A letter counts in
-    a word, too, and after a phrase each one does: "The correct option is (B) A man" is A.
+    Video-MME and MLVU (tasks/_task_utils/mcq_extract.py, April to August 2026). A letter also
+    counts inside a word, and after a phrase each one: "The correct option is (B) A man" is A.
     """
     text = response.strip()
     for mark in ",.!?;:'\"":
@@ -70,10 +70,7 @@ def first_capital(response, letters, prefixes):
 
 
 def before_parenthesis(response):
-    """What stands before the first ")", or the whole response: "B. foo" is no letter.
-
-    MLVU before April 2026.
-    """
+    """The character before the first ")", or the whole response: MLVU before April 2026."""
     response = response.strip()
     return response[: response.find(")")][-1:] if ")" in response else response
 
@@ -81,8 +78,8 @@ def before_parenthesis(response):
 def mmmu_letter(response, options):
     """The letter in parentheses, or before a space, or before a period, or the option in full.
 
-    NExT-QA, whose rule is MMMU's. Of several the one that comes last, though a letter before a
-    space has to stand alone for that: "D. A book" is A. "C) foo" and "**B**" name none.
+    NExT-QA, with the rule of MMMU. Of several, the last one, but a letter before a space must be
+    alone to count as last: "D. A book" is A. "C) foo" and "**B**" name none.
     """
     text = response.strip()
     for mark in ",.!?;:'":
@@ -134,13 +131,13 @@ def matched_caption(response, lines, answer):
     """
     response = response.strip()
     labels, sentences, bare = zip(*map(caption_parts, lines), strict=True)
-    behind = response.split(") ")[1] if ") " in response else response
-    said = [line for line in lines if line == response]
-    said += [sentence for sentence in sentences if sentence in (response, behind)]
-    said += [x for x in labels + bare if x in (response, response.replace(".", ""))]
-    if not said:
+    after = response.split(") ")[1] if ") " in response else response
+    named = [line for line in lines if line == response]
+    named += [sentence for sentence in sentences if sentence in (response, after)]
+    named += [x for x in labels + bare if x in (response, response.replace(".", ""))]
+    if not named:
         return None
-    same = (line for line in (answer, *lines) if said[-1] in (line, *caption_parts(line)))
+    same = (line for line in (answer, *lines) if named[-1] in (line, *caption_parts(line)))
     return next(same)
 
 

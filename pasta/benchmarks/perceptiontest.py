@@ -18,6 +18,7 @@ AFTER = "Answer with the option's letter from the given choices directly."
 
 
 def item(row, find, table, number):
+    """The Item of one row."""
     name = text(row, "video_name")
     options = texts(row["options"], 3, 3)  # lmms-eval would give a fourth one a second C
     return Item(

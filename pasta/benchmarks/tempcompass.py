@@ -25,6 +25,7 @@ DIMENSIONS = ("action", "direction", "speed", "order", "attribute_change")
 
 
 def item(row, find, task, number):
+    """The Item of one row."""
     question, answer = text(row, "question"), text(row, "answer")
     options = ()
     if task == "multi-choice":

@@ -23,6 +23,7 @@ PROMPT = (
 
 
 def item(row, find, table, number):
+    """The Item of one row."""
     options = texts(row["options"])  # they begin with their letters
     return Item(
         id=text(row, "question_id"),

@@ -42,6 +42,7 @@ def category(row, number):
 
 
 def item(row, find, task, number):
+    """The Item of one row."""
     if not re.fullmatch(r"(\d+)_(pos|neg)", row["idx"]):
         raise ValueError(f"idx is {row['idx']!r}")
     return Item(

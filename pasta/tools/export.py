@@ -267,8 +267,9 @@ def main(argv=None):
     add("--to", choices=WRITERS, required=True, help="the trainer")
     add("--video_root", type=Path, help="folder of relative video paths (default: the pairs')")
     add("--mode", choices=MODES, help="mode of pairs that have none")
-    add("--n_frames", type=int, default=DEFAULT_FRAMES, help="trl: per video (%(default)s)")
-    text = "trl: maximum of a frame; 0: its own size (%(default)s)"
+    text = "trl: frames per video, an even number (%(default)s)"
+    add("--n_frames", type=int, default=DEFAULT_FRAMES, help=text)
+    text = "trl: pixels per frame at most; 0: the video's own (%(default)s)"
     add("--max_pixels", type=int, default=MAX_PIXELS, help=text)
     args = parser.parse_args(argv)
     try:

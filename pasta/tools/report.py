@@ -156,7 +156,8 @@ def scores_of(run):
     config = read_config(folder, EVAL_CONFIG)
     weights = {name: Path(path or config["model"]) for name, path in scores["adapters"].items()}
     ours = [n for n, path in weights.items() if path.resolve().parent == run.args.run.resolve()]
-    return config, scores, next(iter(scores["runs"])), next(iter(ours), None)
+    base, *_ = scores["runs"]
+    return config, scores, base, next(iter(ours), None)
 
 
 def scores_section(run):
@@ -195,7 +196,8 @@ def turned_section(run):
     for what, turn in TURNS.items():
         of_turn = [rows for rows in both if tuple(row["correct"] for row in rows) == turn]
         for k, (old, new) in enumerate(run.examples(of_turn), start=1):
-            examples.append(old | {"what": what, "trained": new["response"]})
+            row = {key: old[key] for key in ("video", "task", "prompt", "answer", "response")}
+            examples.append(row | {"what": what, "trained": new["response"]})
             if processor and (item := items.get(old["id"])):
                 path = run.args.out / f"turned-{what.replace(' ', '-')}-{k}.png"
                 look = (question_frames, processor, scores["n_frames"], item, path)

@@ -35,7 +35,6 @@ RECIPE = {"responder": str, "seed": int, "n_frames": int, "sparse_frames": int, 
 CLEAN = ("preferred", "sample", "twin")  # kinds of source with the clean frames' sampling
 SHOWN = 16  # frames of a picture at most
 ROW = 8  # frames of a row at most
-WIDTH = 980  # pixels of the page's column
 WIDEST = 224  # pixels of a frame in a picture; wider frames are shrunk
 
 
@@ -191,26 +190,21 @@ def as_seen(processor, frames):
 def show(path, frames, timestamps, description):
     """Write at most SHOWN of the frames, spread evenly, as one PNG file.
 
-    Returns what the page shows: rows of (PNG in base64, seconds of its frames), columns, the
-    width in pixels, and facts for the caption.
+    Returns what the page shows: frames as (PNG in base64, seconds), the width of a frame on the
+    page in pixels, and facts for the caption.
     """
     n, (_, height, width, _) = len(frames), frames.shape
-    shown = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int)
-    shrink = -(-width // WIDEST)
+    shown, shrink = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int), -(-width // WIDEST)
     tiles = resized(frames[shown], (height // shrink, width // shrink)).permute(0, 2, 3, 1).numpy()
-    most = min(ROW, WIDTH // (width // shrink + 4))
-    columns = -(-len(tiles) // -(-len(tiles) // most))  # rows of one length, or nearly
+    encoded = [b64encode(png(tile)).decode() for tile in tiles]
+    columns = min(ROW, len(tiles))
     space = [(0, -len(tiles) % columns), (2, 2), (2, 2), (0, 0)]  # at the end and around a frame
     tiles = np.pad(tiles, space, constant_values=255)
     rows = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
-    rows = rows.reshape(len(rows), tiles.shape[1], -1, 3)
-    Path(path).write_bytes(png(rows.reshape(-1, *rows.shape[2:])))
-    encoded = [b64encode(png(row)).decode() for row in rows]
-    seconds = np.split(timestamps[shown], range(columns, len(shown), columns))
+    Path(path).write_bytes(png(rows.reshape(-1, columns * tiles.shape[2], 3)))
     return {
-        "rows": list(zip(encoded, seconds, strict=True)),
-        "columns": columns,
-        "width": rows.shape[2] * (WIDTH // rows.shape[2]),  # enlarge small frames
+        "frames": list(zip(encoded, timestamps[shown], strict=True)),
+        "width": width // shrink * max(1, WIDEST // 2 // width),  # enlarge small frames
         "description": description,
         "total": n,
         "size": f"{width} x {height}",

@@ -102,13 +102,13 @@ def report(config, k, checkpointing, rate):
     patches, tokens, seconds = len(task.inputs.pixel_values), sum(lengths), median(packed.seconds)
     language, vision = costs.forward(lengths, patches, len(task.pack.keep))
     used = ((2 + checkpointing) * language + vision) / seconds / rate
-    peak = sum(p.numel() * p.element_size() for p in model.parameters()) + packed.memory
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    peak = f", peak {(weights + packed.memory) / 2**30:.2f} GiB with the weights"
     apart = max((way.logps - packed.logps).abs().max().item() for way in found.values())
     text = (
         f"k = {k}, checkpointing {'on' if checkpointing else 'off'}: packed reads {tokens} tokens, "
-        f"{tokens / seconds:.0f} per second, utilisation {used:.0%}, peak {peak / 2**30:.2f} GiB "
-        f"with the weights; log-probabilities of {packed.logps.abs().max():.0f} nats differ by "
-        f"{apart:.0e} at most"
+        f"{tokens / seconds:.0f} per second, utilisation {used:.0%}{peak * config.memory}; "
+        f"log-probabilities of {packed.logps.abs().max():.0f} nats differ by {apart:.0e} at most"
     )
     if config.operators:
         with profile() as profiler:
