@@ -192,9 +192,9 @@ def main():
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
     lock_folder(OUT)
     path = folder / "results.jsonl"
-    errors = run_all(QUICK if args.quick else FULL, path, args.processes)
+    errors = sorted(run_all(QUICK if args.quick else FULL, path, args.processes))
     if errors:
-        raise SystemExit("\n".join(["failed:", *sorted(errors), "see each log.txt; rerun to continue"]))
+        raise SystemExit("\n".join(["failed:", *errors, "see each log.txt; rerun to continue"]))
     page.write(path, folder / "miniature.md" if args.quick else page.PAGE)
 
 
