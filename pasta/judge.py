@@ -150,7 +150,7 @@ def flaw(answer, query):
     return ""
 
 
-def verdict_by_rules(mode, query, preferred, adversarial):
+def judge_by_rules(mode, query, preferred, adversarial):
     """Verdict on one adversarial answer. preferred, adversarial: answers as in `flaw`."""
     if "?" not in query:
         return Verdict(False, "query asks nothing")
@@ -166,18 +166,13 @@ def verdict_by_rules(mode, query, preferred, adversarial):
     return Verdict(True, sides=found)
 
 
-def judge_by_rules(cases):
-    """The Verdict on each case, a list of (mode, query, preferred, adversarial)."""
-    return [verdict_by_rules(*case) for case in cases]
-
-
 def judge_by_model(cases, ask):
-    """The same, but a language model decides whether the answers contradict each other.
+    """Verdicts on cases, a list of (mode, query, preferred, adversarial), of a language model.
 
     ask: list of different prompts -> list of replies. Cases that the rules drop for a flaw or as a
     copy are not asked about. An unreadable reply is asked for once more, in stricter words.
     """
-    by_rules = judge_by_rules(cases)
+    by_rules = [judge_by_rules(*case) for case in cases]
     verdicts = list(by_rules)
     undecided = [
         i for i, v in enumerate(by_rules) if v.kept or v.reason.startswith("no contradiction")

@@ -153,24 +153,3 @@ def check_length(video, pair, n_prefix, n_texts, max_length):
             f"of the video; --max_length is {max_length}, and nothing is cut: raise it, or lower "
             "--n_frames or --max_pixels"
         )
-
-
-def split_packs(processor, inputs, group, max_length):
-    """The packs of one video: one, or several if its pairs have more than `max_length` tokens.
-
-    Nothing is cut: each pack has the video and whole pairs.
-    Returns a list of PackedPairs. Raises TooLong if a pair alone does not fit.
-    """
-    n_prefix = len(processor.prefix_ids(inputs))
-    parts, lengths = [], {}
-    for pair in group.pairs:
-        texts = {(pair.query, pair.chosen), (pair.query, pair.rejected)}
-        size = {t: len(processor.query_ids(t[0]) + processor.response_ids(t[1])) for t in texts}
-        check_length(group.video, pair, n_prefix, sum(size.values()), max_length)
-        if not parts or n_prefix + sum((lengths | size).values()) > max_length:
-            parts.append([])
-            lengths = {}
-        parts[-1].append(pair)
-        lengths |= size
-    groups = [VideoPairs(group.video, tuple(part)) for part in parts]
-    return [PackedPairs(g, *pack_responses(processor, inputs, g.texts())) for g in groups]

@@ -29,9 +29,9 @@ from pasta.video import VideoError, file_digest
 
 
 class Known(NamedTuple):
-    """A log-probability in nats, and the tokens that the text adds to a pack."""
+    """The values of a row."""
 
-    logps: float
+    logps: float  # nats
     tokens: list[int]  # of the prompt up to the end of the video, of query and response
 
 
@@ -69,10 +69,9 @@ class ReferenceCache:
             for number, row in numbered_rows(path):
                 key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
                 if row.get("check") != check(key, value):
-                    raise ValueError(
-                        f"{path}:{number}: damaged: its check is {row.get('check')!r}, expected "
-                        f"{check(key, value)}; delete this line, and its value is computed again"
-                    )
+                    text = f"its check is {row.get('check')!r}, expected {check(key, value)}"
+                    cure = "delete this line, and its value is computed again"
+                    raise ValueError(f"{path}:{number}: damaged: {text}; {cure}")
                 known[key] = value
         return known
 
@@ -81,11 +80,8 @@ class ReferenceCache:
         try:
             return Appender(path)
         except OSError as error:
-            raise OSError(
-                f"cannot write {path}: {error.strerror}. The reference's log-probabilities are "
-                "kept next to the pairs: copy the pairs into a folder of your own, and set "
-                "--video_root"
-            ) from error
+            cure = "copy the pairs, which are next to it, into your own folder and set --video_root"
+            raise OSError(f"cannot write {path}: {error.strerror}; {cure}") from error
 
 
 def open_cache(config, vlm, n_frames):
@@ -125,10 +121,8 @@ def reference_logps(cache, groups, loader, score):
             f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
         )
     if not readable:
-        raise ValueError(
-            "no video of the pairs can be read; the reasons are above. "
-            "--video_root is the folder that relative paths start from"
-        )
+        text = "the reasons are above. --video_root is the folder that relative paths start from"
+        raise ValueError(f"no video of the pairs can be read; {text}")
     logps, tokens = {}, {}
     for group in readable:
         texts = {text: known[key] for text, key in keys[group.video].items()}

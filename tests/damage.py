@@ -1,7 +1,6 @@
-"""Damage to files for tests of their readers: what may stand in them after a slip, and worse.
+"""Damages files for tests of their readers: one value, row or stretch of bytes is different.
 
-A file's JSON has one value replaced, taken out or added, rows come twice or change places, or its
-bytes are cut, flipped and added to. PASTA_FUZZ=50 tries fifty times as much.
+PASTA_FUZZ=50 tries fifty times as many damages.
 """
 
 import contextlib
@@ -16,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 TIMES = float(os.environ.get("PASTA_FUZZ", 1))
-NESTED = "nested deeply"  # stands for lists in lists until it is written
+NESTED = "nested deeply"  # replaced by lists in lists when written
 TEXTS = ["", " ", "\0", "\ud83d", "\u202e", "\x1b[2J", "../x", "/", ".", "x" * 300, "x" * 5000, "A",
          "nan", "1e999", "<video>", "[1, 2]", "[" * 5000, NESTED]  # fmt: skip
 NUMBERS = [0, -1, 1, 27, 2**31, -(2**63), 10**400, 0.5, 1e308, -0.0, math.nan, math.inf, -math.inf]
@@ -29,7 +28,7 @@ chunks = st.binary(min_size=1, max_size=4) | st.sampled_from(
 
 
 def examples(n):
-    """The settings of a test of n examples, and of PASTA_FUZZ times as many."""
+    """hypothesis settings for n examples, times PASTA_FUZZ."""
     return settings(
         max_examples=max(1, int(n * TIMES)),
         derandomize=True,
@@ -41,7 +40,7 @@ def examples(n):
 
 @st.composite
 def damaged(draw, content, suffix):
-    """The bytes of a file with one damage. suffix: .jsonl and .json are damaged as JSON, too."""
+    """The bytes of a file with one damage; .jsonl and .json are also damaged as JSON."""
     if suffix not in (".json", ".jsonl") or draw(st.integers(0, 3)) == 0:
         return draw(with_other_bytes(content))
     if suffix == ".json":
@@ -51,7 +50,6 @@ def damaged(draw, content, suffix):
 
 
 def written(value, draw):
-    """A value as JSON, halves of surrogate pairs as escapes."""
     n = draw(st.sampled_from([1, 300, 800, 10**5]))
     nested = b"[" * n + b"]" * n
     return json.dumps(value).encode().replace(json.dumps(NESTED).encode(), nested)
@@ -59,7 +57,7 @@ def written(value, draw):
 
 @st.composite
 def with_other_rows(draw, rows):
-    """The rows with one changed, twice, gone, or in another's place."""
+    """The rows with one changed, doubled, removed or moved."""
     at, kind = draw(st.integers(0, len(rows) - 1)), draw(st.integers(0, 6))
     before, row, after = rows[:at], rows[at], rows[at + 1 :]
     if kind == 0:
@@ -73,7 +71,7 @@ def with_other_rows(draw, rows):
 
 @st.composite
 def with_other_value(draw, value):
-    """The JSON value with one value in it replaced, taken out or added."""
+    """The JSON value with one value in it replaced, removed or added."""
     keys = list(value) if isinstance(value, dict) else []
     keys = range(len(value)) if isinstance(value, list) else keys
     kind = draw(st.sampled_from(["below"] * 6 + ["here", "out", "in"]))
@@ -93,7 +91,7 @@ def with_other_value(draw, value):
 
 @st.composite
 def with_other_bytes(draw, content):
-    """The bytes cut short, with one flipped, with some put in, or with the newlines of Windows."""
+    """The bytes cut short, with one changed, with some added, or with Windows newlines."""
     at, kind = draw(st.integers(0, len(content))), draw(st.integers(0, 4))
     if kind == 0:
         return content[:at]
@@ -105,12 +103,10 @@ def with_other_bytes(draw, content):
     return content[:at] + put + content[at + gone :]
 
 
-def is_told(path, error):
-    """Whether a message names the file, in a .jsonl the line, and what was expected.
-
-    A .jsonl that begins with "[" is read as one list.
-    """
+def names_place(path, error):
+    """Whether a message names the file, in a .jsonl the line, and what was expected."""
     begin = b"" if path.is_dir() else path.read_bytes().removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    # a .jsonl that begins with "[" is read as one list
     line = r":\d+" if path.suffix == ".jsonl" and begin != b"[" else r"\b"
     return bool(re.search(f"{re.escape(str(path))}{line}.*expected", str(error), re.DOTALL))
 
@@ -121,16 +117,16 @@ def typed(value, *kinds):
 
 @contextlib.contextmanager
 def in_silence():
-    """What is said of a torn line, and on the screen, is not looked at here."""
+    """Without warnings about torn lines, and without output."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
 
 
 def survives(data, path, read, *refusals, at=None):
-    """The reader reads a damaged file or refuses it as it says; the file is as before then.
+    """A damaged file is read or refused with its place; afterwards the file is restored.
 
-    refusals: what else it may raise. at: what is named in place of the file.
+    refusals: what else may be raised. at: what the message names instead of the file.
     """
     whole = path.read_bytes()
     path.write_bytes(data.draw(damaged(whole, path.suffix)))
@@ -141,6 +137,6 @@ def survives(data, path, read, *refusals, at=None):
         typed(error, FileNotFoundError)
     except ValueError as error:
         empty = f"{path} holds no" in str(error) or f"{path} holds nothing" in str(error)
-        assert type(error) is ValueError and (empty or is_told(at or path, error)), error
+        assert type(error) is ValueError and (empty or names_place(at or path, error)), error
     finally:
         path.write_bytes(whole)

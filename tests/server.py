@@ -173,7 +173,8 @@ class Handler(BaseHTTPRequestHandler):
             if not fault and self.path != "/v1/chat/completions":
                 fault = "404"
             if not fault:
-                time.sleep(owner.delay)
+                if owner.delay:
+                    time.sleep(owner.delay)
                 text = owner.say(body)
             seen.fate = fault or "answered"  # set before the client can know
         if fault:

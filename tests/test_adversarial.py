@@ -22,6 +22,11 @@ QUESTION = {"id": "1", "video": "a.mp4", "mode": "spatial", "kind": "question", 
 OPTIONS = QUESTION | {"id": "2", "kind": "options", "options": ["Left.", "Right."]}
 
 
+
+def rules(cases):
+    return [judge_by_rules(*case) for case in cases]
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Write items.jsonl next to a video, and read it."""
@@ -165,27 +170,27 @@ def test_options_are_the_answers_that_the_judge_calls_wrong():
     row = candidate(
         "The red circle is right.", "The red circle is left.", "It is the rightmost thing."
     )
-    options, *_ = adversarial_rows([row], judge_by_rules, asker("What?"))
+    options, *_ = adversarial_rows([row], rules, asker("What?"))
     assert options["kind"] == "options"
     assert options["options"] == ["The red circle is right.", "It is the rightmost thing."]
 
 
 def test_a_question_takes_a_wrong_answer_for_granted_and_the_judge_must_agree():
     ask = asker("What stands beside the circle on the right?")
-    (question,) = adversarial_rows([candidate("The red circle is right.")], judge_by_rules, ask)
+    (question,) = adversarial_rows([candidate("The red circle is right.")], rules, ask)
     assert question["query"] == "What stands beside the circle on the right?"
     assert "The red circle is right." in ask.asked[0]
     soft = asker("What stands beside the circle?")
-    assert adversarial_rows([candidate("The red circle is right.")], judge_by_rules, soft) == []
+    assert adversarial_rows([candidate("The red circle is right.")], rules, soft) == []
     statement = asker("It is right.")
     assert (
-        adversarial_rows([candidate("The red circle is right.")], judge_by_rules, statement) == []
+        adversarial_rows([candidate("The red circle is right.")], rules, statement) == []
     )
 
 
 def test_without_a_wrong_answer_there_are_no_items_and_nothing_is_asked():
     ask = asker("What?")
-    assert adversarial_rows([candidate("The red circle is left.")], judge_by_rules, ask) == []
+    assert adversarial_rows([candidate("The red circle is left.")], rules, ask) == []
     assert ask.asked == []
 
 
@@ -193,7 +198,7 @@ def test_rows_are_read_back_as_items(tmp_path):
     (tmp_path / "a.mp4").touch()
     row = candidate("The red circle is right.", "It is the rightmost thing.")
     row["video"] = str(tmp_path / "a.mp4")
-    rows = adversarial_rows([row], judge_by_rules, asker("Is it right of the circle?"))
+    rows = adversarial_rows([row], rules, asker("Is it right of the circle?"))
     write_rows(tmp_path / "items.jsonl", rows)
     assert [item.task for item in BENCH.items(tmp_path)] == [
         "spatial question",
@@ -204,9 +209,9 @@ def test_rows_are_read_back_as_items(tmp_path):
 def test_the_asker_is_asked_once_for_all_candidates_after_the_judge():
     order = []
 
-    def judge(*args):
+    def judge(cases):
         order.append("judge")
-        return judge_by_rules(*args)
+        return rules(cases)
 
     def ask(requests):
         order.append(len(requests))

@@ -1,4 +1,4 @@
-"""A folder of damaged clips goes through make_pairs.py: each is read or named, and none hangs.
+"""make_pairs.py reads or names every clip of a damaged folder, and never hangs on one.
 
 Oracles: the list of files that were written; of a clip that is a beginning of another, the other's
 frames. The clips are made here, by ffmpeg, and damaged by campaigns/spoil.py.

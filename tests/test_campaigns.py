@@ -1,4 +1,4 @@
-"""The short forms of the campaigns, whose long forms stand in docs/guarantees.md.
+"""The short forms of the campaigns, whose long forms are in docs/guarantees.md.
 
     python -m pytest -q tests/test_campaigns.py
 """
@@ -110,7 +110,7 @@ def test_an_8k_video_takes_the_memory_that_is_promised(tmp_path):
 
 @linux
 @pytest.mark.slow
-def test_stopped_scripts_go_on_to_the_results_of_unbroken_runs(tmp_path):
+def test_stopped_scripts_resume_to_the_results_of_uninterrupted_runs(tmp_path):
     counts, wrong = kill.campaign(tmp_path, n=4, seed=1, threads=1)
     assert not wrong
     assert all(sum(counts[script].values()) >= 4 for script in SCRIPTS)

@@ -1,6 +1,6 @@
-"""Checkpoints are whole or absent, and a run that goes on from one is the run that never stopped.
+"""Checkpoints are atomic, and a resumed run equals the run that never stopped.
 
-The oracle is the unbroken run, bit for bit.
+The oracle is the uninterrupted run, bit for bit.
 
     python -m pytest -q tests/test_checkpoint.py
 """
@@ -73,7 +73,7 @@ def test_there_may_be_none(tmp_path):
     assert checkpoints(tmp_path).load(*trainee()) == 0
 
 
-def test_a_half_written_checkpoint_is_not_looked_at(tmp_path, monkeypatch):
+def test_a_half_written_checkpoint_is_ignored(tmp_path, monkeypatch):
     policy, optimizer = trainee()
     checkpoints(tmp_path).save(1, policy, optimizer)
     monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError("killed")))
@@ -96,7 +96,7 @@ def flip(path):
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "said"),
+    ("name", "damage", "message"),
     [
         ("rank0.safetensors", cut, "bytes; expected"),
         ("rank0.safetensors", flip, "sha256 differs"),
@@ -106,8 +106,8 @@ def flip(path):
         ("state.json", Path.unlink, "No such file"),
     ],
 )
-def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(
-    tmp_path, capsys, name, damage, said
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_loaded(
+    tmp_path, capsys, name, damage, message
 ):
     policy, optimizer = trainee()
     for step in (1, 2):
@@ -115,11 +115,11 @@ def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(
     damage(tmp_path / "checkpoints/step-000002" / name)
     assert checkpoints(tmp_path).load(policy, optimizer) == 1
     printed = capsys.readouterr().out
-    assert "step-000002 is damaged" in printed and said in printed
+    assert "step-000002 is damaged" in printed and message in printed
     assert "trying the one before" in printed
 
 
-def test_with_no_whole_checkpoint_the_start_is_said(tmp_path, capsys):
+def test_without_a_usable_checkpoint_the_run_starts_from_the_beginning(tmp_path, capsys):
     checkpoints(tmp_path).save(1, *trainee())
     cut(tmp_path / "checkpoints/step-000001/state.json")
     assert checkpoints(tmp_path).load(*trainee()) == 0
@@ -134,7 +134,7 @@ def test_damaged_checkpoints_do_not_push_out_the_new_ones(tmp_path):
     assert os.listdir(tmp_path / "checkpoints") == ["step-000060"]
 
 
-def test_another_run_is_refused_with_what_differs(tmp_path):
+def test_another_run_is_refused_with_its_changes(tmp_path):
     checkpoints(tmp_path).save(1, *trainee())
     with pytest.raises(SystemExit, match=r"--lr was 0.0001 and is 0.1"):
         checkpoints(tmp_path, lr=0.1).load(*trainee())
@@ -142,7 +142,7 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
         checkpoints(tmp_path, data="q").load(*trainee())
 
 
-def test_where_and_how_fast_it_runs_may_differ(tmp_path):
+def test_flags_that_do_not_change_the_result_may_change(tmp_path):
     checkpoints(tmp_path).save(1, *trainee())
     assert checkpoints(tmp_path, workers=7, save_every=3, keep=5).load(*trainee()) == 1
 
@@ -205,7 +205,7 @@ def wait_for(folder, n_rows, process):
     ],
     ids=["one process", "two", "two, sharded"],
 )
-def test_killed_three_times_and_resumed_it_equals_the_unbroken_run(
+def test_a_run_killed_three_times_equals_the_uninterrupted_run(
     torchrun, tmp_path, n, switches, flags
 ):
     finish(torchrun(n, "unbroken", *switches, **LONG | flags))
@@ -235,8 +235,8 @@ def test_sigterm_writes_a_checkpoint_of_the_last_update_and_ends_cleanly(torchru
     process = torchrun(n, "stopped", **LONG | {"save_every": 1000})
     assert wait_for(tmp_path / "stopped", 6, process)
     process.terminate()
-    said, _ = process.communicate(timeout=100)
-    assert "stopped by SIGTERM; rerun with --resume to continue" in said
+    printed, _ = process.communicate(timeout=100)
+    assert "stopped by SIGTERM; rerun with --resume to continue" in printed
     assert n or process.returncode == 0  # torchrun itself ends with an error when it is told to
     done = len(read_rows(tmp_path / "stopped/metrics.jsonl"))
     assert os.listdir(tmp_path / "stopped/checkpoints") == [f"step-{done:06d}"]
@@ -247,18 +247,16 @@ def test_sigterm_writes_a_checkpoint_of_the_last_update_and_ends_cleanly(torchru
 
 @linux
 @pytest.mark.slow
-def test_a_run_of_two_processes_goes_on_with_one_from_the_last_but_one_when_the_last_is_cut(
-    torchrun, tmp_path
-):
+def test_one_process_resumes_a_run_of_two_from_the_last_undamaged_checkpoint(torchrun, tmp_path):
     process = torchrun(2, "run", **LONG | {"save_every": 2})
     assert wait_for(tmp_path / "run", 6, process)
     kill_all(str(tmp_path / "run"))
     process.communicate()
     *_, before, last = sorted((tmp_path / "run/checkpoints").glob("step-*"))
     cut(last / "rank0.safetensors")
-    said = finish(torchrun(0, "run", "--resume", **LONG | {"save_every": 2}))
-    assert f"{last} is damaged" in said
-    assert f"resuming after update {int(before.name[5:])}, from {before}" in said
+    printed = finish(torchrun(0, "run", "--resume", **LONG | {"save_every": 2}))
+    assert f"{last} is damaged" in printed
+    assert f"resuming after update {int(before.name[5:])}, from {before}" in printed
     finish(torchrun(0, "unbroken", **LONG))
     (one, _), (other, _) = results(tmp_path / "run"), results(tmp_path / "unbroken")
     for row, again in zip(one, other, strict=True):
@@ -269,7 +267,7 @@ def test_a_run_of_two_processes_goes_on_with_one_from_the_last_but_one_when_the_
     {"step": 3}, {"step": "2"}, {"flags": []}, {"data": None}, {"files": []}, {"files": {}},
     {"files": {"rank0.safetensors": 5}}, {"files": {"rank0.safetensors": [], "x": 5}},
 ])  # fmt: skip
-def test_a_state_that_was_not_written_so_costs_its_checkpoint_alone(tmp_path, capsys, change):
+def test_a_damaged_state_costs_only_its_checkpoint(tmp_path, capsys, change):
     policy, optimizer = trainee()
     for step in (1, 2):
         checkpoints(tmp_path).save(step, policy, optimizer)
@@ -280,7 +278,7 @@ def test_a_state_that_was_not_written_so_costs_its_checkpoint_alone(tmp_path, ca
 
 
 @pytest.mark.parametrize("text", ["[]", "5", '{"flags": []}', "[" * 10**5])
-def test_a_run_goes_on_past_a_state_that_is_none(tmp_path, text):
+def test_a_run_resumes_despite_a_damaged_state(tmp_path, text):
     (tmp_path / "pairs.jsonl").touch()
     folder = tmp_path / "run/checkpoints/step-000001"
     folder.mkdir(parents=True)

@@ -363,7 +363,7 @@ def test_own_queries_become_rows_and_a_video_that_is_not_there_is_named(tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"query": None}, "q.jsonl:1: has video, mode, query; expected texts for"),
+        ({"query": None}, "q.jsonl:1: query is None; expected str"),
         ({"mode": "depth"}, "q.jsonl:1: mode is 'depth'; expected one of"),
         ({"video": "../a.mp4"}, "q.jsonl:1: video is"),
         ({"topic": {"kind": "order"}}, "q.jsonl:1: topic is .*expected"),

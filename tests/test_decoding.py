@@ -1,6 +1,6 @@
-"""The process that decodes: what hangs, crashes or is killed costs one video, and nothing is left.
+"""The decoding process: a hang, crash or kill costs one video, and no process is left over.
 
-Oracles: frames of the same clip decoded in this process, the process table, clocks.
+Oracles: frames of the same clip decoded again, the process table, clocks.
     python -m pytest -q tests/test_decoding.py
 """
 
@@ -19,25 +19,16 @@ from conftest import ROOT
 
 from pasta.video import VideoError, read_frames, worker
 
-ENDLESS = """
-    import decord
+ODD = """
+    import decord, os
 
-    class Endless(decord.VideoReader):
+    class Odd(decord.VideoReader):
         def next(self):
-            while True:  # holds the processor as decord does
-                pass
+            {}
 
-    decord.VideoReader = Endless
+    decord.VideoReader = Odd
 """
-CRASHING = """
-    import os, decord
-
-    class Crashing(decord.VideoReader):
-        def next(self):
-            os.abort()
-
-    decord.VideoReader = Crashing
-"""
+ENDLESS = ODD.format("while True: pass  # holds the processor as decord does")
 
 
 def everything(timestamps):
@@ -45,7 +36,7 @@ def everything(timestamps):
 
 
 def decoders():
-    """The processes that decode for this one."""
+    """This process's decoding processes."""
     return [p for p in psutil.Process().children() if worker.SERVE in p.cmdline()]
 
 
@@ -68,7 +59,7 @@ def test_a_decoder_that_never_returns_is_killed_in_time_and_another_takes_its_pl
 
 
 def test_a_decoder_that_aborts_costs_its_video_alone(clip, odd_decord, monkeypatch):
-    odd_decord(CRASHING)
+    odd_decord(ODD.format("os.abort()"))
     with pytest.raises(VideoError, match=r"00000\.avi: damaged, or too large.*crashed"):
         read_frames(clip, everything)
     assert not decoders()
@@ -94,7 +85,7 @@ def test_one_process_serves_many_videos(toy_videos):
 
 def test_an_idle_process_that_another_thread_takes_first_is_replaced(clip, monkeypatch):
     class Taken(list):
-        """Holds something when it is asked, and nothing when that is taken."""
+        """Looks filled, but another thread has taken the last one."""
 
         def __bool__(self):
             return True

@@ -265,8 +265,8 @@ def test_a_policy_that_is_its_reference_may_start():
 
 @pytest.mark.parametrize("beta", [0.01, 1.0])
 def test_a_policy_a_tenth_of_a_nat_off_may_not_start_whatever_beta(beta):
-    said = r"chosen response of pair a -100\.1.* the reference -100\.0"
-    with pytest.raises(RuntimeError, match=said):
+    message = r"chosen response of pair a -100\.1.* the reference -100\.0"
+    with pytest.raises(RuntimeError, match=message):
         check_start(start_rows(-100.1, -100.0, beta), beta, "float32")
 
 

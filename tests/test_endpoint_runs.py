@@ -71,6 +71,14 @@ def contents(folder):
     return found | {"replies.jsonl": sorted(lines)}
 
 
+@pytest.fixture
+def whole(run, server):
+    """What a run without faults writes; its requests are forgotten."""
+    found = contents(run("whole"))
+    server.seen.clear()
+    return found
+
+
 def roles_of(server):
     return Counter(seen.role for seen in server.seen)
 
@@ -102,15 +110,10 @@ def test_each_request_about_a_video_shows_its_frames(run, server):
     assert len({tuple(pictures_of(seen.body)) for seen in asker}) == N_VIDEOS
 
 
-def test_a_second_run_asks_nothing_and_changes_nothing(run, server):
-    before = contents(run())
-    server.seen.clear()
-    assert contents(run()) == before and not server.seen
-
-
-def test_other_batches_and_more_in_flight_change_nothing(run):
-    one = contents(run("one", batch_videos=1, in_flight=1))
-    assert contents(run("three", batch_videos=3, in_flight=32)) == one
+def test_a_second_run_asks_nothing_and_batches_change_nothing(run, server, whole):
+    assert contents(run("whole")) == whole and not server.seen
+    for settings in ({"batch_videos": 1, "in_flight": 1}, {"batch_videos": 3, "in_flight": 32}):
+        assert contents(run(str(settings["in_flight"]), **settings)) == whole
 
 
 def test_a_model_folder_answers_what_a_server_asks(run, server, tiny_folder):
@@ -137,9 +140,7 @@ PASSING = [*([name] for name in fake.PASSING), [*fake.PASSING, "hang"]]
 
 
 @pytest.mark.parametrize("names", PASSING, ids=str)
-def test_faults_that_pass_change_no_file(run, server, names):
-    whole = contents(run("whole"))
-    server.seen.clear()
+def test_faults_that_pass_change_no_file(run, server, whole, names):
     share = 0.04 if "hang" in names else 0.3
     server.fault = at_random(share, names)
     assert contents(run("faulty", timeout=1.0 if "hang" in names else 20.0)) == whole
@@ -157,10 +158,8 @@ STAGES = {"queries": 4, "candidates": QUERIES + 13, "judge": QUERIES + ANSWERS +
 @pytest.mark.parametrize("name", ["500", "cut", "not JSON", "401", "307"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_failing_server_stops_the_run_and_the_next_one_asks_what_is_missing(
-    run, server, tmp_path, monkeypatch, stage, name
+    run, server, whole, tmp_path, monkeypatch, stage, name
 ):
-    whole = contents(run("whole"))
-    server.seen.clear()
     monkeypatch.setattr(roles, "Server", partial(Server, tries=2, wait=0.001))
     fault = status(307, Location="http://127.0.0.1:9/v1") if name == "307" else name
     server.fault = from_number(STAGES[stage], fault)
@@ -180,9 +179,7 @@ def test_a_failing_server_stops_the_run_and_the_next_one_asks_what_is_missing(
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_server_that_goes_away_may_come_back(run, server, monkeypatch, stage):
-    whole = contents(run("whole"))
-    server.seen.clear()
+def test_a_server_that_goes_away_may_come_back(run, server, whole, monkeypatch, stage):
     monkeypatch.setattr(roles, "Server", partial(Server, tries=3, wait=0.001))
 
     def fault(number, body):
@@ -203,9 +200,7 @@ def test_a_server_that_goes_away_may_come_back(run, server, monkeypatch, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_ctrl_c_keeps_what_was_answered(run, server, tmp_path, monkeypatch, stage):
-    whole = contents(run("whole"))
-    server.seen.clear()
+def test_ctrl_c_keeps_what_was_answered(run, server, whole, tmp_path, monkeypatch, stage):
     write, written = replies.Appender.write, []
 
     def interrupted(appender, row):
@@ -244,9 +239,7 @@ def test_an_answer_that_cannot_be_written_ends_the_asking(server, tmp_path, monk
 
 
 @pytest.mark.parametrize("role", ["asker", "responder"])
-def test_a_refused_video_is_named_and_the_others_continue(run, server, videos, role):
-    whole = contents(run("whole"))
-    server.seen.clear()
+def test_a_refused_video_is_named_and_the_others_continue(run, server, whole, videos, role):
     video = videos / "00001.avi"
     shows = only_shows(video, server)
     server.fault = lambda number, body: "400" if role_of(body) == role and shows(body) else None
@@ -275,8 +268,7 @@ def only_shows(video, server):
 # The judge
 
 
-def test_a_refusing_judge_is_reported_and_asked_again_by_the_next_run(run, server, capsys):
-    whole = contents(run("whole"))
+def test_a_refusing_judge_is_reported_and_asked_again_by_the_next_run(run, server, whole, capsys):
     server.fault = lambda number, body: "400" if role_of(body) == "judge" else None
     assert contents(run())["pairs.jsonl"] == ""
     message = f"prompts: {server.address} refused: HTTP 400"
@@ -332,8 +324,8 @@ def two(server, videos, tmp_path):
     return lambda: launch("make_pairs.py", 2, flags, "--no-balance"), late
 
 
-def test_two_processes_make_the_same_pairs_as_one(run, server, two, tmp_path):
-    whole, (start, late) = contents(run("whole")), two
+def test_two_processes_make_the_same_pairs_as_one(run, server, whole, two, tmp_path):
+    start, late = two
 
     def say(body):
         time.sleep(0.5 * late(body))
@@ -347,9 +339,8 @@ def test_two_processes_make_the_same_pairs_as_one(run, server, two, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_server_that_fails_one_of_two_processes_stops_both(run, server, two):
-    whole, (start, late) = contents(run("whole")), two
-    server.seen.clear()
+def test_a_server_that_fails_one_of_two_processes_stops_both(run, server, whole, two):
+    start, late = two
     server.fault = lambda _, body: "401" if role_of(body) == "responder" and late(body) else None
     process = start()
     printed, _ = process.communicate(timeout=120)

@@ -194,7 +194,7 @@ def test_text_alone_counts_up():
 
 
 def timed(t, h, w):
-    """A prompt of Qwen3-VL: two tokens of text before every grid, one behind it."""
+    """A prompt of Qwen3-VL: two tokens of text before every grid, one after it."""
     inputs = video(t, h, w)
     return inputs, torch.tensor(([TEXT] * 2 + [VIDEO] * (h * w // 4) + [TEXT]) * t)
 
@@ -426,7 +426,7 @@ def test_a_family_can_go_to_another_process(checkpoints, name):
     )
 
 
-def test_a_language_model_is_shown_no_video():
+def test_a_language_model_refuses_videos():
     family = text_family("llama")
     assert family.positions(torch.tensor([5, 5, 5]), None).tolist() == [[0, 1, 2]]
     with pytest.raises(ValueError, match="'llama' reads text only .* Expected one of internvl"):

@@ -1,8 +1,8 @@
-"""Every family's model, tiny and random, from packed rows to training, against transformers' own.
+"""Every family's model, tiny and random, from packed rows to training, against transformers.
 
 The oracle is transformers' forward as its users call it: sdpa attention, pixels passed in, one
-response a row, logits everywhere, no cache. Positions of Qwen2-VL and Qwen2.5-VL are ours there,
-too, for those of transformers are wrong (models/qwen.py).
+response a row, logits everywhere, no cache. For Qwen2-VL and Qwen2.5-VL it gets our positions,
+because those of transformers are wrong (models/qwen.py).
 
     python -m pytest -q tests/test_family_models.py
 """
@@ -73,7 +73,7 @@ class Oracle:
 
     @torch.no_grad()
     def logps(self, ids, inputs=None):
-        """(L, V) log-probabilities behind each of the ids."""
+        """(L, V) log-probabilities after each of the ids."""
         more = {} if inputs is None else self.processor.family.feature_kwargs(inputs)
         ids = torch.tensor([ids])
         if self.kind in ("qwen2_vl", "qwen2_5_vl"):
@@ -368,12 +368,12 @@ def test_a_language_model_answers_as_transformers_generates(kind, tmp_path):
 def test_a_language_model_with_attention_of_its_own_is_refused(tmp_path):
     folder = make_language_model(tmp_path / "model", "Llama")
     config = json.loads((folder / "config.json").read_text())
-    for changes, said in [
-        ({"model_type": "bloom"}, "lets no other attention into a bloom"),
+    for changes, message in [
+        ({"model_type": "bloom"}, "cannot replace the attention of a bloom"),
         ({"model_type": "mistral", "sliding_window": 8}, "uses sliding_attention"),
     ]:
         (folder / "config.json").write_text(json.dumps(config | changes))
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             load_vlm(folder)
 
 

@@ -1,7 +1,7 @@
-"""Every file of rows, damaged in thousands of ways: it is read, or refused with the place.
+"""Every file of rows, damaged in thousands of ways, is read or refused with the place.
 
 The oracle is the message: a ValueError that names the file, in a .jsonl the line, and what was
-expected. Long: PASTA_FUZZ=50 python -m pytest -q tests/test_fuzz*.py
+expected. A long run: PASTA_FUZZ=50 python -m pytest -q tests/test_fuzz*.py
 
     python -m pytest -q tests/test_fuzz.py
 """
@@ -15,13 +15,12 @@ from damage import examples, survives, typed
 from hypothesis import given
 from hypothesis import strategies as st
 from test_reference import SETTING, Scorer, pair
-from test_selection import LEFT, RED, RIGHT, candidate
+from test_selection import LEFT, RED, RIGHT, candidate, rules
 
 from pasta.benchmarks import Item, benchmark
 from pasta.benchmarks.answers import answer_row, earlier_rows, reread
 from pasta.benchmarks.report import sample_rows, scored_rows
 from pasta.datasets.read import read_pairs
-from pasta.judge import judge_by_rules
 from pasta.making.audit import audit_of, audit_table
 from pasta.making.queries import own_queries
 from pasta.making.replies import Replies, stored_answer
@@ -87,9 +86,9 @@ def made(folder, damage, select):
         config = SimpleNamespace(out=folder, judge="rules")
         rows = candidates_in_order(config, ["/v.avi"], dict.fromkeys(MODES, 1))
         try:
-            for one in sum(make_pairs(rows, judge_by_rules, select), []):
+            for one in sum(make_pairs(rows, rules, select), []):
                 typed(one["chosen"], str)
-        except ValueError as error:  # which answers were scored hangs on --select
+        except ValueError as error:  # which answers were scored depends on --select
             assert "/v.avi" in str(error) and "choose another --select" in str(error)
 
     logps = {LEFT: (-1.0, -4.0), RIGHT: (-2.0, -2.5), RED: (-3.0, -3.5)} if select else ()
@@ -132,7 +131,7 @@ def reference(folder):
     reference_logps(cache, groups, Scorer(), Scorer())
     written = cache.read()
 
-    def read():  # a number that nobody wrote is never read
+    def read():  # a number that was not written is never read
         assert cache.read().items() <= written.items()
 
     return cache.path, read

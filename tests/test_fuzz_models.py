@@ -1,4 +1,4 @@
-"""Adapters, checkpoints, model folders and servers' replies, damaged: read, or refused by name.
+"""Damaged adapters, checkpoints, model folders and servers' replies are read or refused by name.
 
 python -m pytest -q tests/test_fuzz_models.py
 """
@@ -76,7 +76,7 @@ def test_a_damaged_state_of_a_checkpoint_costs_that_checkpoint_alone(tmp_path):
     damage()
 
 
-def test_a_damaged_state_stops_no_run_that_goes_on_but_for_other_flags(tmp_path):
+def test_a_damaged_state_stops_a_resumed_run_only_for_other_flags(tmp_path):
     (tmp_path / "pairs.jsonl").touch()
     checkpoints(tmp_path / "run", pairs=tmp_path / "pairs.jsonl").save(1, *trainee())
     config = TrainConfig(model="m", out=tmp_path / "run", lr=1e-4, resume=True, device="cpu",
@@ -153,24 +153,22 @@ def test_damaged_settings_of_a_family_are_computed_with_or_refused(name, tmp_pat
 def test_a_damaged_config_of_a_model_folder_is_read_or_refused(name, tmp_path):
     files_of(tmp_path, name)
 
-    def load():
-        assert load_processor(tmp_path).n_frames > 0
-
     @examples(30)
     @given(st.data())
     def damage(data):
-        survives(data, tmp_path / "config.json", load, at=tmp_path)
+        read = partial(load_processor, tmp_path)
+        survives(data, tmp_path / "config.json", read, at=tmp_path)
 
     damage()
 
 
 class OneReply(Server):
-    """A server whose reply is at hand."""
+    """A server with a fixed reply."""
 
-    said = b""
+    reply = b""
 
     def exchange(self, method, path, body):
-        return 200, {"Retry-After": None, "Location": None}, self.said
+        return 200, {"Retry-After": None, "Location": None}, self.reply
 
 
 @pytest.mark.parametrize("reply", [completion("<think>x</think>Left."), {"data": [{"id": "tiny"}]}])
@@ -181,7 +179,7 @@ def test_a_damaged_reply_of_a_server_is_read_or_refused_with_its_address(reply):
     @given(st.data())
     def damage(data):
         server = OneReply(f"{address}#tiny", tries=2, wait=0.0)
-        server.said = data.draw(damaged(whole, ".json"))
+        server.reply = data.draw(damaged(whole, ".json"))
         try:
             if "data" in reply:
                 server.only_model().encode("utf-8")

@@ -141,7 +141,7 @@ GOOD, BAD = answer("The cup is left."), answer("The cup is right.")
     ],
 )
 def test_each_rule_drops_its_example_and_says_why(query, preferred, adversarial, reason):
-    [verdict] = judge_by_rules([("spatial", query, preferred, adversarial)])
+    verdict = judge_by_rules("spatial", query, preferred, adversarial)
     assert (verdict.kept, verdict.reason) == (not reason, reason)
 
 

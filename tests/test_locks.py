@@ -1,4 +1,4 @@
-"""One run writes into a folder at a time, and no kill leaves its lock behind.
+"""One run at a time writes into a folder, and a killed run leaves no lock.
 
 python -m pytest -q tests/test_locks.py
 """
@@ -35,7 +35,7 @@ def holder(folder, then=SLEEP):
         process.wait()
 
 
-def test_a_folder_is_made_and_may_be_held_again_by_who_holds_it(tmp_path):
+def test_a_process_can_lock_its_folder_again_and_no_other_can(tmp_path):
     locks.lock_folder(tmp_path / "a/run")
     locks.lock_folder(tmp_path / "a/run")
     with pytest.raises(AssertionError), holder(tmp_path / "a/run"):
@@ -50,7 +50,7 @@ def test_a_second_process_is_refused_with_the_first_ones_number(tmp_path):
 
 
 @linux
-def test_a_killed_process_leaves_no_lock_though_its_children_live(tmp_path):
+def test_a_killed_process_leaves_no_lock_while_its_children_live(tmp_path):
     with holder(tmp_path, FORK) as process:
         child = int(process.stdout.readline())
         process.kill()
@@ -62,13 +62,13 @@ def test_a_killed_process_leaves_no_lock_though_its_children_live(tmp_path):
             os.kill(child, 9)
 
 
-def test_what_cannot_be_written_is_said(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match="cannot write into .*file/run: Not a directory; .*--out"):
         locks.lock_folder(tmp_path / "file/run")
 
 
-def test_of_two_that_need_the_same_the_second_waits_for_the_first(tmp_path, capfd):
+def test_the_second_run_that_computes_the_same_waits_for_the_first(tmp_path, capfd):
     code = "from pasta.run.locks import wait_for_lock; from pathlib import Path\n"
     code += f"with wait_for_lock(Path({str(tmp_path / 'x')!r})): print('in', flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -93,15 +93,15 @@ def test_a_second_instance_is_refused_and_writes_nothing(
     }[script]
     locks.lock_folder(tmp_path / "run")
     process = launch(script, 0, flags | {"out": tmp_path / "run", "device": "cpu"})
-    said = end_of(process)
-    assert process.returncode == 1 and "is writing into it; wait until it ends" in said
+    printed = end_of(process)
+    assert process.returncode == 1 and "is writing into it; wait until it ends" in printed
     assert os.listdir(tmp_path / "run") == [".lock"]
 
 
 @pytest.mark.slow
 def test_two_trainings_on_the_same_pairs_compute_the_reference_once(torchrun, tmp_path, toy_pairs):
     started = [torchrun(n, f"run{n}") for n in (0, 2)]
-    said = sorted(finish(process).partition("reference: ")[2][:2] for process in started)
-    assert said == ["0 ", "16"]
+    printed = sorted(finish(process).partition("reference: ")[2][:2] for process in started)
+    assert printed == ["0 ", "16"]
     rows = [row for path in toy_pairs.parent.glob("reference*.jsonl") for row in read_rows(path)]
     assert len({row["key"] for row in rows}) == len(rows) == 16

@@ -248,7 +248,7 @@ def test_a_loaded_adapter_can_be_trained_on(folder):
     assert [id(p) for p in trainable] == [id(p) for p in adapter_parameters(model)]
 
 
-def test_saving_replaces_an_adapter_and_leaves_nothing_beside_it(folder):
+def test_saving_replaces_an_adapter_and_leaves_no_other_file(folder):
     save_adapter(folder, trained(rank=2), "owner/other")
     assert sorted(os.listdir(folder)) == [CONFIG, WEIGHTS]
     assert os.listdir(folder.parent) == ["adapter"]
@@ -412,7 +412,7 @@ def test_ours_reads_pefts_with_the_same_logits(tmp_path, targets, use_rslora):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"peft_type": "LORA", "r": 4', "[" * 10**5])
-def test_a_config_that_is_no_object_is_refused_by_name(folder, text):
+def test_a_config_that_is_not_an_object_is_refused_by_name(folder, text):
     (folder / CONFIG).write_text(text)
     with pytest.raises(ValueError, match=f"{CONFIG}.*expected"):
         load_adapter(tiny_model(), folder)
@@ -423,7 +423,7 @@ def test_a_config_that_is_no_object_is_refused_by_name(folder, text):
     [{"r": "4"}, {"r": None}, {"r": 0}, {"r": True}, {"r": -4, "use_rslora": True},
      {"lora_alpha": "6"}, {"lora_alpha": None}, {"lora_alpha": math.nan}, {"lora_alpha": 10**400}],
 )  # fmt: skip
-def test_a_rank_or_alpha_that_is_no_number_is_refused_and_the_model_is_as_before(folder, change):
+def test_a_rank_or_alpha_that_is_not_a_number_is_refused_and_the_model_unchanged(folder, change):
     model = tiny_model()
     edit(folder, **change)
     with pytest.raises(ValueError, match=rf"{CONFIG}: .*{next(iter(change))}.*expected"):

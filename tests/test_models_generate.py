@@ -1,4 +1,4 @@
-"""Generation, against scoring, full logits and itself in other batches.
+"""Generation against scoring, against full logits, and against itself in other batches.
 
     python -m pytest tests/test_models_generate.py
 """
@@ -96,11 +96,6 @@ def test_letter_logps_equal_the_score_of_one_token(tiny, tiny_inputs):
     assert close_sums(found, rows, 1)
 
 
-def test_letter_of_several_tokens_is_refused(tiny, tiny_inputs):
+def test_a_letter_of_several_tokens_is_refused(tiny, tiny_inputs):
     with pytest.raises(ValueError, match="not single tokens"):
         letter_logps(tiny, [Request(tiny_inputs[0], QUERIES[0])], [["A", "red circle"]])
-
-
-def test_query_with_a_video_token_is_refused(tiny, tiny_inputs):
-    with pytest.raises(ValueError, match=r"holds <\|video_pad\|>; a query may not"):
-        ask(tiny, [Request(tiny_inputs[0], "What is <|video_pad|>?")])

@@ -24,14 +24,14 @@ def test_finite_numbers_are_left_alone():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("key", ["loss", "logps/chosen"])
-def test_what_is_no_number_is_named_with_its_pair(key, value):
+def test_a_non_finite_value_is_named_with_its_pair(key, value):
     assert not_numbers([ROW, ROW | {"id": "b", key: value}]) == f"{key} of pair b is {value}"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_gradient_that_is_no_number_is_named_with_all_its_pairs(value):
-    said = not_numbers([ROW, ROW | {"id": "b"}], tensor(value))
-    assert said == f"the gradient's norm is {value}, of pairs a, b"
+def test_a_non_finite_gradient_is_named_with_all_its_pairs(value):
+    printed = not_numbers([ROW, ROW | {"id": "b"}], tensor(value))
+    assert printed == f"the gradient's norm is {value}, of pairs a, b"
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_an_infinite_gradient_stops_the_run_and_the_weights_before_it_are_kept(
     torchrun, tmp_path, ids, n
 ):
     process = torchrun(n, "run", beta=1e38)
-    said = end_of(process, 200)
+    printed = end_of(process, 200)
     assert process.returncode == 1
-    assert "update 1: the gradient's norm is nan, of pairs pair-" in said
+    assert "update 1: the gradient's norm is nan, of pairs pair-" in printed
     (kept,) = (tmp_path / "run/checkpoints").iterdir()
     weights = load_file(kept / "rank0.safetensors")
     assert kept.name == "step-000000" and all(x.isfinite().all() for x in weights.values())
@@ -58,9 +58,9 @@ def test_an_infinite_gradient_stops_the_run_and_the_weights_before_it_are_kept(
 
 def test_logps_that_are_no_numbers_stop_the_run_with_the_id_of_their_pair(torchrun, tmp_path, ids):
     process = torchrun(0, "run", lr=1e30)
-    said = end_of(process, 200)
+    printed = end_of(process, 200)
     assert process.returncode == 1
-    (line,) = [line for line in said.splitlines() if line.startswith("update 2: ")]
+    (line,) = [line for line in printed.splitlines() if line.startswith("update 2: ")]
     assert any(f" of pair {known} is nan" in line or f" {known} is inf" in line for known in ids)
     assert len(read_rows(tmp_path / "run/metrics.jsonl")) == 1
     assert os.listdir(tmp_path / "run/checkpoints") == ["step-000001"]
@@ -69,9 +69,9 @@ def test_logps_that_are_no_numbers_stop_the_run_with_the_id_of_their_pair(torchr
 def test_a_held_out_pair_that_has_no_number_stops_the_run_with_its_id(torchrun, tmp_path, ids):
     # The last update, which no other would follow: its own numbers are of the weights before it.
     process = torchrun(0, "run", lr=1e30, batch_pairs=8, holdout=0.2)
-    said = end_of(process, 200)
+    printed = end_of(process, 200)
     assert process.returncode == 1
-    (line,) = [line for line in said.splitlines() if "of the held-out pairs, " in line]
+    (line,) = [line for line in printed.splitlines() if "of the held-out pairs, " in line]
     assert any(f" of pair {known} is nan" in line for known in ids)
     assert not (tmp_path / "run/adapter").exists()
     assert os.listdir(tmp_path / "run/checkpoints") == ["step-000001"]
@@ -86,6 +86,6 @@ def test_an_error_ends_the_run_though_processes_still_decode_for_it(torchrun, to
     wrong = [(row["key"], Known(row["logps"] - 10, row["tokens"])) for row in read_rows(cache)]
     write_rows(cache, [cache_row(key, value) for key, value in wrong])
     process = torchrun(n, "second", epochs=50)
-    said = end_of(process, 100)
-    assert process.returncode == 1 and "before any training the policy gives" in said
-    assert f"response of pair {ids[0][:5]}" in said
+    printed = end_of(process, 100)
+    assert process.returncode == 1 and "before any training the policy gives" in printed
+    assert f"response of pair {ids[0][:5]}" in printed

@@ -1,7 +1,7 @@
-"""Names in data: none is read outside of its root, and none decides where something is written.
+"""Names in data: none is read outside its root, and none decides where a file is written.
 
-The rule for links: the folder in which names begin may be a link or lie behind one, for that is
-the user's own; below it a link may not lead out, unless to the files of the hub's cache.
+The root may be a link or lie below one: that is the user's choice. Below the root a link may not
+lead out, except to the files of the hub's cache.
 
     python -m pytest -q tests/test_paths.py
 """
@@ -37,7 +37,7 @@ every_reader = pytest.mark.parametrize("find", READERS, ids=lambda f: f.__module
 
 @pytest.fixture
 def root(tmp_path):
-    """A folder for names to begin in; beside it one with a video and a folder of frames."""
+    """A root folder; next to it, a folder with a video and a folder of frames."""
     for folder in ("root", "outside/frames"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "outside/v.mp4").write_bytes(b"video")
@@ -62,12 +62,6 @@ def test_an_absolute_name_as_make_pairs_writes_it_is_taken_as_it_is(root):
     assert find_video(name, root) == name
 
 
-def linked(root, target, name):
-    """A link NAME in the root, to what is at TARGET beside the root."""
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).symlink_to(root.parent / target)
-
-
 LINKS = {  # a name in data: the link that it leads through, and where to
     "v.mp4": ("v.mp4", "outside/v.mp4"),
     "deep/v.mp4": ("deep", "outside"),
@@ -80,7 +74,8 @@ LINKS = {  # a name in data: the link that it leads through, and where to
 @pytest.mark.parametrize("name", LINKS)
 def test_a_link_that_leads_out_of_the_root_is_refused_with_both_ends(root, find, name):
     link, target = LINKS[name]
-    linked(root, target, link)
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
+    (root / link).symlink_to(root.parent / target)
     with pytest.raises(ValueError, match=f"video '{name}' is a link to .*{target}.*; expected"):
         find(name, root)
 
@@ -94,7 +89,7 @@ def test_a_link_to_another_place_in_the_root_is_followed(root, find):
 
 
 @every_reader
-def test_a_root_that_is_a_link_or_lies_behind_one_is_the_user_s_own(root, find):
+def test_a_root_may_be_a_link_or_lie_below_one(root, find):
     (root.parent / "outside/deep").mkdir()
     shutil.copy(root.parent / "outside/v.mp4", root.parent / "outside/deep")
     (root / "disk").symlink_to(root.parent / "outside")
@@ -102,8 +97,9 @@ def test_a_root_that_is_a_link_or_lies_behind_one_is_the_user_s_own(root, find):
         assert os.path.samefile(find("v.mp4", folder), folder / "v.mp4")
 
 
-@every_reader
-def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path, find):
+@pytest.fixture
+def snapshot(tmp_path):
+    """The root of a snapshot in the hub's cache, with links to its repository's blobs."""
     repo = tmp_path / "datasets--owner--name"
     root = repo / "snapshots/0123/videos"
     for folder in (root / "frames", repo / "blobs"):
@@ -111,19 +107,22 @@ def test_a_snapshot_of_the_hub_is_read_through_its_links(tmp_path, find):
     (repo / "blobs/abc").write_bytes(b"file")
     (root / "v.mp4").symlink_to("../../../blobs/abc")
     (root / "frames/1.jpg").symlink_to("../../../../blobs/abc")
-    for name in ("v.mp4", "frames"):
-        assert os.path.samefile(find(name, root), root / name)
+    return root
 
 
 @every_reader
-def test_a_link_of_a_snapshot_into_another_repository_is_refused(tmp_path, find):
-    root, other = tmp_path / "one/snapshots/0123", tmp_path / "two/blobs"
-    for folder in (root, other):
-        folder.mkdir(parents=True)
-    (other / "abc").write_bytes(b"file")
-    (root / "v.mp4").symlink_to(other / "abc")
+def test_a_snapshot_of_the_hub_is_read_through_its_links(snapshot, find):
+    for name in ("v.mp4", "frames"):
+        assert os.path.samefile(find(name, snapshot), snapshot / name)
+
+
+@every_reader
+def test_a_link_of_a_snapshot_into_another_repository_is_refused(snapshot, tmp_path, find):
+    (tmp_path / "two/blobs").mkdir(parents=True)
+    (tmp_path / "two/blobs/abc").write_bytes(b"file")
+    (snapshot / "w.mp4").symlink_to(tmp_path / "two/blobs/abc")
     with pytest.raises(ValueError, match="is a link to"):
-        find("v.mp4", root)
+        find("w.mp4", snapshot)
 
 
 # Files that name other files
@@ -131,7 +130,7 @@ def test_a_link_of_a_snapshot_into_another_repository_is_refused(tmp_path, find)
 
 @pytest.fixture
 def asked(root):
-    """What a web server that has the video outside is asked for; its address is in `url`."""
+    """(requests seen by a web server that has the outside video, the video's address)"""
     seen = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -157,7 +156,7 @@ NAMING = {
 
 @pytest.mark.parametrize("kind", NAMING)
 @pytest.mark.parametrize("where", ["url", "absolute", "relative"])
-def test_a_file_that_names_another_is_no_video_and_calls_nobody(root, asked, kind, where):
+def test_a_file_that_names_another_is_not_a_video_and_connects_to_nothing(root, asked, kind, where):
     write_videos(root.parent / "outside", 1, seed=0)
     outside = root.parent / "outside/00000.avi"
     named = {"url": asked[1], "absolute": outside, "relative": "../outside/00000.avi"}[where]
@@ -170,6 +169,7 @@ def test_a_file_that_names_another_is_no_video_and_calls_nobody(root, asked, kin
 # Names that become files
 
 
+ON_CPU = {"device": "cpu", "dtype": "float32"}
 HOSTILE = ["../../up", "a/b", "..", "", ".", "nul\0", "x" * 300, "$(touch pwned)", "a\nb"]
 
 
@@ -192,8 +192,8 @@ def test_no_id_of_an_item_decides_where_answers_are_written(tmp_path, toy_videos
     row = {"video": str(toy_videos / "00000.avi"), "mode": "spatial", "kind": "question"}
     rows = [row | {"id": id_, "query": f"Is it {i}?"} for i, id_ in enumerate(ids)]
     write_rows(tmp_path / "data/items.jsonl", rows)
-    settings = {"model": str(tiny_folder), "data": tmp_path / "data", "out": tmp_path / "out"}
-    settings |= {"device": "cpu", "dtype": "float32", "max_pixels": 0, "log_samples": True}
+    settings = ON_CPU | {"model": str(tiny_folder), "data": tmp_path / "data"}
+    settings |= {"out": tmp_path / "out", "max_pixels": 0, "log_samples": True}
     evaluate.main(evaluate.EvalConfig(bench="adversarial", **settings))
     found = files_in(tmp_path) - {"data/items.jsonl"}
     assert found and all(path.startswith("out/adversarial/") for path in found)
@@ -207,10 +207,10 @@ def test_no_id_of_a_pair_decides_where_a_training_writes(
     rows = read_rows(toy_pairs)
     names = [name for name in HOSTILE if name.strip()]
     write_rows(toy_pairs, [row | {"id": id_} for row, id_ in zip(rows, names, strict=False)])
-    settings = {"model": str(tiny_folder), "video_root": toy_videos, "out": tmp_path / "out"}
-    settings |= {"device": "cpu", "dtype": "float32", "workers": 0, "lora_rank": 2}
-    train_dpo.main(train_dpo.TrainConfig(pairs=toy_pairs, **settings))
-    beside = {"pairs/pairs.jsonl", "pairs/reference.jsonl"}
+    settings = ON_CPU | {"model": str(tiny_folder), "video_root": toy_videos, "pairs": toy_pairs}
+    settings |= {"out": tmp_path / "out", "workers": 0, "lora_rank": 2}
+    train_dpo.main(train_dpo.TrainConfig(**settings))
+    by_the_pairs = {"pairs/pairs.jsonl", "pairs/reference.jsonl"}
     found = {path for path in files_in(tmp_path) if not path.startswith("out/")}
-    assert beside <= found and all(path.startswith("pairs/") for path in found)
+    assert by_the_pairs <= found and all(path.startswith("pairs/") for path in found)
     assert json.loads((tmp_path / "out/config.json").read_text())

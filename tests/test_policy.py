@@ -123,7 +123,7 @@ def test_each_response_token_is_predicted_from_the_one_before(tiny, tiny_inputs)
     assert (packed.input_ids[packed.keep + 1] == packed.targets).all()
 
 
-def test_positions_of_every_segment_go_on_after_the_prefix(tiny, tiny_inputs):
+def test_positions_of_every_segment_start_after_the_prefix(tiny, tiny_inputs):
     packed, _ = pack_responses(tiny.processor, tiny_inputs[0], TEXTS)
     parts = packed.position_ids.split(list(packed.lengths), dim=1)
     after = int(parts[0].max()) + 1

@@ -65,11 +65,11 @@ def pairs(tmp_path):
     return [pair(a, "left", "right"), pair(a, "left", "nowhere"), pair(b, "first", "second")]
 
 
-def test_every_text_has_its_own_number_and_equal_ones_are_scored_once(tmp_path, pairs):
+def test_every_text_has_a_number_and_equal_texts_are_scored_once(tmp_path, pairs):
     logps, scored = run(tmp_path, pairs)
     a, b = pairs[0].video, pairs[2].video
-    said = [(a, "left"), (a, "right"), (a, "nowhere"), (b, "first"), (b, "second")]
-    assert logps == {(video, "Which?", r): -2.0 - len(r) for video, r in said}
+    texts = [(a, "left"), (a, "right"), (a, "nowhere"), (b, "first"), (b, "second")]
+    assert logps == {(video, "Which?", r): -2.0 - len(r) for video, r in texts}
     assert scored == 5
 
 
@@ -120,7 +120,7 @@ def test_a_moved_or_touched_video_still_hits_and_a_changed_one_misses(tmp_path, 
     assert run(tmp_path, moved)[1] == 2
 
 
-def test_a_killed_run_goes_on_at_the_first_missing_row(tmp_path, pairs):
+def test_a_killed_run_continues_at_the_first_missing_row(tmp_path, pairs):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, pairs, dies_at="second")
     logps, scored = run(tmp_path, pairs)
@@ -148,7 +148,7 @@ def test_a_flipped_digit_is_named_with_file_and_row(tmp_path, pairs):
         run(tmp_path, pairs)
 
 
-def test_a_line_that_is_no_json_is_named_with_file_and_row(tmp_path, pairs):
+def test_a_line_that_is_not_json_is_named_with_file_and_row(tmp_path, pairs):
     run(tmp_path, pairs)
     path = tmp_path / "reference.jsonl"
     path.write_bytes(b"\0\0\0\n" + path.read_bytes())
@@ -181,7 +181,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, pairs):
         run(tmp_path / "file", pairs)
 
 
-def test_a_key_is_the_hash_of_all_that_a_number_hangs_on():
+def test_a_key_is_the_hash_of_everything_that_can_change_the_number():
     cache = ReferenceCache(Path("unused"), {"b": [1], "a": {"d": "é", "c": None}})
     text = r'[{"a": {"c": null, "d": "\u00e9"}, "b": [1]}, "digest", "Where?", "\"Left\""]'
     assert cache.key("digest", "Where?", '"Left"') == hashlib.sha256(text.encode()).hexdigest()
@@ -194,7 +194,7 @@ def test_a_row_holds_the_key_the_number_and_a_check(tmp_path, pairs):
     assert (len(row["key"]), row["logps"], row["tokens"]) == (64, -6.0, [100, 5])
 
 
-def test_a_key_that_is_no_text_is_named_with_file_and_row(tmp_path, pairs):
+def test_a_key_that_is_not_valid_text_is_named_with_file_and_row(tmp_path, pairs):
     row = {"key": "\ud83d", "logps": -1.0, "tokens": [1, 1], "check": 0}
     (tmp_path / "reference.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=r"reference\.jsonl:1: damaged"):

@@ -12,6 +12,10 @@ from pasta.judge import judge_by_rules
 from pasta.run.rows import write_rows
 
 
+def rules(cases):
+    return [judge_by_rules(*case) for case in cases]
+
+
 def candidate(preferred, *adversarial, video="/v.avi", mode="spatial", query="Where?", logps=()):
     """A row of candidates.jsonl. adversarial: (kind, response); logps: {response: (clean, broken)}.
 
@@ -40,7 +44,7 @@ LEFT, RIGHT, RED = "It is left.", "It is right.", "It is red."
 
 
 def made(*candidates, balance=False, **options):
-    return selection.make_pairs(candidates, judge_by_rules, balance=balance, **options)
+    return selection.make_pairs(candidates, rules, balance=balance, **options)
 
 
 def reasons(dropped):
@@ -78,8 +82,8 @@ def test_of_near_duplicates_the_first_is_kept(again):
 
 def test_a_judge_sees_the_same_in_any_division_of_the_candidates():
     rows = [candidate(LEFT, ("a", RIGHT)), candidate(LEFT, ("a", RED), video="/w.avi")]
-    apart = [row for one in rows for row in selection.proposals([one], judge_by_rules, "none")]
-    assert selection.proposals(rows, judge_by_rules, "none") == apart
+    apart = [row for one in rows for row in selection.proposals([one], rules, "none")]
+    assert selection.proposals(rows, rules, "none") == apart
 
 
 def test_a_response_once_cut_off_may_be_kept_later():

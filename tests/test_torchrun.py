@@ -31,21 +31,21 @@ def dealt(monkeypatch, n, items, costs):
     return parts
 
 
-def test_cards_are_dealt_there_and_back_the_dearest_first(monkeypatch):
+def test_items_are_balanced_in_snake_order_most_expensive_first(monkeypatch):
     parts = dealt(monkeypatch, 2, "abcdef", [1, 6, 2, 5, 3, 4])
     assert parts == [["b", "e", "c"], ["d", "f", "a"]]  # 6 3 2 and 5 4 1
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7])
 @pytest.mark.parametrize("n_items", [1, 5, 12])
-def test_every_item_is_dealt_once_and_parts_differ_by_one_at_most(monkeypatch, n, n_items):
+def test_every_item_is_in_one_part_and_parts_differ_by_one_at_most(monkeypatch, n, n_items):
     parts = dealt(monkeypatch, n, list(range(n_items)), [(7 * i) % 5 for i in range(n_items)])
     assert sorted(item for part in parts for item in part) == list(range(n_items))
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_dealt_by_cost_the_slowest_process_has_less_than_in_order(monkeypatch):
+def test_balanced_by_cost_the_slowest_rank_has_less_than_in_order(monkeypatch):
     costs = torch.randint(100, 5000, (64,), generator=torch.Generator().manual_seed(0)).tolist()
     parts = dealt(monkeypatch, 8, costs, costs)
     in_order = [sum(costs[r::8]) for r in range(8)]
@@ -134,7 +134,7 @@ runpy.run_path({str(ROOT / "train_dpo.py")!r}, run_name="__main__")
 
 
 @pytest.mark.slow
-def test_processes_part_when_the_wrapped_policy_is_gone_and_leave_no_thread_to_the_interpreters_end(
+def test_ranks_end_after_the_wrapped_policy_and_without_a_thread_at_interpreter_exit(
     torchrun, tmp_path
 ):
     (tmp_path / "watched.py").write_text(WATCHED)

@@ -171,7 +171,7 @@ def test_a_finished_run_is_refused(run, capsys):
     assert "holds a finished run" in capsys.readouterr().out
 
 
-def test_a_stopped_run_is_not_begun_again_unasked(run, tmp_path):
+def test_a_stopped_run_is_not_restarted_without_resume(run, tmp_path):
     (tmp_path / "run").mkdir()
     write_rows(tmp_path / "run/metrics.jsonl", [{"step": step} for step in range(1, 10)])
     with pytest.raises(SystemExit, match="stopped after 9 updates; continue it with --resume"):
@@ -309,7 +309,7 @@ def test_pairs_of_a_bad_video_are_named_and_left_out(run, toy_pairs, tmp_path, c
     assert "2 pairs left out, 1 of 6 videos" in capsys.readouterr().out
 
 
-def test_a_run_tells_how_many_videos_are_found_before_it_loads_the_model(
+def test_a_run_prints_how_many_videos_are_found_before_it_loads_the_model(
     run, toy_pairs, capsys, monkeypatch
 ):
     monkeypatch.setattr(train_dpo, "load_policy", lambda *_: sys.exit("here"))
@@ -317,9 +317,9 @@ def test_a_run_tells_how_many_videos_are_found_before_it_loads_the_model(
     write_rows(toy_pairs, [{**rows[0], "id": "a", "video": "gone.avi"}, *rows])
     with pytest.raises(SystemExit, match="here"):
         run()
-    said = capsys.readouterr().out
-    assert said.startswith("9 pairs (") and said.count("\n") == 1
-    assert ") about 6 videos: 5 found under " in said and ", 1 not, such as gone.avi\n" in said
+    text = capsys.readouterr().out
+    assert text.startswith("9 pairs (") and text.count("\n") == 1
+    assert ") about 6 videos: 5 found under " in text and ", 1 not, such as gone.avi\n" in text
 
 
 def test_a_run_without_any_video_stops_with_the_flag_to_change(run, tmp_path):
@@ -369,7 +369,7 @@ def test_other_flags_are_refused_before_anything_is_written(run, tmp_path):
     assert len(run(resume=True, save_every=2, workers=1)) == 3
 
 
-def test_checkpoints_bind_only_a_run_that_goes_on(run, tmp_path):
+def test_checkpoints_restrict_only_a_resumed_run(run, tmp_path):
     stopped_run(run, tmp_path)
     (tmp_path / "run/metrics.jsonl").unlink()
     assert len(run(lr=0.5)) == 3  # from the start, with flags of its own

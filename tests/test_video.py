@@ -1,7 +1,7 @@
-"""Which frames come out of a video, and what happens when none can.
+"""Which frames are read from a video, and the error when none can be.
 
-Oracles: frames a raw AVI was written from; ffmpeg's own decoding, bit for bit; indices worked out
-by hand. The clips are made here, by ffmpeg or byte by byte.
+Oracles: frames a raw AVI was written from; ffmpeg's own decoding, bit for bit; indices computed by
+hand. The clips are made here, by ffmpeg or byte by byte.
 
     python -m pytest -q tests/test_video.py
 """
@@ -133,7 +133,7 @@ def test_at_fps_above_the_rate_of_the_video_takes_each_frame_once():
     assert at_fps([0.0], 32, 32).tolist() == [0, 0]
 
 
-def test_at_fps_of_a_video_that_claims_to_last_for_ages_takes_no_memory():
+def test_at_fps_of_a_video_with_absurd_times_takes_no_memory():
     times = np.array([0, 1e12, 2e12, 2e12 + 0.25])  # a list of its moments would take terabytes
     assert at_fps(times, 32, 32).tolist() == [0, 1, 2, 3]
     assert at_fps(times, 1, 32).tolist() == [0, 2]  # 0, 1, 2, thinned to an even number
@@ -245,7 +245,7 @@ def test_only_times_from_start_to_end_reach_the_sampler(tmp_path):
         read_frames(clip, everything, start=2, end=3)
 
 
-def test_an_order_of_the_samplers_own_is_kept(tmp_path):
+def test_the_samplers_own_order_is_kept(tmp_path):
     written = noise(6)
     clip = raw_avi(tmp_path / "raw.avi", written)
     frames, timestamps = read_frames(clip, lambda timestamps: np.array([4, 1, 1]))
@@ -300,7 +300,7 @@ def test_jpegs_are_in_the_order_of_their_numbers(clips, tmp_path):
     for number, source in ((10, 3), (9, 2), (1, 1)):
         data = (clips / "jpegs" / f"{source:05}.jpg").read_bytes()
         (tmp_path / f"{number}.JPEG").write_bytes(data)
-    (tmp_path / "._1.jpg").write_bytes(b"what macOS leaves behind")
+    (tmp_path / "._1.jpg").write_bytes(b"a file that macOS adds")
     frames, _ = read_frames(tmp_path, everything)
     jpegs = [decoded_by_ffmpeg(clips / "jpegs" / f"{i:05}.jpg")[0] for i in (1, 2, 3)]
     assert (frames == np.stack(jpegs)).all()
@@ -314,12 +314,12 @@ def test_jpegs_of_other_sizes_are_scaled_to_the_first(clips, tmp_path):
     assert np.abs(frames[0].astype(float).mean((0, 1)) - frames[1].mean((0, 1))).max() < 4
 
 
-@pytest.mark.parametrize("broken", ["half", "text", "nothing"])
-def test_a_broken_jpeg_is_named_with_its_folder(clips, tmp_path, broken):
+@pytest.mark.parametrize("damage", ["half", "text", "nothing"])
+def test_a_damaged_jpeg_is_named_with_its_folder(clips, tmp_path, damage):
     whole = (clips / "jpegs" / "00001.jpg").read_bytes()
     for name in ("1.jpg", "2.jpg", "3.jpg"):
         (tmp_path / name).write_bytes(whole)
-    bad = {"half": whole[: len(whole) // 2], "text": b"no picture", "nothing": b""}[broken]
+    bad = {"half": whole[: len(whole) // 2], "text": b"no picture", "nothing": b""}[damage]
     (tmp_path / "2.jpg").write_bytes(bad)
     with pytest.raises(VideoError) as caught:
         read_frames(tmp_path, everything)
@@ -391,21 +391,21 @@ def test_an_address_is_not_opened(address):
         read_frames(address, everything)
 
 
-def test_an_error_survives_the_way_from_another_process():
+def test_an_error_can_be_pickled():
     error = pickle.loads(pickle.dumps(VideoError("a.mp4", "an empty file")))
     assert (error.path, error.reason) == ("a.mp4", "an empty file")
     assert str(error) == "a.mp4: an empty file"
 
 
-@pytest.mark.parametrize("said", [
+@pytest.mark.parametrize("message", [
     "[00:00:00] /github/a.cc:1: ERROR getting stream info of filea.mp4",
     "[00:00:00] /github/a.cc:1: ERROR open codec through avcodec_open2: Invalid data found",
     "[00:00:00] /github/a.h:1: Check failed: run_.load() ",
     "[00:00:00] /github/a.cc:1: [a.mp4]Unable to handle EOF because the video might have corrupted",
 ])  # fmt: skip
-def test_what_decord_says_of_damage_is_said_in_plain_words(clips, monkeypatch, said, decoding_here):
+def test_decords_messages_about_damage_are_explained(clips, monkeypatch, message, decoding_here):
     def damaged(*arguments, **more):
-        raise RuntimeError(said)
+        raise RuntimeError(message)
 
     monkeypatch.setattr(files, "VideoReader", damaged)
     with pytest.raises(VideoError, match=r"whole\.mp4: damaged or cut short \(decord: "):
@@ -462,7 +462,7 @@ def test_digest_of_a_folder_changes_with_every_name_and_byte(tmp_path):
     assert len({first, *map(digest, others)}) == 5
 
 
-def test_videos_of_a_folder_are_listed_by_what_they_might_be(tmp_path):
+def test_videos_of_a_folder_are_listed_by_their_names(tmp_path):
     names = ["b.mp4", "a.MKV", "sub/c.webm", "frames/1.jpg", "frames/2.jpg", "sub/cover.jpg"]
     names += ["notes.txt", "README.md", "._b.mp4", "mp4", "empty/none.txt"]
     for name in names:

@@ -1,7 +1,7 @@
 """A tiny random model of every family, of the real transformers class, as an ordinary folder.
 
-Tokenizers, chat templates and preprocessor files are those of golden/make_families.py, with frames
-so small that a test takes a second. One row of TINY is one family.
+Tokenizers, chat templates and preprocessor files come from golden/make_families.py, with smaller
+frames. One row of TINY is one family.
 """
 
 import json
@@ -12,31 +12,18 @@ import transformers
 from golden.make_families import FAMILIES, SPECIAL, TEMPLATE, make_tokenizer
 
 TEXT = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-    "initializer_range": 0.2,  # so that a wrong position or feature shows
-}
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 4096,
+    "initializer_range": 0.2,  # large, so that a wrong position or feature shows
+}  # fmt: skip
 VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 2,
-    "image_size": 56,
-    "patch_size": 14,
-    "initializer_range": 0.2,
-}
+    "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2,
+    "image_size": 56, "patch_size": 14, "initializer_range": 0.2,
+}  # fmt: skip
 QWEN_VISION = {
-    "depth": 2,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_heads": 2,
-    "out_hidden_size": TEXT["hidden_size"],
-    "initializer_range": 0.2,
-}
+    "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2,
+    "out_hidden_size": TEXT["hidden_size"], "initializer_range": 0.2,
+}  # fmt: skip
 QWEN2_PIXELS = {"preprocessor_config.json": {
     "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "min_pixels": 56 * 56, "max_pixels": 84 * 84,
     "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
@@ -56,7 +43,7 @@ def mrope(*section):
                                 "mrope_section": list(section)}}  # fmt: skip
 
 
-TINY = {  # name: (what it has of golden/make_families.py, model class, text, vision, config)
+TINY = {  # name: (row of golden/make_families.py, model class, text, vision, more of the config)
     "Qwen2-VL": (
         QWEN2, "Qwen2VLForConditionalGeneration", mrope(2, 1, 1),
         {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2,
@@ -86,12 +73,14 @@ TINY = {  # name: (what it has of golden/make_families.py, model class, text, vi
 
 
 def small(content):
-    """The content of a preprocessor's file with small frames in place of the released size."""
+    """A preprocessor file with small frames in place of the released size."""
     edges = {"height": 56, "width": 56}
-    sizes = {"size": {"shortest_edge": 56} if "crop_size" in content else edges}
-    sizes |= {"crop_size": edges} if "crop_size" in content else {}
     if "merge_size" in content:
         sizes = {"size": {"shortest_edge": 4096, "longest_edge": 4 * 96 * 96}}
+    elif "crop_size" in content:
+        sizes = {"size": {"shortest_edge": 56}, "crop_size": edges}
+    else:
+        sizes = {"size": edges}
     return content | sizes if "size" in content else content
 
 
@@ -128,7 +117,7 @@ def make_language_model(folder, name):
 
 
 def ids_of(tokenizer):
-    """What a language model's config knows of its tokenizer."""
+    """The tokenizer's part of a language model's config."""
     return {
         "vocab_size": len(tokenizer),
         "bos_token_id": tokenizer.bos_token_id,
@@ -138,7 +127,6 @@ def ids_of(tokenizer):
 
 
 def save(folder, model_class, config, tokenizer, files, seed):
-    """Write a random model, its tokenizer and other files."""
     torch.manual_seed(seed)
     model = model_class(config)
     for p in model.parameters():
@@ -158,12 +146,12 @@ MARKS = ["", "?", "?!", "!?", "??", ",", ".", ".,", "!", ";", ":", "?,", "?.", "
 
 
 def write_babbler(folder, tiny_folder):
-    """The tiny model with a vocabulary of opposites; a sixth of its words end what it says."""
+    """The tiny model with a vocabulary of opposites; a sixth of its words end an answer."""
     shutil.copytree(tiny_folder, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     names = list(tokenizer["model"]["vocab"])
-    said = [f" {word}{mark}" for mark in MARKS for word in WORDS]
-    vocabulary = [*names[:9], *said][: len(names)]  # the first nine are special tokens
+    words = [f" {word}{mark}" for mark in MARKS for word in WORDS]
+    vocabulary = [*names[:9], *words][: len(names)]  # the first nine are special tokens
     assert len(vocabulary) == len(names)
     tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(vocabulary)}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))

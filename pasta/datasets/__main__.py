@@ -19,8 +19,7 @@ def main(args=None):
     style = {"formatter_class": RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = ArgumentParser(prog="python -m pasta.datasets", description=__doc__, **style)
     parser.add_argument("file", type=Path, help="pairs, .jsonl or .json")
-    text = "folder of relative videos (default: the file's own)"
-    parser.add_argument("--video_root", type=Path, help=text)
+    parser.add_argument("--video_root", type=Path, help="folder of relative videos, if not FILE's")
     parser.add_argument("--mode", choices=MODES, help="mode of pairs that name none")
     args = parser.parse_args(args)
     try:

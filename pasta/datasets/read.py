@@ -1,7 +1,4 @@
-"""Reads a preference data set of any publisher as pairs, and checks that its videos are there.
-
-`python -m pasta.datasets FILE --video_root DIR` shows what is read, without training.
-"""
+"""Reads a preference data set of any publisher as pairs, and checks that its videos are there."""
 
 import codecs
 import functools
@@ -84,8 +81,6 @@ def check_found(pairs, root):
     """Raise SystemExit, with the places searched, when none of the videos is on this disk."""
     lost = missing(pairs)
     if len(lost) == len({pair.video for pair in pairs}):
-        raise SystemExit(
-            f"no video of the pairs is found: the first would be {lost[0]}, also looked for with "
-            f"{', '.join(SUFFIXES)}; relative names begin in {root}: give the folder that holds "
-            "them with --video_root"
-        )
+        tried = f"the first would be {lost[0]}, also looked for with {', '.join(SUFFIXES)}"
+        cure = f"relative names begin in {root}: give the folder that holds them with --video_root"
+        raise SystemExit(f"no video of the pairs is found: {tried}; {cure}")

@@ -34,6 +34,7 @@ MODE_NAMES = {  # letters only: the paper's names of the failures
     "crossframedisconnection": "cross_frame",
 } | {mode.replace("_", ""): mode for mode in MODES}
 SPEAKERS = {"user": ("user", "human"), "assistant": ("assistant", "gpt")}  # and ShareGPT's names
+PARTS = [{"type": ("text", "video"), "text": str | ABSENT}]  # the parts of a message's content
 TAGS = re.compile("<(video|image)>")  # where a trainer puts the video
 SINGLE = "expected one question and one answer, without history or system prompt"
 
@@ -91,6 +92,7 @@ def pick(row, what):
 
 
 def video_name(row):
+    """The video's name in the row."""
     name = pick(row, "video")
     if isinstance(name, list) and len(name) == 1:
         name = name[0]
@@ -102,16 +104,15 @@ def video_name(row):
 
 
 def mode_of(row, default):
+    """The mode that the row names, or `default`."""
     for value in filter(None, map(row.get, COLUMNS["mode"])):
         letters = re.sub("[^a-z]", "", value.lower()) if isinstance(value, str) else None
         if letters not in MODE_NAMES:
             raise ValueError(f"mode is {value!r:.80}; expected one of {', '.join(MODES)}")
         return MODE_NAMES[letters]
     if default not in MODES:
-        raise ValueError(
-            f"mode is {default!r}; expected one of {', '.join(MODES)}, in a column "
-            f"{', '.join(COLUMNS['mode'])}, or --mode for all rows that name none"
-        )
+        where = f"in a column {', '.join(COLUMNS['mode'])}, or --mode for all rows that name none"
+        raise ValueError(f"mode is {default!r}; expected one of {', '.join(MODES)}, {where}")
     return default
 
 
@@ -139,7 +140,7 @@ def query_and_chosen(row):
 
 
 def rejected_of(row, query):
-    """The texts of the rejected responses. A dialogue that ends with one must ask the query."""
+    """The texts of the rejected responses; a dialogue that ends with one must ask the query."""
     rejected = pick(row, "rejected")
     if is_dialogue(rejected) and speaker(rejected[0]) in SPEAKERS["user"]:
         question = TAGS.sub("", text_of(rejected[0], "user", "rejected question")).strip()
@@ -162,16 +163,11 @@ def speaker(turn):
     return turn.get("role", turn.get("from"))
 
 
-def is_part(value):
-    known = isinstance(value, dict) and value.get("type") in ("text", "video")
-    return known and isinstance(value.get("text", ""), str)
-
-
 def text_of(value, by, what):
     """The text of a message in any of the known layouts, stripped.
 
     value: str, {"role", "content"}, {"from", "value"}, our candidates' {"response"}, or a list of
-        one of them; a content may be a list of {"type": "text", "text"} and {"type": "video"} parts
+        one of them; a content may be a list of PARTS
     by: "user" or "assistant". what: its name in error messages.
     """
     if isinstance(value, list) and len(value) == 1:
@@ -181,7 +177,7 @@ def text_of(value, by, what):
         if role not in SPEAKERS[by]:
             raise ValueError(f"{what} is by {role!r}; expected {by}")
         value = next((value[k] for k in ("content", "value", "response") if k in value), None)
-    if isinstance(value, list) and all(map(is_part, value)):
+    if not schema_error(value, PARTS):
         value = "".join(part.get("text", "") for part in value)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{what} is {value!r:.80}; expected one text that is not empty")

@@ -26,8 +26,6 @@ PAIR = {
     "sides": list | None,
     "recipe": {"topic": str | None | ABSENT},
 }
-DROPPED = {"mode": MODES, "reason": str}
-SKIPPED = {"video": str, "reason": str}
 
 
 def audit(pairs, dropped, queries=()):
@@ -82,8 +80,8 @@ def audit_table(report):
 
 def audit_of(folder):
     """The audit of a folder that make_pairs.py wrote. Raises ValueError for a damaged row."""
-    shapes = {"pairs": PAIR, "dropped": DROPPED, "queries": QUERY}
-    return audit(*(rows_of(Path(folder) / f"{name}.jsonl", of) for name, of in shapes.items()))
+    schemas = {"pairs": PAIR, "dropped": {"mode": MODES, "reason": str}, "queries": QUERY}
+    return audit(*(rows_of(Path(folder) / f"{name}.jsonl", of) for name, of in schemas.items()))
 
 
 def write_report(config, roles, videos, n, failed):
@@ -93,7 +91,8 @@ def write_report(config, roles, videos, n, failed):
     """
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
-        failed = {row["video"]: row["reason"] for row in rows_of(path, SKIPPED)} | failed
+        earlier = rows_of(path, {"video": str, "reason": str})
+        failed = {row["video"]: row["reason"] for row in earlier} | failed
     if config.stage != "judge":
         rows = [{"video": video, "reason": failed[video]} for video in sorted(failed)]
         write_rows(path, rows)

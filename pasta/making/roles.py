@@ -109,7 +109,7 @@ class Roles:
     def judge(self, cases):
         """The Verdict of the config's judge on each case, see pasta/judge.py."""
         if self.config.judge == "rules":
-            return judge_by_rules(cases)
+            return [judge_by_rules(*case) for case in cases]
         return judge_by_model(cases, self.judge_replies)
 
     def judge_replies(self, prompts):

@@ -1,15 +1,13 @@
-"""The known families: which function reads the settings of which checkpoint.
+"""The known families, and the Family of a checkpoint from its files.
 
-Frames become pixel tensors without torchvision, bit for bit as in transformers, by the settings
-in the checkpoint's files. How to add a family: see family.py.
+Frames become pixels without torchvision, bit for bit as in transformers. To add a family: family.py
 """
 
 from functools import partial
 from pathlib import Path
 
 from pasta.models.family import Family, VideoInputs, plain_positions, whole
-from pasta.models.internvl import internvl_family
-from pasta.models.llava import next_video_family, onevision_family
+from pasta.models.fixed import internvl_family, next_video_family, onevision_family
 from pasta.models.qwen import qwen3_family, qwen_family
 from pasta.run.schema import ABSENT, read_json, schema_error
 
@@ -28,8 +26,8 @@ FAMILIES = {  # model_type in config.json -> the function that makes its Family
 def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
     """The Family of a checkpoint, from its config.json and its video settings.
 
-    max_pixels: upper bound on the pixels of a frame; 0 leaves the checkpoint's own bound. A family
-        whose frames all have one size ignores it.
+    max_pixels: upper bound on the pixels of a frame; 0 leaves the checkpoint's own bound. Ignored
+        where all frames have one size.
     Raises ValueError for an unknown model_type, and for a setting that is missing or unsupported.
     """
     shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}

@@ -13,7 +13,6 @@ Shapes: F frames, H, W pixels, t, h, w patches (before several are merged into o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -47,33 +46,22 @@ class VideoInputs:
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between kinds of Video-LLMs: texts and functions. One object per checkpoint.
-
-    placeholder:    the special token that the chat template writes for a video; None in a model
-                    that reads text only
-    token:          the text of one video token, in most families the placeholder
-    fit:            (F, H, W) -> (H, W), the size that frames are resized to
-    prepare:        ((F, H, W, 3) uint8 array, (F,) seconds) -> VideoInputs
-    positions:      ((L,) token ids, VideoInputs or None) -> (3, L) int64 time, height, width; or
-                    (1, L) without M-RoPE
-    feature_kwargs: VideoInputs -> arguments of the model's `get_{encoder}_features`. Videos whose
-                    tensors differ in the first dimension only may be concatenated.
-    video_text:     VideoInputs -> the text that replaces the placeholder, with a special token at
-                    its end; None: nothing but `token`, n_tokens times
-    encoder:        "video" or "image": what the model takes the frames as
-    max_pixels:     the caller's bound on the pixels of a frame; 0 without one or without meaning
-    """
+    """What differs between kinds of Video-LLMs: texts and functions. One object per checkpoint."""
 
     model_type: str
-    placeholder: str | None
-    token: str | None
-    fit: Callable
-    prepare: Callable
+    placeholder: str | None  # a special token: the chat template's mark of a video; None: no videos
+    token: str | None  # the text of one video token, in most families the placeholder
+    fit: Callable  # (F, H, W) -> (H, W), the size that frames are resized to
+    prepare: Callable  # ((F, H, W, 3) uint8 array, (F,) seconds) -> VideoInputs
+    # ((L,) token ids, VideoInputs or None) -> (3, L) int64 time, height, width, or (1, L)
     positions: Callable
+    # VideoInputs -> arguments of the model's `get_{encoder}_features`. Videos whose tensors differ
+    # only in the first dimension may be concatenated.
     feature_kwargs: Callable
-    video_text: Callable | None = None
-    encoder: str = "video"
-    max_pixels: int = 0
+    # VideoInputs -> the text that replaces the placeholder, with a special token at its end
+    video_text: Callable | None = None  # None: nothing but `token`, n_tokens times
+    encoder: str = "video"  # or "image": what the model takes the frames as
+    max_pixels: int = 0  # the caller's bound on the pixels of a frame; 0: none, or without effect
 
     def expand(self, text, inputs) -> str:
         """The prompt with the text of the video in place of its one placeholder.
@@ -174,49 +162,3 @@ def plain_positions(video_token, input_ids, inputs):
     if found != n:
         raise ValueError(f"the prompt has {found} video tokens (id {video_token}); expected {n}")
     return torch.arange(len(input_ids))[None]
-
-
-def fixed_family(config, given, fit, *, token, id_name, per_frame, extra=0, crop=None, **own):
-    """The Family of a model in which all frames have one size, and so one number of tokens.
-
-    given: from `given_settings`. fit: as in Family. id_name: of the video token in config.json
-    per_frame: tokens of a frame. extra: tokens at the end of a video.
-    crop: (height, width) of the middle that is kept; None keeps all
-    own: more fields of Family: feature_kwargs, and texts other than plain video tokens
-    """
-    settings = numbers(given, "image_mean", "image_std", "rescale_factor")
-    settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
-    (token_id,) = whole(config, id_name, least=0, most=HUGE).values()
-    return Family(
-        model_type=config["model_type"],
-        token=token,
-        fit=fit,
-        prepare=partial(fixed_prepare, settings, fit),
-        positions=partial(plain_positions, token_id),
-        **{"placeholder": token} | own,
-    )
-
-
-def fixed_size(given):
-    """The `fit` of a family that resizes every frame to size.height x size.width."""
-    return partial(always, tuple(whole(given, "size.height", "size.width").values()))
-
-
-def always(size, n_frames, height, width):
-    return size
-
-
-def fixed_prepare(settings, fit, frames, timestamps):
-    """VideoInputs with pixel_values (F, 3, H, W) and grid (F, 1, 1): one step per frame.
-
-    Raises ValueError for anything that is not a video.
-    """
-    seconds, crop = checked(frames, timestamps), settings["crop"]
-    video = resized(frames, fit(*frames.shape[:3]))
-    if crop is not None:
-        top, left = ((n - size) // 2 for n, size in zip(video.shape[2:], crop, strict=True))
-        video = video[:, :, top : top + crop[0], left : left + crop[1]]
-    pixels = normalised(video.flatten(2), settings).unflatten(2, video.shape[2:])
-    span = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
-    n_tokens = len(frames) * settings["per_frame"] + settings["extra"]
-    return VideoInputs(pixels, (len(frames), 1, 1), float(span), n_tokens)

@@ -4,9 +4,9 @@ The loop is our own because positions are: decoding continues from the largest p
 prompt, as in training. A sampled request has its own seed, so its answer does not depend on the
 rest of the batch, up to bfloat16 rounding.
 
-The prefix of a video is read once for all its questions; each question then reads it from the
-key/value cache. Rows are padded at the right. A causal prefix never attends there, so it needs no
-mask (of gigabytes for a long video), and a GPU can use its flash kernel.
+The prefix of a video is read once for all its questions. Rows are padded at the right, where a
+causal prefix never attends: it needs no mask (gigabytes for a long video), and a GPU can use its
+flash kernel.
 
 Shapes: B requests, D distinct videos among them, P tokens of the longest prefix, T of the longest
 query, C = P + T + new tokens in the cache, V vocabulary.
@@ -92,7 +92,13 @@ def ask(vlm, requests, max_new_tokens=128):
         ).logits[:, -1]  # (B, V)
         token_logps = logits.float().log_softmax(-1).cpu()
         positions = positions + 1
-    return [answer(vlm, row, sum_, end) for row, sum_ in zip(found, logps, strict=True)]
+    answers = []
+    for ids, logp in zip(found, logps, strict=True):
+        finished = ids[-1] in end
+        text_ids = ids[:-1] if finished else ids
+        text = vlm.processor.tokenizer.decode(text_ids, skip_special_tokens=True)
+        answers.append(Answer(text.strip(), tuple(ids), logp, finished))
+    return answers
 
 
 def choose(token_logps, draws):
@@ -107,13 +113,6 @@ def choose(token_logps, draws):
             token = torch.multinomial((row / temperature).softmax(-1), 1, generator=draw)
         tokens.append(token.item())
     return tokens
-
-
-def answer(vlm, ids, logps, end):
-    """An Answer from generated ids; the end token is not part of its text."""
-    finished = ids[-1] in end
-    text = vlm.processor.tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
-    return Answer(text.strip(), tuple(ids), logps, finished)
 
 
 @torch.inference_mode()

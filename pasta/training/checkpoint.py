@@ -10,7 +10,7 @@ is written or read.
 """
 
 import shutil
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -123,7 +123,6 @@ class Checkpoints:
 
 
 def read_state(folder):
-    """The state.json of a checkpoint. Raises ValueError if it is damaged."""
     shape = {"step": int, "flags": dict, "data": str, "files": {"rank0.safetensors": list}}
     state = read_json(folder / STATE, shape)
     if folder.name != f"step-{state['step']:06d}":
@@ -169,11 +168,8 @@ def open_run(config):
     # Before anything is computed or written. Only `load` checks the files of the checkpoint.
     saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
     for path in saved[-1:]:
-        try:
-            before = read_state(path.parent)["flags"]
-        except ValueError:
-            continue  # damaged
-        check_flags(path.parent, before, settings(config, FREE))
+        with suppress(ValueError):  # damaged: `load` takes an earlier one
+            check_flags(path.parent, read_state(path.parent)["flags"], settings(config, FREE))
 
 
 def save_trained(folder, policy, source, dtype):

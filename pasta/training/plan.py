@@ -14,7 +14,7 @@ from itertools import chain, islice
 import numpy as np
 from tqdm import tqdm
 
-from pasta.packs import PackedPairs, TooLong, VideoPairs, pack_responses, split_packs
+from pasta.packs import PackedPairs, TooLong, VideoPairs, check_length, pack_responses
 from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
@@ -98,6 +98,27 @@ def read_packs(processor, read, max_length, group):
         return group, split_packs(processor, inputs, group, max_length)
     except (VideoError, ValueError) as error:  # ValueError: input that the model cannot take
         return group, error  # returned: raised here, it would end the prefetching
+
+
+def split_packs(processor, inputs, group, max_length):
+    """The packs of one video: one, or several if its pairs have more than `max_length` tokens.
+
+    Nothing is cut: each pack has the video and whole pairs.
+    Returns a list of PackedPairs. Raises TooLong if a pair alone does not fit.
+    """
+    n_prefix = len(processor.prefix_ids(inputs))
+    parts, lengths = [], {}
+    for pair in group.pairs:
+        texts = {(pair.query, pair.chosen), (pair.query, pair.rejected)}
+        size = {t: len(processor.query_ids(t[0]) + processor.response_ids(t[1])) for t in texts}
+        check_length(group.video, pair, n_prefix, sum(size.values()), max_length)
+        if not parts or n_prefix + sum((lengths | size).values()) > max_length:
+            parts.append([])
+            lengths = {}
+        parts[-1].append(pair)
+        lengths |= size
+    groups = [VideoPairs(group.video, tuple(part)) for part in parts]
+    return [PackedPairs(g, *pack_responses(processor, inputs, g.texts())) for g in groups]
 
 
 class Skipped:

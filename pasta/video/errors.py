@@ -33,8 +33,6 @@ def reading(path, part=""):
     except Exception as error:  # decord alone raises five types
         text = (str(error).strip() or type(error).__name__).splitlines()[-1]
         text = re.sub(r"(\[[\d:]+\] \S+:\d+: )+(Check failed: .*? \(.*?\) )?", "", text)
-        for words, meaning in MEANING.items():
-            if re.search(words, text):
-                text = f"{meaning} (decord: {text})"
-                break
-        raise VideoError(path, part + text) from error
+        found = [meaning for words, meaning in MEANING.items() if re.search(words, text)]
+        reason = f"{found[0]} (decord: {text})" if found else text
+        raise VideoError(path, part + reason) from error

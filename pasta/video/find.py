@@ -1,4 +1,4 @@
-"""Where the video of a row is on this disk, and how many of them were found."""
+"""Finds the videos of rows on this disk, and lists those of a folder."""
 
 import os
 import re
@@ -15,13 +15,13 @@ VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts
 
 
 def find_video(name, root, folders=(".",), any_suffix=False):
-    """The path of a video: a file, or a folder of JPEGs; the path as named if nothing is there.
+    """The path of a video, which is a file or a folder of JPEGs; `name` itself if it is not there.
 
-    name: as the row has it, which may leave out the suffix. root: where relative names begin.
-    folders: inside `root`; the first one that has the video is used.
-    any_suffix: the file may also have another suffix than the name, or none.
-    Raises ValueError for what is no name, and for a relative one that leaves `root`, by itself or
-    by a link.
+    name: from a row, perhaps without suffix. root: folder of relative names.
+    folders: inside `root`; the first one that has the video is used
+    any_suffix: the file may have another suffix than the name, or none
+    Raises ValueError for a name that no file can have, and for a relative one that leaves `root`,
+    directly or through a link.
     """
     if not is_name(name):
         raise ValueError(f"video is {name!r:.80}; expected the name of a file")
@@ -42,8 +42,8 @@ def find_video(name, root, folders=(".",), any_suffix=False):
 def check_links(path, root):
     """Raise ValueError when a video inside `root`, or a frame of it, is a link that leads out.
 
-    `root` itself may be a link, or lie behind one: that is the user's own. From a snapshot in the
-    hub's cache links may lead to its blobs, because all files there are such links.
+    `root` itself may be a link, or lie below one: that is the user's choice. In a snapshot of the
+    hub's cache all files are links to the repository's blobs, which are allowed.
     """
     frames = map(Path(path).joinpath, jpeg_names(path) if os.path.isdir(path) else ())
     real_root = os.path.realpath(root)
@@ -58,18 +58,17 @@ def check_links(path, root):
 
 
 def hub_blobs(folder):
-    """The folder of the hub's cache that holds the files of a snapshot, if `folder` is in one."""
+    """The blobs folder of the hub's cache, if `folder` is in a snapshot."""
     snapshots = (part.parent for part in (folder, *folder.parents))
     return [str(x.with_name("blobs")) for x in snapshots if x.name == "snapshots"]
 
 
 def is_video(path):
-    """Whether a file or a folder of frames is there."""
     return os.path.isfile(path) or (os.path.isdir(path) and bool(jpeg_names(path)))
 
 
 def missing(pairs):
-    """The videos of some pairs that are not on this disk, in order of first appearance."""
+    """The videos of the pairs that are not on this disk, in order of first appearance."""
     return [name for name in dict.fromkeys(p.video for p in pairs) if not os.path.exists(name)]
 
 
@@ -81,9 +80,9 @@ def describe(pairs, root):
     counts = Counter(pair.mode for pair in pairs)
     modes = ", ".join(f"{counts[mode]} {mode}" for mode in MODES if counts[mode])
     lost, n = missing(pairs), len({pair.video for pair in pairs})
-    said = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
+    text = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
     names = [os.path.relpath(name, root) for name in lost[:3]]
-    return said + (f", {len(lost)} not, such as {', '.join(names)}" if lost else "")
+    return text + (f", {len(lost)} not, such as {', '.join(names)}" if lost else "")
 
 
 def list_videos(folder):

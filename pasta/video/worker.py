@@ -42,9 +42,8 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def opened(path, folder_fps, timeout):
-    """Open a video in a worker.
+    """Open a video in a worker. timeout: seconds for opening and decoding together, or None.
 
-    timeout: seconds for opening and decoding together, None for no limit
     Yields ((N,) float64 seconds, (H, W), function (F,) indices, h, w -> (F, h, w, 3) uint8 RGB).
     Raises VideoError.
     """
@@ -102,10 +101,8 @@ class Worker:
         self.waits = self.process.stdout.readline() == b"ready\n"
         if not self.waits:
             self.stop()
-            raise RuntimeError(
-                "the process that decodes videos did not start; its message is above. "
-                f"Try: {sys.executable} -c 'import decord'"
-            )
+            got = "the process that decodes videos did not start; its message is above"
+            raise RuntimeError(f"{got}. Try: {sys.executable} -c 'import decord'")
 
     def ask(self, request, seconds):
         """(reply, writable bytes). Raises TimeoutError, and EOFError when the process died."""
