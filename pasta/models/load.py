@@ -83,11 +83,11 @@ def of_one_shape(family, inputs):
     return groups.values()
 
 
-def encode(model, family, videos):
-    """The model's own output for videos of one shape, under no_grad."""
+def encode(model, family, videos, grad=False):
+    """The model's own output for videos of one shape."""
     rows = [family.feature_kwargs(x) for x in videos]
     tensors = {k: torch.cat([row[k] for row in rows]).to(model.device) for k in rows[0]}
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         return getattr(model, f"get_{family.encoder}_features")(**tensors, return_dict=True)
 
 
