@@ -7,8 +7,7 @@
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
 Each answer is appended to OUT/BENCH/NAME/answers.jsonl at once, and the same command continues a
-stopped run; scored.jsonl next to it holds the answers that are scored.
-OUT/BENCH/scores.json and scores.md hold the numbers of the table.
+stopped run. scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from tqdm import tqdm
 from pasta import toy
 from pasta.benchmarks import NAMES, benchmark, inputs
 from pasta.benchmarks.adversarial import judged
-from pasta.benchmarks.answers import answered, clip, earlier_rows, fingerprint, reread
+from pasta.benchmarks.answers import answered, earlier_rows, fingerprint, reread
 from pasta.benchmarks.report import compare, report, sample_rows
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
@@ -65,14 +64,12 @@ class EvalConfig:
 def find_data(config, bench):
     """The data folder. Prints which one it is, before the toy benchmark is made."""
     data = config.data or Path("data") / config.bench
-    if config.data is not None or data.is_dir():
+    in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
+    if config.data or data.is_dir() or config.bench not in in_toy:
         print(f"{config.bench} from {data}")
         return data
-    in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
-    get = f"{bench.fetch} {data}"
-    if config.bench not in in_toy:
-        raise FileNotFoundError(f"there is no {data}; fetch it with: {get}")
-    print(f"TOY benchmark instead of {config.bench}: there is no {data}. Get the real one: {get}")
+    get = f"there is no {data}. Get the real one: {bench.fetch} {data}"
+    print(f"TOY benchmark instead of {config.bench}: {get}")
     return in_toy[config.bench]()
 
 
@@ -80,39 +77,29 @@ def rows_of_model(config, bench, items, adapter, path, settings):
     """The row of every item under one model: those in the file, and the others, asked now.
 
     settings: what decides an answer besides the item and the adapter. Every process takes its share
-    of the clips and writes its own file; all return all rows.
+    of the videos and writes its own file; all return all rows.
     """
     weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
     fingerprints = {x.id: fingerprint(x, adapter=weights, **settings) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
-    clips = set(ranks.share(list(dict.fromkeys(map(clip, todo)))))
-    todo = [item for item in todo if clip(item) in clips]
+    videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))
+    todo = [item for item in todo if item.video in videos]
     new = []
     if todo:
         vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
         if adapter:
             load_adapter(vlm.model, adapter)
         how = (settings["n_frames"], config.scoring, config.batch_size, config.parser)
-        new = append(answered(vlm, bench, todo, *how), fingerprints, path, len(todo))
+        answers = answered(vlm, bench, todo, *how)
+        with Appender(ranks.rank_path(path)) as file:
+            for row in ranks.progress(answers, path.parent.name, len(todo), "item"):
+                if "error" in row:
+                    tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
+                new.append(row | {"fingerprint": fingerprints[row["id"]]})
+                file.write(new[-1])
     rows |= {row["id"]: row for row in ranks.gather(new)}
     return [reread(bench, rows[item.id], item, config.parser) for item in items]
-
-
-def append(answers, fingerprints, path, total):
-    """Write each row as soon as it is answered, with its fingerprint. Returns the rows."""
-    rows, correct = [], 0
-    bar = ranks.progress(name=path.parent.name, total=total, unit="item")
-    with Appender(ranks.rank_path(path)) as file, bar:
-        for row in answers:
-            if "error" in row:
-                tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
-            rows.append(row | {"fingerprint": fingerprints[row["id"]]})
-            file.write(rows[-1])
-            correct += row["correct"]
-            bar.set_postfix_str(f"accuracy {correct / len(rows):.3f}")
-            bar.update()
-    return rows
 
 
 def main(config):
@@ -120,7 +107,7 @@ def main(config):
     if config.compare:
         return compare(config.compare, bench, config.seed)
     if config.judge != "rules" and config.bench != "adversarial":
-        raise SystemExit("--judge reads answers to false premises: only for --bench adversarial")
+        raise SystemExit("--judge is only for --bench adversarial")
     data = find_data(config, bench)
     items, absent = inputs.find_items(bench, data, config.limit, config.scoring)
     if config.check:

@@ -2,7 +2,7 @@
 
 A data folder is the hub's sy1998/MLVU_dev, which lmms-eval reads, its zip files unpacked:
 
-    mlvu/test-*.parquet       2174 rows; also as test.json or .csv, or without mlvu/
+    mlvu/test-*.parquet       2174 rows; also as test.json, or without mlvu/
     VIDEO_NAME                the videos, in no folder; also in mlvu/, videos/ or video/
 """
 

@@ -2,8 +2,7 @@
 
 A data folder is the hub's dataset, its zip file unpacked:
 
-    MC/test-*.parquet       8564 rows; or the authors' test.csv, nextqa/test.csv or
-                            dataset/nextqa/test.csv, which hold the same
+    MC/test-*.parquet       8564 rows; or the authors' test.csv, which holds the same
     NExTVideo/VIDEO.mp4     also in videos/ or video/
 
 The tasks are causal, temporal and descriptive questions; lmms-eval gives the total only. Papers
@@ -43,7 +42,7 @@ BENCHMARK = Benchmark(
     item=item,
     parse=lambda response, item, parser="head": mmmu_letter(response, item.options),
     counts={"all": 8564, "causal": 4502, "temporal": 2657, "descriptive": 1405},
-    tables={"": ("MC/test", "dataset/nextqa/test", "nextqa/test", "test")},
+    tables={"": ("MC/test", "test")},
     folders=("NExTVideo", "videos", "video"),
     max_new_tokens=128,  # lmms-eval leaves it to the wrapper of the model
     draws=True,

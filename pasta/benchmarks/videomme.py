@@ -2,11 +2,8 @@
 
 A data folder is the hub's dataset, its zip files unpacked:
 
-    videomme/test-*.parquet    2700 rows; also as videomme/test.json or .csv, or without videomme/
+    videomme/test-*.parquet    2700 rows; also as videomme/test.json, or without videomme/
     data/VIDEOID.mp4           900 videos, three questions each; also in videos/ or video/
-
-The tasks are the three durations. They have 900 questions each, so the mean of the items is also
-the mean of the durations.
 """
 
 from pasta.benchmarks import Benchmark, Item

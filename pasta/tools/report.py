@@ -222,8 +222,7 @@ def turn_counts(both):
 
 def question_frames(processor, n_frames, item, path):
     """The frames of a benchmark's question. Raises VideoError, ValueError."""
-    clip = {"start": item.start, "end": item.end, "folder_fps": item.folder_fps}
-    return show(path, *uniform_view(processor, n_frames, item.video, **clip))
+    return show(path, *uniform_view(processor, n_frames, item.video))
 
 
 if __name__ == "__main__":
