@@ -1,8 +1,7 @@
 """Score a Video-LLM on a benchmark as lmms-eval does, alone and with adapters, side by side.
 
     python evaluate.py                                             # the toy model, toy benchmark
-    torchrun --nproc_per_node 8 evaluate.py --bench videomme \\
-        --model Qwen/Qwen2.5-VL-7B-Instruct --adapter out/dpo/adapter
+    torchrun --nproc_per_node 8 evaluate.py --bench videomme --adapter out/dpo/adapter
     python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
@@ -46,9 +45,7 @@ class EvalConfig:
     compare: list[str] = knob("two folders of answers, A and B: how much better is B?", [])
     dry_run: bool = knob("print what would be asked and what it would cost, then stop", False)
     SCORES: ClassVar = "how answers are read"
-    scoring: Literal["generate", "letter"] = knob(
-        "generate an answer, as lmms-eval does, or take the likeliest letter", "generate"
-    )
+    scoring: Literal["generate", "letter"] = knob("generate, or compare the letters", "generate")
     parser: Literal["head", "v0.5"] = knob("the lmms-eval that reads Video-MME and MLVU", "head")
     judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
     log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
@@ -131,8 +128,7 @@ def main(config):
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
 
-    base, *_ = adapters
-    rows = {}
+    rows, base = {}, next(iter(adapters))
     for name, adapter in adapters.items():
         path = folder / (base + name if adapter else name) / "answers.jsonl"
         rows[name] = rows_of_model(config, bench, items, adapter, path, settings)

@@ -929,5 +929,5 @@ def test_absent_names_the_tasks_without_items(name):
 
 def test_a_video_whose_name_is_longer_than_a_file_s_may_be_is_missing(tmp_path):
     bench = fill("videomme", tmp_path, [VIDEOMME | {"videoID": "x" * 300}])
-    with pytest.raises(FileNotFoundError, match="1 of 1 videos are missing, such as .*xxx "):
+    with pytest.raises(FileNotFoundError, match="1 of 1 videos are missing, such as .*xxx;"):
         bench.items(tmp_path)

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from string import ascii_uppercase as LETTERS
@@ -51,8 +51,8 @@ def read_tables(bench, data):
 class Benchmark:
     """A benchmark: where its data is, what it asks, and how it is scored.
 
-    item: (row, find, key of `tables`, number of the row from 0) -> Item; find(name) gives its name
-        and video
+    item: (row, find, key of `tables`, number of the row from 0) -> Item; find(name) gives the
+        Item's name and video
     parse: (response, item, parser) -> what a response names, in the form of item.answer, or None;
         parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
     """
@@ -62,8 +62,8 @@ class Benchmark:
     columns: str  # what a row must have, for messages
     item: Callable
     parse: Callable
-    counts: dict  # {task or "all": number of items of the published set}
-    tables: dict  # {name: paths in the data folder, without suffix; the first one there is read}
+    counts: dict = field(default_factory=dict)  # {task or "all": items of the published set}
+    tables: dict = field(default_factory=dict)  # {name: paths in the data folder without suffix}
     folders: tuple[str, ...] = (".",)  # where videos may be in the data folder, in order
     max_new_tokens: int = 16  # length of an answer
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score

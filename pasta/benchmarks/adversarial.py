@@ -50,16 +50,10 @@ def item(row, data, number):
     if kind == "options":
         options = (*texts(row["options"]), NONE)
         answer = letter_at(len(options) - 1, options)
-    return Item(
-        id=text(row, "id"),
-        task=f"{mode} {kind}",
-        name=text(row, "video"),
-        video=Path(find_video(row["video"], data)),
-        prompt=prompt_text(query, options) if options else query,
-        options=options,
-        answer=answer,
-        labels=(f"all {kind}",),  # over all modes
-    )
+    id_, name, labels = text(row, "id"), text(row, "video"), (f"all {kind}",)  # over all modes
+    prompt = prompt_text(query, options) if options else query
+    video = Path(find_video(name, data))
+    return Item(id_, f"{mode} {kind}", name, video, prompt, options, answer, labels)
 
 
 def parse(response, item, parser="head"):
@@ -100,8 +94,6 @@ BENCHMARK = Benchmark(
     columns="id, video, mode, query, kind (question or options) and, for options, two or more",
     item=item,
     parse=parse,
-    counts={},
-    tables={},
     max_new_tokens=64,
     macro=True,
     read=read,

@@ -71,12 +71,11 @@ def find_adapters(model, adapters):
             print(f"{ADAPTER} is left out: {other}")
         else:
             folders = [ADAPTER.resolve()]
-    of_run = [f.name == "adapter" and f.parent not in folders for f in folders]
-    parts = [(f.parent if r else f).parts for f, r in zip(folders, of_run, strict=True)]
+    runs = [x.parent if x.name == "adapter" and x.parent not in folders else x for x in folders]
     depth = 1
-    while len({p[-depth:] for p in parts}) < len(parts):
+    while len({run.parts[-depth:] for run in runs}) < len(runs):
         depth += 1
-    names = ["+" + "-".join(p[-depth:]) for p in parts]
+    names = ["+" + "-".join(run.parts[-depth:]) for run in runs]
     model = Path(os.path.abspath(model))  # ".." is no name for a folder of answers
     return {base_name(model): None} | dict(zip(names, folders, strict=True))
 

@@ -19,16 +19,13 @@ AFTER = "Answer with the option's letter from the given choices directly.\n"
 def item(row, find, table, number):
     """The Item of one row."""
     options = texts(row["candidates"])
-    return Item(
-        id=text(row, "id"),
-        task=one_of(f"{integer(row, 'duration_group')} s", TASKS, "duration_group"),
-        **find(text(row, "video_path")),
-        # tasks/longvideobench/utils.py
-        prompt="\n".join([text(row, "question"), *lettered(options), AFTER]),
-        options=options,
-        answer=letter_at(integer(row, "correct_choice"), options),
-        labels=(f"category={text(row, 'question_category')}", f"level={text(row, 'level')}"),
-    )
+    task = one_of(f"{integer(row, 'duration_group')} s", TASKS, "duration_group")
+    # tasks/longvideobench/utils.py
+    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])
+    answer = letter_at(integer(row, "correct_choice"), options)
+    labels = (f"category={text(row, 'question_category')}", f"level={text(row, 'level')}")
+    video = find(text(row, "video_path"))
+    return Item(text(row, "id"), task, *video, prompt, options, answer, labels)
 
 
 BENCHMARK = Benchmark(

@@ -67,15 +67,9 @@ def own_folder(data, task):
 def item(row, find, task, number):
     """The Item of one row."""
     options = texts(row["candidates"], 1)
-    return Item(
-        id=f"{task}/{number}",
-        task=task,
-        **find(row["video"]),
-        prompt=prompt_text(text(row, "question"), options),
-        options=options,
-        # the first of equal ones, as lmms-eval
-        answer=letter_at(options.index(row["answer"]), options),
-    )
+    prompt = prompt_text(text(row, "question"), options)
+    answer = letter_at(options.index(row["answer"]), options)  # of equal ones the first: lmms-eval
+    return Item(f"{task}/{number}", task, *find(row["video"]), prompt, options, answer)
 
 
 def prompt_text(question, options) -> str:
@@ -97,7 +91,6 @@ BENCHMARK = Benchmark(
     item=item,
     parse=parse,
     counts=dict.fromkeys(TASKS, 200),
-    tables={},
     macro=True,  # published numbers are the mean of the tasks; lmms-eval prints the tasks only
     empty="not counted",
     aggregate=partial(by_task, count_empty=False),  # as in lmms-eval

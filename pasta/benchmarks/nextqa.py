@@ -23,16 +23,11 @@ def item(row, find, table, number):
     name = str(row["video"]) if isinstance(row["video"], int) else text(row, "video")
     options = tuple(a.strip() for a in texts([row[f"a{i}"] for i in range(5)]))
     kind = "TN" if row["type"] == "TP" else row["type"]  # before and after are one
-    return Item(
-        id=f"{name}_{integer(row, 'qid')}",
-        task=TYPES[one_of(kind, TYPES, "type")],
-        **find(name),
-        # tasks/nextqa/utils.py: it does not ask for a letter
-        prompt="\n".join([text(row, "question").strip(), *lettered(options)]),
-        options=options,
-        answer=letter_at(integer(row, "answer"), options),
-        labels=(f"type={kind}",),
-    )
+    id_, task = f"{name}_{integer(row, 'qid')}", TYPES[one_of(kind, TYPES, "type")]
+    # tasks/nextqa/utils.py: it does not ask for a letter
+    prompt = "\n".join([text(row, "question").strip(), *lettered(options)])
+    answer = letter_at(integer(row, "answer"), options)
+    return Item(id_, task, *find(name), prompt, options, answer, (f"type={kind}",))
 
 
 BENCHMARK = Benchmark(

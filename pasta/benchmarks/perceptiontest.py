@@ -21,17 +21,14 @@ def item(row, find, table, number):
     """The Item of one row."""
     name = text(row, "video_name")
     options = texts(row["options"], 3, 3)  # lmms-eval would give a fourth one a second C
+    id_ = f"{name}/{integer(row, 'question_id')}"
+    task = one_of(text(row, "area").lower(), TASKS, "area")
+    # tasks/perceptiontest/val/utils.py
+    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])
+    answer = letter_at(integer(row, "answer_id"), options)
     tags = [f"tag={tag}" for tag in texts(row["tag"], 0)]
-    return Item(
-        id=f"{name}/{integer(row, 'question_id')}",
-        task=one_of(text(row, "area").lower(), TASKS, "area"),
-        **find(name),
-        # tasks/perceptiontest/val/utils.py
-        prompt="\n".join([text(row, "question"), *lettered(options), AFTER]),
-        options=options,
-        answer=letter_at(integer(row, "answer_id"), options),
-        labels=(f"reasoning={text(row, 'reasoning').lower()}", *tags),
-    )
+    labels = (f"reasoning={text(row, 'reasoning').lower()}", *tags)
+    return Item(id_, task, *find(name), prompt, options, answer, labels)
 
 
 BENCHMARK = Benchmark(

@@ -1,7 +1,4 @@
-"""Rows of annotation files, the items made of them, and their videos. (only this file has pyarrow)
-
-A table is .json, .jsonl, .csv or .parquet. Errors name the file and the number of the row.
-"""
+"""Rows of annotation files, the items made of them, and their videos; errors name file and row."""
 
 import csv
 import json
@@ -15,7 +12,7 @@ from string import ascii_uppercase as LETTERS
 
 from pasta.run.rows import numbered_rows
 from pasta.run.schema import is_name, read_by, valid_text
-from pasta.video import find
+from pasta.video.find import find_video
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a package
 
@@ -23,8 +20,7 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a p
 def find_tables(data, fetch, stems):
     """The files of the first table that is there. Raises FileNotFoundError with `fetch`.
 
-    stems: paths inside `data` without a suffix; "test" finds test.json, or all parts
-    test-00000-of-00002.parquet
+    stems: paths inside `data` without suffix; "test" also finds all test-00000-of-00002.parquet
     """
     for stem in stems:
         for suffix in SUFFIXES:
@@ -82,14 +78,14 @@ def leads_out(name, folder):
 
 
 def video_fields(data, folders, name):
-    """The fields `name` and `video` of an Item. On disk the suffix may be another or missing.
+    """(name, video) of an Item. On disk the suffix may be another or missing.
 
     folders: inside `data`, tried in order. Raises ValueError if the video is outside of them.
     """
     if wrong := leads_out(name, data):
         raise ValueError(wrong)
-    video = Path(find.find_video(name, data, folders, any_suffix=True))
-    return {"name": str(video.relative_to(data)), "video": video}
+    video = Path(find_video(name, data, folders, any_suffix=True))
+    return str(video.relative_to(data)), video
 
 
 def checked(items, data, fetch, tasks):
@@ -97,10 +93,8 @@ def checked(items, data, fetch, tasks):
     videos = dict.fromkeys(item.video for item in items)
     missing = [video for video in videos if not os.path.exists(video)]
     if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]} (suffixes: "
-            f"{', '.join(find.SUFFIXES)}){how_to_get(data, fetch)}"
-        )
+        text = f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]}"
+        raise FileNotFoundError(text + how_to_get(data, fetch))
     order = list(dict.fromkeys([*tasks, *(item.task for item in items)]))
     return sorted(items, key=lambda item: order.index(item.task))
 

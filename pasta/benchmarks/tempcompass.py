@@ -33,15 +33,9 @@ def item(row, find, task, number):
         if len(labels) < 2:
             raise ValueError(f"{len(labels)} captions; expected two or more")
         one_of(parsers.caption_parts(answer)[0], labels, "the answer's label")
-    return Item(
-        id=f"{task}/{number}",
-        task=task,
-        **find(text(row, "video_id")),
-        prompt=question + AFTER[task],
-        options=options,
-        answer=answer,
-        labels=(f"{task} dim={one_of(row['dim'], DIMENSIONS, 'dim')}",),
-    )
+    video, prompt = find(text(row, "video_id")), question + AFTER[task]
+    labels = (f"{task} dim={one_of(row['dim'], DIMENSIONS, 'dim')}",)
+    return Item(f"{task}/{number}", task, *video, prompt, options, answer, labels)
 
 
 def lines_with_letters(question):

@@ -42,14 +42,10 @@ def item(row, find, task, number):
     """The Item of one row."""
     if not re.fullmatch(r"(\d+)_(pos|neg)", row["idx"]):
         raise ValueError(f"idx is {row['idx']!r}")
-    return Item(
-        id=f"{row['idx']}_{task}",
-        task=task,
-        **find(text(row, "video_name")),
-        prompt=text(row, "question") + AFTER,
-        options=("A", "B"),  # their texts are in the question
-        answer=letter_in(row["GT"], "AB"),
-    )
+    video, prompt = find(text(row, "video_name")), text(row, "question") + AFTER
+    options = ("A", "B")  # their texts are in the question
+    answer = letter_in(row["GT"], options)
+    return Item(f"{row['idx']}_{task}", task, *video, prompt, options, answer)
 
 
 def aggregate(rows):
@@ -80,10 +76,7 @@ BENCHMARK = Benchmark(
     item=item,
     parse=lambda response, item, parser="head": first_character(response, item.letters),
     counts={"text": 1000, "video": 1000},
-    tables={
-        task: (f"vinoground_{task}score", f"{folder}/vinoground_{task}score")
-        for task, folder in FOLDERS.items()
-    },
+    tables={x: (f"vinoground_{x}score", f"{FOLDERS[x]}/vinoground_{x}score") for x in FOLDERS},
     macro=None,
     aggregate=aggregate,
     breakdown=breakdown,

@@ -50,10 +50,8 @@ def check_links(path, root):
     for link in (path, *filter(os.path.islink, frames)):
         real = Path(os.path.realpath(link))
         if not any(real.is_relative_to(home) for home in homes):
-            raise ValueError(
-                f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}; "
-                "expected a file inside it: copy it there, or let the folder itself be the link"
-            )
+            text = f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}"
+            raise ValueError(f"{text}; expected a file inside it: copy it there")
 
 
 def is_video(path):
