@@ -17,11 +17,11 @@ import make_pairs
 import train_dpo
 from pasta.attention import dense_mask
 from pasta.models.load import bare_model
-from pasta.packs import TooLong, pack_responses, seen_pairs
+from pasta.packs import TooLong, pack_responses
 from pasta.policy import Policy
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
-from pasta.tools.costs import costs_of, n_trained
+from pasta.tools.costs import costs_of, n_trained, seen_pairs
 from pasta.tools.speed_ways import settings_of
 from pasta.toy.files import write_benchmark
 

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from pasta.lora import add_lora
-from pasta.packs import seen_pairs
-from pasta.policy import tune_all
+from pasta.models.load import tune_all
 
 SHARE = 0.4  # assumed utilisation: operations per second / those of a large matrix product
 
@@ -44,6 +43,12 @@ class Costs:
         linear = 2 * self.language * sum(lengths) + 2 * self.head * scored
         seen = 4 * self.attention * self.layers * seen_pairs(lengths)
         return linear + seen, 2 * self.vision * patches
+
+
+def seen_pairs(lengths):
+    """(query, key) pairs of a packed row: causal in each piece, and the prefix for segments."""
+    prefix, *segments = lengths
+    return sum(n * (n + 1) // 2 for n in lengths) + prefix * sum(segments)
 
 
 def costs_of(model) -> Costs:
