@@ -94,7 +94,7 @@ def test_questions_without_any_videos_name_the_command(tmp_path):
 
 def test_a_missing_video_names_itself_and_the_command(tmp_path):
     put(tmp_path, "action_count", "perception/videos", REAL, video=False)
-    with pytest.raises(FileNotFoundError, match="1 of 1 videos .*ZS9XR.mp4 .*hf download"):
+    with pytest.raises(FileNotFoundError, match="1 of 1 videos .*ZS9XR.mp4; .*hf download"):
         MVBENCH.items(tmp_path)
 
 
