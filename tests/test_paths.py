@@ -28,7 +28,7 @@ from pasta.video.find import find_video
 
 
 def of_benchmark(name, root):
-    return tables.video_fields(root.parent, (root.name,), name)["video"]
+    return tables.video_fields(root.parent, (root.name,), name)[1]
 
 
 READERS = [find_video, of_benchmark]

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from pasta.benchmarks.answers import clip, video_inputs
+from pasta.benchmarks.answers import video_inputs
 from pasta.candidates import query_tasks
 from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
@@ -171,7 +171,7 @@ def scoring(config, bench, questions, adapters, n_frames):
         return
     clips = {}
     for item in questions:
-        clips.setdefault(clip(item), []).append(item)
+        clips.setdefault(item.video, []).append(item)
     print(f"{len(questions):,} questions about {len(clips):,} clips, to {', '.join(adapters)}")
     processor = load_processor(config.model, config.max_pixels)
 
