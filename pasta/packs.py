@@ -103,12 +103,6 @@ def pack_responses(processor, inputs, texts):
     return pack(processor, inputs, segments), [where[text] for text in texts]
 
 
-def seen_pairs(lengths):
-    """(query, key) pairs of a packed row: causal in each piece, and the prefix for segments."""
-    prefix, *segments = lengths
-    return sum(n * (n + 1) // 2 for n in lengths) + prefix * sum(segments)
-
-
 class TooLong(ValueError):
     """A pair alone has more tokens than a pack may have."""
 
