@@ -5,6 +5,7 @@ python -m pytest -q tests/test_dry_run.py
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,20 +26,28 @@ def files(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def dry(script, cls, capsys, *argv):
+@pytest.fixture
+def dry(tmp_path, capsys):
     """The output of a script with --dry_run, without the commas in numbers."""
-    script.main(parse(cls, [*map(str, argv), "--dry_run"]))
-    return re.sub(r"(?<=\d),(?=\d)", "", capsys.readouterr().out)
+
+    def run(script, cls, *argv):
+        out = ["--out", tmp_path / "run", "--device", "cpu", "--dtype", "float32", "--dry_run"]
+        script.main(parse(cls, list(map(str, [*argv, *out]))))
+        return re.sub(r"(?<=\d),(?=\d)", "", capsys.readouterr().out)
+
+    return run
 
 
 @pytest.fixture
-def training(tiny_folder, toy_pairs, toy_videos, tmp_path, capsys):
-    def run(*more):
-        argv = ["--model", tiny_folder, "--pairs", toy_pairs, "--video_root", toy_videos]
-        argv += ["--out", tmp_path / "run", "--dtype", "float32", "--device", "cpu", *more]
-        return dry(train_dpo, train_dpo.TrainConfig, capsys, *argv)
+def training(dry, tiny_folder, toy_pairs, toy_videos):
+    argv = ["--model", tiny_folder, "--pairs", toy_pairs, "--video_root", toy_videos]
+    return partial(dry, train_dpo, train_dpo.TrainConfig, *argv)
 
-    return run
+
+@pytest.fixture
+def making(dry, tiny_folder, toy_videos):
+    argv = ["--responder", tiny_folder, "--videos", toy_videos]
+    return partial(dry, make_pairs, make_pairs.PairsConfig, *argv)
 
 
 def test_an_adapter_of_the_7b_has_as_many_weights_as_by_hand(tmp_path):
@@ -101,31 +110,26 @@ def test_flags_that_a_run_cannot_start_with_are_refused(training):
         training("--mode_weights", 1, 2)
 
 
-def test_pair_making_is_counted_and_writes_nothing(tiny_folder, toy_videos, tmp_path, capsys):
-    argv = ["--responder", tiny_folder, "--videos", toy_videos, "--out", tmp_path / "pairs"]
-    argv += ["--dtype", "float32", "--device", "cpu", "--candidates", 2, "--max_new_tokens", 10]
-    text = dry(make_pairs, make_pairs.PairsConfig, capsys, *argv)
+def test_pair_making_is_counted_and_writes_nothing(making, tiny_folder, tmp_path):
+    text = making("--candidates", 2, "--max_new_tokens", 10)
     assert "5 videos, 15 queries, 45 answers, at most 30 pairs" in text
     assert f"asker {tiny_folder}: about" in text and "at most 150 written" in text
     assert f"responder {tiny_folder}: about" in text and "at most 450 written" in text
-    assert not (tmp_path / "pairs").exists()
+    assert not (tmp_path / "run").exists()
 
 
-def test_own_queries_are_counted_and_need_no_asker(tiny_folder, toy_videos, tmp_path, capsys):
+def test_own_queries_are_counted_and_need_no_asker(making, tmp_path):
     row = {"video": "00001.avi", "mode": "spatial", "query": "Where is it?"}
     write_rows(tmp_path / "own.jsonl", [row, row | {"mode": "temporal"}])
-    argv = ["--responder", tiny_folder, "--videos", toy_videos, "--out", tmp_path / "pairs"]
-    argv += ["--dtype", "float32", "--device", "cpu", "--queries", tmp_path / "own.jsonl"]
-    text = dry(make_pairs, make_pairs.PairsConfig, capsys, *argv)
+    text = making("--queries", tmp_path / "own.jsonl")
     assert "2 queries, 8 answers" in text and "asker" not in text
 
 
-def test_scoring_is_counted_and_writes_nothing(tiny_folder, tmp_path, capsys):
+def test_scoring_is_counted_and_writes_nothing(dry, tiny_folder, tmp_path):
     data = tmp_path / "bench"
     data.mkdir()
     write_benchmark(data, 4, seed=0)
-    argv = ["--model", tiny_folder, "--data", data, "--out", tmp_path / "eval", "--device", "cpu"]
-    text = dry(evaluate, evaluate.EvalConfig, capsys, *argv, "--dtype", "float32")
+    text = dry(evaluate, evaluate.EvalConfig, "--model", tiny_folder, "--data", data)
     n = sum(len(json.loads(path.read_text())) for path in (data / "json").glob("*.json"))
     assert f"{n} questions about" in text and f"to {Path(tiny_folder).name}" in text
-    assert not (tmp_path / "eval").exists()
+    assert not (tmp_path / "run").exists()
