@@ -133,8 +133,8 @@ def test_weights_are_rounded_once_to_the_base_dtype_or_to_dtype(tmp_path, stored
     assert before.dtype == getattr(torch, stored)
     after, dtype = plain(tmp_path / "out"), getattr(torch, asked or stored)
     assert {p.dtype for p in after.parameters()} == {dtype}  # that of config.json
-    saved = load_file(tmp_path / "out/model.safetensors").values()
-    assert {tensor.dtype for tensor in saved} == {dtype}
+    saved = load_file(tmp_path / "out/model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {dtype}
     exact = before.float() + 6 / 4 * b @ a
     found = after.get_submodule(name).weight.float()
     # half a unit of the type, and a sum of rank + 1 = 5 numbers in float32
@@ -176,8 +176,8 @@ def test_an_adapter_on_the_output_layer_is_merged_if_it_shares_no_weight(tmp_pat
 
 def test_merge_says_why_it_cannot_merge(tmp_path, run):
     (run / "adapter").rename(run / "adapter-best")
-    message = refused("merge", run, tmp_path / "out")
-    assert f"{run / 'adapter'} is no adapter" in message and "adapters: adapter-best;" in message
+    text = f"{run / 'adapter'} is no adapter; {run} has these adapters: adapter-best;"
+    assert text in refused("merge", run, tmp_path / "out")
     assert "adapters: none" in refused("merge", tmp_path / "nothing", tmp_path / "out")
     assert f"{run} exists" in refused("merge", run, run)
 
@@ -332,9 +332,9 @@ def test_unreadable_videos_are_named_and_the_others_written(
 
 
 def test_pairs_without_one_readable_video_are_an_error(tmp_path, toy_pairs, capsys):
-    message = refused("pairs", "--to", "trl", toy_pairs, tmp_path / "out")
-    assert "no video can be read" in message and "00000.avi: no such" in capsys.readouterr().out
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    assert "no video can be read" in refused("pairs", "--to", "trl", toy_pairs, out)
+    assert "00000.avi: no such" in capsys.readouterr().out and not out.exists()
 
 
 IMAGE_TEMPLATE = """{% for message in messages %}<|im_start|>{% for part in message['content'] %}\

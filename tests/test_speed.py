@@ -38,11 +38,10 @@ def config(monkeypatch):
 def test_all_ways_give_the_same_log_probabilities(config, checkpointing):
     config.peer = "trl" if find_spec("trl") else None
     task, ways = ways_of(config, 3, checkpointing)
+    assert list(ways) == WAYS + ["trl"] * bool(config.peer)
     packed = ways["packed"]()
-    assert list(ways) == WAYS + ["trl"] * bool(config.peer) and packed.shape == (4,)
     for way, step in ways.items():
-        logps = step()
-        assert logps.shape == (4,)
+        logps = step()  # (4,)
         assert close_sums(logps, packed, task.pack.response_lengths), way
 
 
