@@ -20,7 +20,7 @@ import torch
 
 from pasta import toy
 from pasta.datasets.read import open_pairs
-from pasta.dpo import pack_loss, summarise
+from pasta.dpo import pack_loss
 from pasta.lora import adapter_off
 from pasta.packs import by_video
 from pasta.pairs import MODES
@@ -112,8 +112,7 @@ def main(config):
 def train(config, policy, plan, result):
     """fetch -> score -> loss -> backward -> clip and step -> log, once an update.
 
-    result: folder to write; the best held-out weights go to RESULT-best.
-    Returns whether all updates of the plan were made.
+    The best held-out weights go to RESULT-best. Returns whether all updates were made.
     """
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
@@ -144,7 +143,7 @@ def train(config, policy, plan, result):
                 checkpoints.stop(step - 1, policy, optimizer, wrong)
             lr = loop.learning_rate(step, n_updates, config.lr, config.warmup)
             loop.clip_and_step(optimizer, grad_norm, lr, config.max_grad_norm)
-            metrics = {"step": step, "pairs": len(rows), **summarise(rows)}
+            metrics = {"step": step, "pairs": len(rows), **loop.summarise(rows)}
             metrics |= {"lr": lr, "grad_norm": grad_norm.item()}
             metrics |= {"seconds": time.perf_counter() - start, "seconds_waiting": waited}
             if plan.held_out and (step % config.eval_every == 0 or step == n_updates):

@@ -5,9 +5,8 @@
                  or by a corrupted video (`frames`); or, as a baseline without adversaries, K draws
                  on the frames of the preferred answer (`sample`)
 
-Asking and scoring are functions that the caller passes in, so this file needs no model. The seed
-of a request is a hash of its content: a row does not depend on its batch, its order or the run, up
-to the rounding of bfloat16 in batches of other shapes.
+The seed of a request is a hash of its content: a row does not depend on its batch, its order or
+the run, up to the rounding of bfloat16 in batches of other shapes.
 
 Shapes: K adversarial responses of a query. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
@@ -50,7 +49,7 @@ def query_tasks(video, queries, reader, recipe):
     queries: rows of queries.jsonl
     recipe: of `candidate_rows`. Read here are candidates (K), adversary (one of KINDS), temperature
         (of adversarial responses), seed, and twins: whether to score on counterfactuals
-    Equal frames are prepared once: a batch then computes the features of one VideoInputs once.
+    Equal frames are prepared once, so that a batch computes their features once.
     """
     frames, name, ready = reader.frames(video), reader.name(video), {}
 
@@ -113,9 +112,8 @@ def candidate_rows(tasks, ask, score, recipe):
     ask:   list of Request -> list of Answer
     score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None for a server
     recipe: written into every row
-    A row is {video, mode, query, topic, preferred, adversarial, logps, recipe}. All requests about
-    a video are asked together, so those on the same frames share their prefix. A task with a
-    refused request has no row.
+    A row is {video, mode, query, topic, preferred, adversarial, logps, recipe}; a task with a
+    refused request has none. Requests on the same frames are asked together and share their prefix.
     """
     requests = [[Request(t.clean, t.row["query"]), *(r for _, r in t.misled)] for t in tasks]
     answers, done, failed = iter(ask(list(chain(*requests)))), [], {}
@@ -136,10 +134,10 @@ def candidate_rows(tasks, ask, score, recipe):
 def view_logps(tasks, rows, score):
     """How much each response depends on the video: per row a list of {response, VIEW: logp}, nats.
 
-    A logp is the mean over the inputs of a view. A response that falls far from "clean" to "broken"
-    was read off the video; one that does not fall would have been given anyway.
-    A query with fewer than two different responses makes no pair, so it is not scored. All texts on
-    one VideoInputs are scored in one pack; without a video, those of the whole batch.
+    A logp is the mean over a view. A response that falls far from "clean" to "broken" was read off
+    the video; one that does not would have been given anyway. A query with fewer than two different
+    responses makes no pair and is not scored. One VideoInputs is scored in one pack; without a
+    video, the whole batch is.
     """
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):

@@ -1,4 +1,4 @@
-"""Direct preference optimization: the loss, the weights of the failure modes, the metrics.
+"""Direct preference optimization: the loss, the weights of the failure modes.
 
 pi is the policy, the model in training; pi_ref is the reference, the same model before training.
 A pair has a chosen and a rejected response r to a query q about a video. The reward of a response
@@ -17,15 +17,11 @@ Log-probabilities are sums over the tokens of a response, in nats.
 Shapes: B pairs.
 """
 
-from statistics import fmean
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pasta.pairs import MODES
-
-BY_MODE = ("loss", "rewards/margins", "rewards/accuracies")  # also reported for each mode
 
 
 def dpo_loss(
@@ -106,8 +102,6 @@ def pair_losses(config, logps, reference, lengths) -> tuple[Tensor, Tensor, Tens
 def pack_loss(config, item, logps, reference, counts):
     """The part of the update's loss that one pack contributes, and the metrics of each pair.
 
-        sum_i weight_i loss_i over the pairs i of the pack; summed over all packs: the update's loss
-
     config: as in pair_losses, and mode_weights in the order of MODES.
     item: PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
     reference: (video, query, response) -> nats. counts: mode -> pairs of the whole update.
@@ -141,7 +135,7 @@ def pair_weights(modes, counts, mode_weights) -> Tensor:
 
 
 def pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen_logps, rejected_logps):
-    """The metrics of each pair as a dict of plain numbers, for `ranks.gather` and `summarise`.
+    """The metrics of each pair as a dict of plain numbers, for `ranks.gather`.
 
     Rewards and margins are dimensionless, logps in nats. A tie has accuracy 0, so an untrained
     policy has accuracy 0.
@@ -160,17 +154,3 @@ def pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen_logps, rej
         {"mode": mode} | dict(zip(columns, row, strict=True))
         for mode, row in zip(modes, numbers, strict=True)
     ]
-
-
-def summarise(rows) -> dict:
-    """Means over the pairs of an update: KEY -> mean, and KEY/MODE -> mean for KEY in BY_MODE.
-
-    rows: of pack_loss, at least one. A mode without pairs has no keys.
-    """
-    means = {key: fmean(row[key] for row in rows) for key in rows[0] if key not in ("id", "mode")}
-    for mode in sorted({row["mode"] for row in rows}):
-        of_mode = [row for row in rows if row["mode"] == mode]
-        for key in BY_MODE:
-            if key in means:
-                means[f"{key}/{mode}"] = fmean(row[key] for row in of_mode)
-    return means

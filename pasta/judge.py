@@ -2,9 +2,7 @@
 
 A judge reads text only. By `rules`, an adversarial answer is kept if it takes the other side of an
 opposite of its mode ("left" against "right"), or answers no where the preferred one answers yes. A
-language model is asked the same in words. Both first drop what needs no judge: queries that ask
-nothing; answers that are empty, cut off or refusals, repeat the query, copy the preferred answer,
-or mention the premise they were given.
+language model is asked the same in words. Both drop first what has a flaw of its own or is a copy.
 """
 
 import re

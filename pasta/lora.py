@@ -18,9 +18,8 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-# The language model's layers, as transformers 5 names them (model.language_model.layers.0. ...)
-# and earlier versions did (model.layers.0. ...). The blocks of a vision tower also have gate_proj
-# or q_proj, but under other names.
+# Layers of the language model in transformers 5 (model.language_model.layers.0. ...) and before
+# (model.layers.0. ...). A q_proj or gate_proj of a vision tower has another prefix.
 LANGUAGE_LINEARS = (
     r"(model\.|language_model\.)*layers\.\d+\."
     r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"

@@ -142,8 +142,6 @@ def by_video(pairs):
 def check_length(video, pair, n_prefix, n_texts, max_length):
     """Raise TooLong, with the flags to change, if a pair alone does not fit."""
     if n_prefix + n_texts > max_length:
-        raise TooLong(
-            f"pair {pair.id} of {video} is {n_prefix + n_texts} tokens long, {n_prefix} of them "
-            f"of the video; --max_length is {max_length}, and nothing is cut: raise it, or lower "
-            "--n_frames or --max_pixels"
-        )
+        size = f"{n_prefix + n_texts} tokens long, {n_prefix} of them of the video"
+        cure = "nothing is cut: raise it, or lower --n_frames or --max_pixels"
+        raise TooLong(f"pair {pair.id} of {video} is {size}; --max_length is {max_length}, {cure}")

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
-from pasta.models.load import as_position_ids, checkpoint_activations, load_vlm, video_features
+from pasta.models.load import (
+    as_position_ids,
+    checkpoint_activations,
+    load_vlm,
+    shard_units,
+    tune_all,
+    video_features,
+)
 from pasta.packs import pack_responses
 from pasta.run import ranks
 
@@ -76,21 +83,6 @@ class Policy(nn.Module):
                 use_cache=False,
             ).logits[0]  # (R, V)
         return response_logps(logits, pack.targets.to(device), pack.owner, pack.n_segments)
-
-
-def tune_all(model):
-    """Unfreeze the language model; the vision tower and the projector stay frozen.
-
-    The reference is the model before training: only its log-probabilities are kept, no second copy.
-    """
-    for part in (model.get_decoder(), model.get_output_embeddings()):
-        part.requires_grad_(True)
-
-
-def shard_units(model):
-    """The layers of both towers, a list of modules: FSDP2 gathers the weights of one at a time."""
-    kinds = model._no_split_modules  # transformers' own list of class names
-    return [module for module in model.modules() if type(module).__name__ in kinds]
 
 
 def response_logps(logits, targets, owner, n_segments):

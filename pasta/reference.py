@@ -1,14 +1,13 @@
 """Cache of reference log-probabilities on disk, keyed by content.
 
 The reference never changes, so its log-probability of a response is a constant of (model, video,
-query, response) and of the arithmetic. Each is one row of a .jsonl file,
+query, response) and of the arithmetic. Each is a row of a .jsonl file, appended once it is known:
 
     {"key": sha256 of everything that can change it, "logps": float32 nats,
      "tokens": [of the prompt up to the end of the video, of query and response], "check": crc32}
 
-appended as soon as it is known, so a killed run continues where it was. The key holds the bytes of
-the video and of the weights: moving a file keeps its key, changing its bytes does not. Settings
-that cannot change a log-probability, such as the learning rate, are not part of the key.
+Moving a video or the weights keeps the key, changing their bytes does not. Settings that cannot
+change a log-probability, such as the learning rate, are not part of it.
 """
 
 import json
@@ -29,8 +28,6 @@ from pasta.video import VideoError, file_digest
 
 
 class Known(NamedTuple):
-    """The values of a row."""
-
     logps: float  # nats
     tokens: list[int]  # of the prompt up to the end of the video, of query and response
 
@@ -116,10 +113,9 @@ def reference_logps(cache, groups, loader, score):
     readable = [group for group in groups if is_known(keys[group.video], known)]
     if ranks.rank() == 0:
         lost = sum(len(g.pairs) for g in groups) - sum(len(g.pairs) for g in readable)
-        print(
-            f"reference: {n_computed} log-probs computed, {n_found} found in {cache.path}; "
-            f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
-        )
+        found = f"{n_computed} log-probs computed, {n_found} found in {cache.path}"
+        left_out = f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
+        print(f"reference: {found}; {left_out}")
     if not readable:
         text = "the reasons are above. --video_root is the folder that relative paths start from"
         raise ValueError(f"no video of the pairs can be read; {text}")
@@ -168,5 +164,4 @@ def complete(cache, groups, loader, score):
 
 
 def is_known(keys, known):
-    """Whether a video can be read and all its keys are known."""
     return bool(keys) and all(key in known for key in keys.values())

@@ -32,8 +32,7 @@ def at_fps(timestamps, fps, max_frames):
     Returns (F,) ints, strictly increasing; [0, 0] for a single frame.
     """
     begins = np.append(timestamps, timestamps[-1] + 2 * SAME_TIME) - timestamps[0] - SAME_TIME
-    # No list of sample times: some files claim to last years.
-    sampled = np.flatnonzero(np.diff(np.ceil(begins * fps)))
+    sampled = np.flatnonzero(np.diff(np.ceil(begins * fps)))  # no list: some files claim years
     return sampled[uniform(sampled, max_frames)]
 
 

@@ -19,9 +19,8 @@ from pasta.dpo import (
     pair_rows,
     pair_weights,
     sft_loss,
-    summarise,
 )
-from pasta.training.loop import check_start
+from pasta.training.loop import check_start, summarise
 
 LN2 = math.log(2)
 # policy chosen, policy rejected, reference chosen, reference rejected: (B,) each

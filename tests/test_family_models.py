@@ -30,10 +30,17 @@ from pasta.lora import adapter_parameters, add_lora
 from pasta.making import queries
 from pasta.models.families import FAMILIES
 from pasta.models.generate import Request, ask, letter_logps
-from pasta.models.load import checkpoint_activations, load_processor, load_vlm, video_features
+from pasta.models.load import (
+    checkpoint_activations,
+    load_processor,
+    load_vlm,
+    shard_units,
+    tune_all,
+    video_features,
+)
 from pasta.models.peft import save_adapter
 from pasta.packs import pack_responses
-from pasta.policy import Policy, shard_units, tune_all
+from pasta.policy import Policy
 from pasta.run.rows import read_rows
 from pasta.tools.export import merge
 from pasta.toy import files

@@ -136,10 +136,10 @@ def test_the_reading_list_stays_small():
 
 
 @by_file(FILES)
-def test_public_functions_have_a_docstring(path):
+def test_public_functions_have_a_docstring(path):  # Benchmark documents every `item`
     for node in tree(path).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
-            short = node.end_lineno - node.lineno < 8 or node.name == "main"
+            short = node.end_lineno - node.lineno < 8 or node.name in ("main", "item")
             config = path in SCRIPTS and node.name.endswith("Config")  # its knobs are documented
             assert short or config or ast.get_docstring(node), node.name
 

@@ -1,6 +1,6 @@
-"""The study: its numbers, its sets of pairs, its page, and going on after a kill.
+"""The study: its numbers, its sets of pairs, its page, and a run that is killed and continued.
 
-Oracles: intervals and errors by hand, counts, the page in the repository, an unbroken run.
+Oracles: intervals and errors by hand, counts, the page in the repository, an uninterrupted run.
     python -m pytest tests/test_study.py
 """
 
@@ -10,8 +10,6 @@ import os
 import re
 import signal
 import sys
-from concurrent.futures import Future
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,21 +22,12 @@ from pasta.lora import adapter_parameters, add_lora
 from pasta.pairs import MODES
 from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
-from pasta.study import arms, claims, jobs, page, sections, study
-from pasta.study import measure as exam
-from pasta.study.estimates import Estimate, Results, T, mean_of_modes, mode_score
-from pasta.toy import captions as lessons
+from pasta.study import arms, claims, measure, page, study
+from pasta.study.estimates import Estimate, Results, T, field, mean_of_modes
 from pasta.toy import world
+from pasta.toy.captions import GENERAL
 
-PARTS = [(range(5), arms.MOST), (range(3), arms.ALL)]
-
-
-def row(arm, seed, *scores, family="qwen"):
-    """A row of results.jsonl with a benchmark score for each mode."""
-    benchmark = dict(zip(MODES, scores, strict=True))
-    return {"arm": arm, "family": family, "seed": seed,
-            "pairs": 10, "pairs_seconds": 90, "seconds": 60,
-            "exam": {"benchmark": benchmark, "lettered": benchmark, "free": benchmark}}  # fmt: skip
+TEXT = (ROOT / page.PAGE).read_text(encoding="utf-8")
 
 
 def test_the_interval_of_students_t_by_hand():
@@ -56,72 +45,86 @@ def test_the_t_table_covers_95_percent_of_draws():
         assert (abs(draws.mean(1)) < half).mean() == pytest.approx(0.95, abs=0.006)
 
 
-def test_gains_are_paired_seed_by_seed():
-    results = Results([
-        row("base", 0, 0.5, 0.5, 0.5), row("base", 1, 0.8, 0.8, 0.8),
-        row("x", 1, 0.9, 0.9, 0.9), row("x", 0, 0.6, 0.6, 0.6), row("x", 7, 0.1, 0.1, 0.1),
-    ])  # fmt: skip
-    gain = results.gain("x", mean_of_modes)
-    assert gain.values == pytest.approx((10.0, 10.0))
-    assert results.gain("x", mode_score("spatial"), over="x").values == (0, 0, 0)
+def row(arm, seed, *scores, family="qwen"):
+    """A row of results.jsonl with a benchmark score for each mode."""
+    benchmark = dict(zip(MODES, scores, strict=True))
+    return {"arm": arm, "family": family, "seed": seed,
+            "pairs": 10, "pairs_seconds": 90, "seconds": 60,
+            "exam": {"benchmark": benchmark, "lettered": benchmark, "free": benchmark}}  # fmt: skip
+
+
+def test_gains_are_paired_by_seed():
+    scores = [("base", 0, 0.5), ("base", 1, 0.8), ("x", 1, 0.9), ("x", 0, 0.6), ("x", 7, 0.1)]
+    results = Results([row(arm, seed, x, x, x) for arm, seed, x in scores])
+    assert results.gain("x", mean_of_modes).values == pytest.approx((10.0, 10.0))
+    assert results.gain("x", field("benchmark", "spatial"), over="x").values == (0, 0, 0)
     assert results.gain("y", mean_of_modes) is None
 
 
 @pytest.mark.parametrize(
-    ("values", "verdict"),
-    [((6.0, 6.1), "holds"), ((4.0, 4.1), "does not hold"), ((4.0, 9.0), "not decided")],
+    ("verdict", "values", "text"),
+    [
+        (lambda x: claims.above(x, 5.0), (6.0, 6.1), "holds"),
+        (lambda x: claims.above(x, 5.0), (4.0, 4.1), "does not hold"),
+        (lambda x: claims.above(x, 5.0), (4.0, 9.0), "not decided"),
+        (claims.no_loss, (-9.0, 1.0), "holds"),
+        (claims.no_loss, (-1.1, -1.0), "does not hold"),
+        (claims.no_gain, (1.0, 1.1), "does not hold"),
+        (claims.no_gain, (-1.1, -1.0), "holds"),
+        (claims.at_chance, (49.0, 52.0), "holds"),
+        (claims.at_chance, (51.0, 51.1), "does not hold"),
+    ],
 )
-def test_a_claim_holds_when_its_whole_interval_does(values, verdict):
-    assert claims.above(Estimate(values), 5.0) == verdict
+def test_a_verdict_follows_from_the_whole_interval(verdict, values, text):
+    assert verdict(Estimate(values)) == text
+
+
+# ---------------------------------------------------------------- measurements
 
 
 def test_a_free_answer_names_one_option_as_a_word():
     asked = "Question:Does it?\nOption:\n"
-    item = Item("i", "temporal", "v", Path("v"), asked, ("first", "last"), "A")
-    said = {"It comes first.": "A", "It comes last.": "B", "It comes first, not last.": None,
-            "It is blast.": None, "": None, "First": "A"}  # fmt: skip
-    assert {text: exam.named_option(text, item) for text in said} == said
-    assert exam.question_of(item) == "Does it?"
+    item = Item("i", "temporal", "v", ROOT, asked, ("first", "last"), "A")
+    letters = {"It comes first.": "A", "It comes last.": "B", "It comes first, not last.": None,
+               "It is blast.": None, "": None, "First": "A"}  # fmt: skip
+    assert {text: measure.named_option(text, item) for text in letters} == letters
+    assert measure.question_of(item) == "Does it?"
 
 
 @pytest.mark.parametrize(
     ("form", "response", "letter"),
     [("lettered", "B", "B"), ("free", "B", None), ("free", "It comes last.", "B")],
 )
-def test_each_form_of_a_question_has_its_own_reading(form, response, letter):
-    item = Item("i", (form, "temporal"), "v", Path("v"), "Does it?", ("first", "last"), "A")
-    assert exam.parse(response, item, "head") == letter
+def test_each_form_of_a_question_has_its_own_parser(form, response, letter):
+    item = Item("i", (form, "temporal"), "v", ROOT, "Does it?", ("first", "last"), "A")
+    assert measure.parse(response, item, "head") == letter
 
 
 def test_calibration_error_by_hand():
     # two answers at 0.9, one of them right; two at 0.55, both right
-    sure, right = np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True])
-    assert exam.error_of(sure, right) == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
+    confidences, right = np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True])
+    assert measure.ece(confidences, right) == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
 
 
-def test_sight_and_habit_by_hand():
-    odds, usual = np.array([3.0, 4.0, -1.0]), np.array([True, True, False])
-    assert exam.causes(odds, usual) == ((3.5 - 1) / 2, (3.5 + 1) / 2)
+def test_evidence_and_prior_by_hand():
+    odds, asked = np.array([3.0, 4.0, -1.0]), [("side", True), ("side", True), ("side", False)]
+    assert measure.evidence_and_prior(odds, asked) == ((3.5 - 1) / 2, (3.5 + 1) / 2)
 
 
-def test_whatever_is_asked_for_presence_counts_as_presence(tiny):
+def test_every_question_has_its_kind_its_options_and_a_denial(tiny):
     kinds = set()
-    for kind, _, query, options, usual in exam.questions_with_inputs(tiny.processor, 0, 12):
-        if kind in lessons.GENERAL:
-            kinds.add((kind, usual))
+    for kind, _, query, options, majority in measure.questions_with_inputs(tiny.processor, 0, 12):
+        if kind in GENERAL:
+            kinds.add((kind, majority))
             assert (kind == "presence") == query.startswith("Is there a ")
-            assert usual == (options[0] == "Yes.")
+            assert majority == (options[0] == "Yes.")
             assert kind == "colour" or sorted(options) == ["No.", "Yes."]
+        else:
+            assert kind in world.KINDS
+            (name,) = re.findall(r"(?:Is|Does) the (\w+ \w+)", query)
+            assert options[2] == f"There is no {name}."
+            assert name in options[0] and name in options[1]
     assert kinds == {("presence", True), ("presence", False), ("colour", False)}
-
-
-def test_the_last_option_denies_the_thing_that_is_asked_about(tiny):
-    asked = list(exam.questions_with_inputs(tiny.processor, 0, 4))
-    closed = [row for row in asked if row[0] in world.KINDS]
-    for _, _, query, options, _ in closed:
-        (name,) = re.findall(r"(?:Is|Does) the (\w+ \w+)", query)
-        assert options[2] == f"There is no {name}." and name in options[0] and name in options[1]
-    assert len(closed) == 16
 
 
 def test_the_log_odds_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
@@ -129,28 +132,22 @@ def test_the_log_odds_are_of_each_question_and_its_own_answers(tiny, tiny_inputs
         ("side", tiny_inputs[i], f"Is it {i}?", (f"It is {i}.", f"It is not {i}, no."), False)
         for i in (0, 0, 1)
     ]
-    found = exam.log_odds(exam.option_logps(tiny, asked))
+    found = measure.log_odds(measure.option_logps(tiny, asked))
     for i, (_, inputs, query, (right, wrong), _) in enumerate(asked):
         alone = [text_logps(tiny, inputs, [(query, text)]).item() for text in (right, wrong)]
         n_tokens = sum(len(tiny.processor.response_ids(text)) for text in (right, wrong))
         assert close_sums(found[i], alone[0] - alone[1], n_tokens)
 
 
-def test_the_exam_of_an_adapter_that_does_nothing_is_the_bases(tiny, tiny_folder, monkeypatch):
-    monkeypatch.setattr(exam, "N_VIDEOS", 3)
-    before = exam.other_questions(tiny, 0, 3)
-    add_lora(tiny.model, rank=2, alpha=4)
-    after = exam.other_questions(tiny, 0, 3)
-    assert after.pop("kl") == pytest.approx(0.0, abs=1e-4)
-    assert before.pop("kl") == 0.0
-    assert after == before
-
-
-def test_the_kl_of_a_policy_is_what_its_answers_lose_under_the_reference(tiny):
+def test_the_kl_is_zero_for_a_new_adapter_and_positive_for_a_changed_one(tiny):
+    before = measure.other_questions(tiny, 0, 4)
     add_lora(tiny.model, rank=2, alpha=64)
+    after = measure.other_questions(tiny, 0, 4)
+    assert before.pop("kl") == 0.0 and after.pop("kl") == pytest.approx(0.0, abs=1e-4)
+    assert after == before
     for parameter in adapter_parameters(tiny.model):
         parameter.data.normal_(std=0.3)
-    assert exam.other_questions(tiny, 0, 4)["kl"] > 0.05  # of 24 answers: the noise is far smaller
+    assert measure.other_questions(tiny, 0, 4)["kl"] > 0.05  # of 16 answers: far above the noise
 
 
 # ---------------------------------------------------------------- sets of pairs
@@ -158,7 +155,7 @@ def test_the_kl_of_a_policy_is_what_its_answers_lose_under_the_reference(tiny):
 
 @pytest.fixture
 def pairs_folder(tmp_path):
-    """A folder with 30 pairs of each mode, a video each, and some dropped ones."""
+    """A folder with 30 pairs of each mode, a video each, and some dropped pairs."""
     rows = [
         {"id": f"{mode}{i}", "video": f"{mode}{i}.avi", "mode": mode, "query": "?",
          "chosen": f"It is {i}.", "rejected": f"It is not {i}."}
@@ -196,7 +193,7 @@ def test_some_pairs_are_as_many_of_each_mode(pairs_folder):
     assert len({p["id"] for p in found}) == 21
 
 
-def test_a_pair_is_known_when_the_model_finds_chosen_likelier_on_the_whole_video(pairs_folder):
+def test_a_pair_is_known_if_chosen_is_likelier_on_the_clean_video(pairs_folder):
     pairs = read_rows(pairs_folder / "pairs.jsonl")
     wrong = {pair["id"] for pair in pairs[::3]}
     candidates = [
@@ -212,7 +209,7 @@ def test_a_pair_is_known_when_the_model_finds_chosen_likelier_on_the_whole_video
     assert sorted(known + mistaken, key=pairs.index) == pairs
 
 
-def test_unjudged_pairs_are_those_that_the_judge_dropped_and_no_others(pairs_folder):
+def test_unjudged_pairs_add_those_that_the_judge_dropped_and_no_others(pairs_folder):
     found = arms.unjudged(pairs_folder, np.random.default_rng(0))
     assert len({p["id"] for p in found}) == len(found)
     added = {p["id"] for p in found if "reason" in p}
@@ -220,68 +217,7 @@ def test_unjudged_pairs_are_those_that_the_judge_dropped_and_no_others(pairs_fol
                      "preferred cut off"}  # fmt: skip
 
 
-def test_every_arm_of_the_page_is_run_and_every_run_is_on_the_page():
-    shown = [a for *_, family, names in sections.TABLES for a in names if family == "qwen"]
-    shown += [arm for *_, names in sections.FACTORS for arm in names]
-    assert set(shown) | {"shuffled"} == set(arms.ARMS)
-    sets = arms.MADE.keys() | arms.JUDGED.keys() | arms.EDITED.keys()
-    assert {name for name, _ in arms.ARMS.values()} == sets
-
-
-def test_the_settings_that_the_page_names_are_those_of_the_arms():
-    told = {title: text for title, text, _ in sections.FACTORS}
-    assert f"`{arms.ARMS['rpo'][1]}`" in told["An SFT term beside DPO"]
-    (beta,) = re.findall(r"--beta (\S+)", study.TRAIN)
-    assert told["Beta"].startswith(f"{beta} in `videopasta`")
-    assert f"benchmark of {len(MODES) * toy.N_QUESTIONS} questions" in sections.HEAD
-    assert arms.ARMS["equal"][1] == "--epochs 4" and "seen four times" in sections.TABLES[1][1]
-    assert max(arms.WEIGHTS["spatial"].split()) == told["Mode weights"][0]
-
-
 # ---------------------------------------------------------------- the page
-
-
-@pytest.fixture
-def results_folder(tmp_path):
-    """A folder with made-up results of every arm, two seeds each."""
-    rng, rows = np.random.default_rng(0), []
-    for family, names in arms.ALL.items():
-        for arm in names:
-            rows += [row(arm, seed, *rng.uniform(0.5, 0.9, 3), family=family) for seed in (1, 0)]
-    tasks = [f"{mode} {kind}" for mode in MODES for kind in ("question", "options")]
-    for made in rows:
-        made["commands"] = [f"python make_pairs.py --seed {made['seed']}"]
-        made["exam"] |= {"words": 4.5, "kl": 0.25, "calibration": 0.07,
-                         "sight": 1.5, "habit": 0.5,
-                         "presence_sight": 3.5, "presence_habit": -0.5, "denied": 0.02}
-        for name, keys in (("blind", MODES), ("adversarial", tasks), ("general", lessons.GENERAL)):
-            made["exam"][name] = dict.fromkeys(keys, 0.5)
-        names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
-        made["curve"] = dict.fromkeys(names, [1, 2, 3])
-    write_rows(tmp_path / "results.jsonl", rows)
-    return tmp_path
-
-
-def test_the_page_is_the_same_in_whatever_order_its_results_came(results_folder):
-    rows = read_rows(results_folder / "results.jsonl")
-    assert page.page(Results(rows)) == page.page(Results(rows[::-1]))
-
-
-def test_the_page_shows_every_arm_and_its_pictures_are_drawn(results_folder):
-    page.write(results_folder, results_folder / "page.md")
-    text = (results_folder / "page.md").read_text()
-    assert all(f"| `{arm}` |" in text for arm in arms.ARMS)
-    pictures = re.findall(r"\]\(miniature/(.*?)\)", text)
-    assert len(pictures) == len(set(pictures)) == len(sections.TABLES) + len(sections.FACTORS) + 1
-    assert all((results_folder / name).stat().st_size > 1000 for name in pictures)
-
-
-def test_a_page_of_the_main_arms_alone_leaves_the_others_out(results_folder):
-    rows = read_rows(results_folder / "results.jsonl")
-    there = [r for r in rows if r["arm"] in arms.MOST["qwen"] and r["family"] == "qwen"]
-    text = page.page(Results(there))
-    assert "| `videopasta` |" in text and "| `k1` |" not in text and "second family" not in text
-    assert "Not run: `k1`, `k2`." in text and "(miniature/onevision.png)" not in text
 
 
 @pytest.fixture(scope="module")
@@ -290,71 +226,98 @@ def results():
     return Results(read_rows(ROOT / page.RESULTS / "results.jsonl"))
 
 
-def test_the_page_is_what_its_results_say_byte_for_byte(results):
-    assert (ROOT / page.PAGE).read_text(encoding="utf-8") == page.page(results)
+def test_the_page_has_the_tables_of_its_results_byte_for_byte(results):
+    assert page.refreshed(TEXT, results) == TEXT
+    assert page.refreshed(re.sub(r"\n\|.*", "", TEXT), results) == TEXT  # also without any table
+    rows = [row for by_seed in results.rows.values() for row in by_seed.values()]
+    assert page.refreshed(TEXT, Results(rows[::-1])) == TEXT  # in any order of rows
 
 
-def test_every_picture_of_the_page_is_there_and_no_other():
-    named = set(re.findall(r"\]\(miniature/(.*?)\)", (ROOT / page.PAGE).read_text()))
-    assert named == {path.name for path in (ROOT / page.RESULTS).glob("*.png")}
+def test_every_arm_and_every_picture_is_on_the_page():
+    marks = re.findall(r"<!-- table: scores qwen \S+ (.*?) -->", TEXT)
+    assert {arm for mark in marks for arm in mark.split()} == set(arms.ARMS)
+    assert {name for name, _ in arms.ARMS.values()} == {*arms.MADE, *arms.JUDGED, *arms.EDITED}
+    named = re.findall(r"\]\(miniature/(.*?)\)", TEXT)
+    assert sorted(named) == sorted(path.name for path in (ROOT / page.RESULTS).glob("*.png"))
 
 
-def test_the_results_are_of_all_seeds_and_three_models(results):
-    for seeds, part in PARTS:
-        for family, names in part.items():
-            assert all({*seeds} <= results.of(arm, family).keys() for arm in names)
+def test_a_page_of_few_results_has_only_their_tables_and_pictures(results, tmp_path, monkeypatch):
+    keys = [(family, arm) for family, arm in results.rows if family == "qwen"]
+    rows = [results.rows[key][seed] for key in keys if key[1] in arms.MAIN for seed in (0, 3)]
+    write_rows(tmp_path / "results.jsonl", rows)
+    monkeypatch.chdir(ROOT)
+    page.write(tmp_path / "results.jsonl", tmp_path / "miniature.md")
+    text = (tmp_path / "miniature.md").read_text()
+    assert "| `generic` |" in text and "`k1`" not in text and "second family" not in text
+    assert "Not run: `sft_preferred`." in text and "# Beta" not in text
+    pictures = {path.stem for path in (tmp_path / "miniature").iterdir()}
+    assert {"table1", "figure4"} <= pictures and "onevision" not in pictures
+
+
+def test_the_settings_in_the_text_are_those_of_the_arms():
+    text = {part.split("\n")[0]: part for part in re.split(r"^#+ ", TEXT, flags=re.MULTILINE)}
+    assert f"`{arms.ARMS['rpo'][1]}`" in text["An SFT term added to DPO"]
+    (beta,) = re.findall(r"--beta (\S+)", study.TRAIN)
+    assert f"\n{beta} in `videopasta`" in text["Beta"]
+    assert f"benchmark of {len(MODES) * toy.N_QUESTIONS} questions" in text["How it is measured"]
+    assert arms.ARMS["equal"][1] == "--epochs 4"
+    assert "Training takes 4\nepochs" in text["Table 2: one mode alone"]
+    assert f"\n{max(arms.WEIGHTS['spatial'].split())} for the named" in text["Mode weights"]
+
+
+def test_every_arm_has_three_seeds_and_three_models_and_the_main_ones_five(results):
+    for (family, seed), names in study.FULL.items():
+        assert all(seed in results.of(arm, family) for arm in names)
+    seeds = {arm: {key[1] for key, names in study.FULL.items() if arm in names and key[0] == "qwen"}
+             for arm in arms.ALL["qwen"]}  # fmt: skip
+    assert all(seeds[arm] == {*range(5 if arm in arms.MOST else 3)} for arm in seeds)
     commands = [row["commands"][-1] for row in results.of("videopasta").values()]
     assert len({re.search(r"--model (\S+)", command)[1] for command in commands}) == 3
 
 
-def made_seconds(rows):
-    """Recorded seconds of rows and of the sets made from videos; base models are not recorded."""
-    made = {(r["family"], r["seed"], r["arm"]): r["pairs_seconds"] for r in rows
-            if r["arm"] in arms.MADE}  # fmt: skip
-    return sum(row["seconds"] for row in rows) + sum(made.values())
-
-
-def test_what_was_recorded_fits_into_the_minutes_that_the_page_names(results):
-    whole, quick = map(int, re.findall(r"less than (\d+)", sections.HEAD))
-    rows = [row for by_seed in results.rows.values() for row in by_seed.values()]
-    few = [row for row in rows if row["arm"] in arms.QUICK.get(row["family"], ())]
-    few = [row for row in few if row["seed"] in (0, 3)]
-    assert made_seconds(rows) / 2 < 60 * whole and made_seconds(few) / 2 < 60 * quick
+@pytest.mark.parametrize(("plan", "words"), [("FULL", "again"), ("QUICK", "two seeds")])
+def test_the_recorded_seconds_fit_into_the_minutes_of_the_page(results, plan, words):
+    (minutes,) = re.findall(rf"{words}, in less than (\d+) minutes", TEXT)
+    seconds = 0
+    for (family, seed), names in getattr(study, plan).items():
+        for arm in names:
+            found = results.of(arm, family)[seed]
+            seconds += found["seconds"] + (found["pairs_seconds"] if arm in arms.MADE else 0)
+    assert seconds / 2 < 60 * int(minutes)
 
 
 def changes(results, arm, name, family="qwen"):
-    """Of a number of the exam from the base to an arm, a value for each seed."""
-    return results.gain(arm, lambda exam: exam[name], family).values
+    """The change of a number of the exam from the base to an arm, for each seed."""
+    return results.gain(arm, field(name), family).values
 
 
 @pytest.mark.parametrize("family", ["qwen", "onevision"])
-def test_dpo_denies_more_and_an_sft_term_keeps_it_from_that_as_the_page_says(results, family):
+def test_dpo_denies_more_and_an_sft_term_prevents_it_as_the_page_says(results, family):
     assert min(changes(results, "videopasta", "denied", family)) > 0
     assert max(changes(results, "videopasta", "presence_habit", family)) < 0
     assert max(changes(results, "sft", "denied", family)) < 0
     assert np.mean(changes(results, "rpo", "denied", family)) <= 0
-    lost, kept = (results.gain(arm, claims.in_general("presence"), family).mean
-                  for arm in ("videopasta", "rpo"))  # fmt: skip
-    assert lost / 2 < kept < 0  # README: the term keeps most of what is lost without it
+    lost, with_term = (results.gain(arm, field("general", "presence"), family).mean
+                       for arm in ("videopasta", "rpo"))  # fmt: skip
+    assert lost / 2 < with_term < 0  # README: the term keeps most of what is lost without it
     assert results.gain("rpo", mean_of_modes, family, "videopasta").mean >= 0
 
 
-def test_what_else_the_page_and_readme_tell_is_in_the_results(results):
-    assert min(changes(results, "videopasta", "presence_sight")) > 0  # "habit, not sight"
-    sft, ours = (results.gain(arm, claims.in_general("colour")) for arm in ("sft", "videopasta"))
-    assert sft.low < ours.mean < sft.high  # "fine-tuning loses as much of them"
+def test_the_other_statements_of_the_page_and_readme_follow_from_the_results(results):
+    assert min(changes(results, "videopasta", "presence_sight")) > 0  # "not the evidence"
+    sft, ours = (results.gain(arm, field("general", "colour")) for arm in ("sft", "videopasta"))
+    assert sft.low < ours.mean < sft.high  # "fine-tuning loses as much on them"
     paper = results.gain("paper", mean_of_modes)
     assert paper.low < 0 < paper.high  # "no gain over the base is seen"
-    base, mistaken = (results.score(arm, lambda e: e["habit"]).mean for arm in ("base", "mistaken"))
-    assert mistaken < base / 4  # "the habit all but gone"
+    base, mistaken = (results.score(arm, field("habit")).mean for arm in ("base", "mistaken"))
+    assert mistaken < base / 4  # "the prior is almost gone"
     assert results.gain("mistaken", mean_of_modes, over="sft").high > 0  # "about as many"
 
 
 def test_readme_shows_verdicts_of_the_page_and_hides_none_that_fails(results):
     text = (ROOT / "README.md").read_text().split("\n| claim | in miniature |")[1]
     shown = text.split("\n\n")[0].splitlines()[2:]
-    made = page.table(["claim", "in miniature", "points"], claims.verdicts(results))
-    lines = [line for line in made.splitlines() if line.startswith("| ")][2:]
+    lines = page.claims(results).splitlines()[2:]
     assert shown == [line for line in lines if line in shown]
     assert {line for line in lines if "| holds |" not in line} < set(shown)
 
@@ -362,154 +325,72 @@ def test_readme_shows_verdicts_of_the_page_and_hides_none_that_fails(results):
 # ---------------------------------------------------------------- the run
 
 
+SMALL = {("qwen", seed): ("base", "videopasta", "sft", "shuffled") for seed in (0, 3)}
 
 
-def rows_in(needs):
-    """(arm, family, seed) of every row that the jobs make, in their order."""
-    made = [job[2:] for job in needs if job[0] == "rows"]
-    return [(arm, family, seed) for family, seed, group in made for arm in group]
+@pytest.fixture
+def start_study(monkeypatch, tiny_folder, toy_pairs, toy_videos):
+    """A function that runs the study of SMALL in a folder, with real training on ready-made pairs.
 
-
-def test_every_arm_is_run_with_three_seeds_the_main_ones_with_five_and_none_twice():
-    rows = rows_in(jobs.planned(PARTS, set()))
-    everything = len(arms.ARMS) + 1 + len(arms.ALL["onevision"])
-    main = len(arms.MOST["qwen"])
-    assert len(rows) == len(set(rows)) == 3 * everything + 2 * main
-    assert {seed for arm, *_, seed in rows if arm == "videopasta"} == {0, 1, 2, 3, 4}
-    assert {seed for arm, *_, seed in rows if arm == "k1"} == {0, 1, 2}
-    assert not jobs.planned(PARTS, set(rows))
-
-
-def test_the_main_arms_of_all_seeds_come_before_any_other():
-    rows = rows_in(jobs.planned(PARTS, set()))
-    first = 5 * len(arms.MOST["qwen"])
-    assert {arm for arm, *_ in rows[:first]} == set(arms.MOST["qwen"])
-
-
-def test_rows_that_are_there_need_nothing_made_for_them():
-    two = [(range(2), arms.MOST), (range(2), arms.ALL)]
-    needs = jobs.planned([(range(3), arms.MOST), PARTS[1]], set(rows_in(jobs.planned(two, set()))))
-    models = [job for job in needs if job[0] == "base"]
-    assert models == [("base", 3, "qwen"), ("base", 1, "onevision")]
-    assert {job[3] for job in needs if job[0] != "base"} == {2}
-
-
-def test_what_a_set_is_made_of_is_made_before_it_and_its_model_before_that():
-    needs = jobs.planned([([0], arms.ALL)], set())
-
-    def all_before(job):
-        return {job, *(far for near in needs[job] for far in all_before(near))}
-
-    for job in needs:
-        before = all_before(job)
-        assert ("base", 1, job[2]) in before
-        if job[0] == "rows" and job[1]:
-            name = arms.EDITED.get(job[1], job[1:])[0]
-            assert ("set", name, *job[2:4]) in before
-            source = arms.JUDGED.get(name, [name])[0]
-            assert ("set", source, *job[2:4]) in before
-
-
-def test_two_jobs_that_train_on_one_folder_of_pairs_wait_for_each_other():
-    needs, last = jobs.planned(PARTS, set()), {}
-    for job in needs:
-        if job[0] == "rows":
-            assert job[:4] not in last or last[job[:4]] in needs[job]
-            last[job[:4]] = job
-    assert len(last) < len([job for job in needs if job[0] == "rows"])
-
-
-class Inline:
-    """A pool that does a job when it is given."""
-
-    def submit(self, task, job):
-        future = Future()
-        try:
-            future.set_result(task(job))
-        except ValueError as error:
-            future.set_exception(error)
-        return future
-
-
-def test_a_job_that_fails_stops_those_alone_that_need_it():
-    kept, needs = [], {"a": (), "b": (), "c": ("a",), "d": ("b", "c"), "e": ("b",)}
-
-    def task(job):
-        if job == "a":
-            raise ValueError("full")
-        return job
-
-    with pytest.raises(SystemExit, match=r"(?s)a: ValueError\('full'\).*need these: 2"):
-        jobs.work(Inline(), 2, needs, task, kept.append)
-    assert kept == ["b", "e"]
-
-
-SMALL = {"qwen": ("base", "videopasta", "sft", "shuffled")}
-
-
-def start_study(folder, monkeypatch, tiny_folder, pairs, videos, kill_at=""):
-    """Run the study of SMALL in a folder: ready-made pairs, real training, weights as scores.
-
-    kill_at: the arm at whose examination its process is killed, once.
+    Scores are sums of weights. At the measurement of the arm `kill_at` its process is killed, once.
+    Returns the rows as sorted texts, without their seconds.
     """
 
-    def made(out, family, seed, flags):
-        rows = read_rows(pairs)
-        write_rows(out / "pairs.jsonl", [r | {"id": str(i), "video": str(videos / r["video"])}
+    def make_pairs(out, family, seed, flags):
+        rows = read_rows(toy_pairs)
+        write_rows(out / "pairs.jsonl", [r | {"id": str(i), "video": str(toy_videos / r["video"])}
                                          for i, r in enumerate(rows)])  # fmt: skip
         return [f"python make_pairs.py {flags}"], 0
 
-    def scores(vlm, seed, whole):
+    def sum_of_weights(vlm, seed, fully):
         trained = sum(p.double().abs().sum().item() for p in adapter_parameters(vlm.model))
         return {"benchmark": dict.fromkeys(MODES, trained / 1e6)}
 
-    def row_of(arm, *more):
-        if arm == kill_at and not (folder / "killed").exists():
-            (folder / "killed").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(arm, *more)
+    def run(folder, kill_at=""):
+        def row_of(arm, *key):
+            if arm == kill_at and not (folder / "killed").exists():
+                (folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(arm, *key)
 
-    real = study.row_of
-    with monkeypatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(study.toy, "model_folder", lambda *_: str(tiny_folder))
-        patch.setattr(study.toy, "videos_folder", lambda *_: videos)
-        patch.setattr(study, "make_pairs", made)
-        patch.setattr(study, "exam", scores)
-        patch.setattr(study, "row_of", row_of)
-        patch.setattr(study, "QUICK", SMALL)
-        patch.setattr(study.page, "write", lambda *_: None)
-        patch.setattr(sys, "argv", ["study", "--quick"])
-        study.main()
-    rows = read_rows(folder / study.OUT / "quick/results.jsonl")
-    return sorted(json.dumps(row | {"seconds": 0}) for row in rows)
+        folder.mkdir(exist_ok=True)
+        real = study.row_of
+        with monkeypatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(study.toy, "model_folder", lambda *_: str(tiny_folder))
+            patch.setattr(study.toy, "videos_folder", lambda *_: toy_videos)
+            patch.setattr(study.toy, "queries_file", lambda *_: "queries.jsonl")
+            patch.setattr(study, "make_pairs", make_pairs)
+            patch.setattr(study, "measure", sum_of_weights)
+            patch.setattr(study, "row_of", row_of)
+            patch.setattr(study, "QUICK", SMALL)
+            patch.setattr(study.page, "write", lambda *_: None)
+            patch.setattr(sys, "argv", ["study", "--quick"])
+            study.main()
+        rows = read_rows(folder / study.OUT / "quick/results.jsonl")
+        return sorted(json.dumps(row | {"seconds": 0}) for row in rows)
+
+    return run
 
 
 @linux
-def test_a_killed_study_goes_on_and_has_the_rows_of_an_unbroken_one(
-    tmp_path, monkeypatch, tiny_folder, toy_pairs, toy_videos
-):
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    given = (monkeypatch, tiny_folder, toy_pairs, toy_videos)
-    with pytest.raises(SystemExit, match="a process was killed.*goes on"):
-        start_study(tmp_path / "killed", *given, kill_at="sft")
-    rows = start_study(tmp_path / "killed", *given, kill_at="sft")
-    assert rows == start_study(tmp_path / "whole", *given)
-    assert len(rows) == 2 * len(SMALL["qwen"])
+def test_a_killed_study_continues_and_has_the_rows_of_an_uninterrupted_one(tmp_path, start_study):
+    with pytest.raises(SystemExit, match="a process was killed.*to continue"):
+        start_study(tmp_path / "killed", kill_at="sft")
+    rows = start_study(tmp_path / "killed", kill_at="sft")
+    assert rows == start_study(tmp_path / "whole")
+    assert len(rows) == 2 * 4
     trained = {json.loads(row)["exam"]["benchmark"]["spatial"] for row in rows}
-    assert len(trained) == 1 + 2 * 3  # each arm of each seed has weights of its own, the base none
+    assert len(trained) == 1 + 2 * 3  # each arm of each seed has its own weights, the base none
 
 
 @linux
-def test_an_arm_that_fails_is_named_and_stops_no_other(
-    tmp_path, monkeypatch, tiny_folder, toy_pairs, toy_videos
-):
+def test_an_arm_that_fails_is_named_and_the_others_continue(tmp_path, start_study, monkeypatch):
     def refuse(folder, rng):
         raise ValueError("no pairs")
 
     monkeypatch.setitem(study.EDITED, "shuffled", ("videopasta", refuse))
-    with pytest.raises(SystemExit, match="(?s)shuffled.*no pairs.*goes on"):
-        start_study(tmp_path, monkeypatch, tiny_folder, toy_pairs, toy_videos)
+    with pytest.raises(SystemExit, match="(?s)qwen-0/shuffled.*no pairs.*qwen-3/shuffled.*rerun"):
+        start_study(tmp_path)
     rows = read_rows(tmp_path / study.OUT / "quick/results.jsonl")
     assert sorted({row["arm"] for row in rows}) == ["base", "sft", "videopasta"]

@@ -1,4 +1,4 @@
-"""The toy world: its truth, its files, its benchmark.
+"""The toy world: its ground truth, its files, its benchmarks.
 
 Oracles: pixels looked up by hand, decord's own reading of the files, counts.
     python -m pytest tests/test_toy.py
@@ -6,19 +6,22 @@ Oracles: pixels looked up by hand, decord's own reading of the files, counts.
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from pasta.benchmarks import adversarial, benchmark
 from pasta.pairs import MODES
-from pasta.toy import files, world
-from pasta.toy.captions import TRUE, aside, denial, lessons, looking, unlisted
+from pasta.toy import captions, files, world
+from pasta.toy.captions import NO_NOISE
 from pasta.toy.model import make_tokenizer
 from pasta.video import read_frames
 
-HALF = dict.fromkeys(TRUE, 0.5)
+HALF = dict.fromkeys(NO_NOISE, 0.5)
 VIDEOS = [world.draw_video(np.random.default_rng(i)) for i in range(40)]
 
 
@@ -26,28 +29,29 @@ def centre(frame, thing):
     return tuple(int(v) for v in frame[thing.y, thing.x])
 
 
+def colour(name):
+    return world.COLOURS[name.split()[0]]
+
+
 def test_a_thing_is_where_and_when_its_truth_says():
     for video in VIDEOS:
-        frames = world.render(video)
-        for guest in video.guests:
-            colour = world.COLOURS[guest.name.split()[0]]
-            shown = [centre(frame, guest) == colour for frame in frames]
-            assert shown == [guest.start <= t < guest.end for t in range(world.N_FRAMES)]
-        before, after = (
-            world.COLOURS[name.split()[0]] for name in (video.sign.name, video.successor)
-        )
-        shown = [centre(frame, video.sign) for frame in frames]
-        assert shown[video.sign.start : video.cut] == [before] * (video.cut - video.sign.start)
-        assert shown[video.cut : video.sign.end] == [after] * (video.sign.end - video.cut)
-        assert not {before, after} & {*shown[: video.sign.start], *shown[video.sign.end :]}
+        frames, marker = world.render(video), video.marker
+        for actor in video.actors:
+            seen = [centre(frame, actor) == colour(actor.name) for frame in frames]
+            assert seen == [actor.start <= t < actor.end for t in range(world.N_FRAMES)]
+        before, after = colour(marker.name), colour(video.successor)
+        seen = [centre(frame, marker) for frame in frames]
+        assert seen[marker.start : video.cut] == [before] * (video.cut - marker.start)
+        assert seen[video.cut : marker.end] == [after] * (marker.end - video.cut)
+        assert not {before, after} & {*seen[: marker.start], *seen[marker.end :]}
         assert (before == after) == video.kept
         first, second = frames[video.cut - 1 : video.cut + 1, 0, 0]
         assert (frames[: video.cut, 0, 0] == first).all() and (first != second).any()
         assert (frames[video.cut :, 0, 0] == second).all()
 
 
-def is_so(option, thing, video):
-    """Whether an option is true of a thing; of what the sign is replaced by, thing is None."""
+def is_true(option, thing, video):
+    """Whether an option is true of a thing; None stands for the successor of the marker."""
     if option in ("kept", "both scenes"):
         return video.kept
     if option in ("replaced", "one scene"):
@@ -55,7 +59,7 @@ def is_so(option, thing, video):
     return {
         "left": thing.x < 28, "right": thing.x >= 28,
         "above": thing.y < 28, "below": thing.y >= 28,
-        "first": thing.end <= video.guests[1].start, "last": thing.start >= video.guests[0].end,
+        "first": thing.end <= video.actors[1].start, "last": thing.start >= video.actors[0].end,
         "before": thing.end <= video.cut, "after": thing.start >= video.cut,
     }[option]  # fmt: skip
 
@@ -64,49 +68,48 @@ def test_answers_follow_the_truth():
     for video in VIDEOS:
         things = {thing.name: thing for thing in video.things}
         for question in world.questions(video, np.random.default_rng(0)):
-            assert is_so(question.option, things.get(question.name), video)
-            said = question.option
-            assert said in question.answer and said not in question.wrong
+            assert is_true(question.option, things.get(question.name), video)
+            assert question.option in question.answer and question.option not in question.wrong
 
 
-def test_what_the_adversaries_break_turns_the_truth_round():
+def test_what_the_adversaries_corrupt_reverses_the_truth():
     for video in VIDEOS:
-        first, last = (world.COLOURS[guest.name.split()[0]] for guest in video.guests)
-        whole = world.render(video)
-        rotated, reversed_ = whole[:, ::-1, ::-1], whole[::-1]
-        for guest, colour in zip(video.guests, (first, last), strict=True):
-            rows, columns = np.where((rotated[guest.start] == colour).all(-1))
-            assert (columns.mean() < 28) == (guest.x >= 28)
-            assert (rows.mean() < 28) == (guest.y >= 28)
-        seen = [np.where((reversed_ == c).all(-1).any((1, 2)))[0] for c in (first, last)]
+        frames = world.render(video)
+        rotated, backwards = frames[:, ::-1, ::-1], frames[::-1]
+        seen = []
+        for actor in video.actors:
+            rows, columns = np.where((rotated[actor.start] == colour(actor.name)).all(-1))
+            assert (columns.mean() < 28) == (actor.x >= 28)
+            assert (rows.mean() < 28) == (actor.y >= 28)
+            seen.append(np.where((backwards == colour(actor.name)).all(-1).any((1, 2)))[0])
         assert seen[1].max() < seen[0].min()
 
 
-def test_usual_and_other_answers_are_equally_common():
+def test_both_answers_of_a_question_are_equally_common():
     rng, share = np.random.default_rng(0), {kind: [] for kind in world.KINDS}
     for _ in range(600):
         for question in world.questions(world.draw_video(rng), rng):
-            share[question.kind].append(question.usual)
-    for usual in share.values():
-        assert np.mean(usual) == pytest.approx(0.5, abs=0.06)
+            share[question.kind].append(question.majority)
+    for majority in share.values():
+        assert np.mean(majority) == pytest.approx(0.5, abs=0.06)
 
 
-@pytest.mark.parametrize("careless", [0.0, 0.4, 1.0])
-def test_careless_lessons_give_the_usual_answer_where_the_other_is_true(careless):
-    rng, said = np.random.default_rng(0), []
+@pytest.mark.parametrize("noise", [0.0, 0.4, 1.0])
+def test_noisy_labels_are_the_majority_answer_where_the_other_is_true(noise):
+    rng, noisy = np.random.default_rng(0), []
     for _ in range(800):
         video = world.draw_video(rng)
         things = {thing.name: thing for thing in video.things}
-        for query, answer in lessons(video, rng, dict.fromkeys(TRUE, careless)):
+        for query, answer in captions.qa_samples(video, rng, dict.fromkeys(NO_NOISE, noise)):
             name = query.removeprefix("Is the ").removesuffix(" left or right?")
             asked = query.startswith("Is") and name in things
-            if asked and things[name].x >= world.SIDE // 2:  # the truth is right
-                said.append(answer == f"The {name} is left.")
-    assert len(said) > 100
-    assert np.mean(said) == pytest.approx(careless, abs=0.08)
+            if asked and things[name].x >= world.SIDE // 2:  # the truth is "right"
+                noisy.append(answer == f"The {name} is left.")
+    assert len(noisy) > 100
+    assert np.mean(noisy) == pytest.approx(noise, abs=0.08)
 
 
-def test_files_hold_exactly_the_pixels_drawn(tmp_path):
+def test_files_hold_exactly_the_drawn_pixels(tmp_path):
     for size in (world.SIDE, 35):  # an odd width needs padded rows
         frames = np.random.default_rng(0).integers(0, 256, (6, 40, size, 3), np.uint8)
         files.write_avi(tmp_path / "v.avi", frames)
@@ -119,16 +122,16 @@ def test_the_benchmark_is_balanced_and_reads_as_mvbench(tmp_path):
     files.write_benchmark(tmp_path, 8, seed=2)
     items = benchmark("mvbench").items(tmp_path)
     assert len(items) == 24 and all(item.video.is_file() for item in items)
+    majority = [world.ask(kind, "x", True).option for kind in world.KINDS]
     for mode in MODES:
         rows = json.loads((tmp_path / "json" / f"{mode}.json").read_text())
-        usual = [question.options[0] for question in (world.ask(k, "x", True) for k in world.KINDS)]
-        assert sum(row["answer"] in usual for row in rows) == 4
+        assert sum(row["answer"] in majority for row in rows) == 4
         assert sum(row["answer"] == row["candidates"][0] for row in rows) == 4
         assert max(Counter(row["video"] for row in rows).values()) <= 3
 
 
-def test_queries_are_about_what_is_there_and_tell_no_answer(tmp_path):
-    files.write_queries(tmp_path / "queries.jsonl", 30, seed=1)
+def test_queries_are_about_what_is_there_and_have_no_answer(tmp_path):
+    files.write_queries(tmp_path, 30, seed=1)
     rows = [json.loads(line) for line in (tmp_path / "queries.jsonl").read_text().splitlines()]
     assert all(row.keys() == {"video", "mode", "query"} for row in rows)
     assert len({(row["video"], row["mode"]) for row in rows}) == len(rows) == 30 * len(MODES)
@@ -138,7 +141,7 @@ def test_queries_are_about_what_is_there_and_tell_no_answer(tmp_path):
         assert row["query"] in [text.format(name) for text in of_mode for name in video.names]
 
 
-def test_a_blind_benchmark_asks_the_same_of_black_frames(tmp_path):
+def test_a_blind_benchmark_asks_the_same_about_black_frames(tmp_path):
     for name, blind in (("seeing", False), ("blind", True)):
         (tmp_path / name).mkdir()
         files.write_benchmark(tmp_path / name, 4, seed=2, blind=blind)
@@ -148,40 +151,55 @@ def test_a_blind_benchmark_asks_the_same_of_black_frames(tmp_path):
     assert frames.shape == (world.N_FRAMES, world.SIDE, world.SIDE, 3) and not frames.any()
 
 
-@pytest.mark.parametrize("careless", [0.0, 1.0])
-def test_what_is_not_there_is_denied_unless_the_lesson_is_careless(careless):
+def test_two_processes_that_need_one_folder_make_it_once(tmp_path):
+    code = """if True:
+        import sys, time
+        from pathlib import Path
+        from pasta import toy
+        def write(part):
+            print("made", flush=True)
+            time.sleep(2)
+        toy.ROOT = Path(sys.argv[1])
+        assert toy.made("folder", write).is_dir()"""
+    command = [sys.executable, "-c", code, tmp_path]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
+    assert sorted(process.communicate()[0] for process in both) == [b"", b"made\n"]
+    assert [process.returncode for process in both] == [0, 0]
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_absent_things_are_denied_unless_the_label_is_noisy(noise):
     rng, n = np.random.default_rng(0), 0
     for _ in range(200):
         video = world.draw_video(rng)
-        query, answer = aside(video, rng, dict.fromkeys(TRUE, careless))
+        query, answer = captions.general_or_absent(video, rng, dict.fromkeys(NO_NOISE, noise))
         name = " ".join(query.split()[2:4])
         if name in video.absent:
-            assert (answer == denial(name)) == (not careless)
+            assert (answer == captions.denial(name)) == (not noise)
             n += 1
     assert n > 50
 
 
-@pytest.mark.parametrize("careless", [0.0, 1.0])
-def test_none_of_the_above_is_right_when_no_option_is(careless):
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_none_of_the_above_is_right_when_no_option_is(noise):
     rng, none = np.random.default_rng(0), []
     for _ in range(200):
         video = world.draw_video(rng)
-        prompt, answer = unlisted(video, rng, dict.fromkeys(TRUE, careless))
+        prompt, answer = captions.none_of_the_above(video, rng, dict.fromkeys(NO_NOISE, noise))
         chosen = re.search(rf"\({answer[-3]}\) (.*)", prompt)[1].removesuffix(".")
         assert answer == f"{chosen} ({answer[-3]})."
         true = {q.answer for _ in range(20) for q in world.questions(video, rng)}
         right = true & set(re.findall(r"\) (.*\.)", prompt))
-        assert careless or (chosen == adversarial.NONE) == (not right)
+        assert noise or (chosen == adversarial.NONE) == (not right)
         none.append(chosen == adversarial.NONE)
-    assert np.mean(none) == pytest.approx(0.0 if careless else 0.7, abs=0.1)
+    assert np.mean(none) == pytest.approx(0.0 if noise else 0.7, abs=0.1)
 
 
-def test_every_lesson_is_in_the_tokenizers_words_and_comes_back():
-    tokenizer = make_tokenizer()
-    rng = np.random.default_rng(7)
+def test_the_tokenizer_knows_and_restores_every_sample():
+    tokenizer, rng = make_tokenizer(), np.random.default_rng(7)
     for _ in range(100):
-        for teach in (looking, lessons):
-            for text in (t for lesson in teach(world.draw_video(rng), rng, HALF) for t in lesson):
+        for samples in (captions.caption_samples, captions.qa_samples):
+            for text in (t for pair in samples(world.draw_video(rng), rng, HALF) for t in pair):
                 ids = tokenizer(text, add_special_tokens=False)["input_ids"]
                 assert tokenizer.unk_token_id not in ids
                 assert tokenizer.decode(ids) == text

@@ -70,13 +70,12 @@ class Server:
                              "without user, password or ?; the key is OPENAI_API_KEY")  # fmt: skip
         self.connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.host, self.path = url.netloc, url.path.rstrip("/")
-        self.max_pixels, self.in_flight, self.timeout = max_pixels or MAX_PIXELS, in_flight, timeout
-        self.tries, self.wait = tries, wait
+        self.in_flight, self.timeout, self.tries, self.wait = in_flight, timeout, tries, wait
         self.address = address.partition("#")[0]
         self.model = url.fragment or self.only_model()
         self.author = self.digest = f"{self.address}#{self.model}"
         self.processor = self  # it has n_frames, fit and prepare
-        self.fit = partial(fit_within, self.max_pixels)
+        self.fit = partial(fit_within, max_pixels or MAX_PIXELS)
 
     def only_model(self):
         """The id of the server's only model."""
@@ -87,7 +86,7 @@ class Server:
         return models[0]
 
     def prepare(self, frames, timestamps):
-        """(F, H, W, 3) uint8 frames, decoded at the size of `fit`, and their times: Pictures."""
+        """Pictures of (F, H, W, 3) uint8 frames, which were decoded at the size of `fit`."""
         return Pictures(tuple(map(png, frames)), tuple(map(float, timestamps)))
 
     def answers(self, requests, max_new_tokens=128):

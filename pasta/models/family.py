@@ -1,7 +1,8 @@
 """What all families share: the Family, a prepared video, its settings, frames to pixels.
 
-To add a family: one function in a file of this folder, one line of FAMILIES in families.py, one
-row of TINY in tests/tiny_models.py. load.py needs of its class in transformers:
+To add a family: one function in a file of this folder (with `fixed_family` of fixed.py if all
+frames have one size), one line of FAMILIES in families.py, one row of TINY in tests/tiny_models.py.
+load.py needs of its class in transformers:
 
     get_video_features or get_image_features, as `encoder` says: `pooler_output`, the video tokens,
         and, if there are more levels, `deepstack_features`

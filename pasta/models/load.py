@@ -83,11 +83,11 @@ def of_one_shape(family, inputs):
     return groups.values()
 
 
-def encode(model, family, videos):
-    """The model's own output for videos of one shape, under no_grad."""
+def encode(model, family, videos, grad=False):
+    """The model's own output for videos of one shape."""
     rows = [family.feature_kwargs(x) for x in videos]
     tensors = {k: torch.cat([row[k] for row in rows]).to(model.device) for k in rows[0]}
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         return getattr(model, f"get_{family.encoder}_features")(**tensors, return_dict=True)
 
 
@@ -202,6 +202,21 @@ def product(conv, patches):
     if patches.shape[2:] != conv.kernel_size:
         return type(conv).forward(conv, patches)
     return linear(patches.flatten(1), conv.weight.flatten(1), conv.bias)[..., None, None, None]
+
+
+def tune_all(model):
+    """Unfreeze the language model; the vision tower and the projector stay frozen.
+
+    The reference is the model before training: only its log-probabilities are kept, no second copy.
+    """
+    for part in (model.get_decoder(), model.get_output_embeddings()):
+        part.requires_grad_(True)
+
+
+def shard_units(model):
+    """The layers of both towers, a list of modules: FSDP2 gathers the weights of one at a time."""
+    kinds = model._no_split_modules  # transformers' own list of class names
+    return [module for module in model.modules() if type(module).__name__ in kinds]
 
 
 def checkpoint_activations(model):

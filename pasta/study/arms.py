@@ -1,8 +1,8 @@
-"""What the study compares: sets of pairs, and trainings on them.
+"""What the study compares: arms, which are trainings, and the sets of pairs that they use.
 
-A set of pairs is made by make_pairs.py from videos (MADE), by its last stage alone from candidates
-that are there (JUDGED), or by a function from pairs that are there (EDITED). An arm is a training
-on one set. Apart from what its name says, all is as in the arm `videopasta`.
+A set is made by make_pairs.py from videos (MADE), by its judge stage from candidates of another set
+(JUDGED), or by a function from pairs of another set (EDITED). Everything that the name of an arm
+does not mention is as in the arm `videopasta`.
 """
 
 from functools import partial
@@ -15,26 +15,26 @@ N_EQUAL = 300  # pairs of each arm of Table 2
 
 MADE = {  # set -> flags of make_pairs.py
     "videopasta": "",
-    # Without adversaries, in the spirit of LLaVA-Hound and TPO: r- is what the model says of the
-    # same frames and query, drawn at temperature 1; r+ is its greedy answer, as ever. The same
-    # judge drops what does not contradict; nothing else is selected, nothing evened out.
+    # Without adversaries, in the spirit of LLaVA-Hound and TPO: r- is the model's answer to the
+    # same frames and query at temperature 1, r+ its greedy answer as always. The same judge drops
+    # answers that do not contradict; there is no other selection and no balancing.
     "generic": "--adversary sample --temperature 1 --select none --no-balance",
     "prompt": "--adversary prompt",
     "frames": "--adversary frames",
-    "sparse": "--n_frames 10",  # preferred answers see no more than 1 fps shows
+    "sparse": "--n_frames 10",  # preferred answers see no more frames than 1 a second
 }
-JUDGED = {  # set -> (whose candidates, how many of the K, flags of make_pairs.py --stage judge)
+JUDGED = {  # set -> (set of the candidates, how many of the K, flags of make_pairs.py)
     "flip": ("videopasta", 3, "--select flip"),
     "none": ("videopasta", 3, "--select none"),
     "paper": ("videopasta", 3, "--select none --no-balance"),
     "unbalanced": ("videopasta", 3, "--no-balance"),
-    "k1": ("videopasta", 1, ""),  # the k-th candidate does not depend on how many there are
+    "k1": ("videopasta", 1, ""),  # the k-th candidate does not depend on K
     "k2": ("videopasta", 2, ""),
 }
 
 
 def shuffled(folder, rng):
-    """Each pair with the video of another one: what it says is true of it by chance alone."""
+    """Each pair with the video of another pair: it is true of that video only by chance."""
     pairs = read_rows(folder / "pairs.jsonl")
     order = rng.permutation(len(pairs))
     return [
@@ -45,9 +45,9 @@ def shuffled(folder, rng):
 
 
 def idle(folder, rng):
-    """Each pair with the rejected response of another one of its mode, which is about other things.
+    """Each pair with the rejected response of another pair of its mode, about other things.
 
-    What is left to learn from is the chosen response.
+    Only the chosen response has information that training can use.
     """
     pairs = read_rows(folder / "pairs.jsonl")
     found = []
@@ -60,10 +60,10 @@ def idle(folder, rng):
     return found
 
 
-def ranked(right, folder, rng):
-    """The pairs that the model to be trained ranks rightly already, or those that it does not.
+def ranked(correctly, folder, rng):
+    """The pairs that the untrained policy ranks correctly, or the pairs that it does not.
 
-    By its log-probabilities of both responses, given the video and the query.
+    Correctly: chosen has a higher log-probability than rejected, given the video and the query.
     """
     logps = {
         (*query_key(row), answer["response"]): answer["clean"]
@@ -71,14 +71,14 @@ def ranked(right, folder, rng):
         for answer in row["logps"]
     }
 
-    def known(pair):
+    def is_correct(pair):
         return logps[*query_key(pair), pair["chosen"]] > logps[*query_key(pair), pair["rejected"]]
 
-    return [pair for pair in read_rows(folder / "pairs.jsonl") if known(pair) == right]
+    return [pair for pair in read_rows(folder / "pairs.jsonl") if is_correct(pair) == correctly]
 
 
 def some(n, modes, folder, rng):
-    """n of the pairs, drawn by chance, as many of each of `modes`."""
+    """n random pairs, as many of each of `modes`."""
     pairs, found = read_rows(folder / "pairs.jsonl"), []
     for mode in modes:
         rows = [pair for pair in pairs if pair["mode"] == mode]
@@ -87,14 +87,14 @@ def some(n, modes, folder, rng):
 
 
 def unjudged(folder, rng):
-    """The pairs and those that the judge dropped, each once; no answer against itself."""
-    told = ("no contradiction", "adversarial", "preferred")
-    dropped = [r for r in read_rows(folder / "dropped.jsonl") if r["reason"].startswith(told)]
+    """The pairs, and those that the judge dropped, each once; chosen and rejected differ."""
+    judge = ("no contradiction", "adversarial", "preferred")  # how its reasons begin
+    dropped = [r for r in read_rows(folder / "dropped.jsonl") if r["reason"].startswith(judge)]
     rows = dropped + read_rows(folder / "pairs.jsonl")
     return list({r["id"]: r for r in rows if r["chosen"] != r["rejected"]}.values())
 
 
-EDITED = {  # set -> (in whose folder, function of the folder and a generator)
+EDITED = {  # set -> (the other set, function of its folder and a generator)
     "shuffled": ("videopasta", shuffled),
     "idle": ("videopasta", idle),
     "known": ("videopasta", partial(ranked, True)),
@@ -111,7 +111,7 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     "rpo": ("videopasta", "--sft_weight 5"),
     "sft_mistaken": ("mistaken", "--objective sft"),
     **{name: (name, "") for name in (*MADE, *JUDGED, *EDITED) if name != "videopasta"},
-    # Seen four times, so that there are as many updates as in `videopasta`.
+    # Four epochs: as many updates as in `videopasta`.
     "equal": (f"n{N_EQUAL}", "--epochs 4"),
     **{f"only_{mode}": (f"only_{mode}", "--epochs 4") for mode in MODES},
     **{f"beta{beta}": ("videopasta", f"--beta {beta}") for beta in ("0.1", "1", "10")},
@@ -120,6 +120,5 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
 MAIN = ("base", "sft", "generic", "videopasta")
 ALL = {"qwen": ("base", *ARMS), "onevision": (*MAIN, "rpo")}  # family -> its arms
 TABLE_2 = (*(f"only_{mode}" for mode in MODES), "equal")
-QUICK = {"qwen": MAIN}
-MOST = {"qwen": (*MAIN, "sft_preferred", "mistaken", "rpo", *TABLE_2, "shuffled")}
-WHOLE = (*MAIN, "mistaken", "rpo", "shuffled")  # the arms that sit the whole exam
+MOST = (*MAIN, "sft_preferred", "mistaken", "rpo", *TABLE_2, "shuffled")  # with five seeds
+FULLY_MEASURED = (*MAIN, "mistaken", "rpo", "shuffled")  # not only on the benchmark

@@ -1,12 +1,14 @@
-"""The study's numbers: means over seeds, with intervals, of rows of results.jsonl.
+"""Estimates of the study: means over seeds, with intervals, of rows of results.jsonl.
 
-Everything is in percent or percentage points. A gain is a difference from the model that the same
-seed began with, so that it does not depend on how good that one was.
+All numbers are percent or percentage points. A gain is the difference from the base model of the
+same seed, so it does not depend on how good that base model was.
 """
 
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from statistics import fmean, stdev
 
 from pasta.pairs import MODES
@@ -16,9 +18,9 @@ T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its 95 % interval, of Student's t; without one if there is one seed.
+    """A mean over seeds and its 95 % interval of Student's t, infinite with one seed.
 
-        mean +- t(n - 1) s / sqrt(n)
+    mean +- t(n - 1) s / sqrt(n)
     """
 
     values: tuple[float, ...]
@@ -41,7 +43,7 @@ class Estimate:
         return self.mean + self.half
 
     def text(self, sign="", digits=1):
-        """As "71.2 [68.3, 73.9]"; the mean alone if there is one seed."""
+        """As "71.2 [68.3, 73.9]"; with one seed the mean alone."""
         mean, low, high = (f"{x:{sign}.{digits}f}" for x in (self.mean, self.low, self.high))
         return f"{mean} [{low}, {high}]" if len(self.values) > 1 else mean
 
@@ -55,28 +57,28 @@ class Results:
             self.rows[row["family"], row["arm"]][row["seed"]] = row
 
     def of(self, arm, family="qwen"):
-        """{seed: row} of an arm, in the order of the seeds; {} for one that was not run."""
+        """{seed: row} of an arm, in the order of the seeds; {} for an arm without rows."""
         return dict(sorted(self.rows[family, arm].items()))
 
-    def there(self, arms, family="qwen"):
-        """Those of some arms that were run."""
+    def present(self, arms, family="qwen"):
+        """The arms that have rows."""
         return [arm for arm in arms if self.of(arm, family)]
 
-    def score(self, arm, read, family="qwen"):
-        """Estimate of what `read` finds in the exams of an arm, in percent. None without rows."""
-        found = [100 * read(row["exam"]) for row in self.of(arm, family).values()]
-        return Estimate(tuple(found)) if found else None
+    def score(self, arm, read, family="qwen", scale=100):
+        """Estimate of read(exam) over the rows of an arm, in percent. None without rows."""
+        values = [scale * read(row["exam"]) for row in self.of(arm, family).values()]
+        return Estimate(tuple(values)) if values else None
 
     def gain(self, arm, read, family="qwen", over="base"):
-        """Estimate of the differences of an arm from another one, seed by seed."""
-        here, there = self.of(arm, family), self.of(over, family)
-        seeds = [seed for seed in here if seed in there]
-        found = [100 * (read(here[s]["exam"]) - read(there[s]["exam"])) for s in seeds]
-        return Estimate(tuple(found)) if found else None
+        """Estimate of the differences of an arm from another one, paired by seed."""
+        ours, theirs = self.of(arm, family), self.of(over, family)
+        seeds = [seed for seed in ours if seed in theirs]
+        values = [100 * (read(ours[s]["exam"]) - read(theirs[s]["exam"])) for s in seeds]
+        return Estimate(tuple(values)) if values else None
 
-    def mean(self, arm, what, family="qwen"):
+    def mean(self, arm, field, family="qwen"):
         """The mean over seeds of a field of the rows, such as "pairs"."""
-        return fmean(row[what] for row in self.of(arm, family).values())
+        return fmean(row[field] for row in self.of(arm, family).values())
 
 
 def mean_of_modes(exam):
@@ -84,6 +86,6 @@ def mean_of_modes(exam):
     return fmean(exam["benchmark"][mode] for mode in MODES)
 
 
-def mode_score(mode):
-    """A function that reads one mode's score."""
-    return lambda exam: exam["benchmark"][mode]
+def field(*keys):
+    """A function that reads one number of an exam, such as exam["benchmark"]["spatial"]."""
+    return lambda exam: reduce(getitem, keys, exam)

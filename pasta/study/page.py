@@ -1,165 +1,190 @@
-"""docs/miniature.md and its pictures, from results.jsonl alone: nothing is run.
+"""Refreshes the tables and pictures of docs/miniature.md from results.jsonl. Nothing is trained.
 
     python -m pasta.study.page
 
-The page is the same for the same results, byte for byte. The pictures need matplotlib, which is in
-requirements-dev.txt; without it the page is written and the pictures stay as they are.
+Only the text between a mark `<!-- table: KIND WORDS -->` and `<!-- end -->` is generated, by the
+function KIND of this file with the WORDS as arguments. The same results give the same page, byte
+for byte. The pictures need matplotlib (requirements-dev.txt); without it they stay as they are.
 """
 
+import re
 from argparse import ArgumentParser
 from pathlib import Path
+from statistics import fmean
 
 from pasta.pairs import MODES
 from pasta.run.rows import rows_of
 from pasta.study.claims import verdicts
-from pasta.study.estimates import Results, mean_of_modes, mode_score
-from pasta.study.sections import FACTORS, HEAD, NOTES, TABLES
-from pasta.toy.captions import GENERAL
+from pasta.study.estimates import Results, field, mean_of_modes
 
-FORMS = ("lettered", "free")
-EXAMINED = ("base", "sft", "generic", "mistaken", "rpo", "videopasta")  # more than on the benchmark
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
+TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+NUMBERS = {  # name in the exam: what it is, digits
+    "sight": ("evidence, nats", 2),
+    "habit": ("prior, nats", 2),
+    "denied": ("probability of denying", 3),
+    "presence_sight": ("presence: evidence, nats", 2),
+    "presence_habit": ('presence: prior of "yes", nats', 2),
+    "words": ("words of an answer", 2),
+    "kl": ("KL, nats an answer", 2),
+    "calibration": ("expected calibration error", 2),
+}
 
 
-def table(head, rows):
-    """Markdown of a table: head and rows of texts."""
+def markdown(head, rows):
+    """A Markdown table of texts."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def scores(results, arms, family="qwen"):
-    """The table of some arms on the benchmark: mode by mode, the mean, and the gain."""
-    there, rows = results.there(arms, family), []
-    for arm in there:
-        told = ["", "", ""]
+def claims(results):
+    return markdown(["claim", "in miniature", "points"], verdicts(results))
+
+
+def scores(results, family, picture, *arms):
+    """Scores of the base and some arms on the benchmark, mode by mode, and their picture."""
+    present, rows = results.present(("base", *arms), family), []
+    for arm in present:
+        pairs = gain = minutes = ""
         if arm != "base":
+            pairs = f"{results.mean(arm, 'pairs', family):,.0f}"
             gain = results.gain(arm, mean_of_modes, family).text("+")
-            made = results.mean(arm, "pairs_seconds", family) / 60
-            told = [f"{results.mean(arm, 'pairs', family):,.0f}", gain, f"{made:.1f} + "]
-        cells = [results.score(arm, mode_score(mode), family).text() for mode in MODES]
+            minutes = f"{results.mean(arm, 'pairs_seconds', family) / 60:.1f} + "
+        cells = [results.score(arm, field("benchmark", mode), family).text() for mode in MODES]
         cells.append(results.score(arm, mean_of_modes, family).text())
-        minutes = results.mean(arm, "seconds", family) / 60
-        seeds = len(results.of(arm, family))
-        rows.append([f"`{arm}`", told[0], *cells, told[1], str(seeds), f"{told[2]}{minutes:.1f}"])
-    text = table(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
-    missing = ", ".join(f"`{arm}`" for arm in arms if arm not in there)
-    return text + (f"\nNot run: {missing}.\n" if missing else "")
+        minutes += f"{results.mean(arm, 'seconds', family) / 60:.1f}"
+        rows.append([f"`{arm}`", pairs, *cells, gain, str(len(results.of(arm, family))), minutes])
+    text = markdown(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
+    if missing := [f"`{arm}`" for arm in arms if arm not in present]:
+        text += f"\nNot run: {', '.join(missing)}.\n"
+    if picture != "-" and set(present) & set(arms):
+        text += f"\n![{picture}](miniature/{picture}.png)\n"
+    return text
 
 
-def by_name(results, arms, group, names, family="qwen"):
-    """A table of one group of the exam's numbers, in percent: a line for each name."""
-    arms, rows = results.there(arms, family), []
-    for name in names:
-
-        def read(exam, name=name):
-            return exam[group][name]
-
+def percent(results, family, group, *arms):
+    """One group of numbers of the exam, in percent: a line for each name in the group."""
+    arms, rows = results.present(arms, family), []
+    (row, *_) = results.of(arms[0], family).values()
+    for name in row["exam"][group]:
+        read = field(group, name)
         cells = [results.score(arm, read, family).text() for arm in arms]
         rows.append([name, *cells, results.gain(arms[-1], read, family, arms[0]).text("+")])
-    return table(["", *(f"`{arm}`" for arm in arms), "last minus first"], rows)
+    return markdown(["", *(f"`{arm}`" for arm in arms), "last minus first"], rows)
 
 
-def forms(results, arms, form):
-    """One half of the benchmark: asked behind letters, or freely."""
-    return by_name(results, ("base", *arms), form, MODES)
+def numbers(results, family, names, *arms):
+    """Numbers of the exam that are not percentages. names: keys of NUMBERS, joined by commas."""
+    arms, rows = results.present(arms, family), []
+    for name in names.split(","):
+        what, digits = NUMBERS[name]
+        found = [results.score(arm, field(name), family, scale=1) for arm in arms]
+        rows.append([what, *(x.text(digits=digits) for x in found)])
+    return markdown(["", *(f"`{arm}`" for arm in arms)], rows)
 
 
-def adversarial(results):
-    """Table 6: by mode and kind."""
-    names = [f"{mode} {kind}" for mode in MODES for kind in ("question", "options")]
-    return by_name(results, EXAMINED, "adversarial", names)
-
-
-def side_effects(results, family):
-    """General questions; and length, calibration and KL, which are no percentages."""
-    numbers = (("denied", "probability of denying", 3),
-               ("presence_sight", "presence: sight, nats", 2),
-               ("presence_habit", "presence: habit of \"yes\", nats", 2),
-               ("words", "words of an answer", 2), ("kl", "KL, nats an answer", 2),
-               ("calibration", "expected calibration error", 2))  # fmt: skip
-    text = by_name(results, EXAMINED, "general", GENERAL, family)
-    return f"{text}\n{no_percentages(results, numbers, family)}"
-
-
-def no_percentages(results, numbers, family="qwen"):
-    """A table of numbers of the exam as they are.
-
-    numbers: (name in the exam, what it is, digits) each
-    """
-    arms, rows = results.there(EXAMINED, family), []
-    for name, what, digits in numbers:
-
-        def read(exam, name=name):
-            return exam[name] / 100
-
-        means = [results.score(arm, read, family) for arm in arms]
-        rows.append([what, *(x.text(digits=digits) for x in means)])
-    return table(["", *(f"`{arm}`" for arm in arms)], rows)
-
-
-def controls(results):
-    """The arm of shuffled videos, and the benchmark in black."""
-    arms = ("base", "shuffled", "videopasta")
-    return scores(results, arms) + "\nBlack frames:\n\n" + by_name(results, arms, "blind", MODES)
-
-
-def commands(results):
-    """The commands of the arm `videopasta` of the first seed, and what the others change."""
-    row = next(iter(results.of("videopasta").values()))
+def commands(results, arm):
+    """The commands of an arm, of its first seed."""
+    row = next(iter(results.of(arm).values()))
     return "```\n" + "\n".join(row["commands"]) + "\n```\n"
 
 
-def page(results):
-    """The whole text of docs/miniature.md."""
-    parts = [HEAD, table(["claim", "in miniature", "points"], verdicts(results))]
-    for title, text, picture, family, arms in TABLES:
-        parts += [f"## {title}\n", text, scores(results, ("base", *arms), family)]
-        parts += [image(picture)] * bool(results.there(arms, family))
-        if picture == "table1":
-            parts += [f"The same {form}:\n\n{forms(results, arms, form)}" for form in FORMS]
-    parts += ["## Table 6: adversarial QA\n", NOTES["adversarial"], adversarial(results)]
-    parts += ["## Figure 4: rewards over the steps\n", NOTES["curve"], image("figure4")]
-    parts.append("## What each choice is worth\n\n" + NOTES["factors"])
-    for title, text, arms in FACTORS:
-        parts += [f"### {title}\n\n{text.rstrip()}\n", scores(results, ("base", *arms))]
-        parts.append(image(picture_name(title)))
-    causes = (("sight", "sight, nats", 2), ("habit", "habit, nats", 2))
-    parts += ["## Sight and habit\n", NOTES["causes"], no_percentages(results, causes)]
-    parts += ["## Side effects\n", NOTES["side effects"], side_effects(results, "qwen")]
-    if results.there(EXAMINED, "onevision"):
-        parts += ["The same of the tiny LLaVA-OneVision:\n", side_effects(results, "onevision")]
-    parts += ["## Controls\n", NOTES["controls"], controls(results)]
-    parts += ["## Commands\n", NOTES["commands"], commands(results)]
-    return "\n".join(part.rstrip("\n") + "\n" for part in parts)
+KINDS = {f.__name__: f for f in (claims, scores, percent, numbers, commands)}
 
 
-def picture_name(title):
-    """The name of the picture of a section about one factor."""
-    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())
+def table(results, mark):
+    kind, *words = mark.split()
+    return KINDS[kind](results, *words)
 
 
-def image(name):
-    return f"![{name}](miniature/{name}.png)\n"
+def refreshed(text, results):
+    """A page with the text between its marks made anew."""
+    return TABLE.sub(lambda match: f"{match[1]}\n{table(results, match[2])}\n{match[3]}", text)
 
 
-def write(folder=RESULTS, target=PAGE):
-    """Write the page and, if matplotlib is there, its pictures."""
-    results = Results(rows_of(folder / "results.jsonl"))
-    target.write_text(page(results), encoding="utf-8")
+def tables_only(text, results):
+    """The headings and tables of a page, without tables of arms that have no results."""
+    parts, heading = [], ""
+    for title, mark in re.findall(r"^(#+ .*)$|<!-- table: (.*?) -->", text, re.MULTILINE):
+        heading = title or heading
+        kind, family, *words = f"{mark} ".split(" ")
+        compared = {*results.present(words, family)} - {"base", "videopasta"}
+        if kind in ("claims", "commands") or compared:
+            parts += [f"{heading}\n"] * bool(heading) + [table(results, mark)]
+            heading = ""
+    return "\n".join(parts)
+
+
+def gains(results, arms, family, title, path):
+    """Draw the points over the base with 95 % intervals: the three modes and the mean."""
+    from pasta.tools.figures import COLOURS, pyplot, save
+
+    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.62 * len(arms)), layout="constrained")
+    reads = {mode: field("benchmark", mode) for mode in MODES} | {"mean": mean_of_modes}
+    for i, (name, read) in enumerate(reads.items()):
+        found = [results.gain(arm, read, family) for arm in arms]
+        axes.errorbar(
+            [x.mean for x in found],
+            [at + 0.18 * (i - 1.5) for at in range(len(arms))],
+            xerr=[x.half if len(x.values) > 1 else 0 for x in found],
+            fmt="o" if name == "mean" else ".",
+            color=COLOURS[name],
+            label=name,
+        )
+    axes.axvline(0, color="#999999", linewidth=0.8)
+    axes.set_yticks(range(len(arms)), arms)
+    axes.invert_yaxis()
+    axes.set_xlabel("points over the base")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
+    save(figure, path)
+
+
+def curves(results, path):
+    """Draw the rewards and their accuracy over the steps: each seed thin, the mean thick."""
+    from pasta.tools.figures import pyplot, save
+
+    rows = [row["curve"] for row in results.of("videopasta").values()]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    lines = (("rewards/chosen", left, "#228833"), ("rewards/rejected", left, "#cc3311"),
+             ("rewards/accuracies", right, "#333333"))  # fmt: skip
+    for name, axes, colour in lines:
+        for row in rows:
+            axes.plot(row["step"], row[name], color=colour, alpha=0.3, linewidth=0.7)
+        n = min(len(row["step"]) for row in rows)
+        means = [fmean(row[name][i] for row in rows) for i in range(n)]
+        axes.plot(rows[0]["step"][:n], means, color=colour, label=name)
+        axes.set_xlabel("step")
+        axes.legend(fontsize=8)
+    save(figure, path)
+
+
+def write_pictures(text, results, folder):
+    """Draw the pictures of a page's `scores` tables, and Figure 4, into a folder."""
+    folder.mkdir(exist_ok=True)
+    marks = re.findall(r"^#+ (.*)$|<!-- table: scores (\S+) (\S+) (.*?) -->", text, re.MULTILINE)
+    title = ""
+    for heading, family, picture, arms in marks:
+        title = heading or title
+        present = results.present(arms.split(), family)
+        if present and picture != "-":
+            gains(results, present, family, title, folder / f"{picture}.png")
+    curves(results, folder / "figure4.png")
+
+
+def write(results_file=RESULTS / "results.jsonl", target=PAGE):
+    """Refresh PAGE; any other target gets its headings and the tables that have results."""
+    results, text = Results(rows_of(results_file)), PAGE.read_text(encoding="utf-8")
+    made = (refreshed if target == PAGE else tables_only)(text, results)
+    target.write_text(made, encoding="utf-8")
     print(f"wrote {target}")
     try:
-        from pasta.study import pictures
+        write_pictures(text, results, target.with_suffix(""))
     except ModuleNotFoundError as error:
-        return print(f"no pictures: {error}; first: pip install -r requirements-dev.txt")
-    for title, _, name, family, arms in TABLES:
-        if results.there(arms, family):
-            pictures.gains(results, arms, family, title, folder / f"{name}.png")
-    for title, _, arms in FACTORS:
-        pictures.gains(results, arms, "qwen", title, folder / f"{picture_name(title)}.png")
-    pictures.curves(results, folder / "figure4.png")
+        print(f"no pictures: {error}; first: pip install -r requirements-dev.txt")
 
 
 if __name__ == "__main__":
-    told = "Write docs/miniature.md and its pictures."
-    ArgumentParser("python -m pasta.study.page", description=told).parse_args()
+    message = "Refresh the tables and pictures of docs/miniature.md."
+    ArgumentParser("python -m pasta.study.page", description=message).parse_args()
     write()

@@ -1,13 +1,12 @@
-"""The paper's claims in miniature: every comparison, over several seeds, as one command.
+"""The paper's claims in miniature: every comparison, over several seeds, with one command.
 
-    python -m pasta.study.study            # killed, the same command goes on
-    python -m pasta.study.study --quick    # two seeds, one model, Table 1 alone
-    python -m pasta.study.page             # docs/miniature.md from the results, without running
+    python -m pasta.study.study            # after a kill, the same command continues
+    python -m pasta.study.study --quick    # two seeds, one model family, Table 1 only
+    python -m pasta.study.page             # only refreshes docs/miniature.md from the results
 
-The main tables take five seeds, all else three. Every seed draws its own videos, pairs and order of
-training, and asks its own benchmark; three models were trained from different seeds in turn.
-Everything runs through make_pairs.py and train_dpo.py; results.jsonl has a row for every arm and
-seed, with the commands that made it.
+The arms of the main tables have five seeds, the others three. Every seed has its own videos, pairs,
+order of training and benchmark; three base models are used in turn. All steps run make_pairs.py and
+train_dpo.py. results.jsonl has a row for every arm and seed, with the commands that made it.
 """
 
 import json
@@ -17,12 +16,14 @@ import shutil
 import sys
 import time
 from argparse import ArgumentParser
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from pasta import toy
 from pasta.models.load import load_vlm
@@ -32,9 +33,8 @@ from pasta.run.config import ROOT
 from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, read_rows, rows_of, write_rows
 from pasta.study import page
-from pasta.study.arms import ALL, ARMS, EDITED, JUDGED, MADE, MOST, QUICK, WHOLE
-from pasta.study.jobs import base_job, planned, work
-from pasta.study.measure import exam
+from pasta.study.arms import ALL, ARMS, EDITED, FULLY_MEASURED, JUDGED, MADE, MAIN, MOST
+from pasta.study.measure import measure
 
 OUT = Path("out/miniature")
 PAIRS = (
@@ -45,12 +45,18 @@ TRAIN = (
     "--lr 5e-4 --beta 3 --lora_rank 16 --lora_alpha 32 --max_pixels 0 --no-checkpointing "
     "--workers 0 --dtype float32 --device cpu"
 )
+N_MODELS = {"qwen": 3, "onevision": 1}  # base models that the seeds use in turn
+QUICK = {("qwen", seed): MAIN for seed in (0, 3)}  # (family, seed) -> arms
+FULL = {  # the longest first; seeds 0 to 2 use each base model once
+    **{("qwen", seed): ALL["qwen"] for seed in range(3)},
+    **{("qwen", seed): MOST for seed in (3, 4)},
+    **{("onevision", seed): ALL["onevision"] for seed in range(3)},
+}
 
 
 def base(family, seed):
-    """The folder of the model that a seed begins with."""
-    _, number, family = base_job(family, seed)
-    return toy.model_folder(number, family)
+    """The folder of the base model of a seed; model 0 is that of the README's first command."""
+    return toy.model_folder(1 + seed % N_MODELS[family], family)
 
 
 def home(family, seed):
@@ -58,9 +64,9 @@ def home(family, seed):
 
 
 def run(command, log):
-    """Run a script in this process, what it prints appended to a file. Returns the seconds it took.
+    """Run a script and append its output to `log`. Returns its seconds.
 
-    A process of its own would load torch and transformers anew, which takes as long as a training.
+    It runs in this process: to import torch again takes as long as a training.
     """
     script, *argv = command.split()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -76,31 +82,31 @@ def run(command, log):
 
 
 def make_set(name, family, seed):
-    """Make a set of pairs unless it is there. Returns (its folder, the commands, their seconds)."""
+    """Make a set of pairs unless it exists. Returns (its folder, the commands, their seconds)."""
     out = home(family, seed) / "pairs" / name
     if name in MADE:
         return out, *make_pairs(out, family, seed, MADE[name])
     source, *change = (JUDGED | EDITED)[name]
-    there, made_by, seconds = make_set(source, family, seed)
+    source, made_by, seconds = make_set(source, family, seed)
     if name in JUDGED:
         k, flags = change
         if not out.exists():
             with atomic_folder(out) as part:
                 for file in ("queries.jsonl", "config.json"):
-                    shutil.copy(there / file, part)
-                rows = read_rows(there / "candidates.jsonl")
+                    shutil.copy(source / file, part)
+                rows = read_rows(source / "candidates.jsonl")
                 fewer = [row | {"adversarial": row["adversarial"][:k]} for row in rows]
                 write_rows(part / "candidates.jsonl", fewer)
         judged, more = make_pairs(out, family, seed, f"{flags} --stage judge".lstrip())
         return out, [*made_by, *judged], seconds + more
     out.mkdir(exist_ok=True)
     if not (out / "pairs.jsonl").exists():
-        write_rows(out / "pairs.jsonl", change[0](there, np.random.default_rng(seed)))
-    return out, [*made_by, f"pasta.study.arms.EDITED[{name!r}] from {there} to {out}"], seconds
+        write_rows(out / "pairs.jsonl", change[0](source, np.random.default_rng(seed)))
+    return out, [*made_by, f"pasta.study.arms.EDITED[{name!r}] from {source} to {out}"], seconds
 
 
 def make_pairs(out, family, seed, flags):
-    """Run make_pairs.py into a folder unless it has been. Returns ([the command], its seconds)."""
+    """Run make_pairs.py into a folder unless it has run. Returns ([the command], its seconds)."""
     videos, queries = toy.videos_folder(100 + seed), toy.queries_file(100 + seed)
     command = f"make_pairs.py --responder {base(family, seed)} --videos {videos} "
     command += f"--queries {queries} --out {out} --seed {seed} {PAIRS} {flags}".rstrip()
@@ -109,74 +115,87 @@ def make_pairs(out, family, seed, flags):
     return [f"python {command}"], json.loads((out / "seconds.json").read_text())
 
 
-def rows_of_set(name, family, seed, arms):
-    """Train the arms of one set of pairs and examine them: rows of results.jsonl.
-
-    One after another: they share the reference's log-probabilities, a file with one writer.
-    """
-    return [row_of(arm, family, seed) for arm in arms]
-
-
 def row_of(arm, family, seed):
-    """The row of one arm, made unless it is there."""
-    out, start = home(family, seed) / arm, time.perf_counter()
+    """The row of one arm in results.jsonl, made unless it exists."""
+    out, model = home(family, seed) / arm, base(family, seed)
     if (out / "row.json").exists():
         return json.loads((out / "row.json").read_text())
-    row, vlm = {"arm": arm, "family": family, "seed": seed}, load_vlm(base(family, seed))
+    row = {"arm": arm, "family": family, "seed": seed}
     if arm != "base":
         name, flags = ARMS[arm]
-        there, made_by, row["pairs_seconds"] = make_set(name, family, seed)
-        pairs = there / "pairs.jsonl"
-        command = f"train_dpo.py --model {base(family, seed)} --pairs {pairs} --out {out}"
-        command += f" --seed {seed} {TRAIN} {flags}".rstrip()
+        source, made_by, row["pairs_seconds"] = make_set(name, family, seed)
+    start, vlm = time.perf_counter(), load_vlm(model)
+    if arm != "base":
+        pairs = source / "pairs.jsonl"
+        command = f"train_dpo.py --model {model} --pairs {pairs} --out {out} --seed {seed} {TRAIN}"
+        command = f"{command} {flags}".rstrip()
         if not (out / "adapter").exists():
             run(f"{command} --resume", out / "log.txt")
         load_adapter(vlm.model, out / "adapter")
         row |= {"commands": [*made_by, f"python {command}"], "pairs": len(read_rows(pairs))}
-        if arm == "videopasta":
-            row["curve"] = curve(read_rows(out / "metrics.jsonl"))
-    row["exam"] = exam(vlm, 200 + seed, whole=arm in WHOLE)
+    if arm == "videopasta":  # Figure 4
+        names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
+        metrics = read_rows(out / "metrics.jsonl")
+        row["curve"] = {name: [round(x[name], 3) for x in metrics] for name in names}
+    row["exam"] = measure(vlm, 200 + seed, fully=arm in FULLY_MEASURED)
     row["seconds"] = round(time.perf_counter() - start)
     write_json(out / "row.json", row)
     return row
 
 
-def curve(metrics):
-    """{name: values} of the rewards over the steps: Figure 4."""
-    names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
-    return {name: [round(row[name], 3) for row in metrics] for name in names}
+def rows_of_seed(family, seed, arms):
+    """The rows of the arms of one seed, one after another: they share sets of pairs and a cache.
 
-
-def task(job):
-    """Do one job: (which function, its arguments). Returns rows, if it makes rows."""
+    Returns (rows, errors); an arm that fails has a line in `errors` and stops no other arm.
+    """
     torch.set_num_threads(1)
-    kind, *arguments = job
-    if kind == "rows":
-        return rows_of_set(*arguments)
-    {"base": toy.model_folder, "set": make_set}[kind](*arguments)
+    rows, errors = [], []
+    for arm in arms:
+        try:
+            rows.append(row_of(arm, family, seed))
+        except (Exception, SystemExit) as error:  # a script refuses its flags by SystemExit
+            errors.append(f"{home(family, seed) / arm}: {error!r}")
+    return rows, errors
+
+
+def run_all(plan, path, processes):
+    """Append the missing rows of a plan to results.jsonl. Returns the errors.
+
+    plan: {(family, seed): arms}. Raises SystemExit if a process is killed.
+    """
+    known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
+    missing = {key: [arm for arm in arms if (arm, *key) not in known] for key, arms in plan.items()}
+    methods, errors = multiprocessing.get_all_start_methods(), []
+    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    with Appender(path) as file, ProcessPoolExecutor(processes, context) as pool:
+        runs = [pool.submit(rows_of_seed, *key, arms) for key, arms in missing.items() if arms]
+        try:
+            for done in tqdm(as_completed(runs), "seeds", len(runs)):
+                rows, failed = done.result()
+                errors += failed
+                for row in rows:
+                    file.write(row)
+        except BrokenProcessPool:
+            raise SystemExit("a process was killed, perhaps because memory ran out; rerun the same "
+                             "command to continue, or with --processes 1") from None  # fmt: skip
+    return errors
 
 
 def main():
-    told = "Measure the paper's claims in the toy world."
-    parser = ArgumentParser("python -m pasta.study.study", description=told)
-    parser.add_argument("--quick", action="store_true", help="two seeds, one model, Table 1 alone")
-    parser.add_argument("--processes", type=int, default=2, help="that work side by side")
+    message = "Measure the paper's claims in the toy world."
+    parser = ArgumentParser("python -m pasta.study.study", description=message)
+    parser.add_argument("--quick", action="store_true", help="two seeds, one family, Table 1 only")
+    parser.add_argument("--processes", type=int, default=2, help="how many work in parallel")
     parser.add_argument("--results", type=Path, help="folder of the results; default: "
                         f"{page.RESULTS}, of --quick {OUT / 'quick'}")  # fmt: skip
     args = parser.parse_args()
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
-    path = folder / "results.jsonl"
     lock_folder(OUT)
-    context = multiprocessing.get_context(
-        "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    )
-    # Three seeds take each model once; the first and the fourth have the same one.
-    parts = [((0, 3), QUICK)] if args.quick else [(range(5), MOST), (range(3), ALL)]
-    known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
-    with Appender(path) as file, ProcessPoolExecutor(args.processes, context) as pool:
-        needs = planned(parts, known)
-        work(pool, args.processes, needs, task, lambda done: [file.write(r) for r in done or ()])
-    page.write(folder, folder / "miniature.md" if args.quick else page.PAGE)
+    path = folder / "results.jsonl"
+    errors = sorted(run_all(QUICK if args.quick else FULL, path, args.processes))
+    if errors:
+        raise SystemExit("\n".join(["failed:", *errors, "see each log.txt; rerun to continue"]))
+    page.write(path, folder / "miniature.md" if args.quick else page.PAGE)
 
 
 if __name__ == "__main__":

@@ -1,98 +1,73 @@
-"""The embedded default: a world of coloured shapes, and a tiny Video-LLM that grew up in it.
+"""The built-in default: synthetic videos of coloured shapes, and a tiny Video-LLM for them.
 
-Each function returns a folder, which it makes on first use. To the rest of pasta they are a model,
-some videos and a benchmark like any other.
+Each function returns a path, and makes the files on first use. To the rest of pasta they are an
+ordinary model, a folder of videos and two benchmarks.
 """
 
-import os
-import shutil
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
+
+from pasta.run.atomic import atomic_folder
+from pasta.run.locks import lock
+from pasta.toy import files
 
 ROOT = Path("data/toy")
 N_VIDEOS = 800
-N_QUESTIONS = 300  # of each mode, on the benchmark
+N_QUESTIONS = 300  # of each mode, in the benchmark
 
 
-@contextmanager
-def whole(folder):
-    """A temporary folder that becomes `folder` when the block ends: never half a folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        yield part
-        os.chmod(part, 0o755)
-        if not folder.exists():  # another process may have been faster
-            os.rename(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def made(name, write, *arguments):
+    """The folder ROOT / name; if it is absent, write(folder, *arguments) fills it."""
+    folder = ROOT / name
+    if folder.exists():
+        return folder
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with open(ROOT / f".{name}.lock", "a") as file:
+        lock(file, file.name, wait=True)  # another process may be making the same folder
+        if not folder.exists():
+            with atomic_folder(folder) as part:
+                write(part, *arguments)
+    return folder
 
 
 def model_folder(seed=0, kind="qwen"):
-    """The toy model's folder; the first time it is trained, which takes minutes.
+    """The folder of the toy model, as str. Training it takes minutes.
 
     kind: "qwen" (Qwen2.5-VL) or "onevision" (LLaVA-OneVision).
     """
-    folder = ROOT / f"{'model' if kind == 'qwen' else kind}{seed or ''}"
-    if not folder.exists():
-        from pasta.toy.pretrain import train_base
 
-        with whole(folder) as part:
-            train_base(part, seed, kind)
-    return str(folder)
+    def train(part):
+        from pasta.toy.pretrain import train_base  # only now: slow to import
+
+        train_base(part, seed, kind)
+
+    return str(made(f"{'model' if kind == 'qwen' else kind}{seed or ''}", train))
 
 
 def resolved(model):
-    """The name of a model; for "toy" that of the toy model, which is trained now if need be."""
+    """The name of a model; for "toy" the folder of the toy model."""
     return model_folder() if model == "toy" else model
 
 
 def videos_folder(seed=1):
     """A folder of unlabelled videos of a balanced world, to make pairs from."""
-    folder = ROOT / ("videos" if seed == 1 else f"videos{seed}")
-    if not folder.exists():
-        from pasta.toy.files import write_videos
-
-        with whole(folder) as part:
-            write_videos(part, N_VIDEOS, seed)
-    return folder
+    return made(f"videos{seed if seed != 1 else ''}", files.write_videos, N_VIDEOS, seed)
 
 
 def queries_file(seed=1):
-    """Queries about these videos, one a mode, by somebody who sees better than the toy model.
+    """Queries about these videos, one of each mode, from an asker that knows the ground truth.
 
     In the paper, too, the asker is a far larger model than the responder.
     """
-    folder = ROOT / ("queries" if seed == 1 else f"queries{seed}")
-    if not folder.exists():
-        from pasta.toy.files import write_queries
-
-        with whole(folder) as part:
-            write_queries(part / "queries.jsonl", N_VIDEOS, seed)
+    folder = made(f"queries{seed if seed != 1 else ''}", files.write_queries, N_VIDEOS, seed)
     return folder / "queries.jsonl"
 
 
 def benchmark_folder(seed=2, blind=False):
-    """A benchmark of lettered questions in MVBench's layout, both answers equally often right.
-
-    blind: its videos are black.
-    """
-    folder = ROOT / f"mvbench{'' if seed == 2 else seed}{'-blind' * blind}"
-    if not folder.exists():
-        from pasta.toy.files import write_benchmark
-
-        with whole(folder) as part:
-            write_benchmark(part, N_QUESTIONS, seed, blind)
-    return folder
+    """A multiple-choice benchmark in MVBench's layout. blind: with black videos."""
+    name = f"mvbench{seed if seed != 2 else ''}{'-blind' * blind}"
+    return made(name, files.write_benchmark, N_QUESTIONS, seed, blind)
 
 
 def adversarial_folder(seed=4):
     """A benchmark of questions to refuse, in the layout of benchmarks/adversarial.py."""
-    folder = ROOT / ("adversarial" if seed == 4 else f"adversarial{seed}")
-    if not folder.exists():
-        from pasta.toy.files import write_adversarial
-
-        with whole(folder) as part:
-            write_adversarial(part, 200, seed)
-    return folder
+    return made(f"adversarial{seed if seed != 4 else ''}", files.write_adversarial, 200, seed)

@@ -1,6 +1,6 @@
-"""The toy world as files: uncompressed AVI videos, and a benchmark in MVBench's layout.
+"""The toy world as files: videos, queries about them, and two benchmarks.
 
-Uncompressed, so that no encoder is needed and decord returns exactly the pixels drawn.
+The videos are uncompressed AVI: no encoder is needed, and decord returns exactly the drawn pixels.
 
 Shapes: F frames, H, W pixels.
 """
@@ -11,6 +11,7 @@ import struct
 import numpy as np
 
 from pasta.pairs import MODES
+from pasta.run.rows import write_rows
 from pasta.toy import world
 
 
@@ -18,7 +19,7 @@ def write_avi(path, frames, fps=world.FPS):
     """Write frames (F, H, W, 3) uint8 RGB as an uncompressed AVI, which decord reads exactly.
 
     RIFF AVI 1.0 with one BGR24 stream: rows from the bottom up, each padded to four bytes, and an
-    index, without which a decoder cannot tell the length.
+    index, without which a decoder cannot find the length.
     """
     n, height, width, _ = frames.shape
     rows = np.zeros((n, height, -(-width * 3 // 4) * 4), np.uint8)
@@ -48,16 +49,16 @@ def write_avi(path, frames, fps=world.FPS):
 
 
 def write_videos(folder, n, seed):
-    """n videos of a balanced world as FOLDER/00000.avi and so on; nothing tells their truth."""
+    """n videos of a balanced world as FOLDER/00000.avi and so on, without their ground truth."""
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         write_avi(folder / f"{i:05d}.avi", world.render(world.draw_video(rng)))
 
 
-def write_queries(path, n, seed):
-    """Queries about the videos of `write_videos`, as somebody wrote them who saw what is there.
+def write_queries(folder, n, seed):
+    """FOLDER/queries.jsonl: one query of each mode about each video of `write_videos`.
 
-    One of each video and mode. Nothing tells the answers.
+    The asker knows what is in a video. No row has an answer.
     """
     rows = []
     for i in range(n):
@@ -66,34 +67,36 @@ def write_queries(path, n, seed):
         for mode in MODES:
             query = next(q.query for q in asked if q.mode == mode)
             rows.append({"video": f"{i:05d}.avi", "mode": mode, "query": query})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "queries.jsonl", rows)
 
 
 def write_benchmark(folder, n, seed, blind=False):
     """n questions of each mode in MVBench's layout: json/MODE.json, test.json, video/shapes/.
 
-    Half of a mode's questions are of each of its kinds. Of each kind the usual answer is right in
-    exactly half, and the right option is (A) in half of either. A video is asked three at
-    most. blind: the videos are black.
+    Each mode has as many questions of either kind. Within a kind the majority answer is right in
+    exactly half of the questions, and in half of these the right option is (A). A video has at most
+    three questions. blind: the videos are black.
     """
     (folder / "json").mkdir()
     (folder / "video/shapes").mkdir(parents=True)
     items = {mode: [] for mode in MODES}
-    wanted = {(kind, usual): n // 4 for kind in world.KINDS for usual in (True, False)}
+    wanted = {(kind, majority): n // 4 for kind in world.KINDS for majority in (True, False)}
     i = 0
     while any(wanted.values()):
         rng = np.random.default_rng([seed, i])
         video, name, used = world.draw_video(rng), f"{i:05d}.avi", False
         for question in list({q.kind: q for q in world.questions(video, rng)}.values())[:3]:
-            if wanted[question.kind, question.usual]:
-                wanted[question.kind, question.usual] -= 1
-                first = wanted[question.kind, question.usual] % 2
-                items[question.mode].append({
-                    "video": name,
-                    "question": question.query,
-                    "candidates": [question.options[first], question.options[1 - first]],
-                    "answer": question.option,
-                })
+            if wanted[question.kind, question.majority]:
+                wanted[question.kind, question.majority] -= 1
+                first = wanted[question.kind, question.majority] % 2
+                items[question.mode].append(
+                    {
+                        "video": name,
+                        "question": question.query,
+                        "candidates": [question.options[first], question.options[1 - first]],
+                        "answer": question.option,
+                    }
+                )
                 used = True
         if used:
             frames = world.render(video)
@@ -106,10 +109,10 @@ def write_benchmark(folder, n, seed, blind=False):
 
 
 def write_adversarial(folder, n, seed):
-    """n items of each mode and kind in the layout of benchmarks/adversarial.py.
+    """The layout of benchmarks/adversarial.py: n videos, two items about each in each mode.
 
-    A question is one of the world's about a thing of a colour that the video does not have, so its
-    premise is false; the options of the other kind are answers about such a thing or the wrong one.
+    "question": a question of the world about an absent thing, so its premise is false.
+    "options": an answer about an absent thing, and the wrong answer about a present one.
     """
     rows = []
     for i in range(n):
@@ -124,4 +127,4 @@ def write_adversarial(folder, n, seed):
             rows.append({"id": f"{i}-{mode}-q", **row, "kind": "question", "query": claim.query})
             rows.append({"id": f"{i}-{mode}-o", **row, "kind": "options", "query": asked.query,
                          "options": [asked.wrong, claim.answer]})  # fmt: skip
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(folder / "items.jsonl", rows)

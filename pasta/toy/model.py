@@ -1,7 +1,7 @@
 """A tiny Qwen2.5-VL or LLaVA-OneVision of the real transformers class, as a model folder.
 
-config, safetensors, tokenizer, chat template, preprocessor config: all that a checkpoint has.
-Here its weights are random; pretrain.py trains it.
+The folder has all files of a checkpoint: config, weights, tokenizer, chat template, preprocessor
+config. The weights are random; pretrain.py trains them.
 """
 
 import json
@@ -20,14 +20,14 @@ from transformers import (
 
 from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
-from pasta.toy.captions import TRUE, lessons, looking
+from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 
 WIDTH = 128
-SEEN = {"do_rescale": True, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-PIXELS = {  # family: preprocessor_config.json, with the family's keys
-    "qwen": SEEN
+PIXEL_RANGE = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+RESCALE = {"do_rescale": True, "do_normalize": True} | PIXEL_RANGE | {"do_resize": True}
+PIXELS = {  # kind of model: its preprocessor_config.json
+    "qwen": RESCALE
     | {
-        "do_resize": True,
         "min_pixels": 56 * 56,
         "max_pixels": 12845056,
         "patch_size": 14,
@@ -35,27 +35,19 @@ PIXELS = {  # family: preprocessor_config.json, with the family's keys
         "merge_size": 2,
         "num_frames": world.N_FRAMES,
     },
-    "onevision": SEEN
+    "onevision": RESCALE
     | {
-        "do_resize": True,
         "resample": 3,
         "size": {"height": world.SIDE, "width": world.SIDE},
-        "num_frames": world.N_FRAMES // 2,  # its frames do not go four by four into a token
+        "num_frames": world.N_FRAMES // 2,  # each frame has its own tokens
     },
 }
 SPECIAL = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|video_pad|>",
-    "<|image_pad|>",
-    "<video>",
-    "<|unknown|>",
-)
+    "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|video_pad|> "
+    "<|image_pad|> <video> <|unknown|>"
+).split()
 VIDEO = {"qwen": "<|vision_start|><|video_pad|><|vision_end|>", "onevision": "<video>"}
-# Turns have no roles: fewer tokens, faster lessons.
+# No role names: fewer tokens, faster training.
 CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>\
 {% if message['content'] is string %}{{ message['content'] }}{% else %}\
 {% for part in message['content'] %}{% if part['type'] == 'video' %}\
@@ -65,10 +57,10 @@ VIDEO{% elif part['type'] == 'text' %}{{ part['text'] }}\
 
 
 def make_tokenizer(kind="qwen"):
-    """A word-level tokenizer, a word with the blank before it, over all that is ever said here.
+    """A word-level tokenizer of all texts of the toy world; a word includes the blank before it.
 
-    Decoding gives back the very text that was encoded, as long as its words are known. "(A)" is one
-    word, next to its option's: then which letter belongs to which option is learnt at once.
+    Decoding restores a text exactly if all its words are known. "(A)" is one word: the model then
+    learns quickly which letter belongs to which option.
     """
     split = pre_tokenizers.Split(Regex(r" ?\([A-E]\)| ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
     texts = [*"ABCDE", *(f"{blank}({letter})" for letter in "ABCDE" for blank in ("", " "))]
@@ -77,8 +69,8 @@ def make_tokenizer(kind="qwen"):
     rng = np.random.default_rng(0)
     for _ in range(400):
         video = world.draw_video(rng)
-        taught = [*looking(video, rng, TRUE), *lessons(video, rng, TRUE)]
-        texts += [text for lesson in taught for text in lesson]
+        samples = [*caption_samples(video, rng, NO_NOISE), *qa_samples(video, rng, NO_NOISE)]
+        texts += [text for sample in samples for text in sample]
     words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
@@ -89,7 +81,7 @@ def make_tokenizer(kind="qwen"):
         unk_token="<|unknown|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=list(SPECIAL[1:-1]),
+        additional_special_tokens=SPECIAL[1:-1],
         chat_template=CHAT_TEMPLATE.replace("VIDEO", VIDEO[kind]),
     )
 
@@ -104,7 +96,7 @@ def language(tokenizer):
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 4096,
-        "initializer_range": 0.06,  # 0.02 does not learn to copy names in time
+        "initializer_range": 0.06,  # with 0.02 it learns to copy names too late
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,
         "pad_token_id": tokenizer.pad_token_id,
@@ -119,8 +111,8 @@ def qwen(tokenizer):
     config = Qwen2_5_VLConfig(
         text_config=language(tokenizer)
         | {
-            # A small base, or the width axis, which gets the slowest frequencies, is blind on a
-            # grid of 2 x 2; few frequencies for the height, which is never asked about.
+            # The width axis has the lowest frequencies: with a larger base its two positions of
+            # a 2 x 2 grid would look the same. Height, which needs less, has few frequencies.
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10.0,
@@ -155,7 +147,7 @@ def qwen(tokenizer):
 def onevision(tokenizer):
     """An untrained LLaVA-OneVision: SigLIP, four tokens a frame, a Qwen2 without M-RoPE."""
     config = LlavaOnevisionConfig(
-        # As with Qwen2.5-VL a small base: the few dozen tokens of a video must be told apart.
+        # A small base, as above: the few dozen tokens of a video need different positions.
         text_config=language(tokenizer)
         | {
             "model_type": "qwen2",
@@ -181,10 +173,10 @@ def onevision(tokenizer):
 
 
 def start_smooth(weight):
-    """Let the patch embedding begin with blocks of 7 x 7 equal pixels.
+    """Initialise the patch embedding with blocks of 7 x 7 equal weights, in place.
 
-    A random weight for every pixel drowns a patch's colours in noise that no short training wears
-    off. weight: (out, 3, ..., 14, 14), changed in place.
+    One random weight for each pixel adds noise to a patch's colours that a short training does not
+    remove. weight: (out, 3, ..., 14, 14).
     """
     blocks = 0.3 * torch.randn(*weight.shape[:-2], 2, 2)
     with torch.no_grad():
@@ -192,7 +184,7 @@ def start_smooth(weight):
 
 
 def make_folder(folder, seed=0, kind="qwen"):
-    """Write an untrained toy model as an ordinary model folder. kind: "qwen" or "onevision"."""
+    """Write an untrained toy model as a model folder. kind: "qwen" or "onevision"."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(kind)

@@ -1,115 +1,191 @@
-"""How the toy model grows up, from scratch and once: to see, to say, to answer.
+"""Pretraining of the toy model, from random weights, in minutes.
 
-    see       what each part of a picture holds, and which side it is on, aligned with words
-    glimpses  to talk about videos of two pictures, one of each guest, each held for some time, with
-              the cut between them
-    looking   whole videos, with lessons that are true
-    lessons   all that the pipeline will ask, with many careless answers
+    align     match each visual token with the words for its shape, colour and place
+    caption   two-frame clips, with one frame of each actor and the cut between them; then videos
+    qa        everything that the pipeline asks; in the last stage many labels are noisy
 
-Two pictures hold all that a whole video does, and order is learnt from them in a fraction of the
-time. The careless lessons come last: a model that cannot see yet would learn nothing from them but
-what is usual.
+The model learns order from clips in a fraction of the time. Noisy labels come last: before it can
+see, the model would learn only the majority answers from them.
+
+Two processes train one model. Each computes the gradient of half of every batch, and both step with
+
+    g = (g_0 + g_1) / 2
+
+A sum of two numbers does not depend on their order, so both have the same weights, bit for bit.
+Each process uses one thread, so the model does not depend on the number of cores.
 
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """
 
 import math
+import os
+import sys
 from collections import deque
 from dataclasses import replace
-from functools import partial
-from itertools import islice
+from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
+from threading import RLock
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from torch.multiprocessing import start_processes
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
+from tqdm import tqdm
 
 from pasta.attention import dense_mask
-from pasta.models.load import as_position_ids, levels, load_vlm, of_one_shape
+from pasta.models.load import as_position_ids, encode, levels, load_vlm
 from pasta.packs import pack_responses
+from pasta.run import ranks
 from pasta.sampling import uniform
 from pasta.toy import world
-from pasta.toy.captions import TRUE, lessons, looking
-from pasta.toy.halves import learn, one_thread, other_half
+from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 from pasta.toy.model import make_folder
 
-# Of each mode, the share of answers that are the usual one whatever the video shows.
-CARELESS = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}
+LABEL_NOISE = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}  # shares
 PLACES = ("left", "right", "above", "below")
-SEE_STEPS, SEE_END = 600, 100  # end: the last steps, in which the learning rate goes down
-GOAL_OVER = 20  # the steps over whose mean loss a goal is reached
-STAGES = (  # texts, share of careless ones, share of glimpses, least steps, most, goal
-    (looking, TRUE, 1.0, 200, 400, 0.135),
-    (looking, TRUE, 0.25, 250, 450, 0.115),
-    (lessons, TRUE, 0.25, 250, 250, 0.0),
-    (lessons, CARELESS, 0.0, 150, 150, 0.0),
+ALIGN_STEPS, ALIGN_DECAY = 600, 100  # decay: the last steps, with a falling learning rate
+LOSS_WINDOW = 20  # steps of the mean loss that early stopping compares
+STAGES = (  # samples, label noise, share of two-frame clips, least steps, most, early-stop loss
+    (caption_samples, NO_NOISE, 1.0, 200, 400, 0.135),
+    (caption_samples, NO_NOISE, 0.25, 250, 450, 0.115),
+    (qa_samples, NO_NOISE, 0.25, 250, 250, 0.0),
+    (qa_samples, LABEL_NOISE, 0.0, 150, 150, 0.0),
 )
 BATCH = 16  # videos, half of them for each process
-SEE_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
+ALIGN_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
 
 
-@one_thread()
 def train_base(folder, seed=0, kind="qwen", **changes):
     """Write a model folder and train the model in it, in two processes.
 
-    kind: of make_folder. changes: of what `grow_up` does.
+    kind: as in make_folder. changes: arguments of `train`.
     """
     make_folder(folder, seed, kind)
-    with other_half(partial(grow_up, **changes), folder, [seed, 1]) as mean:
-        model = grow_up(mean, folder, [seed, 0], "toy model", **changes)
-    model.save_pretrained(folder)
+    in_two_processes(train_half, folder, seed, changes)
 
 
-def grow_up(mean, folder, seed, text="", see_steps=SEE_STEPS, stages=STAGES, batch=BATCH // 2):
+def in_two_processes(function, *arguments):
+    """Run function(rank, *arguments) in two new processes, joined by torch.distributed.
+
+    Raises torch.multiprocessing.ProcessRaisedException with the traceback of one that fails.
+    """
+    with TemporaryDirectory() as folder:
+        # Spawned, not forked: a fork while a thread of torch holds a lock can deadlock the child.
+        store = Path(folder) / "store"
+        run = start_processes(joined, (store, function, arguments), 2, join=False, daemon=True)
+        try:
+            while not run.join():
+                pass
+        finally:
+            for process in run.processes:  # after ctrl-C; an ended process is left alone
+                process.kill()
+
+
+def joined(rank, store, function, arguments):
+    """What each of the two processes does."""
+    torch.set_num_threads(1)
+    tqdm.set_lock(RLock())  # its default is shared by processes, and would be reported as leaked
+    if sys.platform != "win32":  # both are on this machine, whatever its network
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    dist.init_process_group("gloo", init_method=store.as_uri(), rank=rank, world_size=2)
+    function(rank, *arguments)
+    ranks.stop()
+
+
+def train_half(rank, folder, seed, changes):
+    model = train(folder, [seed, rank], **changes)
+    if rank == 0:
+        model.save_pretrained(folder)
+
+
+def mean_of_processes(vector):
+    """The mean over the processes of a float32 vector, in place. Returns it."""
+    if ranks.started():
+        dist.all_reduce(vector)
+        vector /= ranks.size()
+    return vector
+
+
+def train(folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATCH // 2):
     """Train the model of a folder on this process's half of every batch. Returns it.
 
-    mean: of `other_half`. seed: of the videos. text: of progress bars. batch: videos of the half
+    seed: of the videos. batch: videos of the half.
     """
     vlm = load_vlm(folder)
     model = vlm.model.train().requires_grad_(True)
     rng = np.random.default_rng(seed)
-    sights = counted(seeing(vlm, rng, batch), see_steps)
-    learn(model, sights, see_steps, SEE_END, SEE_PEAK, text and f"{text}: see", mean)
+    losses = one_stage(alignment_losses(vlm, rng, batch), align_steps, align_steps)
+    descend(model, losses, align_steps, ALIGN_DECAY, ALIGN_PEAK, "toy model: align")
     least = [stage[3] for stage in stages]
-    texts = through(stages, vlm, rng, batch, mean)
-    learn(model, texts, sum(least), least[-1], PEAK, text and f"{text}: talk", mean)
+    losses = all_stages(stages, vlm, rng, batch)
+    descend(model, losses, sum(least), least[-1], PEAK, "toy model: caption, qa")
     return model
 
 
-def through(stages, vlm, rng, batch, mean):
-    """Yield (loss, steps that are left) of all stages; math.inf left, except in the last."""
-    for *stage, least, most, goal in stages[:-1]:
-        for loss in until(goal, least, islice(talking(vlm, rng, batch, *stage), most), mean):
-            yield loss, math.inf
-    *stage, steps, _, _ = stages[-1]
-    yield from counted(talking(vlm, rng, batch, *stage), steps)
+def descend(model, losses, least, decay, peak, name=None):
+    """AdamW on each loss, with a short warm-up and a linear decay.
 
-
-def counted(losses, steps):
-    """Yield (loss, how many are left) of the first `steps` losses; no more are made."""
-    for left in reversed(range(steps)):
-        yield next(losses), left
-
-
-def until(goal, least, losses, mean):
-    """Yield losses, at least that many, until the mean of the latest GOAL_OVER is below the goal.
-
-    It is the mean over both halves. How long it takes to see what order is depends on the seed.
+    losses: yields (loss, steps left), at least `least` of them.
+    decay: the last steps, in which the learning rate falls from `peak` to a tenth of it.
+    name: of the progress bar.
+    The patch embedding sums thousands of correlated pixels, so its steps are small.
     """
-    latest = deque(maxlen=GOAL_OVER)
-    for step, loss in enumerate(losses, start=1):
-        yield loss
-        latest.append(mean(loss.detach()[None]).item())
-        if step >= least and fmean(latest) < goal:
+    groups = {True: [], False: []}
+    for parameter_name, parameter in model.named_parameters():
+        groups["patch_embed" in parameter_name].append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": groups[False], "share": 1.0}, {"params": groups[True], "share": 0.02}],
+        betas=(0.9, 0.95),
+        weight_decay=0.01,
+    )
+    bar = ranks.progress(losses, name, least, "step", mininterval=1.0)
+    for step, (loss, left) in enumerate(bar, start=1):
+        rate = peak * min(1, step / 20, 0.1 + left / decay)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        loss.backward()
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = mean_of_processes(torch.cat([grad.flatten() for grad in grads]))
+        for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(mean.view_as(grad))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+
+
+def all_stages(stages, vlm, rng, batch):
+    """Yield (loss, steps left) of all stages; before the last one, infinitely many are left."""
+    for i, (*stage, least, most, stop_loss) in enumerate(stages, start=1):
+        losses = response_losses(vlm, rng, batch, *stage)
+        for loss, left in one_stage(losses, least, most, stop_loss):
+            yield loss, left if i == len(stages) else math.inf
+
+
+def one_stage(losses, least, most, stop_loss=0.0):
+    """Yield (loss, steps left), `most` times or until the loss is low enough.
+
+    Low enough: after `least` steps, the mean of the last LOSS_WINDOW, over both processes, is below
+    `stop_loss`. No loss is drawn that is not used: its videos would change all later draws.
+    """
+    latest = deque(maxlen=LOSS_WINDOW)
+    for step in range(1, most + 1):
+        loss = next(losses)
+        yield loss, most - step
+        latest.append(mean_of_processes(loss.detach().clone()).item())
+        if step >= least and fmean(latest) < stop_loss:
             return
 
 
-def seeing(vlm, rng, batch):
+def alignment_losses(vlm, rng, batch):
     """Losses of naming what each visual token shows, by the embeddings of the words for it."""
     words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES, *PLACES)]
     ids = vlm.processor.tokenizer.convert_tokens_to_ids(words)
     embeddings = vlm.model.get_input_embeddings().weight
-    still = still_frames(vlm.model)
+    # The frames that go into one token.
+    still = getattr(vlm.model.config.vision_config, "temporal_patch_size", 1)
     times = np.arange(still) / world.FPS
     while True:
         stills, truth = [], []
@@ -118,27 +194,26 @@ def seeing(vlm, rng, batch):
             frames = world.render(video)
             for start in rng.choice(world.N_FRAMES - still, 4, replace=False):
                 stills.append(vlm.processor.prepare(frames[start : start + still], times))
-                truth.append(shown(video, range(start, start + still)))
-        # Without the newline that ends a video of LLaVA-OneVision.
-        found = torch.cat([tokens[:4] for tokens in features(vlm, stills)])  # (N, width)
+                truth.append(visible(video, range(start, start + still)))
+        # Four quarters; LLaVA-OneVision has a newline token after them.
+        found = torch.cat([tokens[:4] for tokens in visual_tokens(vlm, stills)])  # (N, width)
         logits = 10 * normalize(found, dim=-1) @ normalize(embeddings[ids], dim=-1).T - 2  # (N, K)
         yield binary_cross_entropy_with_logits(logits, torch.cat(truth))
 
 
-def shown(video, frames):
-    """How much of each colour and shape each quarter of the picture holds over some frames.
+def visible(video, frames):
+    """How much of each colour and shape is in each quarter of the picture, over some frames.
 
     Returns (4, K) float32 in [0, 1]: the share of a thing's pixels and of the frames, colours
-    before shapes; then 1 for the quarter's own places.
+    before shapes; then 1 for the PLACES of the quarter. Quarters go row by row.
     """
     colours, shapes, half = list(world.COLOURS), list(world.SHAPES), world.SIDE // 2
     table = np.zeros((4, len(colours) + len(shapes) + len(PLACES)), np.float32)
-    # quarters go row by row
     table[:, -4:] = [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1], [0, 1, 0, 1]]
     for thing in video.things:
         for frame in frames:
             if thing.start <= frame < thing.end:
-                late = thing is video.sign and frame >= video.cut
+                late = thing is video.marker and frame >= video.cut
                 colour, shape = (video.successor if late else thing.name).split()
                 pixels = world.silhouette(shape, thing.x, thing.y)
                 quarters = pixels.reshape(2, half, 2, half).sum((1, 3)).ravel()
@@ -148,53 +223,37 @@ def shown(video, frames):
     return torch.from_numpy(table.clip(0, 1))
 
 
-def talking(vlm, rng, batch, teach, careless, glimpses):
-    """Losses of the responses that `teach` gives, a batch of videos at a time."""
+def response_losses(vlm, rng, batch, samples, noise, clips):
+    """Losses of the responses in `samples`, `batch` videos at a time; `clips`: share of clips."""
     while True:
-        yield batch_loss(
-            vlm,
-            [
-                lesson_pack(vlm, rng, teach, careless, rng.random() < glimpses)
-                for _ in range(batch)
-            ],
-        )
+        rows = [sample_pack(vlm, rng, samples, noise, rng.random() < clips) for _ in range(batch)]
+        yield batch_loss(vlm, rows)
 
 
-def still_frames(model):
-    """How many frames are one picture to a model: those that go into one token."""
-    return getattr(model.config.vision_config, "temporal_patch_size", 1)
-
-
-def lesson_pack(vlm, rng, teach, careless, glimpse):
-    """One video, or a glimpse of it, with the texts that `teach` has about it."""
+def sample_pack(vlm, rng, samples, noise, two_frame_clip):
+    """The Pack of a random video, or of a two-frame clip of it, and of its samples."""
     video, times = world.draw_video(rng), np.arange(world.N_FRAMES) / world.FPS
-    seen = uniform(times, vlm.processor.n_frames)
-    times = times[seen]
-    if glimpse:  # a cut between the two pictures, so that both scenes are in it
-        sign = replace(video.sign, start=0, end=world.N_FRAMES)
-        video = replace(video, cut=video.guests[1].start, sign=sign)
-        starts, until = [guest.start for guest in video.guests], int(rng.integers(4, 29))
-        seen = np.repeat(starts, [until, world.N_FRAMES - until])[seen]
-    inputs = vlm.processor.prepare(world.render(video)[seen], times)
-    return pack_responses(vlm.processor, inputs, teach(video, rng, careless))[0]
+    indices = uniform(times, vlm.processor.n_frames)
+    times = times[indices]
+    if two_frame_clip:  # the first frame of each actor, repeated; both show the marker
+        marker = replace(video.marker, start=0, end=world.N_FRAMES)
+        video = replace(video, cut=video.actors[1].start, marker=marker)
+        starts, switch = [actor.start for actor in video.actors], int(rng.integers(4, 29))
+        indices = np.repeat(starts, [switch, world.N_FRAMES - switch])[indices]
+    inputs = vlm.processor.prepare(world.render(video)[indices], times)
+    return pack_responses(vlm.processor, inputs, samples(video, rng, noise))[0]
 
 
-def features(vlm, inputs):
-    """The visual tokens of each of a list of VideoInputs, (n_tokens, width), with gradient."""
-    family, found = vlm.processor.family, {}
-    for group in of_one_shape(family, inputs):
-        rows = [family.feature_kwargs(x) for x in group]
-        tensors = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
-        output = vlm.model.get_video_features(**tensors, return_dict=True)
-        tokens = levels(output, [x.n_tokens for x in group])
-        found |= {id(x): of_x for x, (of_x,) in zip(group, tokens, strict=True)}
-    return [found[id(x)] for x in inputs]
+def visual_tokens(vlm, videos):
+    """The visual tokens of each of a list of VideoInputs of one shape, (n_tokens, width)."""
+    output = encode(vlm.model, vlm.processor.family, videos, grad=True)
+    return [tokens for (tokens,) in levels(output, [video.n_tokens for video in videos])]
 
 
 def batch_loss(vlm, packs):
     """Mean cross-entropy of all response tokens of several packs, as one padded batch.
 
-    Small rows are fastest side by side, so the packs' pattern is a dense mask here.
+    The shared-prefix pattern is a dense mask here: small rows are fastest in one batch.
     """
     longest = max(len(pack.input_ids) for pack in packs)
     ids = torch.zeros(len(packs), longest, dtype=torch.int64)  # (B, L)
@@ -206,7 +265,7 @@ def batch_loss(vlm, packs):
         mask[i, :, :n, :n] = dense_mask(pack.lengths)[0]
     embeddings = vlm.model.get_input_embeddings()(ids)
     visual = ids == vlm.processor.ids(vlm.processor.family.token)[0]
-    tokens = torch.cat(features(vlm, [pack.inputs for pack in packs]))
+    tokens = torch.cat(visual_tokens(vlm, [pack.inputs for pack in packs]))
     embeddings = embeddings.masked_scatter(visual[..., None], tokens)
     hidden = vlm.model.model.language_model(
         inputs_embeds=embeddings,

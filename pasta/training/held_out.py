@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import torch
 
-from pasta.dpo import pack_loss, summarise
+from pasta.dpo import pack_loss
 from pasta.pairs import MODES
 from pasta.run import ranks
-from pasta.training.loop import not_numbers
+from pasta.training.loop import not_numbers, summarise
 
 
 def hold_out(groups, share, seed):

@@ -1,6 +1,7 @@
 """Parts of the training loop: the learning rate, the step, checks of its numbers, the log."""
 
 from math import cos, inf, isfinite, isnan, log, nan, pi
+from statistics import fmean
 
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
@@ -9,6 +10,7 @@ from pasta.run import ranks
 from pasta.run.rows import Appender, read_rows, write_rows
 from pasta.run.schema import ABSENT, NUMBER
 
+BY_MODE = ("loss", "rewards/margins", "rewards/accuracies")  # also reported for each mode
 METRICS = {"step": int, "eval/loss": NUMBER | ABSENT}  # the fields that are read back
 
 
@@ -73,6 +75,20 @@ def not_numbers(rows, grad_norm=0.0) -> str:
                 return f"{key} of pair {row['id']} is {value}"
     ids = ", ".join(row["id"] for row in rows)
     return "" if isfinite(grad_norm) else f"the gradient's norm is {grad_norm:g}, of pairs {ids}"
+
+
+def summarise(rows) -> dict:
+    """Means over the pairs of an update: KEY -> mean, and KEY/MODE -> mean for KEY in BY_MODE.
+
+    rows: of pack_loss, at least one. A mode without pairs has no keys.
+    """
+    means = {key: fmean(row[key] for row in rows) for key in rows[0] if key not in ("id", "mode")}
+    for mode in sorted({row["mode"] for row in rows}):
+        of_mode = [row for row in rows if row["mode"] == mode]
+        for key in BY_MODE:
+            if key in means:
+                means[f"{key}/{mode}"] = fmean(row[key] for row in of_mode)
+    return means
 
 
 class Log:
