@@ -7,8 +7,6 @@
 
 The seed of a request is a hash of its content: a row does not depend on its batch, its order or
 the run, up to the rounding of bfloat16 in batches of other shapes.
-
-Shapes: K adversarial responses of a query. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
 
 from dataclasses import dataclass
@@ -30,11 +28,10 @@ KINDS = dict(prompt=["prompt"], frames=["frames"], sample=["sample"], both=["fra
 class QueryTask:
     """One query, with the inputs and requests that make its candidate.
 
-    row:    {video, mode, query, topic}
-    clean:  VideoInputs, densely sampled
-    misled: K of (how it is misled, Request)
-    views:  name -> list of the inputs that responses are scored on. "blind" is [None], no video;
-            recipes with `twins` add "clean", and "broken", the mode's counterfactuals
+    row: {video, mode, query, topic}. clean: VideoInputs, densely sampled.
+    misled: K of (how it is misled, Request).
+    views: name -> list of the inputs that responses are scored on. "blind" is [None], no video;
+        recipes with `twins` add "clean", and "broken", the mode's counterfactuals
     """
 
     row: dict
@@ -46,9 +43,8 @@ class QueryTask:
 def query_tasks(video, queries, reader, recipe):
     """A QueryTask for each query about a video. Raises VideoError if it cannot be read.
 
-    queries: rows of queries.jsonl
-    recipe: of `candidate_rows`. Read here are candidates (K), adversary (one of KINDS), temperature
-        (of adversarial responses), seed, and twins: whether to score on counterfactuals
+    queries: rows of queries.jsonl. recipe: candidates (K), adversary (one of KINDS), temperature
+    (of adversarial responses), seed, and twins: whether to score on counterfactuals.
     Equal frames are prepared once, so that a batch computes their features once.
     """
     frames, name, ready = reader.frames(video), reader.name(video), {}
@@ -78,7 +74,7 @@ def query_tasks(video, queries, reader, recipe):
 
 
 def broken_frames(frames, video, corrupt, reader, seed):
-    """(F, H, W, 3) frames of a video after a corruption: the same in every run."""
+    """(F, H, W, 3) uint8 frames of a video after a corruption: the same in every run."""
     rng = np.random.default_rng(seed_of(seed, reader.name(video), corrupt.__name__))
     return corrupt(frames, rng, reader.other(video))
 
@@ -109,11 +105,9 @@ def misled(mode, query, prepared, recipe, seed_parts):
 def candidate_rows(tasks, ask, score, recipe):
     """Answer queries. Returns (rows of candidates.jsonl, {video: why a server refused it}).
 
-    ask:   list of Request -> list of Answer
+    ask:   list of Request -> list of Answer; requests on the same frames share their prefix
     score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None for a server
-    recipe: written into every row
-    A row is {video, mode, query, topic, preferred, adversarial, logps, recipe}; a task with a
-    refused request has none. Requests on the same frames are asked together and share their prefix.
+    A task with a refused request has no row.
     """
     requests = [[Request(t.clean, t.row["query"]), *(r for _, r in t.misled)] for t in tasks]
     answers, done, failed = iter(ask(list(chain(*requests)))), [], {}
@@ -136,8 +130,7 @@ def view_logps(tasks, rows, score):
 
     A logp is the mean over a view. A response that falls far from "clean" to "broken" was read off
     the video; one that does not would have been given anyway. A query with fewer than two different
-    responses makes no pair and is not scored. One VideoInputs is scored in one pack; without a
-    video, the whole batch is.
+    responses makes no pair and is not scored. Each VideoInputs is scored in one pack.
     """
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):
