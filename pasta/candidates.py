@@ -28,14 +28,13 @@ KINDS = dict(prompt=["prompt"], frames=["frames"], sample=["sample"], both=["fra
 class QueryTask:
     """One query, with the inputs and requests that make its candidate.
 
-    row: {video, mode, query, topic}. clean: VideoInputs, densely sampled.
-    misled: K of (how it is misled, Request).
+    row: {video, mode, query, topic}. misled: K of (how it is misled, Request).
     views: name -> list of the inputs that responses are scored on. "blind" is [None], no video;
-        recipes with `twins` add "clean", and "broken", the mode's counterfactuals
+    recipes with `twins` add "clean", and "broken", the mode's counterfactuals.
     """
 
     row: dict
-    clean: object
+    clean: object  # VideoInputs, densely sampled
     misled: list
     views: dict
 
@@ -45,11 +44,10 @@ def query_tasks(video, queries, reader, recipe):
 
     queries: rows of queries.jsonl. recipe: candidates (K), adversary (one of KINDS), temperature
     (of adversarial responses), seed, and twins: whether to score on counterfactuals.
-    Equal frames are prepared once, so that a batch computes their features once.
     """
     frames, name, ready = reader.frames(video), reader.name(video), {}
 
-    def prepared(sampling, corrupt=None):
+    def prepared(sampling, corrupt=None):  # once, so that a batch computes equal frames once
         images, timestamps = frames[sampling]
         key = (timestamps.tobytes(), corrupt)
         if key not in ready:
@@ -80,10 +78,7 @@ def broken_frames(frames, video, corrupt, reader, seed):
 
 
 def misled(mode, query, prepared, recipe, seed_parts):
-    """K of (how it is misled, Request); the recipe's kinds alternate.
-
-    prepared: (sampling, corruption) -> VideoInputs. seed_parts: hashed into the seeds.
-    """
+    """K of (how it is misled, Request). prepared: (sampling, corruption) -> VideoInputs."""
     kinds, premises = KINDS[recipe["adversary"]], list(PREMISES[mode])
     corruptions, found = list(ADVERSARIES[mode].corruptions.items()), []
     start = seed_of(*seed_parts)  # a random start uses all corruptions and premises equally often
@@ -120,9 +115,9 @@ def candidate_rows(tasks, ask, score, recipe):
         adversarial = [how | text for (how, _), text in zip(task.misled, others, strict=True)]
         done.append((task, task.row | {"preferred": preferred, "adversarial": adversarial}))
     logps = view_logps(*zip(*done, strict=True), score) if score and done else [[] for _ in done]
-    made_by = {"recipe": recipe | {"prompt_version": PROMPT_VERSION}}
-    rows = [row | {"logps": own} | made_by for (_, row), own in zip(done, logps, strict=True)]
-    return rows, failed
+    recipe = recipe | {"prompt_version": PROMPT_VERSION}
+    scored = zip(done, logps, strict=True)
+    return [row | {"logps": own, "recipe": recipe} for (_, row), own in scored], failed
 
 
 def view_logps(tasks, rows, score):

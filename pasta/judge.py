@@ -2,7 +2,7 @@
 
 A judge reads text only. By `rules`, an adversarial answer is kept if it takes the other side of an
 opposite of its mode ("left" against "right"), or answers no where the preferred one answers yes. A
-language model is asked the same in words. Both drop first what has a flaw of its own or is a copy.
+language model is asked the same in words. Both drop flawed answers and copies first.
 """
 
 import re
@@ -124,24 +124,18 @@ def sides(mode, chosen, rejected):
 
 
 def flaw(answer, query):
-    """What is wrong with an answer on its own, or "".
-
-    answer: {"response", "finished"}, and "instruction" if it was given a premise.
-    """
+    """What is wrong with an answer {"response", "finished"}, "instruction" if misled by it; or ""."""
     response = answer["response"]
-    if not words(response):
-        return "empty"
-    if not answer["finished"]:
-        return "cut off"
-    if TOKEN.search(response):
-        return "holds a model's own token"
-    if REFUSALS.search(re.sub(r'"[^"]*"|“[^”]*”', "", plain(response))):
-        return "refuses"
-    if "instruction" in answer and LEAKS.search(plain(response)):
-        return "speaks of its premise"
-    if words(response) == words(query):
-        return "repeats the query"
-    return ""
+    unquoted = re.sub(r'"[^"]*"|“[^”]*”', "", plain(response))
+    flaws = {
+        "empty": not words(response),
+        "cut off": not answer["finished"],
+        "holds a model's own token": TOKEN.search(response),
+        "refuses": REFUSALS.search(unquoted),
+        "speaks of its premise": "instruction" in answer and LEAKS.search(plain(response)),
+        "repeats the query": words(response) == words(query),
+    }
+    return next((name for name, found in flaws.items() if found), "")
 
 
 def judge_by_rules(mode, query, preferred, adversarial):
@@ -197,10 +191,7 @@ def model_verdict(reply, mode, sides):
 
 
 def read_verdict(reply):
-    """{"fits": bool, "contradicts": bool} of the lines of a judge's reply; None unless both occur.
-
-    A line is `fits: yes`, in any case, perhaps with stars around it. `fits: yes or no` is none.
-    """
+    """{"fits": bool, "contradicts": bool} of lines such as `fits: yes`; None unless each is once."""
     fields, reply = {}, plain(reply).rpartition("</think>")[2]
     for name in ("fits", "contradicts"):
         found = re.findall(rf"^\W*{name}\W*(yes|no)\W*$", reply, re.M)

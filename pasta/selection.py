@@ -8,8 +8,8 @@
               stays. Assumes that what depends on the video is right more often, and replaces
               preferred answers that follow a prior. The paper always chooses the preferred answer
 
-Every other pair is a row of dropped.jsonl with its reason. `--balance` and `--target` come last:
-they even out what could distinguish chosen from rejected without the video, and the modes.
+`--balance` and `--target` come last: they even out what could distinguish chosen from rejected
+without the video, and the modes.
 """
 
 import math

@@ -30,7 +30,7 @@ class Reader:
         return os.path.relpath(video, self.root)
 
     def read(self, video):
-        """Sampling -> ((F, H, W, 3) uint8 frames, (F,) timestamps in seconds). Raises VideoError."""
+        """Sampling -> ((F, H, W, 3) uint8 frames, (F,) seconds). Raises VideoError."""
         if video in self.failed:
             raise VideoError(video, self.failed[video])
         chosen, together = {}, None
