@@ -124,7 +124,7 @@ def sides(mode, chosen, rejected):
 
 
 def flaw(answer, query):
-    """What is wrong with an answer {"response", "finished"}, "instruction" if misled by it; or ""."""
+    """What is wrong with an answer, or "". It has an "instruction" if it was given a premise."""
     response = answer["response"]
     unquoted = re.sub(r'"[^"]*"|“[^”]*”', "", plain(response))
     flaws = {
@@ -191,7 +191,7 @@ def model_verdict(reply, mode, sides):
 
 
 def read_verdict(reply):
-    """{"fits": bool, "contradicts": bool} of lines such as `fits: yes`; None unless each is once."""
+    """{"fits": bool, "contradicts": bool} of lines like `fits: yes`; None unless each is once."""
     fields, reply = {}, plain(reply).rpartition("</think>")[2]
     for name in ("fits", "contradicts"):
         found = re.findall(rf"^\W*{name}\W*(yes|no)\W*$", reply, re.M)

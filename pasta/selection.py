@@ -31,11 +31,9 @@ by_sides = itemgetter("sides")
 def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0, seed=0):
     """(pairs, dropped): rows of pairs.jsonl and of dropped.jsonl, in the order of the candidates.
 
-    judge:   list of (mode, query, preferred, adversarial) -> list of Verdict
-    select:  "none", "flip" or "contrast"
-    keep:    share of each mode's pairs that contrast keeps, 0..1
-    balance: even out, within a mode, whether chosen is longer, and the sides that are chosen
-    share:   number of pairs to keep of each mode; 0: all
+    judge: list of (mode, query, preferred, adversarial) -> list of Verdict.
+    keep: share of each mode's pairs that contrast keeps, 0..1. share: pairs of each mode; 0: all.
+    balance: even out, within a mode, whether chosen is longer, and the sides that are chosen.
     Each adversarial response is in exactly one row; with contrast, each candidate.
     """
     rows, rng = proposals(candidates, judge, select), np.random.default_rng(seed)
@@ -107,9 +105,8 @@ def by_contrast(candidate):
     sound = {answer["response"] for answer in answers if not flaw(answer, query)}
     unscored = [row for row in candidate["logps"] if {"clean", "broken"} - row.keys()]
     if unscored or not candidate["recipe"]["twins"]:
-        about = f"answers to {query!r} about {candidate['video']}"
-        cure = "choose another --select, or another --out for contrast"
-        raise ValueError(f"{about} were not scored on corrupted videos; {cure}")
+        about = f"{query!r} about {candidate['video']}: answers were not scored on corrupted videos"
+        raise ValueError(f"{about}; choose another --select, or another --out for contrast")
     scored = [row for row in candidate["logps"] if row["response"] in sound]
     falls = {row["response"]: row["clean"] - row["broken"] for row in scored}  # nats
     if len(falls) < 2:

@@ -19,14 +19,8 @@ from pasta.run.atomic import write_json
 from pasta.run.rows import rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER
 
-PAIR = {
-    "mode": MODES,
-    "chosen": str,
-    "rejected": str,
-    "blind": NUMBER | None,
-    "sides": list | None,
-    "recipe": {"topic": str | None | ABSENT},
-}
+PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
+PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
 
 
 def audit(pairs, dropped, queries=()):

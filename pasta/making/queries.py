@@ -48,10 +48,10 @@ def query_request(inputs, prompt, seed_parts, attempt):
 
 
 def query_rows(wanted, earlier, ask, asker):
-    """The asker's queries. Returns (rows of queries.jsonl, {video: why a server refused it}).
+    """The asker's queries: (rows of queries.jsonl, {video: why a server refused a query}).
 
     wanted: of wanted_queries. earlier: video -> its queries that were written before.
-    ask: list of Request -> list of Answer. A query that a server refuses has no row.
+    ask: list of Request -> list of Answer.
     """
     texts, asked, failed = [[] for _ in wanted], list(range(len(wanted))), {}
     while asked:
@@ -66,12 +66,10 @@ def query_rows(wanted, earlier, ask, asker):
 
 
 def settle(rows, texts, earlier):
-    """The first text without flaw of each row, and the rows that need another text.
+    """(list of (row, text, {} or {"flaw"}), indices of the rows that need another text).
 
-    A text is compared with those settled before it, so the outcome depends on the order of the
-    rows, but not on the size of the batches.
-    texts: those of each row so far, None for a refused request.
-    Returns (list of (row, text, {} or {"flaw"}), list of indices).
+    texts: those of each row so far, None for a refused request. A text is compared with those
+    settled before it, so the outcome depends on the order of the rows, but not on the batches.
     """
     known = defaultdict(list, {video: list(queries) for video, queries in earlier.items()})
     settled, again = [], []
@@ -111,10 +109,9 @@ def query_flaw(query, earlier):
 
 
 def own_queries(path, videos, root):
-    """The user's queries. Returns (rows {video, mode, n, topic, query, asker}, {video: reason}).
+    """The user's queries about videos: (rows of queries.jsonl, {other video: why it is left out}).
 
-    path: .jsonl, or .json with one list, of rows {video, mode, query}, perhaps with topic.
-    videos: of the run; queries about others are left out. root: of relative video paths.
+    path: .jsonl, or .json with one list, of OWN_QUERY rows. root: of relative video paths.
     Raises ValueError at FILE:LINE for a malformed row.
     """
     known, counts, rows, missing = set(videos), Counter(), [], {}

@@ -25,8 +25,7 @@ class Reader:
         self.samplers = samplers(self.n_frames, sparse_frames or self.n_frames)
         self.frames = lru_cache(maxsize=2)(self.read)  # the current video and its `other`
 
-    def name(self, video):
-        """The path below the root: clips in two folders may have the same file name."""
+    def name(self, video):  # a path: clips in two folders may have the same file name
         return os.path.relpath(video, self.root)
 
     def read(self, video):

@@ -39,16 +39,15 @@ REFUSED = {400, 413, 422}
 
 
 class ServerError(Exception):
-    """The server cannot be used now; answers received before are kept."""
+    """The server cannot be used now."""
 
 
 class Server:
     """A server as asker, responder or judge. It has the same methods as a LocalModel.
 
-    address:   http://HOST:PORT/v1, https too; with #MODEL unless the server has only one model
-    max_pixels: per frame; 0 is MAX_PIXELS. in_flight: parallel requests. timeout: seconds of one
-    tries, wait: attempts per request; seconds before the second one, doubled for each further one
-    Raises ValueError for a malformed address, ServerError if the server lacks the model.
+    max_pixels: per frame; 0 is MAX_PIXELS. in_flight: parallel requests. timeout: seconds of one.
+    tries, wait: attempts per request; seconds before the second one, doubled for each further one.
+    Raises ValueError for a malformed address, ServerError if it must list its models and does not.
     """
 
     n_frames = 32  # the paper's: a server does not report the frame budget of its model
@@ -71,7 +70,6 @@ class Server:
         self.fit = partial(fit_within, max_pixels or MAX_PIXELS)
 
     def only_model(self):
-        """The id of the server's only model."""
         models = self.call("GET", "/models", lambda reply: [valid(m["id"]) for m in reply["data"]])
         if len(models) != 1:
             text = f"{len(models)} models: {', '.join(models)}; name one as {self.address}#MODEL"
@@ -83,10 +81,7 @@ class Server:
         return Pictures(tuple(map(png, frames)), tuple(map(float, timestamps)))
 
     def answers(self, requests, max_new_tokens=128):
-        """Yield (index, Answer) of a list of Request, in order of arrival.
-
-        Raises ServerError when the server fails, after yielding every answer received.
-        """
+        """Yield (index, Answer) of a list of Request as they arrive; then raise any ServerError."""
         failure, pool = None, ThreadPoolExecutor(self.in_flight)
         try:
             index = {pool.submit(self.answer, r, max_new_tokens): i for i, r in enumerate(requests)}
@@ -223,7 +218,6 @@ class Pictures:
         return parts
 
     def digest(self):
-        """sha256 hex of times and files."""
         return hashlib.sha256(b"".join([str(self.seconds).encode(), *self.files])).hexdigest()
 
 

@@ -32,12 +32,8 @@ TASK = {"video": str, "mode": MODES, "query": str, "topic": str | None}
 QUERY = TASK | {"n": int, "flaw": str | ABSENT}
 ANSWER = {"response": str, "finished": bool}
 LOGPS = {"response": str, "blind": NUMBER, "clean": NUMBER | ABSENT, "broken": NUMBER | ABSENT}
-CANDIDATE = TASK | {
-    "preferred": ANSWER,
-    "adversarial": [ANSWER | {"kind": str}],
-    "logps": [LOGPS],
-    "recipe": {"twins": bool},
-}
+CANDIDATE = TASK | {"preferred": ANSWER, "adversarial": [ANSWER | {"kind": str}]}
+CANDIDATE |= {"logps": [LOGPS], "recipe": {"twins": bool}}
 
 
 def query_reader(config, roles, videos):
@@ -138,16 +134,14 @@ def write_pairs(config, roles, videos, asked):
     """Stage 3: pairs from the answers. Returns mode -> number of pairs.
 
     asked: mode -> how many of the videos it has queries about.
-    Each process asks the judge about its share of the videos; rank 0 then reads all replies and
-    makes the pairs.
     """
     ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
-    if ranks.size() > 1:
+    if ranks.size() > 1:  # each asks the judge about its own videos; rank 0 uses all replies
         own_videos = set(ranks.share(videos))
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
         ranks.gather([])
-        roles.replies.read()  # those of the other processes, too
+        roles.replies.read()
     pairs = []
     if ranks.rank() == 0:
         c, share = config, config.target // len(MODES)
