@@ -114,8 +114,7 @@ def check_choices(config):
     if config.select == "flip" and "frames" not in KINDS[config.adversary]:
         raise SystemExit("--select flip needs corrupted videos: --adversary frames or both")
     if config.select == "contrast" and is_address(config.responder):
-        cure = "a server gives none; use --select flip or none, or a --responder in a folder"
-        raise SystemExit(f"--select contrast needs log-probabilities: {cure}")
+        raise SystemExit("--select contrast needs log-probabilities; a server has none: use flip")
     if config.asker and config.queries:
         cure = f"add --responder {config.responder} to use --asker in the toy world"
         raise SystemExit(f"--queries excludes --asker: give one of them, or {cure}")

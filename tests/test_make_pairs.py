@@ -164,10 +164,9 @@ def test_a_judge_that_cannot_be_loaded_is_refused_at_once(run, monkeypatch):
         run(judge="/no/judge")
 
 
-def test_what_is_in_no_costly_row_may_change(run):
+def test_settings_that_no_costly_row_depends_on_may_change(run):
     run(limit=1)
-    run(limit=1, select="none", keep=0.9, balance=False, batch_size=2, batch_videos=4)
-    run()
+    run(select="none", keep=0.9, balance=False, batch_size=2, batch_videos=4)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,7 @@ OWN_QUERY = {"video": str, "mode": MODES, "query": str, "topic": str | None | AB
 
 
 def wanted_queries(video, keys, reader, seed):
-    """(row, attempt -> Request) of each query about a video. Raises VideoError.
-
-    keys: list of (video, mode, n): the n-th query of a mode.
-    """
+    """(row, attempt -> Request) of each key (video, mode, n), the n-th query. Raises VideoError."""
     inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
     wanted, name = [], reader.name(video)
     for _, mode, n in keys:
