@@ -98,11 +98,10 @@ def misled(mode, query, prepared, recipe, seed_parts):
 
 
 def candidate_rows(tasks, ask, score, recipe):
-    """Answer queries. Returns (rows of candidates.jsonl, {video: why a server refused it}).
+    """(rows of candidates.jsonl, {video: why a server refused it}); a refused task has no row.
 
-    ask:   list of Request -> list of Answer; requests on the same frames share their prefix
-    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None for a server
-    A task with a refused request has no row.
+    ask: list of Request -> list of Answer; requests on the same frames share their prefix.
+    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None for a server.
     """
     requests = [[Request(t.clean, t.row["query"]), *(r for _, r in t.misled)] for t in tasks]
     answers, done, failed = iter(ask(list(chain(*requests)))), [], {}
@@ -124,8 +123,8 @@ def view_logps(tasks, rows, score):
     """How much each response depends on the video: per row a list of {response, VIEW: logp}, nats.
 
     A logp is the mean over a view. A response that falls far from "clean" to "broken" was read off
-    the video; one that does not would have been given anyway. A query with fewer than two different
-    responses makes no pair and is not scored. Each VideoInputs is scored in one pack.
+    the video; one that does not would have been given anyway. Of fewer than two different responses
+    none is scored: they make no pair.
     """
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):

@@ -14,8 +14,7 @@ MAX_OPTIONS = 4  # "None of the above" is one more, and letters end at E
 def adversarial_rows(candidates, judge, ask):
     """The rows of items.jsonl for rows of candidates.jsonl. Do not align on the same videos.
 
-    judge: list of (mode, query, preferred, adversarial) -> list of Verdict.
-    ask: list of Request -> list of Answer of the asker. It gets no video, only the wrong answer.
+    judge, ask: see pasta/judge.py and candidates.py. The asker gets only a wrong answer, no video.
     """
     verdicts = iter(judge([case(c, answer) for c in candidates for answer in c["adversarial"]]))
     wrong = [

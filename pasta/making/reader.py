@@ -11,12 +11,11 @@ from pasta.video import VideoError, read_frames
 
 
 class Reader:
-    """Reads the videos of a run for one model.
+    """Reads the videos of a run for one model, whose processor is a Processor or a Server.
 
-    root: folder of the videos; names are relative to it, so that seeds do not depend on it
-    processor: has `prepare`, `fit` and `n_frames`: a model's Processor, or a Server
-    n_frames: frame budget; 0: the checkpoint's own. sparse_frames: the same for 1 fps; 0: n_frames
-    failed: path -> why a video cannot be read; it is not tried again
+    root: folder of the videos; names are relative to it, so that seeds do not depend on it.
+    n_frames: frame budget; 0: the checkpoint's own. sparse_frames: the same for 1 fps; 0: n_frames.
+    failed: path -> why a video cannot be read; it is not tried again.
     """
 
     def __init__(self, videos, root, processor, n_frames, sparse_frames=0):

@@ -28,8 +28,7 @@ class Replies:
     def ask(self, author, requests, max_new_tokens, answers):
         """List of Answer for a list of Request; only new requests are asked, each once.
 
-        answers: generator, list of Request -> (index, Answer) in order of arrival. A refused
-        request, an Answer with `error`, is not stored, so the next run asks it again.
+        answers: list of Request -> generator of (index, Answer). Refused requests are not stored.
         """
         keys = [reply_key(author, request, max_new_tokens) for request in requests]
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}

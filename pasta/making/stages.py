@@ -4,8 +4,8 @@
     write_candidates   → candidates.jsonl           one row per query with all answers; costly
     write_pairs        → pairs.jsonl, dropped.jsonl
 
-Each appends what its file lacks, so calling it again after a kill, or with more videos, continues.
-The first two return {video: reason} for videos that could not be read or that a server refused.
+The first two append what their file lacks, so calling them again after a kill, or with more videos,
+continues. They return {video: reason} for videos that cannot be read or that a server refuses.
 """
 
 import time
