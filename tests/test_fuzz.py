@@ -23,7 +23,7 @@ from pasta.benchmarks.report import sample_rows, scored_rows
 from pasta.datasets.read import read_pairs
 from pasta.making.audit import audit_of, audit_table
 from pasta.making.queries import own_queries
-from pasta.making.replies import Replies, stored_answer
+from pasta.making.replies import Replies
 from pasta.making.stages import candidates_in_order
 from pasta.packs import by_video
 from pasta.pairs import MODES, Pair
@@ -140,7 +140,7 @@ def reference(folder):
 def replies(folder):
     row = {"by": "m", "key": "k", "prompt": "Fits?", "text": "yes", "finished": True}
     write_rows(path := folder / "replies.jsonl", [row, row | {"key": "l"}])
-    return path, lambda: [typed(stored_answer(r).text, str) for r in Replies(path).known.values()]
+    return path, lambda: [typed(a.text, str) for a in Replies(path).known.values()]
 
 
 def skipped(folder):
