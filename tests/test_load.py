@@ -74,13 +74,13 @@ def test_max_pixels_can_only_lower_the_checkpoints_bound(folder):
 
 def test_a_convolution_over_separate_patches_is_a_product():
     conv = torch.nn.Conv3d(3, 8, (2, 4, 4), (2, 4, 4))
-    patches, wider = torch.randn(5, 3, 2, 4, 4), torch.randn(5, 3, 2, 8, 4)
+    patches = torch.randn(5, 3, 2, 4, 4)
 
     def outputs():
-        for y in map(conv, (patches, wider)):
-            yield from (y, *torch.autograd.grad(y.sin().sum(), conv.parameters()))
+        y = conv(patches)
+        return y, *torch.autograd.grad(y.sin().sum(), conv.parameters())
 
-    expected = list(outputs())
+    expected = outputs()
     multiply_patches(conv)
     for mine, right in zip(outputs(), expected, strict=True):
         assert close(mine, right)
