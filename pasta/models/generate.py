@@ -30,8 +30,6 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """A generated text."""
-
     text: str
     ids: tuple[int, ...]  # with the end token; () from a server
     logps: float  # the sum over ids in nats, at temperature 1; 0.0 from a server

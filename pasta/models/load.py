@@ -80,19 +80,14 @@ def encode(model, family, videos, grad=False):
 
 
 def levels(output, lengths):
-    """For each video of an output, (n_tokens, width) of every level: the tokens, and in Qwen3-VL
-    those that are added to the first layers' outputs. lengths: n_tokens of each video.
-    """
+    """For each video, (n_tokens, width) of each level: its tokens, then Qwen3-VL's deepstack."""
     found = [output.pooler_output, *getattr(output, "deepstack_features", [])]
     flat = [x.flatten(0, 1) if torch.is_tensor(x) else torch.cat(x) for x in found]
     return zip(*(x.split(lengths) for x in flat), strict=True)
 
 
 def load_processor(name, max_pixels=0):
-    """The Processor of a model folder or hub id, also of a language model.
-
-    max_pixels: see `families.family_for`. Raises ValueError for unknown families, damaged files.
-    """
+    """The Processor of a folder or hub id, also of a text model. max_pixels: see `family_for`."""
     folder = local_folder(name)
     config = read_json(folder / "config.json", {"model_type": str})
     if reads_text_only(config):
@@ -121,10 +116,7 @@ def reads_text_only(config):
 
 
 def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
-    """A VLM from a model folder or hub id, frozen, in evaluation mode. Remote code never runs.
-
-    dtype: the weights' type, "float32" or "bfloat16". max_pixels: see `families.family_for`.
-    """
+    """A frozen VLM from a folder or hub id, of "float32" or "bfloat16". Remote code never runs."""
     folder = local_folder(name)
     processor = load_processor(name, max_pixels)
     shards(folder)  # refuses what use_safetensors lets pass

@@ -30,10 +30,7 @@ KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
 
 def save_adapter(folder, model, base_model):
-    """Write the adapter as PEFT's two files, atomically; every rank calls it, rank 0 writes.
-
-    Raises ValueError without an adapter, FileExistsError when `folder` holds anything else.
-    """
+    """Write the adapter as PEFT's two files, atomically; every rank calls it, rank 0 writes."""
     folder = Path(folder)
     if not adapted(model):
         raise ValueError(f"{folder}: the model has no adapter to save; add_lora gives it one")

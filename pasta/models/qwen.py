@@ -73,12 +73,11 @@ def family_of(config, given, more, max_pixels, fit, blocks, text=None):
 
 
 def qwen_fit(settings, n_frames, height, width):
-    """The (height, width) that frames are resized to: each within the bounds."""
     return smart_resize(settings, 1, 1, height, width, settings["max_pixels"])
 
 
 def qwen3_fit(settings, n_frames, height, width):
-    """As qwen_fit, but the bounds are for the pixels of all frames; one frame counts as two."""
+    """The bounds are for the pixels of all frames, not of each; one frame counts as two."""
     unit, tp = settings["patch_size"] * settings["merge_size"], settings["temporal_patch_size"]
     n_frames = max(n_frames, tp)
     paired = round(n_frames / tp) * tp  # rounds half to even, as in transformers: equal sizes
