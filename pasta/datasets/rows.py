@@ -92,6 +92,7 @@ def pick(row, what):
 
 
 def video_name(row):
+    """The one video of the row."""
     name = pick(row, "video")
     if isinstance(name, list) and len(name) == 1:
         name = name[0]
