@@ -18,7 +18,7 @@ from pasta.toy import files, world
 from pasta.toy.model import make_folder
 from pasta.video import read as video
 from pasta.video import worker
-from pasta.video.errors import reading
+from pasta.video.decord_files import reading
 
 ROOT = Path(__file__).parent.parent
 PAIRS_OF_VIDEO = (3, 1, 2, 1, 1)  # in toy_pairs
@@ -71,7 +71,8 @@ def decoding_here(monkeypatch):
 
     @contextmanager
     def opened(path, folder_fps, timeout):
-        timestamps, size, decode = worker.open_video(path, folder_fps)
+        with reading(path):
+            timestamps, size, decode = worker.open_video(path, folder_fps)
 
         def decode_or_say(indices, height, width):
             with reading(path):
