@@ -1,4 +1,4 @@
-"""The plan of updates and the prefetched packs, by hand and on real files; the rate by hand.
+"""The plan of updates, the prefetched packs and the learning rate, by hand and on real files.
 
 python -m pytest -q tests/test_plan.py
 """
@@ -23,9 +23,8 @@ from pasta.run.ahead import prefetch
 from pasta.run.rows import read_rows
 from pasta.sampling import uniform
 from pasta.toy.files import write_videos
-from pasta.training.held_out import hold_out
 from pasta.training.loop import learning_rate, log_line
-from pasta.training.plan import PackLoader, Plan, Skipped, fingerprint, plan_updates
+from pasta.training.plan import PackLoader, Plan, Skipped, fingerprint, hold_out, plan_updates
 from pasta.video import read_frames
 
 
@@ -39,15 +38,15 @@ def groups_of(*sizes):
 
 @pytest.fixture
 def videos(tmp_path):
-    """Two videos, and between them a file that is none."""
+    """Two videos, and between them a corrupted one."""
     write_videos(tmp_path, 2, seed=0)
-    (tmp_path / "broken.avi").write_bytes(b"no video")
-    return [tmp_path / name for name in ("00000.avi", "broken.avi", "00001.avi")]
+    (tmp_path / "corrupted.avi").write_bytes(b"no video")
+    return [tmp_path / name for name in ("00000.avi", "corrupted.avi", "00001.avi")]
 
 
 @pytest.fixture
 def load(tiny, tmp_path):
-    """Groups to the list of what PackLoader gives for each."""
+    """Groups -> the packs of each."""
     fit = tiny.processor.family.fit
 
     def load(groups, workers=0, max_length=4096, read=None):
@@ -58,17 +57,10 @@ def load(tiny, tmp_path):
     return load
 
 
-def test_pairs_of_a_video_stay_together_in_order_of_appearance():
-    pairs = [pair("b", 0), pair("a", 0), pair("b", 1)]
-    assert [(g.video, [p.id for p in g.pairs]) for g in by_video(pairs)] == [
-        ("b", ["b-0", "b-1"]),
-        ("a", ["a-0"]),
-    ]
-
-
-def test_texts_are_all_chosen_then_all_rejected():
-    (group,) = by_video([pair("a", 0), pair("a", 1)])
-    assert [response for _, response in group.texts()] == ["Left.", "Left.", "Right.", "Right."]
+def test_pairs_of_a_video_stay_together_and_all_chosen_texts_come_first():
+    one, other = by_video([pair("b", 0), pair("a", 0), pair("b", 1)])
+    assert (one.video, [p.id for p in one.pairs], other.video) == ("b", ["b-0", "b-1"], "a")
+    assert [response for _, response in one.texts()] == ["Left.", "Left.", "Right.", "Right."]
 
 
 def test_every_video_is_once_in_every_epoch():
@@ -148,35 +140,24 @@ def test_closing_the_generator_stops_the_prefetching():
     assert len(seen) <= 2
 
 
-def test_prefetching_forks_no_process(videos, load, monkeypatch):  # its threads may hold locks
-    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process was forked"))
-    assert all(load(by_video([pair(video, 0) for video in videos[::2]]), workers=2))
-
-
-def test_workers_change_no_number(videos, load):
+def test_prefetching_forks_no_process_and_changes_no_number(videos, load, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a thread may hold a lock"))
     groups = by_video([pair(videos[0], 0)])
-    (((_, here, _),),), (((_, there, _),),) = (load(groups, workers) for workers in (0, 1))
-    assert torch.equal(here.input_ids, there.input_ids)
-    assert torch.equal(here.inputs.pixel_values, there.inputs.pixel_values)
+    (((_, one, _),),), (((_, other, _),),) = (load(groups, workers) for workers in (0, 1))
+    assert torch.equal(one.input_ids, other.input_ids)
+    assert torch.equal(one.inputs.pixel_values, other.inputs.pixel_values)
+    assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_frames_that_the_model_cannot_take_are_skipped_with_the_reason(load, tmp_path):
+def test_input_that_the_model_cannot_take_is_skipped_with_the_reason(videos, load, tmp_path):
     def too_wide(video):
         raise ValueError("frames are 10 x 9000; expected a ratio of at most 200")
 
     assert load(groups_of(1), read=too_wide) == [[]]
     assert "10 x 9000" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
-
-
-def test_a_query_that_the_prompt_cannot_hold_is_skipped_with_the_reason(videos, load, tmp_path):
     bad = replace(pair(videos[0], 0), query="What is <|video_pad|>?")
     assert load(by_video([bad])) == [[]]
     assert "video tokens" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
-
-
-def test_nothing_is_written_when_nothing_is_skipped(videos, load, tmp_path):
-    load(by_video([pair(videos[0], 0)]))
-    assert not (tmp_path / "skipped.jsonl").exists()
 
 
 def different(video, n):
@@ -257,15 +238,11 @@ def test_a_resumed_run_writes_a_skipped_video_once_and_counts_it_if_it_fails_aga
     assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_every_video_is_either_held_out_or_trained_on():
-    train, held_out = hold_out(groups_of(*[1] * 10), 0.3, seed=0)
-    assert (len(train), len(held_out)) == (7, 3)
-    assert sorted(g.video for g in train + held_out) == [f"{i}.avi" for i in range(10)]
-
-
-@pytest.mark.parametrize(("share", "n"), [(0.0, 0), (0.01, 1), (0.99, 3), (1.0, 3)])
-def test_at_least_one_video_is_held_out_and_one_is_left(share, n):
-    assert len(hold_out(groups_of(1, 1, 1, 1), share, seed=0)[1]) == n
+@pytest.mark.parametrize(("share", "n"), [(0.0, 0), (0.01, 1), (0.5, 2), (0.99, 3), (1.0, 3)])
+def test_every_video_is_held_out_or_trained_on_and_each_side_has_one(share, n):
+    train, held_out = hold_out(groups_of(1, 1, 1, 1), share, seed=0)
+    assert len(held_out) == n
+    assert sorted(g.video for g in train + held_out) == [f"{i}.avi" for i in range(4)]
 
 
 def test_the_fingerprint_depends_on_texts_order_and_reference():
