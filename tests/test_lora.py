@@ -338,12 +338,6 @@ def test_a_layer_under_the_names_of_two_versions_is_there_twice(folder):
         load_adapter(tiny_model(), folder)
 
 
-def test_a_folder_with_a_pickle_is_refused(folder):
-    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-    with pytest.raises(FileNotFoundError, match=WEIGHTS):
-        load_adapter(tiny_model(), folder)
-
-
 def test_peft_reads_ours_with_no_key_missing_and_the_same_logits(folder, recwarn):
     peft = pytest.importorskip("peft")
     theirs = peft.PeftModel.from_pretrained(tiny_model(), folder)

@@ -5,7 +5,6 @@
 
 import gc
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -14,11 +13,6 @@ import pytest
 from pasta.datasets.read import read_pairs
 from pasta.pairs import Pair, pair_id
 from pasta.run.rows import Appender, no_search_for_cycles, read_rows
-
-
-def write(path, *rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def test_what_the_appender_writes_is_read_back(tmp_path):
@@ -43,8 +37,7 @@ def test_every_row_is_on_disk_as_soon_as_it_is_written(tmp_path):
 
 
 def test_a_killed_writer_loses_at_most_its_last_row(tmp_path):
-    path = write(tmp_path / "rows.jsonl", {"n": 1}, {"n": "zwölf"})
-    whole = path.read_bytes()
+    path, whole = tmp_path / "rows.jsonl", '{"n": 1}\n{"n": "zwölf"}\n'.encode()
     for end in range(len(whole) + 1):
         path.write_bytes(whole[:end])
         with Appender(path) as out:

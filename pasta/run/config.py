@@ -28,9 +28,8 @@ PACKAGES = ("torch", "transformers", "decord", "numpy")  # config.json records t
 
 
 def knob(text, default=MISSING, toy=MISSING):
-    """A field of a config dataclass, which becomes one flag.
+    """A field of a config dataclass, which becomes one flag. text: for --help.
 
-    text: for --help: the meaning, the unit and, if there is one, the source.
     toy: the default if no model is named, or a function that is called only if it is needed.
     With neither default, the flag is required; with `toy` alone, it is required next to --model.
     """
@@ -129,7 +128,7 @@ def write_config(folder, config, **extra):
 
 
 def read_config(folder, shape=dict) -> dict:
-    """folder/config.json as `write_config` wrote it; paths are strings. Raises ValueError."""
+    """folder/config.json, checked by a schema; paths are strings."""
     return read_json(Path(folder) / "config.json", shape)
 
 

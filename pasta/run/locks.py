@@ -59,10 +59,9 @@ def wait_for_lock(path):
 
 def lock(file, path, wait=False):
     """Lock an open file until it is closed. Returns False if another process has the lock."""
-    if fcntl is None:
-        return True
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl:
+            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

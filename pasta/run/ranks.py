@@ -1,9 +1,8 @@
 """torch.distributed helpers: rank, load balancing, DDP and FSDP2.
 
-DDP gives every rank the whole model, FSDP2 a slice of it; both average gradients over the ranks,
-and both need all ranks in every backward pass. So ranks with fewer packs run empty dummy packs, and
-each loss, a share of that of the whole update, is multiplied by size(). The gradient is then the
-same for any number of ranks.
+DDP and FSDP2 average gradients over the ranks, and need all ranks in every backward pass. So ranks
+with fewer packs run empty dummy packs, and each loss, a share of that of the whole update, is
+multiplied by size(). The gradient is then the same for any number of ranks.
 """
 
 import os
@@ -121,11 +120,10 @@ def parallel(policy, units, shard, half):
             # By default the outermost unit stays gathered. After a forward pass without gradients,
             # like the reference's, its weights would get none in the next backward pass.
             fully_shard(unit, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
-        return policy
-    if size() == 1:
-        return policy
-    # All ranks load the same weights and no buffer changes: there is nothing to broadcast.
-    return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
+    elif size() > 1:
+        # All ranks load the same weights and no buffer changes: there is nothing to broadcast.
+        return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
+    return policy
 
 
 def full_tensor(tensor):

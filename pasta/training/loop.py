@@ -36,28 +36,25 @@ def learning_rate(step, n_steps, peak, warmup):
 
 def gradient_norm(optimizer):
     """Norm of the gradient over all trained weights: () float32, the same on every rank."""
-    return ranks.full_tensor(get_total_norm([p.grad for p in trained(optimizer)]))
+    (group,) = optimizer.param_groups
+    return ranks.full_tensor(get_total_norm([p.grad for p in group["params"]]))
 
 
 def clip_and_step(optimizer, norm, lr, max_norm):
     """Clip the gradient of norm `norm`, () float32, to `max_norm`; take one step at rate `lr`."""
-    clip_grads_with_norm_(trained(optimizer), max_norm, norm)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    (group,) = optimizer.param_groups
+    clip_grads_with_norm_(group["params"], max_norm, norm)
+    group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad()
-
-
-def trained(optimizer):
-    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def check_start(rows, beta, dtype):
     """Raise RuntimeError unless the untrained policy equals its reference: all rewards 0.
 
-    rows: of pack_loss, before the first update. dtype: "float32" or "bfloat16": other packs round
-    differently, so it sets how far the two may differ, as a share of the log-probability.
+    rows: of pack_loss, before the first update.
     """
+    # A share of the log-probability, because other packs round differently.
     tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
     for row in rows:
         for which in ("chosen", "rejected"):
@@ -66,9 +63,8 @@ def check_start(rows, beta, dtype):
                 raise RuntimeError(
                     f"before any training the policy gives the {which} response of pair "
                     f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
-                    f"expected the same (DPO's loss is then ln 2 = {log(2):.4f}). The model has "
-                    "dropout or gives no numbers, or pasta or a package has changed: delete "
-                    "reference*.jsonl next to the pairs and run again"
+                    f"expected the same (loss ln 2 = {log(2):.4f}). The model has dropout or gives "
+                    "no numbers, or code has changed: delete reference*.jsonl next to the pairs"
                 )
 
 

@@ -182,11 +182,10 @@ def campaign(folder, n, seed, scripts=SCRIPTS, threads=2):
 
 def table(counts, wrong):
     """One aligned line a script."""
-    lines = [f"{'script':<14}" + "".join(f"{fault:>10}" for fault in (*FAULTS, "wrong"))]
+    rows = [("script", *FAULTS, "wrong")]
     for script, n in counts.items():
-        bad = sum(name == script for name, *_ in wrong)
-        lines.append(f"{script:<14}" + "".join(f"{x:>10}" for x in (*(n[f] for f in FAULTS), bad)))
-    return "\n".join(lines)
+        rows.append((script, *(n[f] for f in FAULTS), sum(name == script for name, *_ in wrong)))
+    return "\n".join(f"{name:<14}" + "".join(f"{x:>10}" for x in row) for name, *row in rows)
 
 
 def main():
