@@ -64,8 +64,7 @@ def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[st
     """Freeze the model and add a fresh adapter to the linear layers that `targets` matches.
 
     targets: regex for the full name, as in model.named_modules() and in PEFT's target_modules.
-    rank: R. alpha: the adapter's output is scaled by alpha / rank.
-    seed: of A; the global random state is not used.
+    rank: R. alpha: as in y above. seed: of A; the global random state is not used.
     Returns the names of the adapted layers. Raises ValueError if none matches.
     """
     linears = plain_linears(model)

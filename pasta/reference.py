@@ -34,10 +34,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class ReferenceCache:
-    """The keys, and the files of the known values: `path`, and one more for each other rank.
-
-    setting: the part of all keys: weights, processor, frames, types, versions; plain JSON.
-    """
+    """The known values in `path` and the files of other ranks. setting: plain JSON in all keys."""
 
     path: Path
     setting: dict
