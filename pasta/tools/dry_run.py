@@ -23,8 +23,7 @@ from pasta.policy import tune_all
 from pasta.run import ranks
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
-from pasta.training.held_out import hold_out
-from pasta.training.plan import plan_updates, read_packs
+from pasta.training.plan import hold_out, plan_updates, read_packs
 from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are read
