@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, linux
+from numpy.random import default_rng
 from rounding import close_sums
 
 from pasta import toy
@@ -23,7 +24,7 @@ from pasta.pairs import MODES
 from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.study import arms, claims, measure, page, study
-from pasta.study.estimates import Estimate, Results, T, field, mean_of_modes
+from pasta.study.claims import Estimate, Results, T, field, mean_of_modes
 from pasta.toy import world
 from pasta.toy.captions import GENERAL
 
@@ -38,7 +39,7 @@ def test_the_interval_of_students_t_by_hand():
 
 
 def test_the_t_table_covers_95_percent_of_draws():
-    rng = np.random.default_rng(0)
+    rng = default_rng(0)
     for n in (2, 3, 5, 10):
         draws = rng.normal(size=(20000, n))
         half = T[n - 1] * draws.std(1, ddof=1) / math.sqrt(n)
@@ -67,12 +68,12 @@ def test_gains_are_paired_by_seed():
         (lambda x: claims.above(x, 5.0), (6.0, 6.1), "holds"),
         (lambda x: claims.above(x, 5.0), (4.0, 4.1), "does not hold"),
         (lambda x: claims.above(x, 5.0), (4.0, 9.0), "not decided"),
-        (claims.no_loss, (-9.0, 1.0), "holds"),
-        (claims.no_loss, (-1.1, -1.0), "does not hold"),
-        (claims.no_gain, (1.0, 1.1), "does not hold"),
-        (claims.no_gain, (-1.1, -1.0), "holds"),
-        (claims.at_chance, (49.0, 52.0), "holds"),
-        (claims.at_chance, (51.0, 51.1), "does not hold"),
+        (claims.NO_LOSS, (-9.0, 1.0), "holds"),
+        (claims.NO_LOSS, (-1.1, -1.0), "does not hold"),
+        (claims.NO_GAIN, (1.0, 1.1), "does not hold"),
+        (claims.NO_GAIN, (-1.1, -1.0), "holds"),
+        (claims.AT_CHANCE, (49.0, 52.0), "holds"),
+        (claims.AT_CHANCE, (51.0, 51.1), "does not hold"),
     ],
 )
 def test_a_verdict_follows_from_the_whole_interval(verdict, values, text):
@@ -83,12 +84,10 @@ def test_a_verdict_follows_from_the_whole_interval(verdict, values, text):
 
 
 def test_a_free_answer_names_one_option_as_a_word():
-    asked = "Question:Does it?\nOption:\n"
-    item = Item("i", "temporal", "v", ROOT, asked, ("first", "last"), "A")
+    item = Item("i", ("free", "temporal"), "v", ROOT, "Does it?", ("first", "last"), "A")
     letters = {"It comes first.": "A", "It comes last.": "B", "It comes first, not last.": None,
                "It is blast.": None, "": None, "First": "A"}  # fmt: skip
-    assert {text: measure.named_option(text, item) for text in letters} == letters
-    assert measure.question_of(item) == "Does it?"
+    assert {text: measure.parse(text, item, "head") for text in letters} == letters
 
 
 @pytest.mark.parametrize(
@@ -172,8 +171,8 @@ def pairs_folder(tmp_path):
 
 
 def test_no_shuffled_pair_keeps_its_video(pairs_folder):
-    before = {p["id"]: p for p in read_rows(pairs_folder / "pairs.jsonl")}
-    after = arms.shuffled(pairs_folder, np.random.default_rng(0))
+    pairs = read_rows(pairs_folder / "pairs.jsonl")
+    before, after = {p["id"]: p for p in pairs}, arms.shuffled(pairs, None, default_rng(0))
     assert {p["id"] for p in after} == set(before)
     assert sorted(p["video"] for p in after) == sorted(p["video"] for p in before.values())
     assert all(p["video"] != before[p["id"]]["video"] for p in after)
@@ -181,14 +180,15 @@ def test_no_shuffled_pair_keeps_its_video(pairs_folder):
 
 
 def test_an_idle_rejected_response_is_of_another_pair_of_the_mode(pairs_folder):
-    before = {p["id"]: p for p in read_rows(pairs_folder / "pairs.jsonl")}
-    after = arms.idle(pairs_folder, np.random.default_rng(0))
+    pairs = read_rows(pairs_folder / "pairs.jsonl")
+    before, after = {p["id"]: p for p in pairs}, arms.idle(pairs, None, default_rng(0))
     assert len(after) > 0.9 * len(before)
     assert all(p["rejected"] not in before[p["id"]].values() for p in after)
 
 
 def test_some_pairs_are_as_many_of_each_mode(pairs_folder):
-    found = arms.some(21, MODES, pairs_folder, np.random.default_rng(0))
+    pairs = read_rows(pairs_folder / "pairs.jsonl")
+    found = arms.some(21, MODES, pairs, None, default_rng(0))
     assert [sum(p["mode"] == mode for p in found) for mode in MODES] == [7, 7, 7]
     assert len({p["id"] for p in found}) == 21
 
@@ -204,13 +204,13 @@ def test_a_pair_is_known_if_chosen_is_likelier_on_the_clean_video(pairs_folder):
         ]} for pair in pairs
     ]  # fmt: skip
     write_rows(pairs_folder / "candidates.jsonl", candidates)
-    known, mistaken = (arms.ranked(right, pairs_folder, None) for right in (True, False))
+    known, mistaken = (arms.ranked(right, pairs, pairs_folder, None) for right in (True, False))
     assert {pair["id"] for pair in mistaken} == wrong
     assert sorted(known + mistaken, key=pairs.index) == pairs
 
 
 def test_unjudged_pairs_add_those_that_the_judge_dropped_and_no_others(pairs_folder):
-    found = arms.unjudged(pairs_folder, np.random.default_rng(0))
+    found = arms.unjudged(read_rows(pairs_folder / "pairs.jsonl"), pairs_folder, None)
     assert len({p["id"] for p in found}) == len(found)
     added = {p["id"] for p in found if "reason" in p}
     assert added == {"no contradiction about where things are", "adversarial refuses",
@@ -386,7 +386,7 @@ def test_a_killed_study_continues_and_has_the_rows_of_an_uninterrupted_one(tmp_p
 
 @linux
 def test_an_arm_that_fails_is_named_and_the_others_continue(tmp_path, start_study, monkeypatch):
-    def refuse(folder, rng):
+    def refuse(pairs, folder, rng):
         raise ValueError("no pairs")
 
     monkeypatch.setitem(study.EDITED, "shuffled", ("videopasta", refuse))
