@@ -21,13 +21,13 @@ MADE = {  # set -> flags of make_pairs.py
     "frames": "--adversary frames",
     "sparse": "--n_frames 10",  # preferred answers see no more frames than 1 a second
 }
-JUDGED = {  # set -> (set of the candidates, how many of the K, flags of make_pairs.py)
-    "flip": ("videopasta", 3, "--select flip"),
-    "none": ("videopasta", 3, "--select none"),
-    "paper": ("videopasta", 3, "--select none --no-balance"),
-    "unbalanced": ("videopasta", 3, "--no-balance"),
-    "k1": ("videopasta", 1, ""),  # the k-th candidate does not depend on K
-    "k2": ("videopasta", 2, ""),
+JUDGED = {  # set -> (how many of the K candidates of "videopasta", flags of make_pairs.py)
+    "flip": (3, "--select flip"),
+    "none": (3, "--select none"),
+    "paper": (3, "--select none --no-balance"),
+    "unbalanced": (3, "--no-balance"),
+    "k1": (1, ""),  # the k-th candidate does not depend on K
+    "k2": (2, ""),
 }
 
 

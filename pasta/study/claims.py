@@ -6,10 +6,10 @@ same seed, so it does not depend on how good that base model was.
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import partial, reduce
 from operator import getitem
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from pasta.pairs import MODES
 from pasta.toy.captions import GENERAL
@@ -23,36 +23,28 @@ BEATEN = {
 }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds and its 95 % interval of Student's t, infinite with one seed.
-
-    mean +- t(n - 1) s / sqrt(n)
-    """
+class Estimate(NamedTuple):
+    """A mean over seeds and its 95 % interval, mean +- half."""
 
     values: tuple[float, ...]
-
-    @property
-    def mean(self):
-        return fmean(self.values)
-
-    @property
-    def half(self):
-        n = len(self.values)
-        return T[n - 1] * stdev(self.values) / math.sqrt(n) if n > 1 else math.inf
-
-    @property
-    def low(self):
-        return self.mean - self.half
-
-    @property
-    def high(self):
-        return self.mean + self.half
+    mean: float
+    half: float
+    low: float
+    high: float
 
     def text(self, sign="", digits=1):
         """As "71.2 [68.3, 73.9]"; with one seed the mean alone."""
         mean, low, high = (f"{x:{sign}.{digits}f}" for x in (self.mean, self.low, self.high))
         return f"{mean} [{low}, {high}]" if len(self.values) > 1 else mean
+
+
+def estimate(values):
+    """mean +- t(n - 1) s / sqrt(n), Student's t; infinite with one value. None without values."""
+    if not values:
+        return None
+    n, mean = len(values), fmean(values)
+    half = T[n - 1] * stdev(values) / math.sqrt(n) if n > 1 else math.inf
+    return Estimate(tuple(values), mean, half, mean - half, mean + half)
 
 
 class Results:
@@ -72,22 +64,20 @@ class Results:
 
     def score(self, arm, read, family="qwen", scale=100):
         """Estimate of read(exam) over the rows of an arm, in percent. None without rows."""
-        values = [scale * read(row["exam"]) for row in self.of(arm, family).values()]
-        return Estimate(tuple(values)) if values else None
+        return estimate([scale * read(row["exam"]) for row in self.of(arm, family).values()])
 
     def gain(self, arm, read, family="qwen", over="base"):
         """Estimate of the differences of an arm from another one, paired by seed."""
         ours, theirs = self.of(arm, family), self.of(over, family)
-        seeds = [seed for seed in ours if seed in theirs]
-        values = [100 * (read(ours[s]["exam"]) - read(theirs[s]["exam"])) for s in seeds]
-        return Estimate(tuple(values)) if values else None
+        exams = [(ours[seed]["exam"], theirs[seed]["exam"]) for seed in ours if seed in theirs]
+        return estimate([100 * (read(mine) - read(other)) for mine, other in exams])
 
     def mean(self, arm, field, family="qwen"):
         return fmean(row[field] for row in self.of(arm, family).values())
 
 
-def mean_of_modes(exam, group="benchmark"):
-    return fmean(exam[group][mode] for mode in MODES)
+def mean_of_modes(exam):
+    return fmean(exam["benchmark"][mode] for mode in MODES)
 
 
 def field(*keys):
@@ -95,16 +85,16 @@ def field(*keys):
     return lambda exam: reduce(getitem, keys, exam)
 
 
-def above(estimate, least=0.0):
-    """The verdict on "more than `least`": decided by a whole interval on either side."""
-    if estimate.low > least:
+def above(x, least=0.0):
+    """The verdict on "more than `least`" of an Estimate: a whole interval on one side decides."""
+    if x.low > least:
         return "holds"
-    return "does not hold" if estimate.high < least else "not decided"
+    return "does not hold" if x.high < least else "not decided"
 
 
-def within(low, high, estimate):
+def within(low, high, x):
     """The verdict on "no change", in [low, high]: it holds unless the whole interval is outside."""
-    return "holds" if estimate.high >= low and estimate.low <= high else "does not hold"
+    return "holds" if x.high >= low and x.low <= high else "does not hold"
 
 
 NO_LOSS, NO_GAIN = partial(within, 0.0, math.inf), partial(within, -math.inf, 0.0)
@@ -113,41 +103,34 @@ AT_CHANCE = partial(within, CHANCE, CHANCE)
 
 def verdicts(results):
     """Rows (claim, verdict, estimate as text) of every claim of arms that have results."""
-    ours = "videopasta"
+    rows, ours = [], "videopasta"
 
     def gain(arm, over="base", read=mean_of_modes, family="qwen"):
         return results.gain(arm, read, family, over)
 
-    five, refusals = partial(above, least=5.0), lambda exam: fmean(exam["adversarial"].values())
-    rows = [("VideoPASTA beats the base, by 5 points at least (T. 1)", five, "gain", gain(ours))]
+    def add(claim, x, what="gain", verdict=above):
+        if x:
+            text = x.text("" if what == "score" else "+")
+            rows.append((claim, verdict(x), f"{what} {text}"))
+
+    five_points = partial(above, least=5.0)
+    add("VideoPASTA beats the base, by 5 points at least (T. 1)", gain(ours), verdict=five_points)
     for arm, text in BEATEN.items():
-        rows.append((f"VideoPASTA beats {text} (T. 1)", above, "difference", gain(ours, arm)))
+        add(f"VideoPASTA beats {text} (T. 1)", gain(ours, arm), "difference")
     for mode in MODES:
-        claim = f"all three modes together do no harm in {mode} (T. 2)"
-        rows.append((claim, NO_LOSS, "gain", gain("equal", read=field("benchmark", mode))))
+        harm = gain("equal", read=field("benchmark", mode))
+        add(f"all three modes together do no harm in {mode} (T. 2)", harm, verdict=NO_LOSS)
     for mode in MODES:
-        claim = f"all three modes beat {mode} alone in the mean (T. 2)"
-        rows.append((claim, above, "difference", gain("equal", f"only_{mode}")))
-    rows += [
-        (
-            "VideoPASTA handles adversarial QA better (T. 6)",
-            above,
-            "gain",
-            gain(ours, read=refusals),
-        ),
-        ("a second family gains, too", above, "gain", gain(ours, family="onevision")),
-    ]
+        more = gain("equal", f"only_{mode}")
+        add(f"all three modes beat {mode} alone in the mean (T. 2)", more, "difference")
+    refusals = gain(ours, read=lambda exam: fmean(exam["adversarial"].values()))
+    add("VideoPASTA handles adversarial QA better (T. 6)", refusals)
+    add("a second family gains, too", gain(ours, family="onevision"))
     for family, text in (("qwen", ""), ("onevision", " in a second family")):
         for kind in GENERAL:
             change = gain(ours, read=field("general", kind), family=family)
-            rows.append((f"other abilities are preserved{text}: {kind}", NO_LOSS, "change", change))
-    blind = results.score(ours, partial(mean_of_modes, group="blind"))
-    rows += [
-        ("pairs with the videos of others teach nothing", NO_GAIN, "gain", gain("shuffled")),
-        ("a blind model is at chance", AT_CHANCE, "score", blind),
-    ]
-    return [
-        (claim, verdict(estimate), f"{what} {estimate.text('+' * (what != 'score'))}")
-        for claim, verdict, what, estimate in rows
-        if estimate
-    ]
+            add(f"other abilities are preserved{text}: {kind}", change, "change", NO_LOSS)
+    add("pairs with the videos of others teach nothing", gain("shuffled"), verdict=NO_GAIN)
+    blind = results.score(ours, lambda exam: fmean(exam["blind"][mode] for mode in MODES))
+    add("a blind model is at chance", blind, "score", AT_CHANCE)
+    return rows

@@ -27,10 +27,7 @@ BINS = 10  # of the expected calibration error
 
 
 def measure(vlm, seed, fully=True):
-    """The `exam` of results.jsonl: all measurements, or `scores` only. seed: of the benchmarks.
-
-    blind: the benchmark on black frames. adversarial: questions with false premises, by task.
-    """
+    """The `exam` of results.jsonl: all measurements, or `scores` only. seed: of the benchmarks."""
     found, bench = scores(vlm, benchmark_folder(seed)), benchmark("adversarial")
     if fully:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
@@ -54,10 +51,7 @@ def scores(vlm, folder):
 
 
 def parse(response, item, parser):
-    """The letter of a response; item.task is (form, mode).
-
-    free: of the only option that the response names; None for no option and for both.
-    """
+    """The letter of the one option that a response names, or None; item.task is (form, mode)."""
     if item.task[0] == "lettered":
         return MVBENCH.parse(response, item, parser)
     words = re.sub(r"\W+", " ", f" {response.lower()} ")
@@ -112,7 +106,7 @@ def other_questions(vlm, seed, n_videos):
 def questions_with_inputs(processor, seed, n_videos):
     """Yield (kind, VideoInputs, query, options, majority).
 
-    options: the right answer; the wrong answer, if there are two; the denial that the thing exists
+    options: the right answer, the wrong one, the denial that the thing exists; or less of them
     majority: whether the right answer is the majority one, or "Yes."
     """
     for i in range(n_videos):
@@ -173,10 +167,7 @@ def ece(confidences, right):
 
 @torch.inference_mode()
 def divergence(vlm, asked, seed):
-    """E_{y ~ policy} [log policy(y) - log reference(y)], nats an answer.
-
-    From one answer to each question, drawn at temperature 1.
-    """
+    """E_{y ~ policy} [log policy(y) - log reference(y)], nats, from an answer to each question."""
     requests = [Request(row[1], row[2], seed + i, 1.0) for i, row in enumerate(asked)]
     ratios, (video,) = [], vlm.processor.ids(vlm.processor.family.token)
     for i, answer in sorted(ask_all(lambda: vlm, requests, BATCH, 16)):

@@ -131,14 +131,10 @@ def gains(results, title, folder, family, picture, *arms):
     reads = {mode: field("benchmark", mode) for mode in MODES} | {"mean": mean_of_modes}
     for i, (name, read) in enumerate(reads.items()):
         found = [results.gain(arm, read, family) for arm in arms]
-        axes.errorbar(
-            [x.mean for x in found],
-            [at + 0.18 * (i - 1.5) for at in range(len(arms))],
-            xerr=[x.half if len(x.values) > 1 else 0 for x in found],
-            fmt="o" if name == "mean" else ".",
-            color=COLOURS[name],
-            label=name,
-        )
+        heights = [at + 0.18 * (i - 1.5) for at in range(len(arms))]
+        halves = [x.half if len(x.values) > 1 else 0 for x in found]
+        style = {"fmt": "o" if name == "mean" else ".", "color": COLOURS[name], "label": name}
+        axes.errorbar([x.mean for x in found], heights, xerr=halves, **style)
     axes.axvline(0, color="#999999", linewidth=0.8)
     axes.set_yticks(range(len(arms)), arms)
     axes.invert_yaxis()

@@ -82,10 +82,10 @@ def make_set(name, family, seed):
     out = home(family, seed) / "pairs" / name
     if name in MADE:
         return out, *make_pairs(out, family, seed, MADE[name])
-    source, *change = (JUDGED | EDITED)[name]
+    source, edit = EDITED.get(name, ("videopasta", None))
     source, made_by, seconds = make_set(source, family, seed)
     if name in JUDGED:
-        k, flags = change
+        k, flags = JUDGED[name]
         if not out.exists():  # the first k candidates of each query, to judge again
             with atomic_folder(out) as part:
                 for file in ("queries.jsonl", "config.json"):
@@ -97,7 +97,7 @@ def make_set(name, family, seed):
         return out, [*made_by, *judged], seconds + more
     if not (out / "pairs.jsonl").exists():
         pairs, rng = read_rows(source / "pairs.jsonl"), np.random.default_rng(seed)
-        write_rows(out / "pairs.jsonl", change[0](pairs, source, rng))
+        write_rows(out / "pairs.jsonl", edit(pairs, source, rng))
     return out, [*made_by, f"pasta.study.arms.EDITED[{name!r}] from {source} to {out}"], seconds
 
 
@@ -140,25 +140,19 @@ def row_of(arm, family, seed):
 
 
 def rows_of_seed(family, seed, arms):
-    """(rows, errors) of the arms of one seed, in turn: they share sets of pairs and a cache.
-
-    An arm that fails has a line in `errors` and stops no other arm.
-    """
+    """(rows, errors) of the arms of one seed, in turn: they share sets of pairs and a cache."""
     torch.set_num_threads(1)
     rows, errors = [], []
     for arm in arms:
         try:
             rows.append(row_of(arm, family, seed))
-        except (Exception, SystemExit) as error:  # a script refuses its flags by SystemExit
+        except (Exception, SystemExit) as error:  # SystemExit: a script refuses its flags
             errors.append(f"{home(family, seed) / arm}: {error!r}")
     return rows, errors
 
 
 def run_all(plan, path, processes):
-    """Append the missing rows of a plan to results.jsonl. Returns the errors.
-
-    plan: {(family, seed): arms}. Raises SystemExit if a process is killed.
-    """
+    """Append the missing rows of a plan {(family, seed): arms} to results.jsonl. Returns errors."""
     known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
     missing = {key: [arm for arm in arms if (arm, *key) not in known] for key, arms in plan.items()}
     errors, context = [], multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
