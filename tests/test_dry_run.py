@@ -18,6 +18,7 @@ import train_dpo
 from pasta.attention import dense_mask
 from pasta.models.load import bare_model
 from pasta.packs import TooLong, pack_responses
+from pasta.pairs import MODES
 from pasta.policy import Policy
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
@@ -126,7 +127,7 @@ def test_the_memory_is_that_of_weights_gradients_and_moments(training, tiny, tin
 
 
 def test_flags_that_a_run_cannot_start_with_are_refused(training):
-    with pytest.raises(SystemExit, match="--mode_weights takes 3 numbers"):
+    with pytest.raises(SystemExit, match=f"--mode_weights takes {len(MODES)} numbers"):
         training("--mode_weights", 1, 2)
 
 

@@ -17,10 +17,13 @@ from itertools import product
 
 from tqdm import tqdm
 
+from pasta.adversaries import ADVERSARIES
 from pasta.candidates import candidate_rows, query_tasks
+from pasta.judge import OPPOSITES
 from pasta.making.queries import own_queries, query_rows, wanted_queries
 from pasta.making.reader import Reader
 from pasta.pairs import MODES
+from pasta.prompts import ABOUT, PREMISES, QUERIES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import Appender, rows_of, write_rows
@@ -39,6 +42,11 @@ CANDIDATE = TASK | {
     "logps": [LOGPS],
     "recipe": {"twins": bool},
 }
+OF_MODES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "QUERIES": QUERIES, "PREMISES": PREMISES,
+            "OPPOSITES": OPPOSITES}  # fmt: skip
+for name, table in OF_MODES.items():  # now, not after hours of answers
+    if lacking := ", ".join(mode for mode in MODES if mode not in table):
+        raise ImportError(f"{name} has no entry for {lacking}; docs/changing.md lists all of them")
 
 
 def query_reader(config, roles, videos):

@@ -7,9 +7,9 @@ contradicts it.
 
 from statistics import fmean
 
-from pasta.pairs import MODES
 from pasta.study.estimates import field, mean_of_modes
 from pasta.toy.captions import GENERAL
+from pasta.toy.world import MODES
 
 CHANCE = 50.0  # percent: two options, each right equally often
 

@@ -11,7 +11,7 @@ from functools import reduce
 from operator import getitem
 from statistics import fmean, stdev
 
-from pasta.pairs import MODES
+from pasta.toy.world import MODES
 
 T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
 

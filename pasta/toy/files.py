@@ -10,7 +10,6 @@ import struct
 
 import numpy as np
 
-from pasta.pairs import MODES
 from pasta.run.rows import write_rows
 from pasta.toy import world
 
@@ -64,7 +63,7 @@ def write_queries(folder, n, seed):
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         asked = world.questions(world.draw_video(rng), rng)
-        for mode in MODES:
+        for mode in world.MODES:
             query = next(q.query for q in asked if q.mode == mode)
             rows.append({"video": f"{i:05d}.avi", "mode": mode, "query": query})
     write_rows(folder / "queries.jsonl", rows)
@@ -79,7 +78,7 @@ def write_benchmark(folder, n, seed, blind=False):
     """
     (folder / "json").mkdir()
     (folder / "video/shapes").mkdir(parents=True)
-    items = {mode: [] for mode in MODES}
+    items = {mode: [] for mode in world.MODES}
     wanted = {(kind, majority): n // 4 for kind in world.KINDS for majority in (True, False)}
     i = 0
     while any(wanted.values()):
@@ -104,7 +103,7 @@ def write_benchmark(folder, n, seed, blind=False):
         i += 1
     for mode, rows in items.items():
         (folder / "json" / f"{mode}.json").write_text(json.dumps(rows, indent=1))
-    roots = {mode: "video/shapes" for mode in MODES}
+    roots = {mode: "video/shapes" for mode in world.MODES}
     (folder / "test.json").write_text(json.dumps({"root": roots, "meta": items}))
 
 
@@ -119,7 +118,7 @@ def write_adversarial(folder, n, seed):
         rng = np.random.default_rng([seed, i])
         video, name = world.draw_video(rng), f"{i:05d}.avi"
         write_avi(folder / name, world.render(video))
-        for mode in MODES:
+        for mode in world.MODES:
             asked = next(q for q in world.questions(video, rng) if q.mode == mode)
             absent = str(rng.choice([n for n in video.absent if n[-6:] == asked.name[-6:]]))
             claim = world.ask(asked.kind, absent, bool(rng.integers(2)))
