@@ -1,8 +1,6 @@
 """Examples of the pairs, with the frames of each response as the vision tower got them.
 
-candidates.jsonl is enough to make the frames again: it has the sampling, the corruption and the
-seed. No model is asked and no weights are loaded.
-
+candidates.jsonl has the sampling, the corruption and the seed, so no weights are needed.
 Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
 
@@ -32,7 +30,7 @@ from pasta.video import VideoError, list_videos, read_frames
 
 RECIPE = {"responder": str, "seed": int, "n_frames": int, "sparse_frames": int, "max_pixels": int,
           "prompt_version": int, "twins": bool}  # fmt: skip
-CLEAN = ("preferred", "sample", "twin")  # kinds of source with the clean frames' sampling
+SPARSE = ("frames", "prompt")  # kinds of adversarial responses with sparse sampling
 SHOWN = 16  # frames of a picture at most
 ROW = 8  # frames of a row at most
 WIDEST = 224  # pixels of a frame in a picture; wider frames are shrunk
@@ -40,17 +38,23 @@ WIDEST = 224  # pixels of a frame in a picture; wider frames are shrunk
 
 def pairs_section(run):
     """The number of pairs, and examples of each mode. Raises OSError, ValueError."""
-    parts, counts, (candidates, reader, note) = [], {}, making_of(run)
+    examples, counts, (candidates, reader, note) = [], {}, making_of(run)
     for mode in MODES:
         pairs = [pair for pair in run.pairs if pair.mode == mode]
-        counts[mode], drawn = len(pairs), run.examples(pairs)
-        for k, pair in enumerate(drawn, start=1):
+        counts[mode] = len(pairs)
+        for k, pair in enumerate(run.examples(pairs), start=1):
             path, row = run.args.out / f"pair-{mode}-{k}", candidates.get(query_key(vars(pair)))
-            parts.append(described(pair, row))
+            sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+            example = vars(pair) | dict(zip(sides, marked(*sides.values()), strict=True))
+            if row:
+                logps = {scored["response"]: scored for scored in row["logps"]}
+                example["logps"] = {side: logps[x] for side, x in sides.items() if x in logps}
             if reader or not row:
-                parts[-1] |= attempt(run.next["videos"], frames_of, run, reader, pair, row, path)
+                look = (frames_of, run, reader, pair, row, path)
+                example["frames"] = attempt(run.next["videos"], *look)
+            examples.append(example)
     counts |= {"all": len(run.pairs), "videos": len({pair.video for pair in run.pairs})}
-    return {"counts": counts, "note": note, "examples": parts}
+    return {"counts": counts, "note": note, "examples": examples}
 
 
 def making_of(run):
@@ -68,21 +72,6 @@ def making_of(run):
         return candidates, None, missing(error, run.next[needed])
 
 
-def described(pair, candidate):
-    """The text of an example. candidate: the row that the pair was selected from, or None."""
-    found = {key: getattr(pair, key) for key in ("mode", "video", "query", "recipe")}
-    found["chosen"], found["rejected"] = marked(pair.chosen, pair.rejected)
-    if candidate:
-        logps = {row["response"]: row for row in candidate["logps"]}
-        sides = {"chosen": pair.chosen, "rejected": pair.rejected}
-        found["logps"] = {side: logps[text] for side, text in sides.items() if text in logps}
-        found["sources"] = {
-            side: dict.fromkeys(source_text(x, candidate) for x in sources(candidate, text))
-            for side, text in sides.items()
-        }
-    return found
-
-
 def marked(chosen, rejected):
     """Both texts in pieces: lists of (text, whether the other text differs there)."""
     a, b = (re.findall(r"\w+|\W", text) for text in (chosen, rejected))
@@ -92,39 +81,31 @@ def marked(chosen, rejected):
     return left, right
 
 
-def sources(candidate, response):
-    """How a response was made: "preferred", if it was, and rows of `adversarial`."""
-    preferred = [{"kind": "preferred"}] * (candidate["preferred"]["response"] == response)
-    return preferred + [row for row in candidate["adversarial"] if row["response"] == response]
-
-
 def frames_of(run, reader, pair, candidate, path):
     """The clean frames, those of the rejected response, and the twins; {part: as `show`}.
 
     Without a candidate: the frames of training. Raises OSError, ValueError, VideoError.
     """
     if not candidate:
-        view = uniform_view(run.processor, run.config["frames_used"], pair.video)
-        return {"frames": {"clean": show(f"{path}-clean.png", *view)}}
+        n_frames, path = run.config["frames_used"], f"{path}-clean.png"
+        return {"clean": show_uniform(path, run.processor, n_frames, pair.video)}
     parts = {"clean": {"kind": "preferred"}}
-    bad = [x for x in sources(candidate, pair.rejected) if x["kind"] not in CLEAN]
-    if bad:
-        parts["rejected"] = bad[0]
+    for row in candidate["adversarial"]:
+        if row["response"] == pair.rejected and row["kind"] in SPARSE:
+            parts.setdefault("rejected", row)
     if pair.recipe.get("kind") == "contrast" and candidate["recipe"]["twins"]:
         for k, name in enumerate(ADVERSARIES[pair.mode].twins, start=1):
             parts[f"twin{k}"] = {"kind": "twin", "corruption": name}
-    frames = {
-        part: show(f"{path}-{part}.png", *view_of(reader, candidate, source))
+    return {
+        part: show(f"{path}-{part}.png", reader.processor, *view_of(reader, candidate, source))
         for part, source in parts.items()
     }
-    return {"frames": frames}
 
 
 def reader_of(folder, recipe, model):
-    """The Reader that read the frames of a candidate, without weights.
+    """The Reader that read the frames of a candidate. Raises OSError, ValueError, VideoError.
 
     folder: of the videos. recipe: the candidate's. model: the responder's folder, if it has moved.
-    Raises OSError, ValueError, and VideoError when the folder of videos is gone.
     """
     root = Path(folder).absolute()
     videos = [str(path) for path in list_videos(root)]
@@ -136,64 +117,45 @@ def reader_of(folder, recipe, model):
     return Reader(videos, root, processor, recipe["n_frames"], recipe["sparse_frames"])
 
 
-def source_text(source, candidate):
-    """What the responder got, in words. source: as in `view_of`."""
-    kind, mode, premise = source["kind"], candidate["mode"], source.get("instruction")
-    clean = f"clean frames, {ADVERSARIES[mode].sampling} sampling"
-    if candidate["recipe"]["prompt_version"] == PROMPT_VERSION:  # other versions, other texts
-        premise = PREMISES[mode].get(premise, premise)
-    return {
-        "preferred": clean,
-        "sample": f"{clean}, another random answer",
-        "frames": f"sparse frames (1 fps), corrupted by {source.get('corruption')}",
-        "prompt": f"sparse frames (1 fps), misled by the premise: {premise}",
-        "twin": f"{clean}, corrupted by {source.get('corruption')}",
-    }.get(kind, kind)
-
-
 def view_of(reader, candidate, source):
     """(frames, timestamps, description) of what a response was given on.
 
     source: {"kind": "preferred"}, a row of the candidate's `adversarial`, or {"kind": "twin",
-    "corruption": name}: the corrupted clean frames that --select contrast scores.
-    Raises VideoError, ValueError.
+    "corruption": name}: frames that --select contrast scores. Raises VideoError, KeyError.
     """
-    mode, video, kind = candidate["mode"], candidate["video"], source["kind"]
+    video, mode, recipe = candidate["video"], candidate["mode"], candidate["recipe"]
     if not Path(video).is_relative_to(reader.root):  # the seeds need its name below the root
         raise VideoError(video, f"not in {reader.root}; start where make_pairs.py was started")
-    adversary, name = ADVERSARIES[mode], source.get("corruption")
-    frames, timestamps = reader.frames(video)[adversary.sampling if kind in CLEAN else "sparse"]
-    if kind in ("frames", "twin"):
-        if name not in adversary.corruptions:
-            known = ", ".join(adversary.corruptions)
-            raise ValueError(f"corruption is {name!r}; expected one of {known}")
-        seed = candidate["recipe"]["seed"]
-        frames = broken_frames(frames, video, adversary.corruptions[name], reader, seed)
-    return as_seen(reader.processor, frames), timestamps, source_text(source, candidate)
+    sampling = "sparse" if source["kind"] in SPARSE else ADVERSARIES[mode].sampling
+    (frames, timestamps), text = reader.frames(video)[sampling], f"{sampling} sampling"
+    if name := source.get("corruption"):
+        corrupt = ADVERSARIES[mode].corruptions[name]
+        frames = broken_frames(frames, video, corrupt, reader, recipe["seed"])
+        text += f", corrupted by {name}"
+    if premise := source.get("instruction"):
+        if recipe["prompt_version"] == PROMPT_VERSION:  # other versions have other texts
+            premise = PREMISES[mode].get(premise, premise)
+        text += f", misled by the premise: {premise}"
+    return frames, timestamps, text
 
 
-def uniform_view(processor, n_frames, path, **clip):
-    """(frames, timestamps, description) of training and evaluation: n frames, spread evenly.
+def show_uniform(path, processor, n_frames, video, **clip):
+    """`show` the frames of training and evaluation. Raises VideoError.
 
-    clip: start, end, folder_fps of read_frames. Raises VideoError.
+    clip: start, end, folder_fps of read_frames.
     """
-    sample, fit = partial(uniform, n=n_frames), processor.family.fit
-    frames, timestamps = read_frames(path, sample, fit, **clip)
-    return as_seen(processor, frames), timestamps, "clean frames, uniform sampling"
+    sample = partial(uniform, n=n_frames)
+    frames, timestamps = read_frames(video, sample, processor.fit, **clip)
+    return show(path, processor, frames, timestamps, "uniform sampling")
 
 
-def as_seen(processor, frames):
-    size = processor.fit(len(frames), *frames.shape[1:3])
-    return resized(frames, size).permute(0, 2, 3, 1).numpy()
+def show(path, processor, frames, timestamps, description):
+    """Write at most SHOWN of the frames as one PNG file, at the size that the processor gives them.
 
-
-def show(path, frames, timestamps, description):
-    """Write at most SHOWN of the frames, spread evenly, as one PNG file.
-
-    Returns what the page shows: frames as (PNG in base64, seconds), the width of a frame on the
-    page in pixels, and facts for the caption.
+    Returns frames as (PNG in base64, seconds), their width on the page in pixels, and the caption.
     """
-    n, (_, height, width, _) = len(frames), frames.shape
+    n = len(frames)
+    height, width = processor.fit(n, *frames.shape[1:3])
     shown, shrink = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int), -(-width // WIDEST)
     tiles = resized(frames[shown], (height // shrink, width // shrink)).permute(0, 2, 3, 1).numpy()
     encoded = [b64encode(png(tile)).decode() for tile in tiles]
@@ -202,11 +164,9 @@ def show(path, frames, timestamps, description):
     tiles = np.pad(tiles, space, constant_values=255)
     rows = tiles.reshape(-1, columns, *tiles.shape[1:]).swapaxes(1, 2)
     Path(path).write_bytes(png(rows.reshape(-1, columns * tiles.shape[2], 3)))
+    caption = f"{len(shown)} of {n} frames of {width} x {height} pixels"
     return {
         "frames": list(zip(encoded, timestamps[shown], strict=True)),
         "width": width // shrink * max(1, WIDEST // 2 // width),  # enlarge small frames
-        "description": description,
-        "total": n,
-        "size": f"{width} x {height}",
-        "shrink": shrink,
+        "caption": caption + f", shown at 1/{shrink}" * (shrink > 1) + f"; {description}",
     }

@@ -15,27 +15,17 @@ from pasta.run.config import read_config
 from pasta.video import VideoError
 
 FACTS = ("frames_used", "processes", "commit", "versions")
-NOT_FLAGS = {
-    *FACTS,
-    "data_used",
-    "dry_run",
-    "prompt_version",
-    "resume",
-    "weights",
-}  # in config.json
+# config.json has them, but a new command must not
+NOT_FLAGS = {*FACTS, "data_used", "dry_run", "prompt_version", "resume", "weights"}
 FAULTS = (OSError, ValueError, VideoError)  # of missing or damaged files
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run.
-
-    args: the command line of its report. config: its config.json. next: as `next_commands`.
-    """
+    """A training run. args: the command line of its report. config: its config.json."""
 
     args: Namespace
     config: dict
-    next: dict
 
     @property
     def pairs_file(self):
@@ -54,34 +44,35 @@ class Run:
         order = np.random.default_rng(self.args.seed).permutation(len(items))
         return [items[i] for i in sorted(order[: self.args.pairs])]
 
-
-def next_commands(args, config):
-    """{what may be missing: the command to run next}. args, config: as in `Run`."""
-    n, pairs, model = config["processes"], Path(config["pairs"]), args.model or config["model"]
-    start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
-    flags = {name: config[name] for name in ("video_root", "mode")}
-    videos = command("python", "-m", "pasta.datasets", pairs, **flags)
-    try:
-        making = read_config(pairs.parent, {"responder": str})
-    except FAULTS:  # the pairs are gone, or they are from elsewhere
-        making = None if pairs.is_file() else {"responder": model, "videos": "FOLDER"}
-    trained = {"model": model, "adapter": args.run / "adapter"}
-    if not config["lora_rank"]:
-        trained = {"model": args.run / "model"}
-    if args.eval.name in NAMES:
-        trained |= {"bench": args.eval.name, "out": args.eval.parent}
-    trained |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
-    again = {"out": pairs.parent, "stage": "all"}
-    report = vars(args) | {"run": None, "model": "FOLDER"}
-    train = command(*start, "train_dpo.py", **config | {"out": args.run})
-    return {
-        "train": train,
-        "resume": f"{train} --resume",
-        "videos": videos,
-        "pairs": command("python", "make_pairs.py", **making | again) if making else videos,
-        "model": command("python", "-m", "pasta.tools.report", args.run, **report),
-        "scores": command("python", "evaluate.py", **trained),
-    }
+    @cached_property
+    def next(self):
+        """{what may be missing: the command to run next}."""
+        args, config, pairs = self.args, self.config, self.pairs_file
+        n, model = config["processes"], args.model or config["model"]
+        start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
+        train = command(*start, "train_dpo.py", **config | {"out": args.run})
+        root, mode = config["video_root"], config["mode"]
+        videos = command("python", "-m", "pasta.datasets", pairs, video_root=root, mode=mode)
+        try:
+            making = read_config(pairs.parent, {"responder": str})
+        except FAULTS:  # the pairs are gone, or they are from elsewhere
+            making = None if pairs.is_file() else {"responder": model, "videos": "FOLDER"}
+        again = {"out": pairs.parent, "stage": "all"}
+        trained = {"model": model, "adapter": args.run / "adapter"}
+        if not config["lora_rank"]:
+            trained = {"model": args.run / "model"}
+        if args.eval.name in NAMES:
+            trained |= {"bench": args.eval.name, "out": args.eval.parent}
+        trained |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
+        report = vars(args) | {"run": None, "model": "FOLDER"}
+        return {
+            "train": train,
+            "resume": f"{train} --resume",
+            "videos": videos,
+            "pairs": command("python", "make_pairs.py", **making | again) if making else videos,
+            "model": command("python", "-m", "pasta.tools.report", args.run, **report),
+            "scores": command("python", "evaluate.py", **trained),
+        }
 
 
 def command(*words, **flags):
@@ -97,10 +88,10 @@ def command(*words, **flags):
     return shlex.join(map(str, words))
 
 
-def attempt(next_command, function, *args):
+def attempt(next_command, function, *args, **options):
     """The function's result, or what the page shows when its files are missing or damaged."""
     try:
-        return function(*args)
+        return function(*args, **options)
     except FAULTS as error:
         return missing(error, next_command)
     except (AttributeError, LookupError, TypeError) as error:
