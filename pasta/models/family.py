@@ -4,8 +4,8 @@ To add a family: one function in a file of this folder (with `fixed_family` of f
 frames have one size), one line of FAMILIES in families.py, one row of TINY in tests/tiny_models.py.
 load.py needs of its class in transformers:
 
-    get_video_features or get_image_features, as `encoder` says: `pooler_output`, the video tokens,
-        and, if there are more levels, `deepstack_features`
+    get_video_features or get_image_features, as `encoder` says, in its base model: `pooler_output`,
+        the video tokens, and, if there are more levels, `deepstack_features`
     forward(mm_encoder_outputs=...), which takes that output
     _supports_attention_backend = True, and full attention in every text layer
 
