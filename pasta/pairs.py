@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pasta.run.rows import digest
 
-MODES = ("spatial", "temporal", "cross_frame")  # the failure modes, in the paper's order
+MODES = ("spatial", "temporal", "cross_frame")  # failure modes, in the paper's order
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pasta.benchmarks import adversarial
 from pasta.judge import judge_by_rules
 from pasta.making.adversarial_items import adversarial_rows
 from pasta.models.generate import Answer
-from pasta.pairs import MODES
 from pasta.run.rows import write_rows
 from pasta.toy import files, world
+from pasta.toy.world import MODES
 
 BENCH = adversarial.BENCHMARK
 QUESTION = {"id": "1", "video": "a.mp4", "mode": "spatial", "kind": "question", "query": "Why so?"}

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT
 
 from pasta.making.audit import audit, audit_table
+from pasta.pairs import MODES
 
 
 def pair(mode, chosen, rejected, blind, sides=None, topic="order"):
@@ -37,7 +38,7 @@ QUERIES = [
 
 def test_audit_by_hand():
     report = audit(PAIRS, DROPPED, QUERIES)
-    assert report == {
+    assert report == {mode: {"kept": 0, "dropped": {}} for mode in MODES} | {
         "spatial": {
             "kept": 3,
             "dropped": {"duplicate": 2, "balance": 1},
@@ -63,7 +64,9 @@ def test_audit_by_hand():
 
 
 def test_the_table_shows_the_audit():
-    assert audit_table(audit(PAIRS, DROPPED, QUERIES)).splitlines() == [
+    report = audit(PAIRS, DROPPED, QUERIES)
+    report = {mode: report[mode] for mode in ("spatial", "temporal", "cross_frame")}
+    assert audit_table(report).splitlines() == [
         "mode           kept  dropped  words +/-  longer  blind  chosen sides; topics",
         "spatial           3        3    2.0/1.7    0.50   0.33  left 2; depth 2, own 1",
         "temporal          1        1    1.0/1.0    0.50      -  no 1; order 1",

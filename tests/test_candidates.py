@@ -109,7 +109,7 @@ def test_no_premise_leaks_into_a_preferred_prompt():
 )
 def test_k_candidates_per_query_of_the_kinds_in_turn(adversary, kinds):
     rows = candidates("a", adversary=adversary, candidates=5)
-    assert [[bad["kind"] for bad in row["adversarial"]] for row in rows] == [kinds] * 3
+    assert [[bad["kind"] for bad in row["adversarial"]] for row in rows] == [kinds] * len(MODES)
 
 
 def test_prompt_adversary_puts_a_premise_of_the_mode_before_the_query():
@@ -174,7 +174,7 @@ def test_equal_frames_are_prepared_once():
 def test_a_row_does_not_depend_on_its_batch():
     alone = [row for video in ("a", "b") for row in candidates(video)]
     assert candidates("a", "b") == alone
-    assert [row["recipe"]["prompt_version"] for row in alone] == [PROMPT_VERSION] * 6
+    assert [row["recipe"]["prompt_version"] for row in alone] == [PROMPT_VERSION] * 2 * len(MODES)
 
 
 def test_a_row_does_not_depend_on_the_folder_of_the_videos():
@@ -197,7 +197,7 @@ def test_a_refused_request_names_its_video_and_the_others_continue():
 
 
 def test_a_server_gives_no_scores():
-    assert [row["logps"] for row in candidates("a", score=None)] == [[]] * 3
+    assert [row["logps"] for row in candidates("a", score=None)] == [[]] * len(MODES)
 
 
 def test_scores_by_hand():
@@ -251,8 +251,9 @@ def test_each_video_is_scored_once():
         return no_score(inputs, texts)
 
     candidates("a", "b", score=score, twins=True, queries=("Why?", "Where?"))
-    # Of each video: the clean frames, dense and uniform, and the twins: 2, 1 and 2.
-    assert len(seen) == len(set(seen)) == 1 + 2 * (2 + 5)
+    # Of each video: the clean frames, dense and uniform, and the twins. And once no video.
+    n_twins = sum(len(ADVERSARIES[mode].twins) for mode in MODES)
+    assert len(seen) == len(set(seen)) == 1 + 2 * (2 + n_twins)
 
 
 @pytest.mark.parametrize("text", ["yes", ""])
@@ -261,4 +262,4 @@ def test_fewer_than_two_responses_are_not_scored(text):
         raise AssertionError("scored")
 
     rows = candidates("a", ask=Recorder(lambda request: text), score=never, twins=True)
-    assert [row["logps"] for row in rows] == [[]] * 3
+    assert [row["logps"] for row in rows] == [[]] * len(MODES)

@@ -124,8 +124,9 @@ def test_features_do_not_depend_on_what_is_computed_with_them(vlm, videos):
     family, calls = vlm.processor.family, []
     vlm.model.requires_grad_(True)
     encoder = f"get_{family.encoder}_features"
-    own = getattr(vlm.model, encoder)
-    object.__setattr__(vlm.model, encoder, lambda **kwargs: calls.append(kwargs) or own(**kwargs))
+    base = vlm.model.base_model
+    own = getattr(base, encoder)
+    object.__setattr__(base, encoder, lambda **kwargs: calls.append(kwargs) or own(**kwargs))
     order = [videos[1], videos[0], videos[2], videos[0]]
     together = flat(video_features(vlm.model, family, order)[family.encoder])
     shapes = {tuple(x.shape[1:] for x in family.feature_kwargs(v).values()) for v in videos}

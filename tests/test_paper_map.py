@@ -1,4 +1,4 @@
-"""docs/paper_map.md names what is there, and a reader finds ten things without searching.
+"""docs/paper_map.md and docs/changing.md name what is there; a reader finds ten things at once.
 
 python -m pytest -q tests/test_paper_map.py
 """
@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 MAP = (ROOT / "docs/paper_map.md").read_text()
+CHANGING = (ROOT / "docs/changing.md").read_text()
 README = (ROOT / "README.md").read_text()
 TEN = {
     "the loss": "pasta/dpo.py: dpo_loss",
@@ -40,8 +41,8 @@ def names_of(path):
             yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
-@pytest.mark.parametrize("place", sorted(set(places(MAP))), ids=": ".join)
-def test_every_place_on_the_map_exists(place):
+@pytest.mark.parametrize("place", sorted({*places(MAP), *places(CHANGING)}), ids=": ".join)
+def test_every_place_on_the_map_and_in_the_recipes_exists(place):
     file, name = place
     assert name in names_of(ROOT / file)
 
@@ -68,3 +69,8 @@ def test_every_row_of_the_method_has_a_place_a_way_to_see_it_and_a_status():
 def test_every_table_and_figure_of_the_paper_is_on_the_map():
     for thing in ("Table 1", "Table 2", "Table 6", "Figure 4"):
         assert thing in MAP
+
+
+def test_every_file_of_the_recipes_exists():
+    files = set(re.findall(r"`([\w/]+\.(?:py|md))\b", CHANGING)) - {"pasta/benchmarks/NAME.py"}
+    assert len(files) > 15 and [file for file in files if not (ROOT / file).is_file()] == []

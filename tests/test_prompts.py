@@ -4,11 +4,13 @@
 """
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 from pasta import prompts
+from pasta.making import stages
 from pasta.pairs import MODES
 
 PAGE = (Path(__file__).parent.parent / "docs/pairs.md").read_text()
@@ -34,3 +36,9 @@ def test_the_asker_gets_the_kind_and_the_responder_the_premise_before_the_query(
 def test_the_judge_gets_both_answers_the_query_and_the_topic(prompt):
     assert sorted(re.findall(r"{(\w+)}", prompt)) == ["about", "adversarial", "preferred", "query"]
     assert tuple(prompts.ABOUT) == MODES
+
+
+def test_a_mode_that_lacks_an_entry_is_named_before_anything_is_asked(monkeypatch):
+    monkeypatch.delitem(prompts.PREMISES, MODES[-1])
+    with pytest.raises(ImportError, match=f"^PREMISES has no entry for {MODES[-1]}; docs/chang"):
+        runpy.run_path(stages.__file__)

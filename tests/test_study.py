@@ -20,13 +20,13 @@ from rounding import close_sums
 from pasta import toy
 from pasta.benchmarks import Item
 from pasta.lora import adapter_parameters, add_lora
-from pasta.pairs import MODES
 from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.study import arms, claims, measure, page, study
 from pasta.study.claims import Results, T, estimate, field, mean_of_modes
 from pasta.toy import world
 from pasta.toy.captions import GENERAL
+from pasta.toy.world import MODES
 
 TEXT = (ROOT / page.PAGE).read_text(encoding="utf-8")
 ARMS = ("videopasta", "sft", "rpo")

@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 
 import make_pairs
+from pasta.judge import OPPOSITES
 from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.prompts import QUERIES, query_prompt
@@ -18,7 +19,9 @@ from pasta.run.rows import read_rows
 from pasta.toy.files import write_videos
 
 N_VIDEOS = 60
-SIDES = {"spatial": "left or right", "temporal": "first or last", "cross_frame": "kept or replaced"}
+SIDES = {  # mode -> the names of the two sides of its first opposite
+    mode: " or ".join(side.split()[0] for side in OPPOSITES[mode][0]) for mode in MODES
+}
 MODE_OF = {query_prompt(mode, kind): mode for mode, kinds in QUERIES.items() for kind in kinds}
 
 
@@ -77,18 +80,18 @@ def sides_of(pairs, mode):
     return sorted(Counter(p["sides"][0] for p in pairs if p["mode"] == mode).values())
 
 
-@pytest.mark.parametrize(("target", "sides"), [(30, [5, 5]), (33, [5, 6])])
-def test_a_run_over_60_videos_stops_at_the_target_with_equal_shares(run, target, sides):
-    out = run(target=target)
+@pytest.mark.parametrize("sides", [[5, 5], [5, 6]])
+def test_a_run_over_60_videos_stops_at_the_target_with_equal_shares(run, sides):
+    out = run(target=sum(sides) * len(MODES))
     pairs, dropped = rows(out, "pairs"), rows(out, "dropped")
-    assert by_mode(pairs) == dict.fromkeys(MODES, target // 3)
+    assert by_mode(pairs) == dict.fromkeys(MODES, sum(sides))
     assert len({row["video"] for row in rows(out, "queries")}) < N_VIDEOS
     assert all(sides_of(pairs, mode) == sides for mode in MODES)
     assert len(pairs) + len(dropped) == 3 * len(rows(out, "candidates"))
 
 
 def test_pairs_beyond_the_target_are_dropped_and_named(run):
-    out = run(target=30)
+    out = run(target=10 * len(MODES))
     kept = {pair["id"] for pair in rows(out, "pairs")}
     beyond = [row["id"] for row in rows(out, "dropped") if row["reason"] == "beyond the target"]
     run(stage="judge")  # of the same answers, without a target
@@ -96,7 +99,7 @@ def test_pairs_beyond_the_target_are_dropped_and_named(run):
 
 
 def test_a_mode_that_has_its_share_gets_no_more_queries(run):
-    out = run(target=30, rare="temporal")
+    out = run(target=10 * len(MODES), rare="temporal")
     assert by_mode(rows(out, "pairs")) == dict.fromkeys(MODES, 10)
     asked = by_mode(rows(out, "queries"))
     assert asked["temporal"] > 1.5 * max(asked["spatial"], asked["cross_frame"])
@@ -111,10 +114,10 @@ def test_too_few_videos_give_all_pairs_and_a_message(run, capsys):
 
 
 def test_a_larger_target_continues_and_asks_nothing_again(run):
-    out = run(target=15)
+    out = run(target=5 * len(MODES))
     before = {name: rows(out, name) for name in ("queries", "candidates")}
     run.asked.clear()
-    run(target=45)
+    run(target=15 * len(MODES))
     assert by_mode(rows(out, "pairs")) == dict.fromkeys(MODES, 15)
     for name, kept in before.items():
         after = rows(out, name)
@@ -125,30 +128,32 @@ def test_a_larger_target_continues_and_asks_nothing_again(run):
 
 
 def test_a_finished_run_asks_nothing_when_it_starts_again(run):
-    out = run(target=30, rare="spatial")
+    out = run(target=10 * len(MODES), rare="spatial")
     names = ("queries", "candidates", "pairs", "dropped", "skipped")
     before = {name: rows(out, name) for name in names}
     run.asked.clear()
-    run(target=30, rare="spatial")
+    run(target=10 * len(MODES), rare="spatial")
     assert not run.asked and {name: rows(out, name) for name in names} == before
 
 
 @pytest.mark.parametrize("n", [5, 16])
 def test_how_many_videos_are_worked_on_at_a_time_changes_nothing(run, n):
-    one, other = (run(f"{i}", target=30, rare="temporal", batch_videos=i) for i in (1, n))
+    settings = {"target": 10 * len(MODES), "rare": "temporal"}
+    one, other = (run(f"{i}", batch_videos=i, **settings) for i in (1, n))
     for name in ("queries", "candidates", "pairs", "dropped"):
         assert rows(one, name) == rows(other, name)
 
 
 def test_a_mode_that_loses_its_share_is_asked_for_again(monkeypatch, capsys):
-    counts = iter([(10, 3, 10), (10, 8, 10), (9, 10, 10), (12, 10, 10)])  # balance is by chance
+    counts = iter([(10, 3), (10, 8), (9, 10), (12, 10)])  # balance is by chance
     rounds = []
     monkeypatch.setattr(make_pairs, "write_queries", lambda *args: rounds.append(args[3:5]) or {})
     monkeypatch.setattr(make_pairs, "write_candidates", lambda *_: {})
+    enough, two = dict.fromkeys(MODES, 10), ("spatial", "temporal")
     monkeypatch.setattr(
-        make_pairs, "write_pairs", lambda *_: dict(zip(MODES, next(counts), strict=True))
+        make_pairs, "write_pairs", lambda *_: enough | dict(zip(two, next(counts), strict=True))
     )
-    config = make_pairs.PairsConfig(responder="m", videos="v", target=30)
+    config = make_pairs.PairsConfig(responder="m", videos="v", target=10 * len(MODES))
     make_pairs.make(config, None, list(range(15)))
     assert rounds == [(4, MODES), (12, ["temporal"]), (15, ["temporal"]), (15, ["spatial"])]
     assert "not enough" not in capsys.readouterr().out

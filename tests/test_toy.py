@@ -14,11 +14,11 @@ import pytest
 from conftest import ROOT
 
 from pasta.benchmarks import adversarial, benchmark
-from pasta.pairs import MODES
 from pasta.run.rows import read_rows
 from pasta.toy import captions, files, world
 from pasta.toy.captions import NO_NOISE
 from pasta.toy.model import make_tokenizer
+from pasta.toy.world import MODES
 from pasta.video import read_frames
 
 HALF = dict.fromkeys(NO_NOISE, 0.5)

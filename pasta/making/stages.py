@@ -16,10 +16,13 @@ from itertools import product
 
 from tqdm import tqdm
 
+from pasta.adversaries import ADVERSARIES
 from pasta.candidates import candidate_rows, query_tasks
+from pasta.judge import OPPOSITES
 from pasta.making.queries import own_queries, query_rows, wanted_queries
 from pasta.making.reader import Reader
 from pasta.pairs import MODES
+from pasta.prompts import ABOUT, PREMISES, QUERIES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import Appender, rows_of, write_rows
@@ -34,6 +37,11 @@ ANSWER = {"response": str, "finished": bool}
 LOGPS = {"response": str, "blind": NUMBER, "clean": NUMBER | ABSENT, "broken": NUMBER | ABSENT}
 CANDIDATE = TASK | {"preferred": ANSWER, "adversarial": [ANSWER | {"kind": str}]}
 CANDIDATE |= {"logps": [LOGPS], "recipe": {"twins": bool}}
+OF_MODES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "QUERIES": QUERIES, "PREMISES": PREMISES,
+            "OPPOSITES": OPPOSITES}  # fmt: skip
+for name, table in OF_MODES.items():  # now, not after hours of answers
+    if lacking := ", ".join(mode for mode in MODES if mode not in table):
+        raise ImportError(f"{name} has no entry for {lacking}; docs/changing.md lists all of them")
 
 
 def query_reader(config, roles, videos):

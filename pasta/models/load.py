@@ -76,7 +76,9 @@ def encode(model, family, videos, grad=False):
     rows = [family.feature_kwargs(x) for x in videos]
     tensors = {k: torch.cat([row[k] for row in rows]).to(model.device) for k in rows[0]}
     with torch.set_grad_enabled(grad):
-        return getattr(model, f"get_{family.encoder}_features")(**tensors, return_dict=True)
+        # of the base model: some outer classes have the method for images alone
+        features = getattr(model.base_model, f"get_{family.encoder}_features")
+        return features(**tensors, return_dict=True)
 
 
 def levels(output, lengths):

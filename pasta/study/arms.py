@@ -9,6 +9,7 @@ from functools import partial
 from pasta.pairs import MODES
 from pasta.run.rows import read_rows
 from pasta.selection import query_key
+from pasta.toy import world
 
 N_EQUAL = 300  # pairs of each arm of Table 2
 
@@ -44,7 +45,7 @@ def shuffled(pairs, folder, rng):
 def idle(pairs, folder, rng):
     """Each pair with the rejected response of another one of its mode: chosen alone can teach."""
     found = []
-    for mode in MODES:
+    for mode in world.MODES:
         rows = [pair for pair in pairs if pair["mode"] == mode]
         for row, other in zip(rows, rng.permutation(len(rows)), strict=True):
             rejected = rows[other]["rejected"]
@@ -89,10 +90,10 @@ EDITED = {  # set -> (the other set, function of its pairs, its folder and a gen
     "known": ("videopasta", partial(ranked, True)),
     "mistaken": ("videopasta", partial(ranked, False)),
     "unjudged": ("paper", unjudged),
-    **{f"only_{mode}": ("videopasta", partial(some, N_EQUAL, [mode])) for mode in MODES},
-    **{f"n{n}": ("videopasta", partial(some, n, MODES)) for n in (100, N_EQUAL, 1000)},
+    **{f"only_{mode}": ("videopasta", partial(some, N_EQUAL, [mode])) for mode in world.MODES},
+    **{f"n{n}": ("videopasta", partial(some, n, world.MODES)) for n in (100, N_EQUAL, 1000)},
 }
-WEIGHTS = {"spatial": "3 1 1", "temporal": "1 3 1", "cross_frame": "1 1 3"}
+WEIGHTS = {mode: " ".join("31"[other != mode] for other in MODES) for mode in world.MODES}
 ARMS = {  # arm -> (set, flags of train_dpo.py)
     "videopasta": ("videopasta", ""),
     "sft": ("videopasta", "--objective sft"),
@@ -102,12 +103,12 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     **{name: (name, "") for name in (*MADE, *JUDGED, *EDITED) if name != "videopasta"},
     # Four epochs: as many updates as in `videopasta`.
     "equal": (f"n{N_EQUAL}", "--epochs 4"),
-    **{f"only_{mode}": (f"only_{mode}", "--epochs 4") for mode in MODES},
+    **{f"only_{mode}": (f"only_{mode}", "--epochs 4") for mode in world.MODES},
     **{f"beta{beta}": ("videopasta", f"--beta {beta}") for beta in ("0.1", "1", "10")},
     **{f"weight_{mode}": ("videopasta", f"--mode_weights {w}") for mode, w in WEIGHTS.items()},
 }
 MAIN = ("base", "sft", "generic", "videopasta")
 ALL = {"qwen": ("base", *ARMS), "onevision": (*MAIN, "rpo")}  # family -> its arms
-TABLE_2 = (*(f"only_{mode}" for mode in MODES), "equal")
+TABLE_2 = (*(f"only_{mode}" for mode in world.MODES), "equal")
 MOST = (*MAIN, "sft_preferred", "mistaken", "rpo", *TABLE_2, "shuffled")  # with five seeds
 FULLY_MEASURED = (*MAIN, "mistaken", "rpo", "shuffled")  # not only on the benchmark

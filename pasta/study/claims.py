@@ -11,8 +11,8 @@ from operator import getitem
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from pasta.pairs import MODES
 from pasta.toy.captions import GENERAL
+from pasta.toy.world import MODES
 
 T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
 CHANCE = 50.0  # percent: two options, each right equally often

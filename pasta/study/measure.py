@@ -14,11 +14,11 @@ from pasta.benchmarks.answers import answered
 from pasta.lora import adapted, adapter_off
 from pasta.models.generate import Request, ask_all
 from pasta.packs import Segment, pack
-from pasta.pairs import MODES
 from pasta.policy import Policy, text_logps
 from pasta.sampling import uniform
 from pasta.toy import adversarial_folder, benchmark_folder, world
 from pasta.toy.captions import GENERAL, YES_NO, denial, general
+from pasta.toy.world import MODES
 
 N_VIDEOS = 150  # of the general questions
 BATCH = 64  # questions asked at once

@@ -11,9 +11,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 from statistics import fmean
 
-from pasta.pairs import MODES
 from pasta.run.rows import rows_of
 from pasta.study.claims import Results, field, mean_of_modes, verdicts
+from pasta.toy.world import MODES
 
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
 TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -1,5 +1,7 @@
 """The plots of reports and of the study, with matplotlib (requirements-dev.txt)."""
 
+from itertools import cycle
+
 import matplotlib
 import numpy as np
 
@@ -8,7 +10,8 @@ from pasta.pairs import MODES
 matplotlib.use("agg")
 from matplotlib import pyplot  # noqa: E402 (after choosing a backend without a window)
 
-COLOURS = {"spatial": "#4477aa", "temporal": "#ccbb44", "cross_frame": "#228833", "mean": "#333333"}
+PALETTE = ("#4477aa", "#ccbb44", "#228833", "#aa3377", "#66ccee", "#ee8866")
+COLOURS = dict(zip(MODES, cycle(PALETTE), strict=False)) | {"mean": "#333333"}
 SIDES = {"chosen": "#228833", "rejected": "#cc3311"}
 TITLES = ("loss, nats", "rewards", "margins: chosen reward minus rejected",
           "accuracies: share of margins above 0")  # fmt: skip

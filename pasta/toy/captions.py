@@ -7,13 +7,12 @@ video is hard, as real Video-LLMs do.
 """
 
 from pasta.benchmarks import adversarial, mvbench
-from pasta.pairs import MODES
 from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
 
 GENERAL = ("presence", "colour")  # kinds of questions that no adversary is about
 YES_NO = ("Yes.", "No.")  # the answers about presence
-NO_NOISE = dict.fromkeys([*MODES, "absent"], 0.0)  # share of noisy labels, of each mode
+NO_NOISE = dict.fromkeys([*world.MODES, "absent"], 0.0)  # share of noisy labels, of each mode
 
 
 def caption_samples(video, rng, noise):
@@ -37,20 +36,20 @@ def qa_samples(video, rng, noise):
     asked = questions_by_mode(video, rng, noise)
     other = general_or_absent if rng.integers(2) else none_of_the_above
     samples = [describe(video), query_sample(asked, rng), other(video, rng, noise)]
-    short = [asked[MODES[i]][0] for i in rng.permutation(3)[:2]]
+    short = [asked[world.MODES[i]][0] for i in rng.permutation(3)[:2]]
     samples += [(question.query, question.answer) for question in short]
-    spatial, temporal, cross_frame = (asked[mode] for mode in MODES)
+    spatial, temporal, cross_frame = (asked[mode] for mode in world.MODES)
     # Temporal questions are the hardest as multiple choice, so there are two of them.
     chosen = (spatial[-1], temporal[0], temporal[-1], cross_frame[-1])
     samples += [lettered(question, rng) for question in chosen]
-    mode = MODES[rng.integers(3)]
+    mode = world.MODES[rng.integers(3)]
     question, premise = asked[mode][-1], str(rng.choice(list(PREMISES[mode])))
     return [*samples, (misled_prompt(mode, premise, question.query), question.wrong)]
 
 
 def query_sample(asked, rng):
     """The instruction to write a query about a mode, and a query about what is in the video."""
-    mode = MODES[rng.integers(3)]
+    mode = world.MODES[rng.integers(3)]
     return query_prompt(mode, str(rng.choice(list(QUERIES[mode])))), asked[mode][-1].query
 
 
@@ -60,7 +59,7 @@ def questions_by_mode(video, rng, noise):
         world.ask(q.kind, q.name, q.majority or rng.random() < noise[q.mode])
         for q in world.questions(video, rng)
     ]
-    return {mode: [q for q in asked if q.mode == mode] for mode in MODES}
+    return {mode: [q for q in asked if q.mode == mode] for mode in world.MODES}
 
 
 def lettered(question, rng):

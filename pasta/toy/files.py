@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pasta.pairs import MODES
 from pasta.run.rows import write_rows
 from pasta.toy import world
 
@@ -63,7 +62,7 @@ def write_queries(folder, n, seed):
     for i in range(n):
         video, name, rng = drawn(seed, i)
         asked = world.questions(video, rng)
-        for mode in MODES:
+        for mode in world.MODES:
             query = next(q.query for q in asked if q.mode == mode)
             rows.append({"video": name, "mode": mode, "query": query})
     write_rows(folder / "queries.jsonl", rows)
@@ -78,7 +77,7 @@ def write_benchmark(folder, n, seed, blind=False):
     """
     (folder / "json").mkdir()
     (folder / "video/shapes").mkdir(parents=True)
-    items = {mode: [] for mode in MODES}
+    items = {mode: [] for mode in world.MODES}
     wanted = {(kind, majority): n // 4 for kind in world.KINDS for majority in (True, False)}
     numbers = count()
     while any(wanted.values()):
@@ -96,7 +95,7 @@ def write_benchmark(folder, n, seed, blind=False):
             write_avi(folder / "video/shapes" / name, 0 * frames if blind else frames)
     for mode, rows in items.items():
         (folder / "json" / f"{mode}.json").write_text(json.dumps(rows, indent=1))
-    roots = {mode: "video/shapes" for mode in MODES}
+    roots = {mode: "video/shapes" for mode in world.MODES}
     (folder / "test.json").write_text(json.dumps({"root": roots, "meta": items}))
 
 
@@ -110,7 +109,7 @@ def write_adversarial(folder, n, seed):
     for i in range(n):
         video, name, rng = drawn(seed, i)
         write_avi(folder / name, world.render(video))
-        for mode in MODES:
+        for mode in world.MODES:
             asked = next(q for q in world.questions(video, rng) if q.mode == mode)
             absent = str(rng.choice([n for n in video.absent if n[-6:] == asked.name[-6:]]))
             claim = world.ask(asked.kind, absent, bool(rng.integers(2)))

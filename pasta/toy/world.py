@@ -53,6 +53,7 @@ KINDS = {  # kind of question: mode, query, answer, the two options, the majorit
         ("both scenes", "one scene"),
     ),
 }
+MODES = tuple(dict.fromkeys(mode for mode, *_ in KINDS.values()))
 
 
 @dataclass(frozen=True)
