@@ -180,7 +180,7 @@ def judge_prompt(template, mode, query, preferred, adversarial):
 
 
 def model_verdict(reply, mode, sides):
-    """The Verdict that a reply of the judge gives. sides: of the pair."""
+    """The Verdict that a model's reply gives; UNREADABLE if it cannot be parsed."""
     fields = read_verdict(reply)
     if not fields:
         return UNREADABLE
