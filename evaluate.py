@@ -26,8 +26,9 @@ from pasta.models.load import load_processor, load_vlm
 from pasta.models.peft import load_adapter
 from pasta.run import ranks
 from pasta.run.config import knob, parse, write_config
+from pasta.run.digest import digest_files
 from pasta.run.locks import lock_folder
-from pasta.run.rows import Appender, digest_files, write_rows
+from pasta.run.rows import Appender, write_rows
 from pasta.tools.dry_run import scoring
 
 

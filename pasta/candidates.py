@@ -18,7 +18,7 @@ import numpy as np
 from pasta.adversaries import ADVERSARIES
 from pasta.models.generate import Request
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
-from pasta.run.rows import seed_of
+from pasta.run.digest import seed_of
 
 # --adversary -> the kinds of misleading, which the K adversarial responses of a query alternate
 KINDS = dict(prompt=["prompt"], frames=["frames"], sample=["sample"], both=["frames", "prompt"])

@@ -7,7 +7,7 @@
 import json
 from dataclasses import dataclass, field
 
-from pasta.run.rows import digest
+from pasta.run.digest import digest
 
 MODES = ("spatial", "temporal", "cross_frame")  # failure modes, in the paper's order
 

@@ -22,8 +22,9 @@ from pasta.models.files import model_setting
 from pasta.packs import check_length
 from pasta.run import ranks
 from pasta.run.config import package_versions
+from pasta.run.digest import digest
 from pasta.run.locks import wait_for_lock
-from pasta.run.rows import Appender, digest, no_search_for_cycles, numbered_rows
+from pasta.run.rows import Appender, no_search_for_cycles, numbered_rows
 from pasta.video import VideoError, file_digest
 
 

@@ -14,7 +14,7 @@ from pasta.candidates import candidate_rows, query_tasks
 from pasta.models.generate import Answer
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
-from pasta.run.rows import seed_of
+from pasta.run.digest import seed_of
 from pasta.video import VideoError
 
 RECIPE = {"candidates": 3, "adversary": "both", "temperature": 0.7, "twins": False, "seed": 0}

@@ -18,7 +18,8 @@ from rounding import ROWS
 from torch import nn
 
 from pasta.run.atomic import atomic_folder
-from pasta.run.rows import digest_files, read_rows
+from pasta.run.digest import digest_files
+from pasta.run.rows import read_rows
 from pasta.training import checkpoint
 from pasta.training.checkpoint import Checkpoints, training_state
 from train_dpo import TrainConfig

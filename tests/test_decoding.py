@@ -34,6 +34,11 @@ def everything(timestamps):
     return np.arange(len(timestamps))
 
 
+def test_a_decoder_starts_without_loading_torch():
+    code = f"{worker.SERVE.split(';')[0]}; import sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def decoders():
     """This process's decoding processes."""
     return [p for p in psutil.Process().children() if worker.SERVE in p.cmdline()]

@@ -10,7 +10,7 @@ import pytest
 
 from pasta.making import reader as reader_module
 from pasta.making.reader import Reader
-from pasta.run.rows import seed_of
+from pasta.run.digest import seed_of
 from pasta.sampling import samplers
 from pasta.toy.files import write_avi
 from pasta.video import VideoError, read_frames

@@ -8,7 +8,6 @@ Rows are appended one by one, so a stopped run continues where it was. Rows with
 than the question now has stay in the file, but are not scored, and the question is asked again.
 """
 
-import hashlib
 import json
 import random
 import re
@@ -21,6 +20,7 @@ from pasta.benchmarks import ANSWER
 from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, letter_logps
 from pasta.run.ahead import prefetch
+from pasta.run.digest import digest
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
@@ -32,7 +32,7 @@ def fingerprint(item, **settings) -> str:
     # file that is made again hardly ever keeps its size.
     size = item.video.stat().st_size if item.video.is_file() else None
     facts = [item.id, item.name, size, item.prompt, item.answer, settings]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(json.dumps(facts, sort_keys=True))[:16]
 
 
 def earlier_rows(path, fingerprints) -> dict:

@@ -3,13 +3,13 @@
 Scores are as in pasta/benchmarks/scoring.py: {group: {unit: 1.0, 0.0 or None}}.
 """
 
-import hashlib
 import math
 from pathlib import Path
 
 from pasta.benchmarks import SCORED
 from pasta.benchmarks.scoring import paired_difference, percent, summary
 from pasta.run.atomic import write_json
+from pasta.run.digest import digest
 from pasta.run.rows import read_rows
 
 
@@ -91,7 +91,7 @@ def sample_rows(rows):
     return [
         {"doc_id": number, "target": row["answer"], "filtered_resps": [row["response"]]}
         | {"resps": [[row["response"]]]}
-        | {"doc_hash": hashlib.sha256(f"{row['id']} {row['video']}".encode()).hexdigest()}
+        | {"doc_hash": digest(f"{row['id']} {row['video']}")}
         | {"input": row["prompt"], "predicted": row["predicted"], "accuracy": float(row["correct"])}
         for number, row in enumerate(rows)
     ]

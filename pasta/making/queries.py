@@ -14,7 +14,7 @@ from pasta.judge import TOKEN, alike
 from pasta.models.generate import Request
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION, QUERIES, query_prompt
-from pasta.run.rows import seed_of
+from pasta.run.digest import seed_of
 from pasta.run.schema import ABSENT, schema_error, valid_text
 from pasta.video.find import find_video
 

@@ -9,7 +9,8 @@ from contextlib import closing
 
 from pasta.models.generate import Answer
 from pasta.run import ranks
-from pasta.run.rows import Appender, digest, rows_of
+from pasta.run.digest import digest
+from pasta.run.rows import Appender, rows_of
 
 REPLY = {"key": str, "text": str, "finished": bool}
 

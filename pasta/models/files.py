@@ -11,7 +11,7 @@ from transformers.utils import cached_file
 
 from pasta.models.peft import CONFIG
 from pasta.run.atomic import atomic_folder, write_json
-from pasta.run.rows import digest_files
+from pasta.run.digest import digest_files
 from pasta.run.schema import read_json
 
 CONFIG_FILES = """

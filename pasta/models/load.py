@@ -16,7 +16,7 @@ from pasta.attention import shared_prefix_attention
 from pasta.models.families import FAMILIES, family_of_folder, text_family
 from pasta.models.files import CONFIG_FILES, local_folder, shards
 from pasta.models.processor import Processor
-from pasta.run.rows import digest_files
+from pasta.run.digest import digest_files
 from pasta.run.schema import read_by, read_json
 
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number

@@ -20,8 +20,9 @@ from pasta.models.peft import save_adapter
 from pasta.run import ranks
 from pasta.run.atomic import atomic_folder, sync, write_json
 from pasta.run.config import changed_settings, settings
+from pasta.run.digest import digest_files
 from pasta.run.locks import lock_folder
-from pasta.run.rows import digest_files, read_rows
+from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
 
 STATE = "state.json"

@@ -18,7 +18,8 @@ from pasta.packs import PackedPairs, TooLong, VideoPairs, check_length, pack_res
 from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
-from pasta.run.rows import Appender, digest, read_rows
+from pasta.run.digest import digest
+from pasta.run.rows import Appender, read_rows
 from pasta.video import VideoError
 
 
