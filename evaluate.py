@@ -1,14 +1,12 @@
 """Score a Video-LLM on a benchmark as lmms-eval does, alone and with adapters, side by side.
 
     python evaluate.py                                             # the toy model, toy benchmark
-    torchrun --nproc_per_node 8 evaluate.py --bench videomme \\
-        --model Qwen/Qwen2.5-VL-7B-Instruct --adapter out/dpo/adapter
+    torchrun --nproc_per_node 8 evaluate.py --bench videomme --adapter out/dpo/adapter
     python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
 Each answer is appended to OUT/BENCH/NAME/answers.jsonl at once, and the same command continues a
-stopped run; scored.jsonl next to it holds the answers that are scored.
-OUT/BENCH/scores.json and scores.md hold the numbers of the table.
+stopped run. scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
 """
 
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from tqdm import tqdm
 from pasta import toy
 from pasta.benchmarks import NAMES, benchmark, inputs
 from pasta.benchmarks.adversarial import judged
-from pasta.benchmarks.answers import answered, clip, earlier_rows, fingerprint, reread
+from pasta.benchmarks.answers import answered, earlier_rows, fingerprint, reread
 from pasta.benchmarks.report import compare, report, sample_rows
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
@@ -47,9 +45,7 @@ class EvalConfig:
     compare: list[str] = knob("two folders of answers, A and B: how much better is B?", [])
     dry_run: bool = knob("print what would be asked and what it would cost, then stop", False)
     SCORES: ClassVar = "how answers are read"
-    scoring: Literal["generate", "letter"] = knob(
-        "generate an answer, as lmms-eval does, or take the likeliest letter", "generate"
-    )
+    scoring: Literal["generate", "letter"] = knob("generate, or compare the letters", "generate")
     parser: Literal["head", "v0.5"] = knob("the lmms-eval that reads Video-MME and MLVU", "head")
     judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
     log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
@@ -65,14 +61,12 @@ class EvalConfig:
 def find_data(config, bench):
     """The data folder. Prints which one it is, before the toy benchmark is made."""
     data = config.data or Path("data") / config.bench
-    if config.data is not None or data.is_dir():
+    in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
+    if config.data or data.is_dir() or config.bench not in in_toy:
         print(f"{config.bench} from {data}")
         return data
-    in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
-    get = f"{bench.fetch} {data}"
-    if config.bench not in in_toy:
-        raise FileNotFoundError(f"there is no {data}; fetch it with: {get}")
-    print(f"TOY benchmark instead of {config.bench}: there is no {data}. Get the real one: {get}")
+    get = f"there is no {data}. Get the real one: {bench.fetch} {data}"
+    print(f"TOY benchmark instead of {config.bench}: {get}")
     return in_toy[config.bench]()
 
 
@@ -80,39 +74,29 @@ def rows_of_model(config, bench, items, adapter, path, settings):
     """The row of every item under one model: those in the file, and the others, asked now.
 
     settings: what decides an answer besides the item and the adapter. Every process takes its share
-    of the clips and writes its own file; all return all rows.
+    of the videos and writes its own file; all return all rows.
     """
     weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
     fingerprints = {x.id: fingerprint(x, adapter=weights, **settings) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
-    clips = set(ranks.share(list(dict.fromkeys(map(clip, todo)))))
-    todo = [item for item in todo if clip(item) in clips]
+    videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))
+    todo = [item for item in todo if item.video in videos]
     new = []
     if todo:
         vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
         if adapter:
             load_adapter(vlm.model, adapter)
         how = (settings["n_frames"], config.scoring, config.batch_size, config.parser)
-        new = append(answered(vlm, bench, todo, *how), fingerprints, path, len(todo))
+        answers = answered(vlm, bench, todo, *how)
+        with Appender(ranks.rank_path(path)) as file:
+            for row in ranks.progress(answers, path.parent.name, len(todo), "item"):
+                if "error" in row:
+                    tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
+                new.append(row | {"fingerprint": fingerprints[row["id"]]})
+                file.write(new[-1])
     rows |= {row["id"]: row for row in ranks.gather(new)}
     return [reread(bench, rows[item.id], item, config.parser) for item in items]
-
-
-def append(answers, fingerprints, path, total):
-    """Write each row as soon as it is answered, with its fingerprint. Returns the rows."""
-    rows, correct = [], 0
-    bar = ranks.progress(name=path.parent.name, total=total, unit="item")
-    with Appender(ranks.rank_path(path)) as file, bar:
-        for row in answers:
-            if "error" in row:
-                tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
-            rows.append(row | {"fingerprint": fingerprints[row["id"]]})
-            file.write(rows[-1])
-            correct += row["correct"]
-            bar.set_postfix_str(f"accuracy {correct / len(rows):.3f}")
-            bar.update()
-    return rows
 
 
 def main(config):
@@ -120,7 +104,7 @@ def main(config):
     if config.compare:
         return compare(config.compare, bench, config.seed)
     if config.judge != "rules" and config.bench != "adversarial":
-        raise SystemExit("--judge reads answers to false premises: only for --bench adversarial")
+        raise SystemExit("--judge is only for --bench adversarial")
     data = find_data(config, bench)
     items, absent = inputs.find_items(bench, data, config.limit, config.scoring)
     if config.check:
@@ -144,8 +128,7 @@ def main(config):
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
 
-    base, *_ = adapters
-    rows = {}
+    rows, base = {}, next(iter(adapters))
     for name, adapter in adapters.items():
         path = folder / (base + name if adapter else name) / "answers.jsonl"
         rows[name] = rows_of_model(config, bench, items, adapter, path, settings)

@@ -26,7 +26,7 @@ from pasta.making.stages import write_candidates, write_pairs, write_queries
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.run import ranks
-from pasta.run.config import knob, parse, read_config, seed_all, write_config
+from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
 from pasta.run.locks import lock_folder
 from pasta.run.rows import rows_of
 from pasta.run.schema import ABSENT
@@ -34,14 +34,13 @@ from pasta.tools.dry_run import pair_making
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
-QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 CONFIG = {"weights": dict | ABSENT}  # of config.json, what is read again
 
 
 @dataclass
 class PairsConfig:
     ROLES: ClassVar = "models"
-    responder: str = knob(f"model to align: {ROLE}", QWEN, toy.model_folder)
+    responder: str = knob(f"to align: {ROLE}", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
     asker: str | None = knob(f"writes the queries: {ROLE}; None: the responder", None)
     judge: str = knob(f"reads the answers: `rules`, or {ROLE}", "rules")
     WORK: ClassVar = "what to make"
@@ -112,18 +111,17 @@ def main(config):
 
 def check_choices(config):
     """Refuse flags that do not work together before any work."""
-    if config.select == "flip" and config.adversary in ("prompt", "sample"):
-        raise SystemExit("--select flip needs answers on corrupted videos: "
-                         "--adversary frames or both")  # fmt: skip
+    if config.select == "flip" and "frames" not in KINDS[config.adversary]:
+        raise SystemExit("--select flip needs corrupted videos: --adversary frames or both")
     if config.select == "contrast" and is_address(config.responder):
-        raise SystemExit("--select contrast needs log-probabilities, which a server does not give: "
-                         "use --select flip or none, or a --responder in a folder")  # fmt: skip
+        raise SystemExit("--select contrast needs log-probabilities; a server has none: use flip")
     if config.asker and config.queries:
-        raise SystemExit("--queries excludes --asker: give one of them. The toy world has queries; "
-                         f"to use --asker there, add --responder {config.responder}")  # fmt: skip
+        cure = f"add --responder {config.responder} to use --asker in the toy world"
+        raise SystemExit(f"--queries excludes --asker: give one of them, or {cure}")
     if 0 < config.target < len(MODES):
-        raise SystemExit(f"--target {config.target} is less than one pair per mode; expected 0, or "
-                         f"at least {len(MODES)}")  # fmt: skip
+        raise SystemExit(f"--target {config.target}: expected 0, or one pair per mode or more")
+    if config.target and min(config.candidates, config.n_queries) < 1:
+        raise SystemExit("--target needs --candidates and --n_queries of at least 1")
 
 
 def start_folder(config, roles, names):
@@ -137,18 +135,17 @@ def start_folder(config, roles, names):
     weights = known | {name: roles.model(name).digest for name in authors}
     made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
-    theirs = before | {"weights": weights | known}  # in the same order of names
-    if before and (changed := [k for k in ours if str(theirs.get(k)) != ours[k]]):
-        changes = ", ".join(f"--{k} {theirs.get(k)}, now {ours[k]}" for k in changed)
-        raise SystemExit(f"{config.out} was made with {changes}; choose another --out")
+    theirs = {k: str(v) for k, v in (before | {"weights": weights | known}).items()}
+    if before and (changed := changed_settings(theirs, ours)):
+        raise SystemExit(f"{config.out}: {', '.join(changed)}; choose another --out")
     write_config(config.out, config, **made_by)
 
 
 def make(config, roles, videos):
     """Run the stages. Returns (number of videos used, {video: reason} of those left out).
 
-    With --target, run them in rounds, with more videos until each mode has its share of pairs. The
-    next number of videos depends only on the pairs so far, so a resumed run has the same rounds.
+    With --target, rounds use more and more videos until each mode has its share of pairs. The next
+    number of videos depends only on the pairs so far, so a resumed run has the same rounds.
     """
     before = {"candidates": "queries", "judge": "candidates"}.get(config.stage)
     if before and not rows_of(config.out / f"{before}.jsonl"):

@@ -32,7 +32,6 @@ from pasta.sampling import uniform
 from pasta.tools.dry_run import training
 from pasta.training import loop
 from pasta.training.checkpoint import Checkpoints, open_run, save_trained
-from pasta.training.held_out import held_out_metrics
 from pasta.training.plan import PackLoader, Plan, Skipped, check_config
 from pasta.video import read_frames
 
@@ -147,7 +146,7 @@ def train(config, policy, plan, result):
             metrics |= {"lr": lr, "grad_norm": grad_norm.item()}
             metrics |= {"seconds": time.perf_counter() - start, "seconds_waiting": waited}
             if plan.held_out and (step % config.eval_every == 0 or step == n_updates):
-                means, wrong = held_out_metrics(config, policy, plan)
+                means, wrong = loop.held_out_metrics(config, policy, plan)
                 metrics |= means
                 if wrong:
                     checkpoints.stop(step, policy, optimizer, f"of the held-out pairs, {wrong}")

@@ -1,15 +1,11 @@
 """The three adversaries of VideoPASTA: which frames each samples, and how it corrupts a video.
 
-One `Adversary` per failure mode (arXiv 2504.14096, section 3) holds the sampling of the preferred
-response (adversarial ones get 1 fps) and the corruptions of `--adversary frames`. Prompts and
-premises are in prompts.py.
+One `Adversary` per failure mode (arXiv 2504.14096, section 3). Frames are (F, H, W, 3) uint8.
 
 A corruption must be able to turn either answer into the other ("left" into "right" and "right"
 into "left"). If it only removes things, every chosen response says "replaced", and training learns
 that word instead of the video. So scene corruptions come as a pair: one brings new objects in, one
 keeps the old ones.
-
-Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8.
 """
 
 from collections.abc import Callable
@@ -25,9 +21,10 @@ DENSE_FPS = 32.0  # "32 fps" for the spatial preferred responses (paper, section
 class Adversary:
     """What is specific to one failure mode.
 
-    sampling:    "dense" (32 fps), "native" (every frame) or "uniform", within the frame budget
-    corruptions: name -> function(frames, rng, other) -> frames of the same shape; `other` is
-                 another video's frames, (F', H', W', 3). Used in turn
+    sampling:    of the preferred response, within the frame budget: "dense" (32 fps), "native"
+                 (every frame) or "uniform"; adversarial responses get 1 fps
+    corruptions: name -> function(frames, rng, other) -> frames of the same shape, for `--adversary
+                 frames`; `other` is another video's frames, (F', H', W', 3). Used in turn
     twins:       the corruptions that make counterfactuals: together they turn either answer into
                  the other. There, an answer from a prior stays as likely; one read off the video
                  becomes unlikely, because its opposite is now true. Used by --select contrast
@@ -87,10 +84,7 @@ def freeze(frames, rng, other):
 
 
 def largest_cut(frames):
-    """The index of the first frame after the largest change between neighbours, 1..F-1.
-
-    A change is the mean absolute difference of two frames; gradual videos get a cut, too.
-    """
+    """Index of the first frame after the largest mean absolute change of neighbours, 1..F-1."""
     if len(frames) < 2:
         return len(frames)
     small = frames[:, ::2, ::2].astype(np.int16)
@@ -126,22 +120,17 @@ def swap_scenes(frames, rng, other):
 ADVERSARIES = {
     "spatial": Adversary(
         sampling="dense",
-        corruptions={
-            "rotate": rotate,
-            "mirror": mirror,
-            "swap_halves": swap_halves,
-            "shuffle_tiles": shuffle_tiles,
-        },
+        corruptions={f.__name__: f for f in (rotate, mirror, swap_halves, shuffle_tiles)},
         twins=("rotate", "mirror"),
     ),
     "temporal": Adversary(
         sampling="native",
-        corruptions={"reverse": reverse, "shuffle": shuffle, "freeze": freeze},
+        corruptions={f.__name__: f for f in (reverse, shuffle, freeze)},
         twins=("reverse",),
     ),
     "cross_frame": Adversary(
         sampling="uniform",
-        corruptions={"splice": splice, "repeat_scene": repeat_scene, "swap_scenes": swap_scenes},
+        corruptions={f.__name__: f for f in (splice, repeat_scene, swap_scenes)},
         twins=("splice", "repeat_scene"),
     ),
 }

@@ -29,7 +29,6 @@ def shared_prefix_attention(
     lengths: (P, n_0, n_1, ...) of the prefix and of each segment, with sum L; None
         for ordinary rows, which are causal or follow `attention_mask`, (B, 1, L, L') bool.
     Returns ((B, L, N, D), None): the second place is for attention weights, never computed.
-    Raises ValueError if the lengths do not add up.
     """
     # Under autocast the rotation leaves both in float32; the masked pieces need equal types.
     query, key = query.to(value.dtype), key.to(value.dtype)
@@ -44,10 +43,8 @@ def shared_prefix_attention(
         )
         return out.transpose(1, 2), None
     if sum(lengths) != query.shape[2]:
-        raise ValueError(
-            f"attention: lengths {tuple(lengths)} add up to {sum(lengths)} tokens; the row has "
-            f"{query.shape[2]}"
-        )
+        text = f"add up to {sum(lengths)} tokens; the row has {query.shape[2]}"
+        raise ValueError(f"attention: lengths {tuple(lengths)} {text}")
     prefix = lengths[0]
     queries, keys, values = (x.split(list(lengths), dim=2) for x in (query, key, value))
     pieces = [scaled_dot_product_attention(queries[0], keys[0], values[0], is_causal=True, **share)]

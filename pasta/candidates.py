@@ -7,8 +7,6 @@
 
 The seed of a request is a hash of its content: a row does not depend on its batch, its order or
 the run, up to the rounding of bfloat16 in batches of other shapes.
-
-Shapes: K adversarial responses of a query. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
 """
 
 from dataclasses import dataclass
@@ -30,15 +28,13 @@ KINDS = dict(prompt=["prompt"], frames=["frames"], sample=["sample"], both=["fra
 class QueryTask:
     """One query, with the inputs and requests that make its candidate.
 
-    row:    {video, mode, query, topic}
-    clean:  VideoInputs, densely sampled
-    misled: K of (how it is misled, Request)
-    views:  name -> list of the inputs that responses are scored on. "blind" is [None], no video;
-            recipes with `twins` add "clean", and "broken", the mode's counterfactuals
+    row: {video, mode, query, topic}. misled: K of (how it is misled, Request).
+    views: name -> list of the inputs that responses are scored on. "blind" is [None], no video;
+    recipes with `twins` add "clean", and "broken", the mode's counterfactuals.
     """
 
     row: dict
-    clean: object
+    clean: object  # VideoInputs, densely sampled
     misled: list
     views: dict
 
@@ -46,14 +42,12 @@ class QueryTask:
 def query_tasks(video, queries, reader, recipe):
     """A QueryTask for each query about a video. Raises VideoError if it cannot be read.
 
-    queries: rows of queries.jsonl
-    recipe: of `candidate_rows`. Read here are candidates (K), adversary (one of KINDS), temperature
-        (of adversarial responses), seed, and twins: whether to score on counterfactuals
-    Equal frames are prepared once, so that a batch computes their features once.
+    queries: rows of queries.jsonl. recipe: candidates (K), adversary (one of KINDS), temperature
+    (of adversarial responses), seed, and twins: whether to score on counterfactuals.
     """
     frames, name, ready = reader.frames(video), reader.name(video), {}
 
-    def prepared(sampling, corrupt=None):
+    def prepared(sampling, corrupt=None):  # once, so that a batch computes equal frames once
         images, timestamps = frames[sampling]
         key = (timestamps.tobytes(), corrupt)
         if key not in ready:
@@ -78,16 +72,13 @@ def query_tasks(video, queries, reader, recipe):
 
 
 def broken_frames(frames, video, corrupt, reader, seed):
-    """(F, H, W, 3) frames of a video after a corruption: the same in every run."""
+    """(F, H, W, 3) uint8 frames of a video after a corruption: the same in every run."""
     rng = np.random.default_rng(seed_of(seed, reader.name(video), corrupt.__name__))
     return corrupt(frames, rng, reader.other(video))
 
 
 def misled(mode, query, prepared, recipe, seed_parts):
-    """K of (how it is misled, Request); the recipe's kinds alternate.
-
-    prepared: (sampling, corruption) -> VideoInputs. seed_parts: hashed into the seeds.
-    """
+    """K of (how it is misled, Request). prepared: (sampling, corruption) -> VideoInputs."""
     kinds, premises = KINDS[recipe["adversary"]], list(PREMISES[mode])
     corruptions, found = list(ADVERSARIES[mode].corruptions.items()), []
     start = seed_of(*seed_parts)  # a random start uses all corruptions and premises equally often
@@ -107,13 +98,10 @@ def misled(mode, query, prepared, recipe, seed_parts):
 
 
 def candidate_rows(tasks, ask, score, recipe):
-    """Answer queries. Returns (rows of candidates.jsonl, {video: why a server refused it}).
+    """(rows of candidates.jsonl, {video: why a server refused it}); a refused task has no row.
 
-    ask:   list of Request -> list of Answer
-    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None for a server
-    recipe: written into every row
-    A row is {video, mode, query, topic, preferred, adversarial, logps, recipe}; a task with a
-    refused request has none. Requests on the same frames are asked together and share their prefix.
+    ask: list of Request -> list of Answer; requests on the same frames share their prefix.
+    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None for a server.
     """
     requests = [[Request(t.clean, t.row["query"]), *(r for _, r in t.misled)] for t in tasks]
     answers, done, failed = iter(ask(list(chain(*requests)))), [], {}
@@ -126,18 +114,17 @@ def candidate_rows(tasks, ask, score, recipe):
         adversarial = [how | text for (how, _), text in zip(task.misled, others, strict=True)]
         done.append((task, task.row | {"preferred": preferred, "adversarial": adversarial}))
     logps = view_logps(*zip(*done, strict=True), score) if score and done else [[] for _ in done]
-    made_by = {"recipe": recipe | {"prompt_version": PROMPT_VERSION}}
-    rows = [row | {"logps": own} | made_by for (_, row), own in zip(done, logps, strict=True)]
-    return rows, failed
+    recipe = recipe | {"prompt_version": PROMPT_VERSION}
+    scored = zip(done, logps, strict=True)
+    return [row | {"logps": own, "recipe": recipe} for (_, row), own in scored], failed
 
 
 def view_logps(tasks, rows, score):
     """How much each response depends on the video: per row a list of {response, VIEW: logp}, nats.
 
     A logp is the mean over a view. A response that falls far from "clean" to "broken" was read off
-    the video; one that does not would have been given anyway. A query with fewer than two different
-    responses makes no pair and is not scored. One VideoInputs is scored in one pack; without a
-    video, the whole batch is.
+    the video; one that does not would have been given anyway. Of fewer than two different responses
+    none is scored: they make no pair.
     """
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):

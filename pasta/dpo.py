@@ -137,8 +137,7 @@ def pair_weights(modes, counts, mode_weights) -> Tensor:
 def pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen_logps, rejected_logps):
     """The metrics of each pair as a dict of plain numbers, for `ranks.gather`.
 
-    Rewards and margins are dimensionless, logps in nats. A tie has accuracy 0, so an untrained
-    policy has accuracy 0.
+    Rewards and margins are dimensionless, logps in nats. A tie, as before training, is accuracy 0.
     """
     columns = {
         "loss": losses,

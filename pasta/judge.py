@@ -2,7 +2,7 @@
 
 A judge reads text only. By `rules`, an adversarial answer is kept if it takes the other side of an
 opposite of its mode ("left" against "right"), or answers no where the preferred one answers yes. A
-language model is asked the same in words. Both drop first what has a flaw of its own or is a copy.
+language model is asked the same in words. Both drop flawed answers and copies first.
 """
 
 import re
@@ -72,7 +72,6 @@ UNREADABLE = Verdict(False, "judge's replies cannot be read")
 
 
 def plain(text):
-    """Lower case, straight apostrophes."""
     return text.lower().replace("’", "'")
 
 
@@ -86,10 +85,7 @@ def content_words(text):
 
 
 def alike(one, other):
-    """Whether two texts are near-duplicates: the same content words in the same order.
-
-    Of more than twenty words, one may differ.
-    """
+    """Whether two texts have the same content words in the same order; of over 20, 1 may differ."""
     one, other = content_words(one), content_words(other)
     return one == other or SequenceMatcher(None, one, other, autojunk=False).ratio() > ALIKE
 
@@ -110,7 +106,7 @@ def stance(text, opposite):
 
 
 def swapped(one, two):
-    """Whether words change places in both directions, as in "A before B" and "B after A"."""
+    """Whether words change places, as in "A before B" and "B after A"."""
     (_, before, after), (_, before_too, after_too) = one, two
     there = (before - after) & (after_too - before_too)
     back = (after - before) & (before_too - after_too)
@@ -128,34 +124,27 @@ def sides(mode, chosen, rejected):
 
 
 def flaw(answer, query):
-    """What is wrong with an answer on its own, or "".
-
-    answer: {"response", "finished"}, and "instruction" if it was given a premise.
-    """
+    """What is wrong with an answer, or "". It has an "instruction" if it was given a premise."""
     response = answer["response"]
-    if not words(response):
-        return "empty"
-    if not answer["finished"]:
-        return "cut off"
-    if TOKEN.search(response):
-        return "holds a model's own token"
-    if REFUSALS.search(re.sub(r'"[^"]*"|“[^”]*”', "", plain(response))):
-        return "refuses"
-    if "instruction" in answer and LEAKS.search(plain(response)):
-        return "speaks of its premise"
-    if words(response) == words(query):
-        return "repeats the query"
-    return ""
+    unquoted = re.sub(r'"[^"]*"|“[^”]*”', "", plain(response))
+    flaws = {
+        "empty": not words(response),
+        "cut off": not answer["finished"],
+        "holds a model's own token": TOKEN.search(response),
+        "refuses": REFUSALS.search(unquoted),
+        "speaks of its premise": "instruction" in answer and LEAKS.search(plain(response)),
+        "repeats the query": words(response) == words(query),
+    }
+    return next((name for name, found in flaws.items() if found), "")
 
 
 def judge_by_rules(mode, query, preferred, adversarial):
     """Verdict on one adversarial answer. preferred, adversarial: answers as in `flaw`."""
     if "?" not in query:
         return Verdict(False, "query asks nothing")
-    if problem := flaw(preferred, query):
-        return Verdict(False, f"preferred {problem}")
-    if problem := flaw(adversarial, query):
-        return Verdict(False, f"adversarial {problem}")
+    for name, answer in (("preferred", preferred), ("adversarial", adversarial)):
+        if problem := flaw(answer, query):
+            return Verdict(False, f"{name} {problem}")
     if content_words(preferred["response"]) == content_words(adversarial["response"]):
         return Verdict(False, "same as preferred")
     found = sides(mode, preferred["response"], adversarial["response"])
@@ -165,16 +154,16 @@ def judge_by_rules(mode, query, preferred, adversarial):
 
 
 def judge_by_model(cases, ask):
-    """Verdicts on cases, a list of (mode, query, preferred, adversarial), of a language model.
+    """A language model's Verdicts on cases, a list of (mode, query, preferred, adversarial).
 
     ask: list of different prompts -> list of replies. Cases that the rules drop for a flaw or as a
     copy are not asked about. An unreadable reply is asked for once more, in stricter words.
     """
     by_rules = [judge_by_rules(*case) for case in cases]
-    verdicts = list(by_rules)
-    undecided = [
-        i for i, v in enumerate(by_rules) if v.kept or v.reason.startswith("no contradiction")
-    ]
+    verdicts, undecided = list(by_rules), []
+    for i, verdict in enumerate(by_rules):
+        if verdict.kept or verdict.reason.startswith("no contradiction"):
+            undecided.append(i)
     for template in (JUDGE_PAIR, JUDGE_AGAIN):
         prompts = {i: judge_prompt(template, *cases[i]) for i in undecided}
         distinct = list(dict.fromkeys(prompts.values()))
@@ -203,10 +192,7 @@ def model_verdict(reply, mode, sides):
 
 
 def read_verdict(reply):
-    """{"fits": bool, "contradicts": bool} of a judge's reply; None unless each occurs once.
-
-    A line is `fits: yes`, in any case, perhaps with stars around it. `fits: yes or no` is none.
-    """
+    """{"fits": bool, "contradicts": bool} of lines like `fits: yes`; None unless each is once."""
     fields, reply = {}, plain(reply).rpartition("</think>")[2]
     for name in ("fits", "contradicts"):
         found = re.findall(rf"^\W*{name}\W*(yes|no)\W*$", reply, re.M)

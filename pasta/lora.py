@@ -64,8 +64,7 @@ def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[st
     """Freeze the model and add a fresh adapter to the linear layers that `targets` matches.
 
     targets: regex for the full name, as in model.named_modules() and in PEFT's target_modules.
-    rank: R. alpha: the adapter's output is scaled by alpha / rank.
-    seed: of A; the global random state is not used.
+    rank: R. alpha: as in y above. seed: of A; the global random state is not used.
     Returns the names of the adapted layers. Raises ValueError if none matches.
     """
     linears = plain_linears(model)
@@ -73,10 +72,9 @@ def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[st
     if rank < 1:
         raise ValueError(f"the rank of the adapter is {rank}; expected 1 or more")
     if not names:
-        raise ValueError(
-            f"no linear layer is named like {targets!r}; this model has {len(linears)}, such as "
-            f"{', '.join(list(linears)[:: max(1, len(linears) // 5)][:6])}"
-        )
+        some = ", ".join(list(linears)[:: max(1, len(linears) // 5)][:6])
+        text = f"this model has {len(linears)}, such as {some}"
+        raise ValueError(f"no linear layer is named like {targets!r}; {text}")
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name in names:

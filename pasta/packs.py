@@ -64,11 +64,7 @@ def segment_of(processor, query, response, with_video=True):
 
 
 def pack(processor, inputs, segments):
-    """Put the segments after the prefix of one video, in one row. Returns a Pack.
-
-    inputs: VideoInputs, or None for a prompt without video. segments: list of Segment.
-    Raises ValueError for a segment without response tokens.
-    """
+    """The Pack of the prefix of one video (inputs) or none (None), and of a list of Segment."""
     prefix = processor.prefix_ids(inputs)
     ids, positions = list(prefix), [processor.positions(prefix, inputs)]  # (3 or 1, P)
     start = int(positions[0].max()) + 1  # every segment starts after the prefix

@@ -11,38 +11,27 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
-from pasta.models.load import (
-    as_position_ids,
-    checkpoint_activations,
-    load_vlm,
-    shard_units,
-    tune_all,
-    video_features,
-)
+from pasta.models import load
 from pasta.packs import pack_responses
 from pasta.run import ranks
 
 
 def load_policy(config, device):
-    """(VLM, Policy) to train: an adapter or the language model, copied (DDP) or sharded (FSDP2).
-
-    config: model, max_pixels, dtype, lora_rank, lora_alpha, seed, checkpointing, shard.
-    Raises SystemExit for --shard without torchrun.
-    """
+    """(VLM, Policy) to train: an adapter or the language model, copied (DDP) or sharded (FSDP2)."""
     if config.shard and not ranks.started():
         raise SystemExit("--shard slices over the ranks of torchrun: start with torchrun")
     # Trained weights are float32: AdamW's small updates are lost in bfloat16.
     dtype = config.dtype if config.lora_rank else "float32"
     # A model to shard is loaded on the CPU: it may not fit one GPU.
-    vlm = load_vlm(config.model, dtype, "cpu" if config.shard else device, config.max_pixels)
+    vlm = load.load_vlm(config.model, dtype, "cpu" if config.shard else device, config.max_pixels)
     if config.lora_rank:
         add_lora(vlm.model, rank=config.lora_rank, alpha=config.lora_alpha, seed=config.seed)
     else:
-        tune_all(vlm.model)
+        load.tune_all(vlm.model)
     if config.checkpointing:
-        checkpoint_activations(vlm.model)
+        load.checkpoint_activations(vlm.model)
     half = config.dtype == "bfloat16"
-    return vlm, ranks.parallel(Policy(vlm, half), shard_units(vlm.model), config.shard, half)
+    return vlm, ranks.parallel(Policy(vlm, half), load.shard_units(vlm.model), config.shard, half)
 
 
 def text_logps(vlm, inputs, texts) -> Tensor:
@@ -75,10 +64,10 @@ class Policy(nn.Module):
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
             logits = self.model(
                 input_ids=pack.input_ids[None].to(device),
-                position_ids=as_position_ids(pack.position_ids[:, None].to(device)),
+                position_ids=load.as_position_ids(pack.position_ids[:, None].to(device)),
                 attention_mask=mask,
                 lengths=pack.lengths if mask is None else None,  # for shared_prefix_attention
-                mm_encoder_outputs=video_features(self.model, self.family, inputs),
+                mm_encoder_outputs=load.video_features(self.model, self.family, inputs),
                 logits_to_keep=pack.keep.to(device),
                 use_cache=False,
             ).logits[0]  # (R, V)

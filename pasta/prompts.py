@@ -1,9 +1,9 @@
 """Every text that a model is given to make pairs.
 
-The *asker* sees a video and writes a query about one failure mode. The *responder* answers it as
-it is (the preferred answer), and after a false premise (an adversarial answer). The *judge* reads
-both answers and no video. The modes and premises follow arXiv 2504.14096, section 3; the words are
-ours, because the paper's are not public.
+The *asker* sees a video and writes a query about one failure mode. The *responder* answers it
+unchanged (the preferred answer), and after a false premise (an adversarial answer). The *judge*
+reads both answers and no video. The modes and premises follow arXiv 2504.14096, section 3; the
+words are ours, because the paper's are not public.
 """
 
 PROMPT_VERSION = 2  # part of every row's recipe: raise it when a text below changes
@@ -14,9 +14,8 @@ ABOUT = {  # what a mode is about; for the judge
     "cross_frame": "what stays the same or changes between scenes",
 }
 
-# To the asker. The kinds of a mode are used in turn: with only one, the policy would learn the form
-# of the query. A question with two possible answers makes better pairs than one that asks for a
-# description.
+# To the asker. The kinds of a mode are used in turn: of one alone, the policy would learn the form.
+# A question with two possible answers makes better pairs than one that asks for a description.
 QUERY = "Write one question about this video that {kind}. Write nothing but the question."
 QUERIES = {
     "spatial": {
@@ -73,15 +72,13 @@ JUDGE_AGAIN = (
     JUDGE_PAIR + "\nWrite only the two lines, each with one word, yes or no, after the colon."
 )
 
-# To the asker, without the video: adversarial QA asks questions that presuppose a wrong answer
-# (the paper's Table 6).
+# To the asker, without the video: questions of adversarial QA presuppose a wrong answer (Table 6).
 FALSE_PREMISE = (
     "Write one question about the video that takes it for granted that the following is true, "
     "without repeating it word for word: {wrong}\nReply with the question alone."
 )
 
-
-# To the judge of adversarial QA: a benchmark's, of one response, not that of pairs.
+# To the judge of the benchmark adversarial QA, about one response.
 PREMISE_JUDGE = (
     "A question about a video takes for granted what is not so: {query}\nAn answer: {response}\n"
     "Does the answer say that it is not so? Reply with yes or no."

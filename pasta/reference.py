@@ -28,16 +28,13 @@ from pasta.video import VideoError, file_digest
 
 
 class Known(NamedTuple):
-    logps: float  # nats
-    tokens: list[int]  # of the prompt up to the end of the video, of query and response
+    logps: float
+    tokens: list[int]
 
 
 @dataclass(frozen=True)
 class ReferenceCache:
-    """The keys, and the files of the known values: `path`, and one more for each other rank.
-
-    setting: the part of all keys: weights, processor, frames, types, versions; plain JSON.
-    """
+    """The known values in `path` and the files of other ranks. setting: plain JSON in all keys."""
 
     path: Path
     setting: dict
@@ -66,9 +63,8 @@ class ReferenceCache:
             for number, row in numbered_rows(path):
                 key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
                 if row.get("check") != check(key, value):
-                    text = f"its check is {row.get('check')!r}, expected {check(key, value)}"
                     cure = "delete this line, and its value is computed again"
-                    raise ValueError(f"{path}:{number}: damaged: {text}; {cure}")
+                    raise ValueError(f"{path}:{number}: damaged: its check differs; {cure}")
                 known[key] = value
         return known
 
@@ -101,12 +97,9 @@ def check(key, value):
 def reference_logps(cache, groups, loader, score):
     """The reference's log-probability of every response, from the cache or computed.
 
-    groups:   list of VideoPairs; each rank computes its share of the missing ones
-    loader:   PackLoader
-    score:    Pack -> (S,) logps of its S segments, nats, of the reference
+    loader: PackLoader. score: Pack -> (S,) logps of its S segments, nats, of the reference.
     Returns ({(video, query, response): nats}, {video: tokens of all its texts in one pack}).
-    Videos that cannot be read are in neither. Raises ValueError if none can be read or the cache
-    is damaged, and TooLong for a pair that is longer than a pack.
+    Videos that cannot be read are in neither. Raises ValueError if none can be read, and TooLong.
     """
     with wait_for_lock(cache.path):  # without it, two runs would compute and write the same rows
         known, keys, n_found, n_computed = complete(cache, groups, loader, score)
@@ -117,8 +110,8 @@ def reference_logps(cache, groups, loader, score):
         left_out = f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
         print(f"reference: {found}; {left_out}")
     if not readable:
-        text = "the reasons are above. --video_root is the folder that relative paths start from"
-        raise ValueError(f"no video of the pairs can be read; {text}")
+        text = "--video_root is the folder that relative paths start from"
+        raise ValueError(f"no video of the pairs can be read, for the reasons above; {text}")
     logps, tokens = {}, {}
     for group in readable:
         texts = {text: known[key] for text, key in keys[group.video].items()}
@@ -133,10 +126,7 @@ def reference_logps(cache, groups, loader, score):
 
 
 def complete(cache, groups, loader, score):
-    """Compute and append what is missing.
-
-    Returns (key -> Known, video -> its keys, how many keys were found, how many computed).
-    """
+    """(key -> Known, video -> its keys, number of keys found, number computed and appended)."""
     known, computed = cache.read(), {}
     with no_search_for_cycles():
         mine = ranks.progress(ranks.share(groups), "hashing videos")
@@ -150,9 +140,8 @@ def complete(cache, groups, loader, score):
             for group, pack, where in loader.rounds(missing, "reference"):
                 logps = score(pack)[where].tolist()
                 if not all(map(isfinite, logps)):
-                    text = f"gives pairs {[p.id for p in group.pairs]} {logps} nats; expected"
-                    text += " numbers: are the weights of --model damaged?"
-                    raise ValueError(f"{group.video}: the reference {text}")
+                    text = f"{group.video}: the reference gives pairs {[p.id for p in group.pairs]}"
+                    raise ValueError(f"{text} {logps} nats: are the weights of --model damaged?")
                 for text, value, segment in zip(group.texts(), logps, where, strict=True):
                     key = keys[group.video][text]
                     if key not in known:

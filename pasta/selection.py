@@ -8,8 +8,8 @@
               stays. Assumes that what depends on the video is right more often, and replaces
               preferred answers that follow a prior. The paper always chooses the preferred answer
 
-Every other pair is a row of dropped.jsonl with its reason. `--balance` and `--target` come last:
-they even out what could distinguish chosen from rejected without the video, and the modes.
+`--balance` and `--target` come last: they even out what could distinguish chosen from rejected
+without the video, and the modes.
 """
 
 import math
@@ -29,15 +29,12 @@ by_sides = itemgetter("sides")
 
 
 def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0, seed=0):
-    """Pairs and dropped rows from candidates.
+    """(pairs, dropped): rows of pairs.jsonl and of dropped.jsonl, in the order of the candidates.
 
-    judge:   list of (mode, query, preferred, adversarial) -> list of Verdict
-    select:  "none", "flip" or "contrast"
-    keep:    share of each mode's pairs that contrast keeps, 0..1
-    balance: even out, within a mode, whether chosen is longer, and the sides that are chosen
-    share:   number of pairs to keep of each mode; 0: all
-    Returns (pairs, dropped): rows of pairs.jsonl and of dropped.jsonl, in the order of the
-    candidates. Each adversarial response is in exactly one row; with contrast, each candidate.
+    judge: list of (mode, query, preferred, adversarial) -> list of Verdict.
+    keep: share of each mode's pairs that contrast keeps, 0..1. share: pairs of each mode; 0: all.
+    balance: even out, within a mode, whether chosen is longer, and the sides that are chosen.
+    Each adversarial response is in exactly one row; with contrast, each candidate.
     """
     rows, rng = proposals(candidates, judge, select), np.random.default_rng(seed)
     # Each step sets the `reason` of the rows that it drops; a row without a reason is a pair.
@@ -57,7 +54,6 @@ def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0
 
 
 def remaining(rows):
-    """The rows that no step has dropped so far."""
     return [row for row in rows if not row["reason"]]
 
 
@@ -73,8 +69,7 @@ def proposals(candidates, judge, select):
 def proposal(candidate, chosen, rejected, recipe, verdict):
     """A row of pairs.jsonl if its `reason` is empty, else of dropped.jsonl.
 
-    candidate: a row of candidates.jsonl. chosen, rejected: answers. verdict: the judge's on them.
-    recipe: added to the candidate's own.
+    chosen, rejected: answers. verdict: the judge's on them. recipe: added to the candidate's own.
     blind: log pi(chosen) - log pi(rejected) without the video, nats; None if not scored.
     """
     texts = {name: candidate[name] for name in ("video", "mode", "query")}
@@ -101,7 +96,7 @@ def by_response(candidate):
 
 
 def by_contrast(candidate):
-    """The answer that depends most on the video against the one that depends least, if sound.
+    """The sound answer that depends most on the video against the one that depends least.
 
     Returns [(chosen, rejected, recipe)]; with fewer than two sound answers, rejected is None.
     Raises ValueError for a candidate that was not scored on counterfactuals.
@@ -110,15 +105,10 @@ def by_contrast(candidate):
     sound = {answer["response"] for answer in answers if not flaw(answer, query)}
     unscored = [row for row in candidate["logps"] if {"clean", "broken"} - row.keys()]
     if unscored or not candidate["recipe"]["twins"]:
-        raise ValueError(
-            f"answers to {query!r} about {candidate['video']} were not scored on corrupted videos; "
-            "choose another --select, or another --out for contrast"
-        )
-    falls = {
-        row["response"]: row["clean"] - row["broken"]  # nats
-        for row in candidate["logps"]
-        if row["response"] in sound
-    }
+        about = f"{query!r} about {candidate['video']}: answers were not scored on corrupted videos"
+        raise ValueError(f"{about}; choose another --select, or another --out for contrast")
+    scored = [row for row in candidate["logps"] if row["response"] in sound]
+    falls = {row["response"]: row["clean"] - row["broken"] for row in scored}  # nats
     if len(falls) < 2:
         return [(candidate["preferred"], None, {})]
     texts = max(falls, key=falls.get), min(falls, key=falls.get)
@@ -140,11 +130,8 @@ def drop_duplicates(rows):
 
 def drop_unflipped(rows):
     """Drop all pairs of a query unless some answer on a corrupted video is a contradiction."""
-    flipped = {
-        query_key(row)
-        for row in rows
-        if row["recipe"]["kind"] == "frames" and row["reason"] in ("", "duplicate")
-    }
+    contradicting = [row for row in rows if row["reason"] in ("", "duplicate")]
+    flipped = {query_key(row) for row in contradicting if row["recipe"]["kind"] == "frames"}
     for row in remaining(rows):
         if query_key(row) not in flipped:
             row["reason"] = "answer survives the broken video"
@@ -163,10 +150,9 @@ def drop_weakest(rows, keep):
 
 
 def drop_excess(rows, kinds, reason, rng):
-    """Within a mode, keep as many pairs of a kind as of its opposite.
+    """Within a mode, keep as many pairs of a kind as of its opposite: at random, or the strongest.
 
     kinds: row -> (kind, its opposite), or None for a row that stays.
-    The excess is drawn at random; with contrast, it is the weakest.
     """
     groups = defaultdict(lambda: defaultdict(list))
     for row in remaining(rows):

@@ -18,26 +18,26 @@ from pasta.toy import files, world
 from pasta.toy.model import make_folder
 from pasta.video import read as video
 from pasta.video import worker
-from pasta.video.errors import reading
+from pasta.video.decord_files import reading
 
 ROOT = Path(__file__).parent.parent
 PAIRS_OF_VIDEO = (3, 1, 2, 1, 1)  # in toy_pairs
 
 
 def pytest_collection_modifyitems(items):
-    """README's run takes as long as half of all other tests: begun last, it would end alone."""
+    """Start README's run first: it takes as long as half of all other tests."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """As under torchrun: to share such small products out costs more than it saves."""
+    """As under torchrun: for such small products more threads are slower."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
-    """A model folder like any other; its weights are random."""
+    """A model folder with random weights."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     make_folder(folder)
     return folder
@@ -67,37 +67,39 @@ def toy_videos(tmp_path_factory):
 
 @pytest.fixture
 def decoding_here(monkeypatch):
-    """Videos are decoded in the test's own process, where decord can be replaced."""
+    """Decode videos in the test's own process, where decord can be replaced."""
 
     @contextmanager
     def opened(path, folder_fps, timeout):
-        timestamps, size, decode = worker.open_video(path, folder_fps)
+        with reading(path):
+            timestamps, size, decode = worker.open_video(path, folder_fps)
 
-        def decode_or_say(indices, height, width):
+        def decode_or_name_error(indices, height, width):
             with reading(path):
                 return decode(indices, height, width)
 
-        yield timestamps, size, decode_or_say
+        yield timestamps, size, decode_or_name_error
 
     monkeypatch.setattr(video, "opened", opened)
 
 
 @pytest.fixture
 def odd_decord(tmp_path, monkeypatch):
-    """A function that takes lines of code: in the processes that decode they run at the start."""
+    """A function that takes lines of code, which decoder processes run when they start."""
 
     def run_first(code):
         (tmp_path / "odd").mkdir()
         (tmp_path / "odd/sitecustomize.py").write_text(textwrap.dedent(code))
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "odd"))
-        fire()
-
-    def fire():
-        while worker.IDLE:
-            worker.IDLE.pop().stop()
+        stop_workers()
 
     yield run_first
-    fire()
+    stop_workers()
+
+
+def stop_workers():
+    while worker.IDLE:
+        worker.IDLE.pop().stop()
 
 
 @pytest.fixture
@@ -116,8 +118,7 @@ def toy_pairs(tmp_path):
 def launch(script, n, settings, *switches, cwd=None, logs=None):
     """Start a script under torchrun with n processes, or plainly with n = 0. Returns a Popen.
 
-    settings: {flag: value}. switches: flags without value. logs: folder in which each process of
-    torchrun also writes files of its own, which `printed` reads.
+    settings: {flag: value}. switches: flags without value. logs: folder for `printed`.
     """
     command = [sys.executable]
     if n:
@@ -137,10 +138,7 @@ def launch(script, n, settings, *switches, cwd=None, logs=None):
 
 @pytest.fixture
 def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
-    """Start train_dpo.py under torchrun with n processes, or plainly with n = 0. Returns a Popen.
-
-    The run folder is tmp_path / out; processes of one test share the reference.
-    """
+    """`launch` train_dpo.py into tmp_path / out; processes of one test share the reference."""
 
     def start(n, out, *switches, script="train_dpo.py", logs=None, **flags):
         settings = {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos}
@@ -152,10 +150,9 @@ def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
 
 
 def printed(logs, n):
-    """What each of n processes of `launch` printed into its files, in order of rank.
+    """The output of each of n processes of `launch`, in order of rank, from its own files.
 
-    Lines of several processes in one pipe may be joined or torn: print() writes its pieces one by
-    one under PYTHONUNBUFFERED.
+    In one pipe lines of several processes may be joined or torn, because print() writes in pieces.
     """
     files = [sorted(logs.glob(f"*/attempt_0/{rank}/std*.log")) for rank in range(n)]
     assert all(len(both) == 2 for both in files), files
@@ -163,14 +160,14 @@ def printed(logs, n):
 
 
 def finish(process):
-    """What a process of `torchrun` printed; it must end well."""
-    said = end_of(process)
-    assert process.returncode == 0, said[-5000:]
-    return said
+    """The output of a process, which must succeed."""
+    output = end_of(process)
+    assert process.returncode == 0, output[-5000:]
+    return output
 
 
 def end_of(process, seconds=300):
-    """What a process of `launch` printed until its end; one that hangs shows where it does."""
+    """The output of a process; on timeout with the tracebacks of all its threads."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
@@ -185,7 +182,7 @@ def numbers(rows):
 
 
 def kill_all(mark, sent=signal.SIGKILL):
-    """Send a signal to every process with `mark` in its command line: torchrun, its processes."""
+    """Send a signal to every process with `mark` in its command line."""
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if mark.encode() in line.read_bytes():

@@ -11,7 +11,7 @@ import os
 import re
 import warnings
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 TIMES = float(os.environ.get("PASTA_FUZZ", 1))
@@ -38,6 +38,11 @@ def examples(n):
     )
 
 
+def fuzz(n, check):
+    """Call check(data) for n examples, times PASTA_FUZZ; `data` draws the damage."""
+    examples(n)(given(st.data())(check))()
+
+
 @st.composite
 def damaged(draw, content, suffix):
     """The bytes of a file with one damage; .jsonl and .json are also damaged as JSON."""
@@ -60,13 +65,9 @@ def with_other_rows(draw, rows):
     """The rows with one changed, doubled, removed or moved."""
     at, kind = draw(st.integers(0, len(rows) - 1)), draw(st.integers(0, 6))
     before, row, after = rows[:at], rows[at], rows[at + 1 :]
-    if kind == 0:
-        return [*before, row, row, *after]
-    if kind == 1:
-        return before + after
-    if kind == 2:
-        return [*after, row, *before]
-    return [*before, draw(with_other_value(row)), *after]
+    if kind > 2:
+        return [*before, draw(with_other_value(row)), *after]
+    return ([*before, row, row, *after], before + after, [*after, row, *before])[kind]
 
 
 @st.composite
@@ -117,7 +118,6 @@ def typed(value, *kinds):
 
 @contextlib.contextmanager
 def in_silence():
-    """Without warnings about torn lines, and without output."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

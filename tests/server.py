@@ -4,7 +4,7 @@
         server.address                     # http://127.0.0.1:PORT/v1
         server.fault = from_number(3, "500")   # the fourth request and all later ones
 
-Its answer depends on the request only. It also knows /v1/models, which no fault hits.
+Its answer depends on the request only. No fault affects /v1/models.
 """
 
 import hashlib

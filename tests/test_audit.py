@@ -78,10 +78,10 @@ def test_the_table_shows_the_audit():
     ]
 
 
-@pytest.mark.parametrize("argv", [[], ["nowhere"], ["a", "b"]], ids=str)
-def test_what_is_no_folder_of_pairs_is_refused(argv, tmp_path):
+@pytest.mark.parametrize("argv", [[], ["nowhere"]], ids=str)
+def test_a_folder_without_pairs_is_refused(argv):
     command = [sys.executable, "-m", "pasta.making.audit", *argv]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and not done.stdout
-    assert "expected one with the pairs.jsonl of make_pairs.py" in done.stderr
-    assert (" ".join(argv) or "no folder") in done.stderr
+    message = f"got {' '.join(argv) or 'no folder'}; expected one folder with pairs.jsonl"
+    assert done.stderr.startswith(message)

@@ -57,9 +57,6 @@ LVB = {
     "level": "L2-Relation",
     "starting_timestamp_for_subtitles": 5.0,
 }
-LVB_PARQUET = {k: v for k, v in LVB.items() if k != "candidates"} | {
-    f"option{i}": text for i, text in enumerate([*LVB["candidates"], "N/A"])
-}
 MLVU = {
     "video_name": "movie101_66.mp4",
     "question": "What color is the main male character?\n(A) Yellow\n(B) Red\n(C) Green\n(D) Blue",
@@ -254,7 +251,7 @@ LAYOUTS = {
             "Please directly give the best option:",
             options=("dunking a basketball", "dribbling a basketball", "passing a basketball"),
             answer="A",
-            labels=("dim=action",),
+            labels=("multi-choice dim=action",),
         ),
     ),
     "perceptiontest": (
@@ -279,6 +276,10 @@ NEW = [*LAYOUTS, "vinoground"]
 
 def fill(name, data, rows=None, videos=None):
     """Write a small folder of a benchmark; returns the benchmark."""
+    if name == "tempcompass":
+        for task, one in TEMPCOMPASS.items():
+            write_json(data / task / "test.json", [one])
+            touch(data / "videos" / f"{one['video_id']}.mp4")
     if name == "vinoground":
         vinoground_folder(data)
     else:
@@ -286,12 +287,6 @@ def fill(name, data, rows=None, videos=None):
         write_json(data / path, [row] if rows is None else rows)
         touch(*(data / path for path in ([item.name] if videos is None else videos)))
     return benchmark(name)
-
-
-def tempcompass_hub(data):
-    for task, one in TEMPCOMPASS.items():
-        write_json(data / task / "test.json", [one])
-        touch(data / "videos" / f"{one['video_id']}.mp4")
 
 
 def row(item, response="", **fields):
@@ -351,26 +346,15 @@ def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
 def test_an_item_and_its_prompt_are_those_of_lmms_eval(tmp_path, name):
     expected = LAYOUTS[name][2]
     found = fill(name, tmp_path).items(tmp_path)
-    assert found == [replace(expected, video=tmp_path / expected.name)]
+    assert found[0] == replace(expected, video=tmp_path / expected.name)
+    assert len(found) == (3 if name == "tempcompass" else 1)
 
 
-def test_both_forms_of_longvideobenchgive_the_same_items(tmp_path):
-    of_json = fill("longvideobench", tmp_path / "a").items(tmp_path / "a")
-    bench = fill("longvideobench", tmp_path / "b", rows=[LVB_PARQUET])
-    (tmp_path / "b/lvb_val.json").rename(tmp_path / "b/validation.json")
-    (found,) = bench.items(tmp_path / "b")
-    assert (found.prompt, found.options) == (of_json[0].prompt, of_json[0].options)
-
-
-def test_the_items_of_longvideobenchstand_by_duration(tmp_path):
+def test_the_items_of_longvideobench_are_in_order_of_duration(tmp_path):
     rows = [LVB | {"id": str(i), "duration_group": g} for i, g in enumerate((600, 15, 3600, 15))]
     found = fill("longvideobench", tmp_path, rows).items(tmp_path)
-    assert [(one.task, one.id) for one in found] == [
-        ("15 s", "1"),
-        ("15 s", "3"),
-        ("600 s", "0"),
-        ("3600 s", "2"),
-    ]
+    assert [one.id for one in found] == ["1", "3", "0", "2"]
+    assert [one.task for one in found] == ["15 s", "15 s", "600 s", "3600 s"]
 
 
 def test_a_newline_at_the_end_of_a_question_of_mlvu_stays(tmp_path):
@@ -415,28 +399,21 @@ def test_every_form_of_a_row_of_nextqa_gives_the_same_item(tmp_path, change):
     assert fill("nextqa", tmp_path, [NEXTQA | change]).items(tmp_path) == [usual]
 
 
-@pytest.mark.parametrize("path", ["test.csv", "nextqa/test.csv", "dataset/nextqa/test.csv"])
-def test_the_authors_csv_of_nextqa_is_read(tmp_path, path):
+def test_the_authors_csv_of_nextqa_is_read(tmp_path):
     (usual,) = fill("nextqa", tmp_path).items(tmp_path)
     (tmp_path / "MC/test.json").unlink()
-    write_csv(tmp_path / path, [NEXTQA])
+    write_csv(tmp_path / "test.csv", [NEXTQA])
     assert benchmark("nextqa").items(tmp_path) == [usual]
 
 
 def test_only_multi_choice_questions_of_tempcompass_have_letters(tmp_path):
-    tempcompass_hub(tmp_path)
-    found = benchmark("tempcompass").items(tmp_path)
+    found = fill("tempcompass", tmp_path).items(tmp_path)
     best = "Please directly give the best option:"
     assert [(one.id, one.prompt.split("\n")[-1], one.letters, one.answer) for one in found] == [
         ("multi-choice/0", best, "ABC", "A"),
         ("yes_no/0", "Please answer yes or no:", "", "yes"),
         ("caption_matching/0", best, "", "Option 2: It falls."),
     ]
-
-
-def test_a_task_of_tempcompass_without_a_file_is_absent(tmp_path):
-    bench = fill("tempcompass", tmp_path)
-    assert bench.absent(bench.items(tmp_path)) == ["yes_no", "caption_matching"]
 
 
 def test_vinoground_asks_as_lmms_eval_does(tmp_path):
@@ -496,7 +473,7 @@ def test_a_missing_video_names_itself_and_the_command(tmp_path, name):
     video.unlink()
     with pytest.raises(FileNotFoundError) as error:
         bench.items(tmp_path)
-    n = 8 if name == "vinoground" else 1
+    n = {"vinoground": 8, "tempcompass": 2}.get(name, 1)
     assert f"1 of {n} videos are missing, such as {video.with_suffix('')}" in str(error.value)
     assert str(error.value).endswith(f"; fetch them with: {bench.fetch} {tmp_path}")
 
@@ -575,7 +552,7 @@ def test_an_items_video_decodes(tmp_path):
     bench = fill("videomme", tmp_path)
     (tmp_path / "00000.avi").rename(tmp_path / "data/fFjv93ACGo8.mp4")
     (found,) = bench.items(tmp_path)
-    frames, _ = read_frames(found.video, partial(uniform, n=2), None, found.start, found.end)
+    frames, _ = read_frames(found.video, partial(uniform, n=2))
     assert len(frames) == 2
 
 
@@ -602,7 +579,7 @@ def test_a_model_is_asked_all_of_a_folder_with_real_videos(
             device="cpu",
         )
     )
-    asked = bench.items(tmp_path / "data")
+    asked = [x for x in bench.items(tmp_path / "data") if x.letters or scoring == "generate"]
     rows = {r["id"]: r for r in read_rows(tmp_path / f"out/eval/{name}/tiny/scored.jsonl")}
     assert rows.keys() == {item.id for item in asked}
     for item in asked:
@@ -644,16 +621,15 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
     ("name", "change", "message"),
     [
         ("videomme", {"options": ["A. Apples."]}, "has 1 texts, expected 2 to 26"),
-        ("videomme", {"options": "['A. Apples.' 'B. Candles.']"}, "has 1 texts"),  # numpy's
         ("videomme", {"options": "A. Apples. B. Candles."}, "is no list of texts"),
         ("videomme", {"options": ["A. Apples.", 3]}, "is no list of texts"),
-        ("videomme", {"answer": "E"}, "answer is 'E', no letter of 4 options"),
-        ("videomme", {"answer": None}, "NoneType"),
+        ("videomme", {"answer": "E"}, "answer is 'E', none of A, B, C, D"),
+        ("videomme", {"answer": None}, "answer is None, none of A"),
         ("videomme", {"duration": "huge"}, "duration is 'huge', none of short, medium, long"),
         ("videomme", {"question": None}, "question is None, no text"),
         ("videomme", {"videoID": ""}, "videoID is '', no text"),
-        ("longvideobench", {"correct_choice": 4}, "answer number 4 of 4 options"),
-        ("longvideobench", {"correct_choice": -1}, "answer number -1 of 4"),
+        ("longvideobench", {"correct_choice": 4}, "the answer's number is 4, none of 0, 1, 2, 3"),
+        ("longvideobench", {"correct_choice": -1}, "the answer's number is -1"),
         ("longvideobench", {"correct_choice": "B"}, "correct_choice is 'B', no whole number"),
         ("longvideobench", {"duration_group": 30}, "duration_group is '30 s', none of 15 s"),
         ("mlvu", {"answer": "Pink"}, "answer is 'Pink'"),
@@ -662,13 +638,12 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("nextqa", {"type": "XX"}, "type is 'XX', none of CW"),
         ("tempcompass", {"question": "What?\nA. this"}, "options are 'A'"),
         ("tempcompass", {"question": "What?\nB. this\nA. that"}, "options are 'BA'"),
-        ("tempcompass", {"answer": "D. neither"}, "answer is 'D', no letter of 3 options"),
+        ("tempcompass", {"answer": "D. neither"}, "answer is 'D', none of A, B, C"),
         ("tempcompass", {"dim": "colour"}, "dim is 'colour', none of action"),
         ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "has 4 texts, expected 3 to 3"),
-        ("perceptiontest", {"answer_id": 3}, "answer number 3 of 3"),
+        ("perceptiontest", {"answer_id": 3}, "the answer's number is 3, none of 0, 1, 2"),
         ("perceptiontest", {"area": "magic"}, "area is 'magic', none of memory"),
         ("videomme", {"options": ["x"] * 27}, "has 27 texts, expected 2 to 26"),
-        ("videomme", {"options": "[" * 5000}, "is no list of texts"),
         ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
         ("videomme", {"options": ["A. \ud83d", "B. x"]}, "expected no half of a surrogate pair"),
     ],
@@ -692,10 +667,10 @@ def test_a_malformed_item_is_refused(tmp_path, name, change, message):
     ],
 )
 def test_a_malformed_item_of_tempcompass_s_other_tasks_is_refused(tmp_path, task, change, message):
-    tempcompass_hub(tmp_path)
+    bench = fill("tempcompass", tmp_path)
     write_json(tmp_path / task / "test.json", [TEMPCOMPASS[task] | change])
     with pytest.raises(ValueError, match=f"{task}/test.json: item 0: .*{message}"):
-        benchmark("tempcompass").items(tmp_path)
+        bench.items(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -723,7 +698,7 @@ def test_json_that_is_cut_short_is_named(tmp_path, name):
     bench = fill(name, tmp_path)
     file = "vinoground_textscore.json" if name == "vinoground" else LAYOUTS[name][0]
     (tmp_path / file).write_text('[{"question": ')
-    with pytest.raises(ValueError, match=f"{file}: the json reader cannot .* fetch or copy it"):
+    with pytest.raises(ValueError, match=f"{file}: the json reader cannot .*: download it again"):
         bench.items(tmp_path)
 
 
@@ -749,14 +724,6 @@ def test_json_without_items_is_refused(tmp_path, content):
 
 
 # -- tables ----------------------------------------------------------------------------------------
-
-
-def test_a_csv_gives_the_items_that_json_gives(tmp_path):
-    of_json = fill("videomme", tmp_path).items(tmp_path)
-    (tmp_path / "videomme/test.json").unlink()
-    for options in (json.dumps(VIDEOMME["options"]), str(VIDEOMME["options"])):
-        write_csv(tmp_path / "videomme/test.csv", [VIDEOMME | {"options": options}])
-        assert benchmark("videomme").items(tmp_path) == of_json
 
 
 def test_a_csv_may_begin_with_the_mark_of_excel(tmp_path):
@@ -791,24 +758,22 @@ def write_parquet(path, rows):
 def test_parquet_gives_the_items_that_json_gives(tmp_path, name):
     bench = fill(name, tmp_path)
     of_json = bench.items(tmp_path)
-    path, row, *_ = LAYOUTS[name]
+    path, row, _ = LAYOUTS[name]
     (tmp_path / path).unlink()
-    stem = "validation" if name == "longvideobench" else path.removesuffix(".json")
-    row = LVB_PARQUET if name == "longvideobench" else row
-    write_parquet(tmp_path / f"{stem}-00000-of-00001.parquet", [row])
+    write_parquet(tmp_path / f"{path.removesuffix('.json')}-00000-of-00001.parquet", [row])
     assert bench.items(tmp_path) == of_json
 
 
 def test_parquet_without_pyarrow_names_the_command_that_installs_it(tmp_path, monkeypatch):
     touch(tmp_path / "videomme/test-00000-of-00001.parquet")
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ModuleNotFoundError, match="parquet needs pyarrow: pip install pyarrow"):
         benchmark("videomme").items(tmp_path)
 
 
 def test_json_next_to_parquet_needs_no_pyarrow(tmp_path, monkeypatch):
     touch(tmp_path / "videomme/test-00000-of-00001.parquet")
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert len(fill("videomme", tmp_path).items(tmp_path)) == 1
 
 
@@ -816,7 +781,7 @@ def test_parquet_that_is_cut_short_is_named(tmp_path):
     path = tmp_path / "videomme/test.parquet"
     write_parquet(path, [VIDEOMME])
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match="test.parquet: the parquet reader cannot .* fetch or"):
+    with pytest.raises(ValueError, match="test.parquet: the parquet reader cannot .*: download"):
         benchmark("videomme").items(tmp_path)
 
 
@@ -854,8 +819,7 @@ def test_a_letter_that_an_item_lacks_is_wrong_and_not_drawn():
     ],
 )
 def test_tempcompass_rates_a_response_as_its_rules_do(tmp_path, task, right, wrong, unread):
-    tempcompass_hub(tmp_path)
-    bench = benchmark("tempcompass")
+    bench = fill("tempcompass", tmp_path)
     one = next(one for one in bench.items(tmp_path) if one.task == task)
     assert all(bench.parse(response, one) == one.answer for response in right)
     assert all(bench.parse(response, one) not in (None, one.answer) for response in wrong)
@@ -905,19 +869,14 @@ def test_a_mean_is_that_of_the_tasks_or_of_the_items(name, tasks, mean):
     assert summary(scores, bench.macro)["mean"]["value"] == pytest.approx(100 * mean)
 
 
-def test_the_dimensions_of_tempcompass_are_those_of_a_task():
+def test_the_dimensions_of_tempcompass_are_those_of_a_task(tmp_path):
     bench = benchmark("tempcompass")
-    items = [
-        item("multi-choice", "a", labels=("dim=order",)),
-        item("multi-choice", "b", labels=("dim=order",)),
-        item("multi-choice", "c", labels=("dim=speed",)),
-        item("yes_no", "d", options=(), answer="yes", labels=("dim=order",)),
-    ]
-    rows = scored(bench, items, ["A", "B", "A", "yes"])
+    items = fill("tempcompass", tmp_path).items(tmp_path)
+    rows = scored(bench, items, ["A", "no", "2"])
     assert shares(bench.breakdown(rows, items)) == {
-        "multi-choice dim=order": 0.5,
-        "multi-choice dim=speed": 1.0,
-        "yes_no dim=order": 1.0,
+        "multi-choice dim=action": 1.0,
+        "yes_no dim=action": 0.0,
+        "caption_matching dim=direction": 1.0,
     }
 
 
@@ -970,5 +929,5 @@ def test_absent_names_the_tasks_without_items(name):
 
 def test_a_video_whose_name_is_longer_than_a_file_s_may_be_is_missing(tmp_path):
     bench = fill("videomme", tmp_path, [VIDEOMME | {"videoID": "x" * 300}])
-    with pytest.raises(FileNotFoundError, match="1 of 1 videos are missing, such as .*xxx "):
+    with pytest.raises(FileNotFoundError, match="1 of 1 videos are missing, such as .*xxx;"):
         bench.items(tmp_path)

@@ -1,4 +1,4 @@
-"""The short forms of the campaigns, whose long forms are in docs/guarantees.md.
+"""Short campaigns. The results of the long ones are in docs/guarantees.md.
 
     python -m pytest -q tests/test_campaigns.py
 """
@@ -8,6 +8,7 @@ import inspect
 import re
 import subprocess
 import sys
+from itertools import chain
 
 import pytest
 from campaigns import decode, kill, load, memory
@@ -51,16 +52,14 @@ def test_every_script_was_stopped_a_hundred_times_and_no_result_was_wrong():
 
 def test_the_number_of_damaged_files_is_that_of_the_tests():
     times, names = re.search(r"^PASTA_FUZZ=(\d+) .* -q (.*)$", GUARANTEES, re.M).groups()
-    names = names.split()
     n_examples = {}  # test -> of one of its parameters
-    for name in names:
-        for node in ast.parse((ROOT / name).read_text()).body:
-            if n := re.search(r"@examples\((\d+)\)", ast.unparse(node)):
-                n_examples[node.name] = int(n[1])
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *names]
+    bodies = [ast.parse((ROOT / name).read_text()).body for name in names.split()]
+    for node in chain(*bodies):
+        if n := re.search(r"@examples\((\d+)\)", ast.unparse(node)):
+            n_examples[node.name] = int(n[1])
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *names.split()]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
-    tests = re.findall(r"^\S+\.py::(\w+)", listed, re.M)
-    tests = [test for test in tests if test in n_examples]
+    tests = [t for t in re.findall(r"^\S+\.py::(\w+)", listed, re.M) if t in n_examples]
     total = int(times) * sum(n_examples[test] for test in tests)
     assert f"{len(tests)} valid files of all kinds" in GUARANTEES
     assert f"as often as {times} times what the tests do: at most {total:,} files" in GUARANTEES
@@ -70,10 +69,10 @@ def test_the_table_of_many_pairs_shows_proportion_and_steady_memory():
     table = GUARANTEES.rpartition("begins")[2]
     rows = [[float(x) for x in re.findall(r"-?[\d.]+", line)] for line in table.splitlines()[1:4]]
     assert [row[0] for row in rows] == [1000, 10_000, 100_000]
-    for column in (1, 5):  # seconds more for each pair more: a quadratic step would make it 11 fold
+    for column in (1, 5):  # a quadratic step would make the slope 11 times as steep
         few, some, many = (row[column] for row in rows)
         assert (many - some) / 90_000 < 2 * (some - few) / 9000
-    assert rows[-1][1] < 10  # seconds to begin with a hundred thousand
+    assert rows[-1][1] < 10  # seconds until 100,000 pairs start
     assert max(row[2] for row in rows) < 1.2 * min(row[2] for row in rows)
     assert all(row[4] < 5 for row in rows)  # percent
 
@@ -88,24 +87,24 @@ def test_damaged_videos_are_decoded_as_ffmpeg_does_or_refused(tmp_path):
     assert sum(n["read"] for n in fates.values()) > len(decode.CLIPS) + 2 * len(KINDS)
 
 
-def memory_promised():
-    """{clip: MiB that its decoder held} of the table."""
+def memory_in_table():
+    """{clip: MiB of its decoder}."""
     table = GUARANTEES.split("decoder    frames\n")[1].split("```")[0]
     return {line[:16].strip(): int(line[36:].split()[0]) for line in table.splitlines()}
 
 
 def test_the_table_of_memory_has_every_clip_and_none_is_near_the_limit():
-    assert list(memory_promised()) == list(memory.CLIPS)
-    assert max(memory_promised().values()) < MEMORY / 2**20 / 2
+    assert list(memory_in_table()) == list(memory.CLIPS)
+    assert max(memory_in_table().values()) < MEMORY / 2**20 / 2
 
 
 @linux
-def test_an_8k_video_takes_the_memory_that_is_promised(tmp_path):
+def test_an_8k_video_takes_the_memory_of_the_table(tmp_path):
     width, height, fps, _ = memory.CLIPS["8K"]
     memory.make(tmp_path / "8k.mp4", width, height, fps, 1)
     _, held, n_bytes = memory.measure(tmp_path / "8k.mp4")
     assert n_bytes <= 24 * memory.MAX_PIXELS * 3
-    assert held / 2**20 < 1.2 * memory_promised()["8K"]
+    assert held / 2**20 < 1.2 * memory_in_table()["8K"]
 
 
 @linux
@@ -117,10 +116,10 @@ def test_stopped_scripts_resume_to_the_results_of_uninterrupted_runs(tmp_path):
 
 
 @pytest.mark.slow
-def test_many_pairs_slow_down_no_update_and_take_no_memory_while_it_runs(tmp_path):
+def test_many_pairs_slow_down_no_update_and_memory_does_not_grow(tmp_path):
     few, many = load.campaign(tmp_path, [1000, 20_000])
     for _, _, _, after, before, _ in (few, many):
         assert after < 1.05 * before
     assert many[2] < 2 * few[2]  # seconds of the updates
-    for column in (1, 5):  # seconds to begin, and to select: mostly those of starting Python
+    for column in (1, 5):  # seconds to start and to select: mostly of Python's start
         assert many[column] < 3 * few[column]

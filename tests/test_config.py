@@ -8,7 +8,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -22,15 +21,7 @@ import make_pairs
 import train_dpo
 from pasta.run import config as config_module
 from pasta.run.atomic import write_json
-from pasta.run.config import (
-    changed_settings,
-    knob,
-    parse,
-    read_config,
-    seed_all,
-    settings,
-    write_config,
-)
+from pasta.run.config import knob, parse, read_config, seed_all, write_config
 
 calls = []
 
@@ -47,11 +38,6 @@ def make_folder():
 
 @dataclass
 class Config:
-    """Align a model.
-
-    The second paragraph is for readers of the source.
-    """
-
     model: str = knob("model folder", toy=make_model)
     READ: ClassVar = "what is read"
     pairs: Path = knob("pairs.jsonl", default=Path("pairs.jsonl"), toy=Path("toy.jsonl"))
@@ -63,14 +49,18 @@ class Config:
     names: list[str] = knob("benchmarks", default=["mvbench"])
     rates: list[float] = knob("rates", default=[])
     limit: int | None = knob("at most this many; 100% otherwise", default=None)
-    out: Path = knob("where to write", default=make_folder)
+    out: Path = knob("where to write", default=Path("o"), toy=make_folder)
 
 
 @dataclass
 class Required:
-    """One flag."""
-
     pairs: Path = knob("pairs.jsonl")
+
+
+@dataclass
+class Toy:
+    model: str = knob("model folder", toy="toy-model")
+    pairs: Path = knob("pairs.jsonl", toy=Path("toy.jsonl"))
 
 
 @pytest.fixture(autouse=True)
@@ -121,21 +111,17 @@ def help_of(cls, capsys):
     return capsys.readouterr().out
 
 
-def test_help_shows_the_files_docstring_meanings_and_defaults_and_calls_no_function(capsys):
+def test_help_shows_the_files_docstring_headings_meanings_and_defaults(capsys):
     printed = help_of(Config, capsys)
     text = " ".join(printed.split())
     assert calls == []
-    assert "small config class" in text
     assert "    python -m pytest -q tests/test_config.py\n" in printed
     assert "updates (default: 100, toy: 7)" in text
     assert "model folder (toy: from make_model())" in text
     assert "100% otherwise (default: None)" in text
-
-
-def test_help_lists_each_flag_below_its_heading(capsys):
-    text = help_of(Config, capsys).partition("\noptions:")[2]
+    options = printed.partition("\noptions:")[2]
     marks = ["  --model", "\nwhat is read:", "  --pairs", "\nhow:", "  --steps"]
-    assert sorted(map(text.index, marks)) == list(map(text.index, marks))
+    assert sorted(map(options.index, marks)) == list(map(options.index, marks))
 
 
 @pytest.mark.parametrize("script", [make_pairs, train_dpo, evaluate], ids=lambda s: s.__name__)
@@ -146,45 +132,25 @@ def test_every_flag_of_a_script_has_a_heading(script, capsys):
     assert re.findall(r"^  --(\w+)", options.partition("\n\n")[0], re.M) == []
 
 
-def test_a_knob_without_default_is_a_required_flag(capsys):
-    assert "--pairs" in refusal(capsys, Required)
-
-
-def test_a_knob_with_only_a_toy_is_required_next_to_model(capsys):
-    @dataclass
-    class Toy:
-        """Two flags."""
-
-        model: str = knob("model folder", toy="toy-model")
-        pairs: Path = knob("pairs.jsonl", toy=Path("toy.jsonl"))
-
-    assert parse(Toy, []).pairs == Path("toy.jsonl")
-    assert "--pairs is required when --model is given" in refusal(capsys, Toy, "--model", "m")
-
-
-@pytest.mark.parametrize("argv", ["--bet 0.3", "--epochs 3", "--steps 1.5", "--scoring guess"])
-def test_unknown_abbreviated_and_ill_typed_flags_are_refused(capsys, argv):
-    assert argv.split()[0] in refusal(capsys, Config, *argv.split())
-
-
-def test_a_bool_takes_no_word(capsys):
-    assert "False" in refusal(capsys, Config, "--shuffle", "False")
+@pytest.mark.parametrize(
+    ("cls", "argv", "text"),
+    [
+        (Required, "", "--pairs"),
+        (Toy, "--model m", "--pairs is required when --model is given"),
+        (Config, "--bet 0.3", "--bet"),  # no abbreviations
+        (Config, "--epochs 3", "--epochs"),
+        (Config, "--steps 1.5", "--steps"),
+        (Config, "--scoring guess", "--scoring"),
+        (Config, "--shuffle False", "False"),
+    ],
+)
+def test_missing_unknown_and_ill_typed_flags_are_refused(capsys, cls, argv, text):
+    assert text in refusal(capsys, cls, *argv.split())
 
 
 def test_two_configs_share_no_list():
     parse(Config, ["--model", "m"]).names.append("mlvu")
     assert parse(Config, ["--model", "m"]).names == ["mvbench"]
-
-
-def test_a_knob_of_another_type_is_refused_by_name():
-    @dataclass
-    class Odd:
-        """One flag."""
-
-        sizes: dict = knob("sizes", default=None)
-
-    with pytest.raises(TypeError, match="Odd.sizes"):
-        parse(Odd, [])
 
 
 def test_config_json_reloads_into_the_same_config_with_versions_and_commit(tmp_path):
@@ -198,18 +164,10 @@ def test_config_json_reloads_into_the_same_config_with_versions_and_commit(tmp_p
     assert row["versions"]["torch"] == torch.__version__ and "commit" in row
 
 
-def test_settings_that_changed_are_named_and_free_ones_are_not():
-    before = settings(Config(model="m", out=Path("o"), pairs=Path("p")), {"out", "steps"})
-    now = settings(Config(model="m", out=Path("x"), pairs=Path("q"), steps=3), {"out", "steps"})
-    assert changed_settings(before, before) == []
-    assert changed_settings(before, now) == ["--pairs was p and is q"]
-
-
 def test_commit_is_this_repositorys_and_says_when_files_differ(tmp_path, monkeypatch):
     def git(*command):
         identity = ["-c", "user.name=n", "-c", "user.email=e"]
-        done = subprocess.run(["git", "-C", tmp_path, *identity, *command], capture_output=True)
-        return done.stdout.decode().strip()
+        return subprocess.check_output(["git", "-C", tmp_path, *identity, *command], text=True)
 
     monkeypatch.setattr(config_module, "ROOT", tmp_path)
     assert config_module.git_commit() is None
@@ -217,14 +175,14 @@ def test_commit_is_this_repositorys_and_says_when_files_differ(tmp_path, monkeyp
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-m", "a")
-    assert config_module.git_commit() == git("rev-parse", "HEAD")
+    assert config_module.git_commit() == git("rev-parse", "HEAD").strip()
     (tmp_path / "a").write_text("2")
-    assert config_module.git_commit() == git("rev-parse", "HEAD") + "-dirty"
+    assert config_module.git_commit() == git("rev-parse", "HEAD").strip() + "-dirty"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     write_json(tmp_path / "config.json", {"steps": 1})
-    with pytest.raises(TypeError, match="config.json.*set"):
+    with pytest.raises(TypeError, match="set"):
         write_json(tmp_path / "config.json", {"steps": {1}})
     assert os.listdir(tmp_path) == ["config.json"]
     assert json.loads((tmp_path / "config.json").read_text()) == {"steps": 1}
@@ -236,14 +194,6 @@ def test_seeds_repeat_all_three_generators():
         return random.random(), np.random.random(), torch.rand(1).item()
 
     assert draws() == draws()
-
-
-def test_importing_config_moves_no_random_state():
-    code = "import random; s = random.getstate(); import pasta.run.config; "
-    code += "print(s == random.getstate())"
-    root = Path(config_module.__file__).parents[2]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
-    assert done.stdout.strip() == "True"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"weights": []}'])

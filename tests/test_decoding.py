@@ -1,7 +1,6 @@
 """The decoding process: a hang, crash or kill costs one video, and no process is left over.
 
-Oracles: frames of the same clip decoded again, the process table, clocks.
-    python -m pytest -q tests/test_decoding.py
+python -m pytest -q tests/test_decoding.py
 """
 
 import os
@@ -52,7 +51,7 @@ def test_a_decoder_that_never_returns_is_killed_in_time_and_another_takes_its_pl
     began = time.monotonic()
     with pytest.raises(VideoError, match=r"00000\.avi: not read in 2 s; re-encode it"):
         read_frames(clip, everything, timeout=2)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30  # most of it is the start of the process
     assert not decoders()
     monkeypatch.delenv("PYTHONPATH")
     assert len(read_frames(clip, everything)[0])
@@ -65,21 +64,21 @@ def test_a_decoder_that_aborts_costs_its_video_alone(clip, odd_decord, monkeypat
     assert not decoders()
     monkeypatch.delenv("PYTHONPATH")
     assert len(read_frames(clip, everything)[0])
-
-
-def test_a_decoder_that_was_killed_between_two_videos_is_replaced(clip):
-    read_frames(clip, everything)
-    for process in decoders():
+    for process in decoders():  # killed between two videos: replaced
         process.kill()
         process.wait()
     assert len(read_frames(clip, everything)[0])
 
 
-def test_one_process_serves_many_videos(toy_videos):
-    for video in sorted(toy_videos.glob("*.avi")) * 2:
-        read_frames(video, everything)
-    before = decoders()
+def test_one_process_serves_many_videos_and_refuses_some(toy_videos, tmp_path):
     read_frames(toy_videos / "00000.avi", everything)
+    before = decoders()
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(VideoError, match="not a video"):
+        read_frames(tmp_path / "text.mp4", everything)
+    for video in sorted(toy_videos.glob("*.avi")) * 2:
+        frames, _ = read_frames(video, everything)
+        frames[0] = 0  # else torch.from_numpy warns of undefined behaviour
     assert decoders() == before
 
 
@@ -93,15 +92,6 @@ def test_an_idle_process_that_another_thread_takes_first_is_replaced(clip, monke
     monkeypatch.setattr(worker, "IDLE", Taken())
     assert len(read_frames(clip, everything)[0])
     worker.IDLE.pop().stop()
-
-
-def test_a_refusal_leaves_the_process_as_it_is(clip, tmp_path):
-    read_frames(clip, everything)
-    before = decoders()
-    (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(VideoError, match="not a video"):
-        read_frames(tmp_path / "text.mp4", everything)
-    assert decoders() == before
 
 
 def test_threads_get_their_own_frames(toy_videos):
@@ -121,11 +111,6 @@ def test_a_forked_process_has_a_decoder_of_its_own(toy_videos, clip):
     frames = [frames for frames in rows]
     assert all((read_frames(clip, everything)[0] == here).all() for _ in range(3))
     assert all((np.asarray(again) == here).all() for again in frames[:: len(frames) // 5])
-
-
-def test_frames_can_be_written_to(clip):
-    frames, _ = read_frames(clip, everything)
-    frames[0] = 0  # else torch.from_numpy warns of undefined behaviour
 
 
 def test_an_interrupt_is_left_to_the_asking_process(clip):
@@ -148,7 +133,7 @@ def test_the_decoder_of_a_killed_process_ends_even_while_it_hangs(clip, odd_deco
     time.sleep(1.5)  # until it decodes
     asking.kill()
     asking.wait()
-    assert not psutil.wait_procs(found, timeout=10)[1]
+    assert not psutil.wait_procs(found, timeout=60)[1]
 
 
 def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord):

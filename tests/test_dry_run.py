@@ -5,76 +5,56 @@ python -m pytest -q tests/test_dry_run.py
 
 import json
 import re
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import evaluate
 import make_pairs
 import train_dpo
-from pasta.attention import dense_mask
 from pasta.models.load import bare_model
-from pasta.packs import TooLong, pack_responses
+from pasta.packs import TooLong
 from pasta.pairs import MODES
-from pasta.policy import Policy
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
-from pasta.tools.costs import costs_of, n_trained, seen_pairs
+from pasta.tools.dry_run import n_trained
 from pasta.tools.speed_ways import settings_of
 from pasta.toy.files import write_benchmark
-
-
-@pytest.fixture
-def qwen_7b(tmp_path):
-    """The layers of Qwen2.5-VL-7B, from a folder without weights."""
-    settings_of(SimpleNamespace(model="qwen2.5-vl-7b")).save_pretrained(tmp_path / "7b")
-    return bare_model(tmp_path / "7b")
 
 
 def files(folder):
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def dry(script, cls, capsys, *argv):
-    """The output of a script with --dry_run, without the commas in numbers."""
-    script.main(parse(cls, [*map(str, argv), "--dry_run"]))
-    return re.sub(r"(?<=\d),(?=\d)", "", capsys.readouterr().out)
-
-
 @pytest.fixture
-def training(tiny_folder, toy_pairs, toy_videos, tmp_path, capsys):
-    def run(*more):
-        argv = ["--model", tiny_folder, "--pairs", toy_pairs, "--video_root", toy_videos]
-        argv += ["--out", tmp_path / "run", "--dtype", "float32", "--device", "cpu", *more]
-        return dry(train_dpo, train_dpo.TrainConfig, capsys, *argv)
+def dry(tmp_path, capsys):
+    """The output of a script with --dry_run, without the commas in numbers."""
+
+    def run(script, cls, *argv):
+        out = ["--out", tmp_path / "run", "--device", "cpu", "--dtype", "float32", "--dry_run"]
+        script.main(parse(cls, list(map(str, [*argv, *out]))))
+        return re.sub(r"(?<=\d),(?=\d)", "", capsys.readouterr().out)
 
     return run
 
 
-def test_an_adapter_of_the_7b_has_as_many_weights_as_by_hand(qwen_7b):
-    assert costs_of(qwen_7b).total == 8_292_166_656  # "8.29B params" on its page
+@pytest.fixture
+def training(dry, tiny_folder, toy_pairs, toy_videos):
+    argv = ["--model", tiny_folder, "--pairs", toy_pairs, "--video_root", toy_videos]
+    return partial(dry, train_dpo, train_dpo.TrainConfig, *argv)
+
+
+@pytest.fixture
+def making(dry, tiny_folder, toy_videos):
+    argv = ["--responder", tiny_folder, "--videos", toy_videos]
+    return partial(dry, make_pairs, make_pairs.PairsConfig, *argv)
+
+
+def test_an_adapter_of_the_7b_has_as_many_weights_as_by_hand(tmp_path):
+    settings_of("qwen2.5-vl-7b").save_pretrained(tmp_path)
     q_o, k_v, mlp = 2 * (3584 + 3584), 2 * (3584 + 512), 3 * (3584 + 18944)
-    assert n_trained(qwen_7b, lora_rank=32) == 28 * 32 * (q_o + k_v + mlp)
-
-
-def test_operations_are_those_that_torch_counts(tiny, tiny_folder, tiny_inputs):
-    pack, _ = pack_responses(tiny.processor, tiny_inputs[0], [("Where is it?", "left"), ("", "")])
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        Policy(tiny)(pack, mask=dense_mask(pack.lengths))  # torch cannot count packed attention
-    counted = counter.get_flop_counts()["Global"]
-    products = sum(n for op, n in counted.items() if "attention" not in str(op))
-    patches = len(pack.inputs.pixel_values)
-    forward = costs_of(bare_model(tiny_folder)).forward(pack.lengths, patches, len(pack.keep))
-    attention = 4 * 4 * 32 * 4 * seen_pairs(pack.lengths)  # 4 heads of width 32, 4 layers
-    assert sum(forward) - attention == pytest.approx(products, rel=0.05)
-
-
-@pytest.mark.parametrize("lengths", [(1, 1), (5, 2, 3), (7, 1, 1, 4)])
-def test_seen_pairs_are_those_of_the_mask(lengths):
-    assert seen_pairs(lengths) == dense_mask(lengths).sum()
+    assert n_trained(bare_model(tmp_path), lora_rank=32) == 28 * 32 * (q_o + k_v + mlp)
 
 
 def test_a_training_is_counted(training):
@@ -131,31 +111,26 @@ def test_flags_that_a_run_cannot_start_with_are_refused(training):
         training("--mode_weights", 1, 2)
 
 
-def test_pair_making_is_counted_and_writes_nothing(tiny_folder, toy_videos, tmp_path, capsys):
-    argv = ["--responder", tiny_folder, "--videos", toy_videos, "--out", tmp_path / "pairs"]
-    argv += ["--dtype", "float32", "--device", "cpu", "--candidates", 2, "--max_new_tokens", 10]
-    text = dry(make_pairs, make_pairs.PairsConfig, capsys, *argv)
+def test_pair_making_is_counted_and_writes_nothing(making, tiny_folder, tmp_path):
+    text = making("--candidates", 2, "--max_new_tokens", 10)
     assert "5 videos, 15 queries, 45 answers, at most 30 pairs" in text
     assert f"asker {tiny_folder}: about" in text and "at most 150 written" in text
     assert f"responder {tiny_folder}: about" in text and "at most 450 written" in text
-    assert not (tmp_path / "pairs").exists()
+    assert not (tmp_path / "run").exists()
 
 
-def test_own_queries_are_counted_and_need_no_asker(tiny_folder, toy_videos, tmp_path, capsys):
+def test_own_queries_are_counted_and_need_no_asker(making, tmp_path):
     row = {"video": "00001.avi", "mode": "spatial", "query": "Where is it?"}
     write_rows(tmp_path / "own.jsonl", [row, row | {"mode": "temporal"}])
-    argv = ["--responder", tiny_folder, "--videos", toy_videos, "--out", tmp_path / "pairs"]
-    argv += ["--dtype", "float32", "--device", "cpu", "--queries", tmp_path / "own.jsonl"]
-    text = dry(make_pairs, make_pairs.PairsConfig, capsys, *argv)
+    text = making("--queries", tmp_path / "own.jsonl")
     assert "2 queries, 8 answers" in text and "asker" not in text
 
 
-def test_scoring_is_counted_and_writes_nothing(tiny_folder, tmp_path, capsys):
+def test_scoring_is_counted_and_writes_nothing(dry, tiny_folder, tmp_path):
     data = tmp_path / "bench"
     data.mkdir()
     write_benchmark(data, 4, seed=0)
-    argv = ["--model", tiny_folder, "--data", data, "--out", tmp_path / "eval", "--device", "cpu"]
-    text = dry(evaluate, evaluate.EvalConfig, capsys, *argv, "--dtype", "float32")
+    text = dry(evaluate, evaluate.EvalConfig, "--model", tiny_folder, "--data", data)
     n = sum(len(json.loads(path.read_text())) for path in (data / "json").glob("*.json"))
     assert f"{n} questions about" in text and f"to {Path(tiny_folder).name}" in text
-    assert not (tmp_path / "eval").exists()
+    assert not (tmp_path / "run").exists()

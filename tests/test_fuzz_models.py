@@ -8,9 +8,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from damage import damaged, examples, in_silence, survives, typed
+from damage import damaged, fuzz, in_silence, survives, typed
 from golden.make_families import CHECKPOINTS, FAMILIES, save_checkpoint
-from hypothesis import given
 from hypothesis import strategies as st
 from server import completion
 from test_checkpoint import checkpoints, trainee
@@ -36,25 +35,20 @@ def model():
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
 def test_a_damaged_adapter_is_loaded_or_refused_and_the_model_is_as_before(file, tmp_path):
-    trained = model()
+    trained, folder = model(), tmp_path / "adapter"
     add_lora(trained, "0|1", rank=2, alpha=3)
-    save_adapter(tmp_path / "adapter", trained, "base")
+    save_adapter(folder, trained, "base")
 
     def load():
         fresh = model()
         try:
-            typed(other_base(tmp_path / "adapter", "base"), str)
-            assert load_adapter(fresh, tmp_path / "adapter")
+            typed(other_base(folder, "base"), str)
+            assert load_adapter(fresh, folder)
         except ValueError:
             assert all(type(layer) is nn.Linear for layer in fresh)
             raise
 
-    @examples(300)
-    @given(st.data())
-    def damage(data):
-        survives(data, tmp_path / "adapter" / file, load, at=tmp_path / "adapter")
-
-    damage()
+    fuzz(300, lambda data: survives(data, folder / file, load, at=folder))
 
 
 def test_a_damaged_state_of_a_checkpoint_costs_that_checkpoint_alone(tmp_path):
@@ -63,8 +57,6 @@ def test_a_damaged_state_of_a_checkpoint_costs_that_checkpoint_alone(tmp_path):
     path = tmp_path / "checkpoints/step-000002/state.json"
     whole = path.read_bytes()
 
-    @examples(300)
-    @given(st.data())
     def damage(data):
         path.write_bytes(data.draw(damaged(whole, ".json")))
         try:
@@ -73,7 +65,7 @@ def test_a_damaged_state_of_a_checkpoint_costs_that_checkpoint_alone(tmp_path):
         except SystemExit as error:  # of another run, or of other flags
             assert f"{path.parent}: " in str(error), error
 
-    damage()
+    fuzz(300, damage)
 
 
 def test_a_damaged_state_stops_a_resumed_run_only_for_other_flags(tmp_path):
@@ -84,8 +76,6 @@ def test_a_damaged_state_stops_a_resumed_run_only_for_other_flags(tmp_path):
     path = tmp_path / "run/checkpoints/step-000001/state.json"
     whole = path.read_bytes()
 
-    @examples(100)
-    @given(st.data())
     def damage(data):
         path.write_bytes(data.draw(damaged(whole, ".json")))
         try:
@@ -93,7 +83,7 @@ def test_a_damaged_state_stops_a_resumed_run_only_for_other_flags(tmp_path):
         except SystemExit as error:
             assert f"{path.parent}: --" in str(error), error
 
-    damage()
+    fuzz(100, damage)
 
 
 def test_a_damaged_config_of_a_run_is_read_or_refused(tmp_path):
@@ -102,24 +92,16 @@ def test_a_damaged_config_of_a_run_is_read_or_refused(tmp_path):
     def read():
         typed(read_config(tmp_path, make_pairs.CONFIG).get("weights", {}), dict)
 
-    @examples(200)
-    @given(st.data())
-    def damage(data):
-        survives(data, tmp_path / "config.json", read)
-
-    damage()
+    fuzz(200, lambda data: survives(data, tmp_path / "config.json", read))
 
 
 def test_a_damaged_config_of_a_model_to_merge_into_names_a_type_or_is_refused(tmp_path):
     write_config(tmp_path, TrainConfig(model="m", out=tmp_path), torch_dtype="float32")
 
-    @examples(200)
-    @given(st.data())
-    def damage(data):
-        read = partial(stored_dtype, str(tmp_path))
-        survives(data, tmp_path / "config.json", lambda: typed(read(), str), at=tmp_path)
+    def read():
+        typed(stored_dtype(str(tmp_path)), str)
 
-    damage()
+    fuzz(200, lambda data: survives(data, tmp_path / "config.json", read, at=tmp_path))
 
 
 def files_of(folder, name):
@@ -140,26 +122,19 @@ def test_damaged_settings_of_a_family_are_computed_with_or_refused(name, tmp_pat
         if max(size) < 1000:
             family.prepare(np.zeros((2, 240, 320, 3), np.uint8), [0.0, 0.5])
 
-    @examples(150)
-    @given(st.data())
     def damage(data):
         file = data.draw(st.sampled_from(files[1:]))
         survives(data, tmp_path / file, size, FileNotFoundError)
 
-    damage()
+    fuzz(150, damage)
 
 
 @pytest.mark.parametrize("name", ["Qwen2.5-VL", *FAMILIES])
 def test_a_damaged_config_of_a_model_folder_is_read_or_refused(name, tmp_path):
     files_of(tmp_path, name)
 
-    @examples(30)
-    @given(st.data())
-    def damage(data):
-        read = partial(load_processor, tmp_path)
-        survives(data, tmp_path / "config.json", read, at=tmp_path)
-
-    damage()
+    read = partial(load_processor, tmp_path)
+    fuzz(30, lambda data: survives(data, tmp_path / "config.json", read, at=tmp_path))
 
 
 class OneReply(Server):
@@ -175,8 +150,6 @@ class OneReply(Server):
 def test_a_damaged_reply_of_a_server_is_read_or_refused_with_its_address(reply):
     address, whole = "http://127.0.0.1:1/v1", json.dumps(reply).encode()
 
-    @examples(300)
-    @given(st.data())
     def damage(data):
         server = OneReply(f"{address}#tiny", tries=2, wait=0.0)
         server.reply = data.draw(damaged(whole, ".json"))
@@ -188,4 +161,4 @@ def test_a_damaged_reply_of_a_server_is_read_or_refused_with_its_address(reply):
         except ServerError as error:
             assert address in str(error), error
 
-    damage()
+    fuzz(300, damage)

@@ -20,13 +20,15 @@ SLEEP = "import time; time.sleep(300)"
 FORK = "import os; child = os.fork(); child and print(child, flush=True); " + SLEEP
 
 
+def python(code):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
+
+
 @contextmanager
 def holder(folder, then=SLEEP):
-    """A process that holds a folder, and does something else; killed in the end."""
-    code = HOLD.format(str(folder), then)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    """A process that locks a folder and does something else; killed at the end."""
+    process = python(HOLD.format(str(folder), then))
     try:
         assert process.stdout.readline() == "held\n"
         yield process
@@ -71,10 +73,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_the_second_run_that_computes_the_same_waits_for_the_first(tmp_path, capfd):
     code = "from pasta.run.locks import wait_for_lock; from pathlib import Path\n"
     code += f"with wait_for_lock(Path({str(tmp_path / 'x')!r})): print('in', flush=True); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    first = python(code)
     assert first.stdout.readline() == "in\n"
-    second = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
+    second = python(code)
     assert "waiting for another run" in second.stdout.readline()
     time.sleep(0.2)
     assert second.poll() is None

@@ -145,7 +145,7 @@ def test_batches_change_nothing(run, whole):
 
 def test_other_settings_need_another_folder(run):
     run(limit=1)
-    with pytest.raises(SystemExit, match="made with --temperature 0.7, now 0.5; choose another"):
+    with pytest.raises(SystemExit, match="out: --temperature was 0.7 and is 0.5; choose another"):
         run(temperature=0.5)
 
 
@@ -154,7 +154,7 @@ def test_other_weights_under_the_same_name_need_another_folder(run, tiny_folder,
     run(limit=1, responder=str(model))
     weights = load_file(model / "model.safetensors")
     save_file({k: 2 * w for k, w in weights.items()}, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(SystemExit, match="made with --weights"):
+    with pytest.raises(SystemExit, match="out: --weights was"):
         run(limit=1, responder=str(model))
 
 
@@ -164,10 +164,9 @@ def test_a_judge_that_cannot_be_loaded_is_refused_at_once(run, monkeypatch):
         run(judge="/no/judge")
 
 
-def test_what_is_in_no_costly_row_may_change(run):
+def test_settings_that_no_costly_row_depends_on_may_change(run):
     run(limit=1)
-    run(limit=1, select="none", keep=0.9, balance=False, batch_size=2, batch_videos=4)
-    run()
+    run(select="none", keep=0.9, balance=False, batch_size=2, batch_videos=4)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +176,9 @@ def test_what_is_in_no_costly_row_may_change(run):
         ({"select": "flip", "adversary": "sample"}, "--select flip needs"),
         ({"responder": "http://h/v1"}, "--select contrast needs log-probabilities"),
         ({"asker": "M", "queries": "q.jsonl"}, "--queries excludes --asker.*--responder"),
-        ({"target": 2}, "--target 2 is less than one pair per mode"),
+        ({"target": 2}, "--target 2: expected 0, or one pair per mode or more"),
+        ({"target": 9, "candidates": 0}, "--target needs --candidates and --n_queries of at least"),
+        ({"target": 9, "n_queries": 0}, "--target needs --candidates and --n_queries of at least"),
         ({"videos": Path("nowhere")}, "no videos in nowhere; --videos takes"),
         ({"stage": "candidates"}, "no rows in .*queries.jsonl; run --stage queries first"),
         ({"stage": "judge"}, "no rows in .*candidates.jsonl; run --stage candidates first"),
@@ -275,7 +276,7 @@ def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, v
     flags = SETTINGS | {"responder": tiny_folder, "videos": videos, "out": tmp_path / "out"}
     finish(launch("make_pairs.py", 2, flags, logs=tmp_path / "logs"))
     both = printed(tmp_path / "logs", 2)
-    assert [said.count("3 videos, 1 of them skipped") for said in both] == [1, 0]
+    assert [text.count("3 videos, 1 of them skipped") for text in both] == [1, 0]
     for name in FILES:
         both = [*(tmp_path / "out").glob(f"{name.removesuffix('.jsonl')}*")]
         assert len(both) == (2 if name in FILES[:2] else 1)

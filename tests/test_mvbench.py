@@ -27,7 +27,6 @@ PROMPT = (
     "(B) Tidied up the blanket.\n(C) Put down the cup/glass/bottle.\n(D) Took the box.\n"
     "Only give the best option.\n"
 )
-BOUNDS = {"start": 11.1, "end": 17.2}
 
 
 def put(data, task, folder, row, video=True):
@@ -43,8 +42,8 @@ def item(letters="ABCD", answer="A"):
     return Item("t/0", "t", "v.mp4", None, "", tuple(letters), answer)
 
 
-def test_an_item_of_revision_video_is_a_whole_file(tmp_path):
-    put(tmp_path, "action_sequence", "star/Charades_segment", REAL | BOUNDS)
+def test_an_item_and_its_prompt_are_those_of_lmms_eval(tmp_path):
+    put(tmp_path, "action_sequence", "star/Charades_segment", REAL)
     (found,) = MVBENCH.items(tmp_path)
     assert found == Item(
         id="action_sequence/0",
@@ -55,33 +54,6 @@ def test_an_item_of_revision_video_is_a_whole_file(tmp_path):
         options=tuple(REAL["candidates"]),
         answer="A",
     )
-
-
-def test_an_item_of_revision_main_has_bounds_in_a_bounded_task(tmp_path):
-    put(tmp_path, "action_sequence", "video/star/Charades_v1_480", REAL | BOUNDS)
-    put(tmp_path, "action_count", "video/perception/videos", REAL | BOUNDS)
-    bounded, whole = MVBENCH.items(tmp_path)
-    assert bounded.video == tmp_path / "video/star/Charades_v1_480/ZS9XR.mp4"
-    assert (bounded.start, bounded.end) == (11.1, 17.2)
-    assert (whole.task, whole.start, whole.end) == ("action_count", None, None)
-
-
-def test_a_folder_of_frames_is_a_video_on_main(tmp_path):
-    frames = tmp_path / "video/tvqa/frames_fps3_hq/castle_s01e01"
-    frames.mkdir(parents=True)
-    (frames / "1.jpg").touch()
-    row = REAL | BOUNDS | {"video": "castle_s01e01", "fps": 3}
-    put(tmp_path, "episodic_reasoning", "video/tvqa/frames_fps3_hq", row, video=False)
-    (found,) = MVBENCH.items(tmp_path)
-    assert (found.video, found.folder_fps, found.end) == (frames, 3.0, 17.2)
-
-
-def test_a_late_file_of_main_is_found_where_its_zip_unpacks_it(tmp_path):
-    put(tmp_path, "moving_count", "video/clevrer/video_validation", REAL, video=False)
-    late = tmp_path / "video/data0613/clevrer/video_validation/ZS9XR.mp4"
-    late.parent.mkdir(parents=True)
-    late.touch()
-    assert MVBENCH.items(tmp_path)[0].video == late
 
 
 @pytest.mark.parametrize(("root", "folder"), [({}, "video/mine"), ({"mine": "clips/a"}, "clips/a")])
@@ -101,12 +73,7 @@ def test_tasks_without_videos_are_left_out_and_named(tmp_path):
     found = MVBENCH.items(tmp_path)
     assert [one.task for one in found] == ["action_count"]
     absent = MVBENCH.absent(found)
-    assert len(absent) == 19 and "fine_grained_pose" in absent
-
-
-def test_there_are_twenty_tasks_of_which_five_have_bounds():
-    assert len(mvbench.TASKS) == 20
-    assert sum(bounded for *_, bounded in mvbench.TASKS.values()) == 5
+    assert len(absent) == 20 - 1 and "fine_grained_pose" in absent
 
 
 def test_an_empty_folder_names_the_command_that_fills_it(tmp_path):
@@ -127,7 +94,7 @@ def test_questions_without_any_videos_name_the_command(tmp_path):
 
 def test_a_missing_video_names_itself_and_the_command(tmp_path):
     put(tmp_path, "action_count", "perception/videos", REAL, video=False)
-    with pytest.raises(FileNotFoundError, match="1 of 1 videos .*ZS9XR.mp4 .*hf download"):
+    with pytest.raises(FileNotFoundError, match="1 of 1 videos .*ZS9XR.mp4; .*hf download"):
         MVBENCH.items(tmp_path)
 
 
@@ -165,12 +132,6 @@ def test_a_malformed_item_names_its_file_and_number(tmp_path, row):
         MVBENCH.items(tmp_path)
 
 
-def test_a_bounded_item_without_bounds_is_refused_on_main(tmp_path):
-    put(tmp_path, "action_sequence", "video/star/Charades_v1_480", REAL)
-    with pytest.raises(ValueError, match="item 0: KeyError.'start'.*start and end"):
-        MVBENCH.items(tmp_path)
-
-
 def test_of_equal_options_the_first_is_right(tmp_path):
     row = REAL | {"candidates": ["x", "same", "same"], "answer": "same"}
     put(tmp_path, "spatial", "video/spatial", row)
@@ -197,13 +158,6 @@ def test_an_empty_response_leaves_the_count_and_a_failed_video_does_not():
         {"task": "b", "id": "b/0", "response": "", "correct": False, "error": "damaged"},
     ]
     assert MVBENCH.aggregate(rows) == {"a": {"a/0": 1.0, "a/1": None}, "b": {"b/0": 0.0}}
-
-
-@pytest.mark.parametrize("second", [float("nan"), float("inf"), -1.0, None, "soon"])
-def test_a_bound_that_is_no_second_is_refused_with_its_item(tmp_path, second):
-    put(tmp_path, "action_sequence", "video/star/Charades_v1_480", REAL | BOUNDS | {"end": second})
-    with pytest.raises(ValueError, match="action_sequence.json: item 0: .*expected .* end"):
-        MVBENCH.items(tmp_path)
 
 
 @pytest.mark.parametrize("root", [None, [], {"mine": 5}, {"mine": "../x"}])

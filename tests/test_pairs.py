@@ -5,7 +5,6 @@
 
 import gc
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -14,11 +13,6 @@ import pytest
 from pasta.datasets.read import read_pairs
 from pasta.pairs import Pair, pair_id
 from pasta.run.rows import Appender, no_search_for_cycles, read_rows
-
-
-def write(path, *rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def test_what_the_appender_writes_is_read_back(tmp_path):
@@ -36,29 +30,21 @@ def test_the_id_of_a_pair_is_a_hash_of_its_fields():
     assert pair_id("v.mp4", "spatial", "Où ?", "left", "right") == expected
 
 
-def test_half_a_surrogate_pair_survives(tmp_path):
-    with Appender(tmp_path / "rows.jsonl") as out:
-        out.write({"response": "\ud83d"})
-    assert read_rows(tmp_path / "rows.jsonl") == [{"response": "\ud83d"}]
-
-
 def test_every_row_is_on_disk_as_soon_as_it_is_written(tmp_path):
     with Appender(tmp_path / "rows.jsonl") as out:
-        out.write({"n": 1})
-        assert read_rows(tmp_path / "rows.jsonl") == [{"n": 1}]
+        out.write({"half a surrogate pair": "\ud83d"})
+        assert read_rows(tmp_path / "rows.jsonl") == [{"half a surrogate pair": "\ud83d"}]
 
 
 def test_a_killed_writer_loses_at_most_its_last_row(tmp_path):
-    path = write(tmp_path / "rows.jsonl", {"n": 1}, {"n": "zwölf"})
-    whole = path.read_bytes()
+    path, whole = tmp_path / "rows.jsonl", '{"n": 1}\n{"n": "zwölf"}\n'.encode()
     for end in range(len(whole) + 1):
         path.write_bytes(whole[:end])
         with Appender(path) as out:
             out.write({"n": 3})
-        kept = read_rows(path)
         # A row is lost only when it lacks more than its newline.
         n_whole = sum(end >= stop for stop in (8, len(whole) - 1))
-        assert kept == [{"n": 1}, {"n": "zwölf"}][:n_whole] + [{"n": 3}]
+        assert read_rows(path) == [{"n": 1}, {"n": "zwölf"}][:n_whole] + [{"n": 3}]
 
 
 def test_readers_leave_out_a_torn_last_line_and_warn(tmp_path):
@@ -68,19 +54,14 @@ def test_readers_leave_out_a_torn_last_line_and_warn(tmp_path):
         assert read_rows(path) == [{"n": 1}]
 
 
-def test_a_last_row_without_newline_counts(tmp_path):
+@pytest.mark.parametrize("end", [b"", b"\r\n"])
+def test_a_byte_order_mark_blank_lines_and_any_line_ends_are_read(tmp_path, end):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"n": 1}\n{"n": 2}')
+    path.write_bytes(b'\xef\xbb\xbf{"n": 1}\r\n\r\n{"n": 2}' + end)
     assert read_rows(path) == [{"n": 1}, {"n": 2}]
 
 
-def test_blank_lines_windows_newlines_and_a_byte_order_mark_are_read(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"n": 1}\r\n\r\n{"n": 2}\r\n')
-    assert read_rows(path) == [{"n": 1}, {"n": 2}]
-
-
-@pytest.mark.parametrize("line", ["{'n': 1}", "[1]", "3", "null", '{"n": 1} {"n": 2}', "{"])
+@pytest.mark.parametrize("line", ["{'n': 1}", "3", '{"n": 1} {"n": 2}'])
 def test_a_bad_line_names_file_and_line(tmp_path, line):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"n": 0}\n' + line + '\n{"n": 3}\n')

@@ -1,4 +1,4 @@
-"""The plan of updates and the prefetched packs, by hand and on real files; the rate by hand.
+"""The plan of updates, the prefetched packs and the learning rate, by hand and on real files.
 
 python -m pytest -q tests/test_plan.py
 """
@@ -23,9 +23,8 @@ from pasta.run.ahead import prefetch
 from pasta.run.rows import read_rows
 from pasta.sampling import uniform
 from pasta.toy.files import write_videos
-from pasta.training.held_out import hold_out
 from pasta.training.loop import learning_rate, log_line
-from pasta.training.plan import PackLoader, Plan, Skipped, fingerprint, plan_updates
+from pasta.training.plan import PackLoader, Plan, Skipped, fingerprint, hold_out, plan_updates
 from pasta.video import read_frames
 
 
@@ -39,15 +38,15 @@ def groups_of(*sizes):
 
 @pytest.fixture
 def videos(tmp_path):
-    """Two videos, and between them a file that is none."""
+    """Two videos, and between them a corrupted one."""
     write_videos(tmp_path, 2, seed=0)
-    (tmp_path / "broken.avi").write_bytes(b"no video")
-    return [tmp_path / name for name in ("00000.avi", "broken.avi", "00001.avi")]
+    (tmp_path / "corrupted.avi").write_bytes(b"no video")
+    return [tmp_path / name for name in ("00000.avi", "corrupted.avi", "00001.avi")]
 
 
 @pytest.fixture
 def load(tiny, tmp_path):
-    """Groups to the list of what PackLoader gives for each."""
+    """Groups -> the packs of each."""
     fit = tiny.processor.family.fit
 
     def load(groups, workers=0, max_length=4096, read=None):
@@ -58,17 +57,10 @@ def load(tiny, tmp_path):
     return load
 
 
-def test_pairs_of_a_video_stay_together_in_order_of_appearance():
-    pairs = [pair("b", 0), pair("a", 0), pair("b", 1)]
-    assert [(g.video, [p.id for p in g.pairs]) for g in by_video(pairs)] == [
-        ("b", ["b-0", "b-1"]),
-        ("a", ["a-0"]),
-    ]
-
-
-def test_texts_are_all_chosen_then_all_rejected():
-    (group,) = by_video([pair("a", 0), pair("a", 1)])
-    assert [response for _, response in group.texts()] == ["Left.", "Left.", "Right.", "Right."]
+def test_pairs_of_a_video_stay_together_and_all_chosen_texts_come_first():
+    one, other = by_video([pair("b", 0), pair("a", 0), pair("b", 1)])
+    assert (one.video, [p.id for p in one.pairs], other.video) == ("b", ["b-0", "b-1"], "a")
+    assert [response for _, response in one.texts()] == ["Left.", "Left.", "Right.", "Right."]
 
 
 def test_every_video_is_once_in_every_epoch():
@@ -78,14 +70,11 @@ def test_every_video_is_once_in_every_epoch():
     assert order[:5] != order[5:]
 
 
-def test_an_update_is_full_at_batch_pairs_and_only_the_last_is_smaller():
-    assert [len(update) for update in plan_updates(groups_of(*[1] * 10), 1, 4, 0)] == [4, 4, 2]
-    assert plan_updates(groups_of(5), epochs=1, batch_pairs=3, seed=0) == [[0]]  # no video is cut
-
-
-def test_the_updates_depend_on_the_seed_alone():
+def test_an_update_is_full_at_batch_pairs_and_depends_on_the_seed_alone():
     plans = [plan_updates(groups_of(*[1] * 10), 1, 4, seed) for seed in (1, 1, 2)]
     assert plans[0] == plans[1] != plans[2]
+    assert [len(update) for update in plans[0]] == [4, 4, 2]
+    assert plan_updates(groups_of(5), epochs=1, batch_pairs=3, seed=0) == [[0]]  # no video is cut
 
 
 def test_a_plan_leaves_out_unreadable_videos_and_resumes_at_the_next_update():
@@ -113,29 +102,14 @@ def test_packs_come_in_order_and_a_bad_video_is_named_once(videos, load, workers
     assert f"skipped 1 pairs of {videos[1]}: not a video" in capsys.readouterr().out
 
 
-def test_videos_are_decoded_while_the_caller_works(videos, tiny):
-    def read(video):
-        time.sleep(0.1)
-        return read_frames(video, partial(uniform, n=8), fit=tiny.processor.family.fit)
-
-    groups = by_video([pair(videos[0], 0)]) * 8
-    waits = []
-    start = time.perf_counter()
-    for _ in PackLoader(tiny.processor, read, 4096, 1, None).packs(groups):
-        waits.append(time.perf_counter() - start)
-        time.sleep(0.3)  # the model's work
-        start = time.perf_counter()
-    assert waits[0] > 0.1 > sorted(waits[1:])[3]  # the median of those after the first
-
-
-def test_two_items_for_each_worker_are_prefetched_and_no_more():
+def test_two_items_for_each_worker_are_prefetched_while_the_caller_works_and_not_more():
     seen = []
     results = prefetch(lambda item: seen.append(item) or -item, range(20), workers=2)
     assert next(results) == 0
     limit = time.monotonic() + 30
     while len(seen) < 5 and time.monotonic() < limit:
         time.sleep(0.01)
-    time.sleep(0.1)  # in which more could begin
+    time.sleep(0.1)  # in which more could start
     assert sorted(seen) == [0, 1, 2, 3, 4]
     assert list(results) == [-i for i in range(1, 20)]
 
@@ -148,42 +122,24 @@ def test_closing_the_generator_stops_the_prefetching():
     assert len(seen) <= 2
 
 
-def test_prefetching_forks_no_process(videos, load, monkeypatch):  # its threads may hold locks
-    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a process was forked"))
-    assert all(load(by_video([pair(video, 0) for video in videos[::2]]), workers=2))
-
-
-def test_workers_change_no_number(videos, load):
+def test_prefetching_forks_no_process_and_changes_no_number(videos, load, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a thread may hold a lock"))
     groups = by_video([pair(videos[0], 0)])
-    (((_, here, _),),), (((_, there, _),),) = (load(groups, workers) for workers in (0, 1))
-    assert torch.equal(here.input_ids, there.input_ids)
-    assert torch.equal(here.inputs.pixel_values, there.inputs.pixel_values)
+    (((_, one, _),),), (((_, other, _),),) = (load(groups, workers) for workers in (0, 1))
+    assert torch.equal(one.input_ids, other.input_ids)
+    assert torch.equal(one.inputs.pixel_values, other.inputs.pixel_values)
+    assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_frames_that_the_model_cannot_take_are_skipped_with_the_reason(load, tmp_path):
+def test_input_that_the_model_cannot_take_is_skipped_with_the_reason(videos, load, tmp_path):
     def too_wide(video):
         raise ValueError("frames are 10 x 9000; expected a ratio of at most 200")
 
     assert load(groups_of(1), read=too_wide) == [[]]
     assert "10 x 9000" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
-
-
-def test_a_query_that_the_prompt_cannot_hold_is_skipped_with_the_reason(videos, load, tmp_path):
     bad = replace(pair(videos[0], 0), query="What is <|video_pad|>?")
     assert load(by_video([bad])) == [[]]
     assert "video tokens" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
-
-
-def test_nothing_is_written_when_nothing_is_skipped(videos, load, tmp_path):
-    load(by_video([pair(videos[0], 0)]))
-    assert not (tmp_path / "skipped.jsonl").exists()
-
-
-def different(video, n):
-    """A group of n pairs about one video with all texts different."""
-    words = ("top", "bottom", "kept", "replaced")[:n]
-    texts = [{"query": f"Left or right {word} ?", "rejected": f"Right {word}."} for word in words]
-    return by_video([replace(pair(video, i), **text) for i, text in enumerate(texts)])[0]
 
 
 def length_in_one_pack(load, group):
@@ -191,8 +147,10 @@ def length_in_one_pack(load, group):
     return len(item.pack.input_ids)
 
 
-def test_pairs_that_make_too_long_a_pack_are_split_and_none_is_cut(videos, load):
-    group = different(videos[0], 4)
+def test_too_long_packs_are_split_between_pairs_and_keep_their_logps(videos, load, tiny):
+    words = ("top", "bottom", "kept", "replaced")
+    texts = [{"query": f"Left or right {word} ?", "rejected": f"Right {word}."} for word in words]
+    (group,) = by_video([replace(pair(videos[0], i), **text) for i, text in enumerate(texts)])
     ((whole,),) = load([group])
     prefix, *segments = whole.pack.lengths
     assert len(segments) == 8
@@ -202,16 +160,9 @@ def test_pairs_that_make_too_long_a_pack_are_split_and_none_is_cut(videos, load)
     assert [p for item in parts for p in item.group.pairs] == list(group.pairs)
     assert all(item.pack.lengths[0] == prefix for item in parts)
     assert torch.equal(parts[0].pack.inputs.pixel_values, whole.pack.inputs.pixel_values)
-
-
-def test_split_packs_have_the_log_probabilities_of_the_whole(videos, load, tiny):
-    group = different(videos[0], 4)
-    limit = length_in_one_pack(load, group) - 1
-    ((whole,),), (parts,) = load([group]), load([group], max_length=limit)
     policy = Policy(tiny)
     with torch.no_grad():
         expected = dict(zip(group.texts(), policy(whole.pack)[whole.where].tolist(), strict=True))
-        assert len(parts) == 2
         for item in parts:
             got = policy(item.pack)[item.where]
             right = [expected[text] for text in item.group.texts()]
@@ -257,15 +208,11 @@ def test_a_resumed_run_writes_a_skipped_video_once_and_counts_it_if_it_fails_aga
     assert not (tmp_path / "skipped.jsonl").exists()
 
 
-def test_every_video_is_either_held_out_or_trained_on():
-    train, held_out = hold_out(groups_of(*[1] * 10), 0.3, seed=0)
-    assert (len(train), len(held_out)) == (7, 3)
-    assert sorted(g.video for g in train + held_out) == [f"{i}.avi" for i in range(10)]
-
-
-@pytest.mark.parametrize(("share", "n"), [(0.0, 0), (0.01, 1), (0.99, 3), (1.0, 3)])
-def test_at_least_one_video_is_held_out_and_one_is_left(share, n):
-    assert len(hold_out(groups_of(1, 1, 1, 1), share, seed=0)[1]) == n
+@pytest.mark.parametrize(("share", "n"), [(0.0, 0), (0.01, 1), (0.5, 2), (0.99, 3), (1.0, 3)])
+def test_every_video_is_held_out_or_trained_on_and_each_side_has_one(share, n):
+    train, held_out = hold_out(groups_of(1, 1, 1, 1), share, seed=0)
+    assert len(held_out) == n
+    assert sorted(g.video for g in train + held_out) == [f"{i}.avi" for i in range(4)]
 
 
 def test_the_fingerprint_depends_on_texts_order_and_reference():

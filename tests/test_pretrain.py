@@ -1,7 +1,6 @@
 """Pretraining of the toy model, with one step of each stage; the two processes that do it.
 
 Oracles: a picture counted by hand, a batch that is overfitted, one process with both halves.
-    python -m pytest tests/test_pretrain.py
 """
 
 import math
@@ -170,16 +169,12 @@ def test_what_a_quarter_shows_by_hand():
 
 
 def test_a_two_frame_clip_shows_both_actors_and_both_scenes(tiny, monkeypatch):
-    videos, prepared = [], []
-    render, prepare = world.render, type(tiny.processor).prepare
-    monkeypatch.setattr(world, "render", lambda video: videos.append(video) or render(video))
-    monkeypatch.setattr(
-        type(tiny.processor),
-        "prepare",
-        lambda self, f, t: prepared.append(f) or prepare(self, f, t),
-    )
-    pretrain.sample_pack(tiny, np.random.default_rng(0), caption_samples, NO_NOISE, True)
-    (video,), (frames,) = videos, prepared
+    seen, kind = [], type(tiny.processor)
+    render, prepare = world.render, kind.prepare
+    monkeypatch.setattr(world, "render", lambda video: seen.append(video) or render(video))
+    monkeypatch.setattr(kind, "prepare", lambda self, f, t: seen.append(f) or prepare(self, f, t))
+    pretrain.sample_pack(tiny, np.random.default_rng(0), caption_samples, NO_NOISE, 1.0)
+    video, frames = seen
     assert len(frames) == world.N_FRAMES
     for picture, actor in ((frames[0], video.actors[0]), (frames[-1], video.actors[1])):
         assert tuple(picture[actor.y, actor.x]) == COLOURS[actor.name.split()[0]]
@@ -192,7 +187,7 @@ def test_a_two_frame_clip_shows_both_actors_and_both_scenes(tiny, monkeypatch):
 def test_one_batch_can_be_overfitted(tiny):
     model, found = tiny.model.train().requires_grad_(True), []
     rng = np.random.default_rng(0)
-    packs = [pretrain.sample_pack(tiny, rng, caption_samples, NO_NOISE, True)]
+    packs = [pretrain.sample_pack(tiny, rng, caption_samples, NO_NOISE, 1.0)]
 
     def losses():
         for left in reversed(range(60)):

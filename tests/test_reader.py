@@ -46,9 +46,9 @@ def test_one_decoding_gives_what_each_sampling_alone_gives(files, monkeypatch):
         assert (found[name][0] == frames).all() and (found[name][1] == timestamps).all()
 
 
-def test_the_frame_budget_is_the_checkpoints_own_unless_given(files):
-    for given, used in ((0, 32), (8, 8)):
-        assert len(Reader(files, "/", processor(), given).frames(files[0])["dense"][0]) == used
+@pytest.mark.parametrize(("given", "used"), [(0, 32), (8, 8)])
+def test_the_frame_budget_is_the_checkpoints_own_unless_given(files, given, used):
+    assert len(Reader(files, "/", processor(), given).frames(files[0])["dense"][0]) == used
 
 
 def test_clips_of_one_name_in_two_folders_have_two_names(files, tmp_path):

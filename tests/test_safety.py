@@ -1,9 +1,6 @@
 """Files are data: no code in them runs, and nothing is sent over the network.
 
-torch.distributed and multiprocessing send pickles between the processes of one run; none of them
-comes from a file.
-
-    python -m pytest -q tests/test_safety.py
+python -m pytest -q tests/test_safety.py
 """
 
 import ast
@@ -26,12 +23,11 @@ from pasta.toy import files
 from pasta.video import list_videos, read_frames
 
 SOURCES = [path for path in ROOT.rglob("*.py") if "tests" not in path.parts]
-UNSAFE = set(
-    """
-    pickle dill cloudpickle joblib shelve marshal os.system os.popen eval exec torch.load
-    torch.hub.load yaml.load subprocess.getoutput subprocess.getstatusoutput
-""".split()
-)
+UNSAFE = {
+    *"pickle dill cloudpickle joblib shelve marshal os.system os.popen eval exec".split(),
+    *"torch.load torch.hub.load yaml.load".split(),
+    *"subprocess.getoutput subprocess.getstatusoutput".split(),
+}
 ALLOWED = {"pages.py": {"exec"}}  # it runs the code blocks of our own docs
 
 
@@ -131,20 +127,17 @@ def set_in(path, **settings):
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
 
 
-def test_a_config_may_not_name_other_weights(trapped):
+def test_a_config_may_not_name_other_weights_and_an_adapter_is_not_added_silently(trapped, tiny):
     folder, sprung = trapped
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Trap(sprung)))
     set_in(folder / "config.json", transformers_weights="adapter_model.bin")
     with pytest.raises(ValueError, match="config.json has transformers_weights; expected"):
         load_vlm(folder)
-
-
-def test_an_adapter_in_a_model_folder_is_not_added_silently(trapped, tiny):
     add_lora(tiny.model, rank=2, alpha=4)
-    save_adapter(trapped[0].parent / "adapter", tiny.model, "owner/base")
-    shutil.copytree(trapped[0].parent / "adapter", trapped[0], dirs_exist_ok=True)
+    save_adapter(folder.parent / "adapter", tiny.model, "owner/base")
+    shutil.copytree(folder.parent / "adapter", folder, dirs_exist_ok=True)
     with pytest.raises(ValueError, match="has an adapter's adapter_config.json; expected"):
-        load_vlm(trapped[0])
+        load_vlm(folder)
 
 
 @pytest.mark.parametrize("part", [None, "text_config", "vision_config"])

@@ -104,18 +104,12 @@ def test_flip_keeps_a_query_whose_answer_on_a_corrupted_video_contradicts():
     assert reasons(dropped) == ["same as preferred", "answer survives the broken video"]
 
 
-def test_flip_counts_an_answer_that_repeats_a_prompted_one():
-    row = candidate(LEFT, ("prompt", RIGHT), ("frames", RIGHT))
-    pairs, dropped = made(row, select="flip")
-    assert len(pairs) == 1 and reasons(dropped) == ["duplicate"]
-
-
-def test_flip_treats_each_mode_alone():
-    spatial = candidate(LEFT, ("frames", RIGHT))
+def test_flip_counts_an_answer_that_repeats_a_prompted_one_and_treats_each_mode_alone():
+    spatial = candidate(LEFT, ("prompt", RIGHT), ("frames", RIGHT))
     temporal = candidate("Before.", ("prompt", "After."), mode="temporal")
     pairs, dropped = made(spatial, temporal, select="flip")
     assert [pair["mode"] for pair in pairs] == ["spatial"]
-    assert reasons(dropped) == ["answer survives the broken video"]
+    assert reasons(dropped) == ["duplicate", "answer survives the broken video"]
 
 
 # ---------------------------------------------------------------- contrast
@@ -149,7 +143,7 @@ def test_contrast_needs_scores_on_corrupted_videos(lost):
     logps = {LEFT: (-1.0, -4.0), RIGHT: (-2.0, -2.5)} if lost else ()
     row = candidate(LEFT, ("frames", RIGHT), logps=logps)
     row["logps"][1].pop(lost, None)
-    with pytest.raises(ValueError, match="/v.avi were not scored on corrupted videos; choose"):
+    with pytest.raises(ValueError, match="/v.avi: .* not scored on corrupted videos; choose"):
         made(row, select="contrast")
 
 

@@ -1,7 +1,6 @@
 """The study: its numbers, its sets of pairs, its page, and a run that is killed and continued.
 
 Oracles: intervals and errors by hand, counts, the page in the repository, an uninterrupted run.
-    python -m pytest tests/test_study.py
 """
 
 import json
@@ -10,10 +9,12 @@ import os
 import re
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import ROOT, linux
+from numpy.random import default_rng
 from rounding import close_sums
 
 from pasta import toy
@@ -22,40 +23,36 @@ from pasta.lora import adapter_parameters, add_lora
 from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.study import arms, claims, measure, page, study
-from pasta.study.estimates import Estimate, Results, T, field, mean_of_modes
+from pasta.study.claims import Results, T, estimate, field, mean_of_modes
 from pasta.toy import world
 from pasta.toy.captions import GENERAL
 from pasta.toy.world import MODES
 
 TEXT = (ROOT / page.PAGE).read_text(encoding="utf-8")
+ARMS = ("videopasta", "sft", "rpo")
 
 
 def test_the_interval_of_students_t_by_hand():
-    estimate = Estimate((1.0, 2.0, 3.0))  # s = 1, t(2) = 4.303
-    assert estimate.mean == 2.0
-    assert estimate.half == pytest.approx(4.303 / math.sqrt(3))
-    assert estimate.text("+") == "+2.0 [-0.5, +4.5]"
+    found = estimate((1.0, 2.0, 3.0))  # s = 1, t(2) = 4.303
+    assert found.mean == 2.0
+    assert found.half == pytest.approx(4.303 / math.sqrt(3))
+    assert found.text("+") == "+2.0 [-0.5, +4.5]"
 
 
 def test_the_t_table_covers_95_percent_of_draws():
-    rng = np.random.default_rng(0)
+    rng = default_rng(0)
     for n in (2, 3, 5, 10):
         draws = rng.normal(size=(20000, n))
         half = T[n - 1] * draws.std(1, ddof=1) / math.sqrt(n)
         assert (abs(draws.mean(1)) < half).mean() == pytest.approx(0.95, abs=0.006)
 
 
-def row(arm, seed, *scores, family="qwen"):
-    """A row of results.jsonl with a benchmark score for each mode."""
-    benchmark = dict(zip(MODES, scores, strict=True))
-    return {"arm": arm, "family": family, "seed": seed,
-            "pairs": 10, "pairs_seconds": 90, "seconds": 60,
-            "exam": {"benchmark": benchmark, "lettered": benchmark, "free": benchmark}}  # fmt: skip
-
-
 def test_gains_are_paired_by_seed():
     scores = [("base", 0, 0.5), ("base", 1, 0.8), ("x", 1, 0.9), ("x", 0, 0.6), ("x", 7, 0.1)]
-    results = Results([row(arm, seed, x, x, x) for arm, seed, x in scores])
+    results = Results(
+        {"arm": arm, "family": "qwen", "seed": seed, "exam": {"benchmark": dict.fromkeys(MODES, x)}}
+        for arm, seed, x in scores
+    )
     assert results.gain("x", mean_of_modes).values == pytest.approx((10.0, 10.0))
     assert results.gain("x", field("benchmark", "spatial"), over="x").values == (0, 0, 0)
     assert results.gain("y", mean_of_modes) is None
@@ -67,37 +64,24 @@ def test_gains_are_paired_by_seed():
         (lambda x: claims.above(x, 5.0), (6.0, 6.1), "holds"),
         (lambda x: claims.above(x, 5.0), (4.0, 4.1), "does not hold"),
         (lambda x: claims.above(x, 5.0), (4.0, 9.0), "not decided"),
-        (claims.no_loss, (-9.0, 1.0), "holds"),
-        (claims.no_loss, (-1.1, -1.0), "does not hold"),
-        (claims.no_gain, (1.0, 1.1), "does not hold"),
-        (claims.no_gain, (-1.1, -1.0), "holds"),
-        (claims.at_chance, (49.0, 52.0), "holds"),
-        (claims.at_chance, (51.0, 51.1), "does not hold"),
+        (claims.NO_LOSS, (-9.0, 1.0), "holds"),
+        (claims.NO_LOSS, (-1.1, -1.0), "does not hold"),
+        (claims.NO_GAIN, (1.0, 1.1), "does not hold"),
+        (claims.NO_GAIN, (-1.1, -1.0), "holds"),
+        (claims.AT_CHANCE, (49.0, 52.0), "holds"),
+        (claims.AT_CHANCE, (51.0, 51.1), "does not hold"),
     ],
 )
 def test_a_verdict_follows_from_the_whole_interval(verdict, values, text):
-    assert verdict(Estimate(values)) == text
-
-
-# ---------------------------------------------------------------- measurements
+    assert verdict(estimate(values)) == text
 
 
 def test_a_free_answer_names_one_option_as_a_word():
-    asked = "Question:Does it?\nOption:\n"
-    item = Item("i", "temporal", "v", ROOT, asked, ("first", "last"), "A")
+    item = Item("i", ("free", "temporal"), "v", ROOT, "Does it?", ("first", "last"), "A")
     letters = {"It comes first.": "A", "It comes last.": "B", "It comes first, not last.": None,
-               "It is blast.": None, "": None, "First": "A"}  # fmt: skip
-    assert {text: measure.named_option(text, item) for text in letters} == letters
-    assert measure.question_of(item) == "Does it?"
-
-
-@pytest.mark.parametrize(
-    ("form", "response", "letter"),
-    [("lettered", "B", "B"), ("free", "B", None), ("free", "It comes last.", "B")],
-)
-def test_each_form_of_a_question_has_its_own_parser(form, response, letter):
-    item = Item("i", (form, "temporal"), "v", ROOT, "Does it?", ("first", "last"), "A")
-    assert measure.parse(response, item, "head") == letter
+               "It is blast.": None, "": None, "First": "A", "B": None}  # fmt: skip
+    assert {text: measure.parse(text, item, "head") for text in letters} == letters
+    assert measure.parse("B", replace(item, task=("lettered", "temporal")), "head") == "B"
 
 
 def test_calibration_error_by_hand():
@@ -150,74 +134,59 @@ def test_the_kl_is_zero_for_a_new_adapter_and_positive_for_a_changed_one(tiny):
     assert measure.other_questions(tiny, 0, 4)["kl"] > 0.05  # of 16 answers: far above the noise
 
 
-# ---------------------------------------------------------------- sets of pairs
+PAIRS = [
+    {"id": f"{mode}{i}", "video": f"{mode}{i}.avi", "mode": mode, "query": "?",
+     "chosen": f"It is {i}.", "rejected": f"It is not {i}."}
+    for mode in MODES for i in range(30)
+]  # fmt: skip
+BY_ID = {pair["id"]: pair for pair in PAIRS}
 
 
-@pytest.fixture
-def pairs_folder(tmp_path):
-    """A folder with 30 pairs of each mode, a video each, and some dropped pairs."""
-    rows = [
-        {"id": f"{mode}{i}", "video": f"{mode}{i}.avi", "mode": mode, "query": "?",
-         "chosen": f"It is {i}.", "rejected": f"It is not {i}."}
-        for mode in MODES for i in range(30)
-    ]  # fmt: skip
-    write_rows(tmp_path / "pairs.jsonl", rows)
-    reasons = ("no contradiction about where things are", "weak contrast", "same as preferred",
-               "adversarial refuses", "preferred cut off", "duplicate")  # fmt: skip
-    dropped = [rows[0] | {"id": reason, "reason": reason} for reason in reasons]
-    dropped[2]["rejected"] = dropped[2]["chosen"]
-    dropped.append(dropped[3])  # two adversarial responses may be the same, dropped twice
-    write_rows(tmp_path / "dropped.jsonl", dropped)
-    return tmp_path
+def test_no_shuffled_pair_keeps_its_video():
+    after = arms.shuffled(PAIRS, None, default_rng(0))
+    assert {p["id"] for p in after} == set(BY_ID)
+    assert {p["video"] for p in after} == {p["video"] for p in PAIRS}
+    assert all(p["video"] != BY_ID[p["id"]]["video"] for p in after)
+    assert all(p | {"video": ""} == BY_ID[p["id"]] | {"video": ""} for p in after)
 
 
-def test_no_shuffled_pair_keeps_its_video(pairs_folder):
-    before = {p["id"]: p for p in read_rows(pairs_folder / "pairs.jsonl")}
-    after = arms.shuffled(pairs_folder, np.random.default_rng(0))
-    assert {p["id"] for p in after} == set(before)
-    assert sorted(p["video"] for p in after) == sorted(p["video"] for p in before.values())
-    assert all(p["video"] != before[p["id"]]["video"] for p in after)
-    assert all(p | {"video": ""} == before[p["id"]] | {"video": ""} for p in after)
+def test_an_idle_rejected_response_is_of_another_pair_of_the_mode():
+    after = arms.idle(PAIRS, None, default_rng(0))
+    assert len(after) > 0.9 * len(PAIRS)
+    assert all(p["rejected"] not in BY_ID[p["id"]].values() for p in after)
 
 
-def test_an_idle_rejected_response_is_of_another_pair_of_the_mode(pairs_folder):
-    before = {p["id"]: p for p in read_rows(pairs_folder / "pairs.jsonl")}
-    after = arms.idle(pairs_folder, np.random.default_rng(0))
-    assert len(after) > 0.9 * len(before)
-    assert all(p["rejected"] not in before[p["id"]].values() for p in after)
-
-
-def test_some_pairs_are_as_many_of_each_mode(pairs_folder):
-    found = arms.some(21, MODES, pairs_folder, np.random.default_rng(0))
+def test_some_pairs_are_as_many_of_each_mode():
+    found = arms.some(21, MODES, PAIRS, None, default_rng(0))
     assert [sum(p["mode"] == mode for p in found) for mode in MODES] == [7, 7, 7]
     assert len({p["id"] for p in found}) == 21
 
 
-def test_a_pair_is_known_if_chosen_is_likelier_on_the_clean_video(pairs_folder):
-    pairs = read_rows(pairs_folder / "pairs.jsonl")
-    wrong = {pair["id"] for pair in pairs[::3]}
+def test_a_pair_is_known_if_chosen_is_likelier_on_the_clean_video(tmp_path):
+    wrong = {pair["id"] for pair in PAIRS[::3]}
     candidates = [
         pair | {"logps": [
             {"response": pair["chosen"], "clean": -2.0, "broken": -9.0, "blind": -9.0},
             {"response": pair["rejected"], "clean": -1.0 if pair["id"] in wrong else -3.0,
              "broken": 0.0, "blind": 0.0},
-        ]} for pair in pairs
+        ]} for pair in PAIRS
     ]  # fmt: skip
-    write_rows(pairs_folder / "candidates.jsonl", candidates)
-    known, mistaken = (arms.ranked(right, pairs_folder, None) for right in (True, False))
+    write_rows(tmp_path / "candidates.jsonl", candidates)
+    known, mistaken = (arms.ranked(right, PAIRS, tmp_path, None) for right in (True, False))
     assert {pair["id"] for pair in mistaken} == wrong
-    assert sorted(known + mistaken, key=pairs.index) == pairs
+    assert sorted(known + mistaken, key=PAIRS.index) == PAIRS
 
 
-def test_unjudged_pairs_add_those_that_the_judge_dropped_and_no_others(pairs_folder):
-    found = arms.unjudged(pairs_folder, np.random.default_rng(0))
+def test_unjudged_pairs_add_those_that_the_judge_dropped_and_no_others(tmp_path):
+    judged = ("no contradiction about where things are", "adversarial refuses", "preferred cut off")
+    reasons = ("same as preferred", *judged, "weak contrast", "duplicate")
+    dropped = [PAIRS[0] | {"id": reason, "reason": reason} for reason in reasons]
+    dropped[0]["rejected"] = dropped[0]["chosen"]
+    dropped.append(dropped[2])  # two adversarial responses may be the same, dropped twice
+    write_rows(tmp_path / "dropped.jsonl", dropped)
+    found = arms.unjudged(PAIRS, tmp_path, None)
     assert len({p["id"] for p in found}) == len(found)
-    added = {p["id"] for p in found if "reason" in p}
-    assert added == {"no contradiction about where things are", "adversarial refuses",
-                     "preferred cut off"}  # fmt: skip
-
-
-# ---------------------------------------------------------------- the page
+    assert {p["id"] for p in found if "reason" in p} == {*judged}
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +237,9 @@ def test_the_settings_in_the_text_are_those_of_the_arms():
 def test_every_arm_has_three_seeds_and_three_models_and_the_main_ones_five(results):
     for (family, seed), names in study.FULL.items():
         assert all(seed in results.of(arm, family) for arm in names)
-    seeds = {arm: {key[1] for key, names in study.FULL.items() if arm in names and key[0] == "qwen"}
-             for arm in arms.ALL["qwen"]}  # fmt: skip
-    assert all(seeds[arm] == {*range(5 if arm in arms.MOST else 3)} for arm in seeds)
+    for arm in arms.ALL["qwen"]:
+        seeds = {key[1] for key, names in study.FULL.items() if arm in names and key[0] == "qwen"}
+        assert seeds == {*range(5 if arm in arms.MOST else 3)}
     commands = [row["commands"][-1] for row in results.of("videopasta").values()]
     assert len({re.search(r"--model (\S+)", command)[1] for command in commands}) == 3
 
@@ -286,25 +255,19 @@ def test_the_recorded_seconds_fit_into_the_minutes_of_the_page(results, plan, wo
     assert seconds / 2 < 60 * int(minutes)
 
 
-def changes(results, arm, name, family="qwen"):
-    """The change of a number of the exam from the base to an arm, for each seed."""
-    return results.gain(arm, field(name), family).values
-
-
 @pytest.mark.parametrize("family", ["qwen", "onevision"])
 def test_dpo_denies_more_and_an_sft_term_prevents_it_as_the_page_says(results, family):
-    assert min(changes(results, "videopasta", "denied", family)) > 0
-    assert max(changes(results, "videopasta", "presence_habit", family)) < 0
-    assert max(changes(results, "sft", "denied", family)) < 0
-    assert np.mean(changes(results, "rpo", "denied", family)) <= 0
-    lost, with_term = (results.gain(arm, field("general", "presence"), family).mean
-                       for arm in ("videopasta", "rpo"))  # fmt: skip
+    presence = field("general", "presence")
+    ours, sft, rpo = (results.gain(arm, field("denied"), family) for arm in ARMS)
+    assert min(ours.values) > 0 > max(sft.values) and rpo.mean <= 0
+    assert max(results.gain("videopasta", field("presence_habit"), family).values) < 0
+    lost, _, with_term = (results.gain(arm, presence, family).mean for arm in ARMS)
     assert lost / 2 < with_term < 0  # README: the term keeps most of what is lost without it
     assert results.gain("rpo", mean_of_modes, family, "videopasta").mean >= 0
 
 
 def test_the_other_statements_of_the_page_and_readme_follow_from_the_results(results):
-    assert min(changes(results, "videopasta", "presence_sight")) > 0  # "not the evidence"
+    assert min(results.gain("videopasta", field("presence_sight")).values) > 0  # "not the evidence"
     sft, ours = (results.gain(arm, field("general", "colour")) for arm in ("sft", "videopasta"))
     assert sft.low < ours.mean < sft.high  # "fine-tuning loses as much on them"
     paper = results.gain("paper", mean_of_modes)
@@ -320,9 +283,6 @@ def test_readme_shows_verdicts_of_the_page_and_hides_none_that_fails(results):
     lines = page.claims(results).splitlines()[2:]
     assert shown == [line for line in lines if line in shown]
     assert {line for line in lines if "| holds |" not in line} < set(shown)
-
-
-# ---------------------------------------------------------------- the run
 
 
 SMALL = {("qwen", seed): ("base", "videopasta", "sft", "shuffled") for seed in (0, 3)}
@@ -355,15 +315,12 @@ def start_study(monkeypatch, tiny_folder, toy_pairs, toy_videos):
 
         folder.mkdir(exist_ok=True)
         real = study.row_of
+        changes = {"base": lambda *_: tiny_folder, "make_pairs": make_pairs,
+                   "measure": sum_of_weights, "row_of": row_of, "QUICK": SMALL}  # fmt: skip
         with monkeypatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr(study.toy, "model_folder", lambda *_: str(tiny_folder))
-            patch.setattr(study.toy, "videos_folder", lambda *_: toy_videos)
-            patch.setattr(study.toy, "queries_file", lambda *_: "queries.jsonl")
-            patch.setattr(study, "make_pairs", make_pairs)
-            patch.setattr(study, "measure", sum_of_weights)
-            patch.setattr(study, "row_of", row_of)
-            patch.setattr(study, "QUICK", SMALL)
+            for name, value in changes.items():
+                patch.setattr(study, name, value)
             patch.setattr(study.page, "write", lambda *_: None)
             patch.setattr(sys, "argv", ["study", "--quick"])
             study.main()
@@ -386,7 +343,7 @@ def test_a_killed_study_continues_and_has_the_rows_of_an_uninterrupted_one(tmp_p
 
 @linux
 def test_an_arm_that_fails_is_named_and_the_others_continue(tmp_path, start_study, monkeypatch):
-    def refuse(folder, rng):
+    def refuse(pairs, folder, rng):
         raise ValueError("no pairs")
 
     monkeypatch.setitem(study.EDITED, "shuffled", ("videopasta", refuse))

@@ -138,12 +138,10 @@ def test_a_finished_run_asks_nothing_when_it_starts_again(run):
 
 @pytest.mark.parametrize("n", [5, 16])
 def test_how_many_videos_are_worked_on_at_a_time_changes_nothing(run, n):
-    names = ("queries", "candidates", "pairs", "dropped")
-    one, other = (
-        run(f"{at_a_time}", target=10 * len(MODES), rare="temporal", batch_videos=at_a_time)
-        for at_a_time in (1, n)
-    )
-    assert [rows(one, name) for name in names] == [rows(other, name) for name in names]
+    settings = {"target": 10 * len(MODES), "rare": "temporal"}
+    one, other = (run(f"{i}", batch_videos=i, **settings) for i in (1, n))
+    for name in ("queries", "candidates", "pairs", "dropped"):
+        assert rows(one, name) == rows(other, name)
 
 
 def test_a_mode_that_loses_its_share_is_asked_for_again(monkeypatch, capsys):

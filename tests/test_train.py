@@ -28,8 +28,7 @@ from pasta.reference import Known, cache_row
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
 from pasta.toy import world
-from pasta.training.held_out import hold_out
-from pasta.training.plan import plan_updates
+from pasta.training.plan import hold_out, plan_updates
 from pasta.video import VideoError, read_frames
 
 FLAGS = {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16, "batch_pairs": 3}

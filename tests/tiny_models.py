@@ -1,7 +1,6 @@
 """A tiny random model of every family, of the real transformers class, as an ordinary folder.
 
-Tokenizers, chat templates and preprocessor files come from golden/make_families.py, with smaller
-frames. One row of TINY is one family.
+One row of TINY is one family. Tokenizers, templates and settings: golden/make_families.py.
 """
 
 import json
@@ -38,23 +37,22 @@ LLAMA_TEMPLATE = """{{ bos_token }}{% for m in messages %}[INST] {{ m['content']
 {% endfor %}"""
 
 
-def mrope(*section):
-    return {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
-                                "mrope_section": list(section)}}  # fmt: skip
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
+                             "mrope_section": [2, 1, 1]}}  # fmt: skip
 
 
 TINY = {  # name: (row of golden/make_families.py, model class, text, vision, more of the config)
     "Qwen2-VL": (
-        QWEN2, "Qwen2VLForConditionalGeneration", mrope(2, 1, 1),
+        QWEN2, "Qwen2VLForConditionalGeneration", MROPE,
         {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2,
          "hidden_size": TEXT["hidden_size"], "initializer_range": 0.2}, {},
     ),
     "Qwen2.5-VL": (
-        QWEN2, "Qwen2_5_VLForConditionalGeneration", mrope(2, 1, 1),
+        QWEN2, "Qwen2_5_VLForConditionalGeneration", MROPE,
         QWEN_VISION | {"fullatt_block_indexes": [1], "window_size": 56, "tokens_per_second": 2}, {},
     ),
     "Qwen3-VL": (
-        FAMILIES["Qwen3-VL"], "Qwen3VLForConditionalGeneration", mrope(2, 1, 1) | {"head_dim": 8},
+        FAMILIES["Qwen3-VL"], "Qwen3VLForConditionalGeneration", MROPE | {"head_dim": 8},
         QWEN_VISION | {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 16}, {},
     ),
     "LLaVA-OneVision": (
@@ -118,12 +116,8 @@ def make_language_model(folder, name):
 
 def ids_of(tokenizer):
     """The tokenizer's part of a language model's config."""
-    return {
-        "vocab_size": len(tokenizer),
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return {"vocab_size": len(tokenizer)} | {name: getattr(tokenizer, name) for name in names}
 
 
 def save(folder, model_class, config, tokenizer, files, seed):

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from string import ascii_uppercase as LETTERS
@@ -31,9 +31,6 @@ class Item:
     prompt: str
     options: tuple[str, ...]  # their texts; () if they have no letters
     answer: str  # the right letter, or the right response if there are none; "" if none is right
-    start: float | None = None  # seconds; None for the whole video
-    end: float | None = None
-    folder_fps: float = 3.0  # frame rate of a folder of frames
     labels: tuple[str, ...] = ()  # more groups that it belongs to, such as "dim=order"
 
     @property
@@ -45,10 +42,8 @@ def read_tables(bench, data):
     """The items of all tables of a benchmark, in order."""
     find, found = partial(tables.video_fields, data, bench.folders), []
     for name, stems in bench.tables.items():
-        paths = tables.find_tables(data, bench.fetch, stems, bench.may_lack)
+        paths = tables.find_tables(data, bench.fetch, stems)
         found += tables.read_items(paths, bench.item, bench.columns, find, name)
-    if not found:  # only if each of the tables may be missing
-        tables.find_tables(data, bench.fetch, sum(bench.tables.values(), ()))
     return found
 
 
@@ -56,10 +51,10 @@ def read_tables(bench, data):
 class Benchmark:
     """A benchmark: where its data is, what it asks, and how it is scored.
 
-    item: function (row, find, table, number) -> Item, where find(name) gives the Item's name and
-        video, table is a key of `tables`, and number that of the row in its table, from 0
-    parse: function (response, item, parser) -> what a response names, in the form of item.answer,
-        or None. parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
+    item: (row, find, key of `tables`, number of the row from 0) -> Item; find(name) gives the
+        Item's name and video
+    parse: (response, item, parser) -> what a response names, in the form of item.answer, or None;
+        parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
     """
 
     fetch: str  # the command that downloads the data, up to the name of the folder
@@ -67,10 +62,9 @@ class Benchmark:
     columns: str  # what a row must have, for messages
     item: Callable
     parse: Callable
-    counts: dict  # {task or "all": number of items of the published set}
-    tables: dict  # {name: paths in the data folder, without suffix; the first one there is read}
+    counts: dict = field(default_factory=dict)  # {task or "all": items of the published set}
+    tables: dict = field(default_factory=dict)  # {name: paths in the data folder without suffix}
     folders: tuple[str, ...] = (".",)  # where videos may be in the data folder, in order
-    may_lack: bool = False  # whether a missing table is left out
     max_new_tokens: int = 16  # length of an answer
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
     draws: bool = False  # whether lmms-eval draws a letter if a response names none or is empty

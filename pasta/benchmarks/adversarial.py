@@ -5,9 +5,9 @@ A data folder holds items.jsonl, whose videos are inside the folder or absolute 
     {"id", "video", "mode", "kind": "question", "query"}             its premise is false
     {"id", "video", "mode", "kind": "options", "query", "options"}   none of the options is right
 
-A question is answered correctly if the response rejects its premise, by the rules of `rejects` or
-by the model of evaluate.py --judge; options by "None of the above", which is added as the last one.
-`make_pairs.py --adversarial_qa` writes such items; the toy world writes them from its known truth.
+A question is answered correctly if the response rejects its premise, by the rule REJECTIONS or by
+the model of evaluate.py --judge; options by "None of the above", which is added as the last one.
+`make_pairs.py --adversarial_qa` and the toy world write such items.
 
 Departs from the paper: its items and its rule for a rejection are not public.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.mvbench import prompt_text
-from pasta.benchmarks.scoring import by_task, lettered_text
+from pasta.benchmarks.scoring import lettered_text
 from pasta.benchmarks.tables import find_tables, letter_at, one_of, read_items, text, texts
 from pasta.judge import plain, words
 from pasta.models.generate import Request, ask_all
@@ -30,7 +30,8 @@ TASKS = tuple(f"{mode} {kind}" for mode in MODES for kind in KINDS)
 NONE = "None of the above"
 REJECTED, ACCEPTED = "rejected", "accepted"
 
-# "There is no red circle", "it is not shown", "the premise is false", and other denials.
+# "There is no red circle", "it is not shown", "the premise is false", and other denials: a response
+# that accepts a false premise rarely holds one.
 REJECTIONS = re.compile(
     r"\b(?:no|not|never|none|neither|nothing|cannot|\w+n't|incorrect|false|wrong|untrue|contrary"
     r"|mistaken|premise|misleading|actually|absent|impossible|unable)\b"
@@ -39,60 +40,44 @@ REJECTIONS = re.compile(
 
 def read(bench, data):
     """The items; unlike other benchmarks' videos theirs may be absolute paths."""
-
-    def find(name):
-        return {"name": name, "video": Path(find_video(name, data))}
-
-    return read_items(find_tables(data, bench.fetch, ["items"]), item, bench.columns, find)
+    return read_items(find_tables(data, bench.fetch, ["items"]), item, bench.columns, data)
 
 
-def item(row, find, number):
+def item(row, data, number):
     """The Item of one row."""
     mode, kind = one_of(row["mode"], MODES, "mode"), one_of(row["kind"], KINDS, "kind")
     query, options, answer = text(row, "query"), (), REJECTED
     if kind == "options":
         options = (*texts(row["options"]), NONE)
         answer = letter_at(len(options) - 1, options)
-    return Item(
-        id=text(row, "id"),
-        task=f"{mode} {kind}",
-        **find(text(row, "video")),
-        prompt=prompt_text(query, options) if options else query,
-        options=options,
-        answer=answer,
-    )
-
-
-def rejects(response) -> bool:
-    """Whether a response denies anything: one that accepts a false premise rarely does."""
-    return bool(REJECTIONS.search(plain(response)))
+    id_, name, labels = text(row, "id"), text(row, "video"), (f"all {kind}",)  # over all modes
+    prompt = prompt_text(query, options) if options else query
+    video = Path(find_video(name, data))
+    return Item(id_, f"{mode} {kind}", name, video, prompt, options, answer, labels)
 
 
 def parse(response, item, parser="head"):
-    """A letter, or for a question "rejected" or "accepted"; None is undecided: no word, or "yes".
-
-    "Yes." alone may accept the premise or the doubt, and an empty response says nothing.
-    """
+    """A letter, or for a question "rejected" or "accepted", or None."""
     if item.options:
         if NONE.lower() in response.lower():
             return item.answer
         named = lettered_text(response)
         return named if len(named) == 1 and named in item.letters else None
     if re.sub(r"\W+", "", response.lower()) in ("", "yes"):
-        return None
-    return REJECTED if rejects(response) else ACCEPTED
+        return None  # "Yes." alone may accept the premise or the doubt
+    return REJECTED if REJECTIONS.search(plain(response)) else ACCEPTED
 
 
 def judged(vlm, rows, batch_size):
     """Rows of answers.jsonl, read again by a judge model, which sees no video."""
     asked = [row for row in rows if not row["task"].endswith("options") and row["response"]]
     prompts = [PREMISE_JUDGE.format(query=x["prompt"], response=x["response"]) for x in asked]
-    requests, changed = [Request(None, prompt) for prompt in prompts], {}
+    requests, found = [Request(None, prompt) for prompt in prompts], {}
     for i, answer in ask_all(lambda: vlm, requests, batch_size, max_new_tokens=16):
-        row, predicted = asked[i], verdict(answer.text)
-        changed[row["id"]] = row | {"predicted": predicted, "judge": answer.text}
-        changed[row["id"]]["correct"] = predicted == row["answer"]
-    return [changed.get(row["id"], row) for row in rows]
+        predicted = verdict(answer.text)
+        right = predicted == asked[i]["answer"]
+        found[asked[i]["id"]] = {"predicted": predicted, "judge": answer.text, "correct": right}
+    return [row | found.get(row["id"], {}) for row in rows]
 
 
 def verdict(reply):
@@ -103,21 +88,13 @@ def verdict(reply):
     return None
 
 
-def breakdown(rows, items):
-    """{kind: {id: score}} over all modes."""
-    return by_task([row | {"task": f"all {row['task'].split()[-1]}"} for row in rows])
-
-
 BENCHMARK = Benchmark(
     fetch="python make_pairs.py --adversarial_qa --responder MODEL --videos HELD_OUT --out",
     tasks=TASKS,
     columns="id, video, mode, query, kind (question or options) and, for options, two or more",
     item=item,
     parse=parse,
-    counts={},
-    tables={},
     max_new_tokens=64,
     macro=True,
-    breakdown=breakdown,
     read=read,
 )

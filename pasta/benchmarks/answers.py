@@ -31,7 +31,7 @@ def fingerprint(item, **settings) -> str:
     # The video's size instead of its bytes: reading them would take as long as decoding, and a
     # file that is made again hardly ever keeps its size.
     size = item.video.stat().st_size if item.video.is_file() else None
-    facts = [item.id, item.name, size, item.start, item.end, item.prompt, item.answer, settings]
+    facts = [item.id, item.name, size, item.prompt, item.answer, settings]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -44,19 +44,14 @@ def earlier_rows(path, fingerprints) -> dict:
     }
 
 
-def clip(item):
-    """The key of an item's clip: questions about one clip share its video and its prefix."""
-    return item.video, item.start, item.end
-
-
 def with_inputs(load, items, workers):
-    """Yield (item, load(item)), clip by clip in the order in which clips appear first.
+    """Yield (item, load(item)), video by video in the order in which videos appear first.
 
-    Items about one clip get the same object, loaded once. Up to 2 * workers are prefetched.
+    Items about one video get the same object, loaded once. Up to 2 * workers are prefetched.
     """
     groups = {}
     for item in items:
-        groups.setdefault(clip(item), []).append(item)
+        groups.setdefault(item.video, []).append(item)
     loaded = prefetch(load, [group[0] for group in groups.values()], workers)
     for group, inputs in zip(groups.values(), loaded, strict=True):
         for item in group:
@@ -64,11 +59,11 @@ def with_inputs(load, items, workers):
 
 
 def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
-    """Yield each item's row, without its fingerprint, clip by clip.
+    """Yield each item's row, without its fingerprint, video by video.
 
     bench: a Benchmark. scoring: "generate" or "letter". parser: as its `parse` takes it.
-    Videos are decoded while the model answers, and every clip once. An item whose video does not
-    decode is not asked: its row has an error, no response, and is wrong.
+    Videos are decoded once, while the model answers. An item whose video does not decode is not
+    asked: its row has an error, no response, and is wrong.
     """
     load = partial(video_inputs, processor=vlm.processor, n_frames=n_frames)
     # no more threads than questions in a batch, so that a smaller batch also prefetches less
@@ -95,11 +90,9 @@ def answer_row(item, seconds, response, predicted, **extra):
 
 def video_inputs(item, processor, n_frames):
     """The VideoInputs of an item's video, or the VideoError if it cannot be used."""
-    sample, fit = partial(uniform, n=n_frames), processor.family.fit
     try:
-        return processor.prepare(
-            *read_frames(item.video, sample, fit, item.start, item.end, folder_fps=item.folder_fps)
-        )
+        sample = partial(uniform, n=n_frames)
+        return processor.prepare(*read_frames(item.video, sample, processor.family.fit))
     except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
         return VideoError(item.video, getattr(error, "reason", str(error)))
 
@@ -114,18 +107,8 @@ def replied(vlm, bench, asked, scoring, parser):
         scored = zip(letters, letter_logps(vlm, requests, letters), strict=True)
         best = [(likeliest_letter(texts, logps), logps) for texts, logps in scored]
         return [{"response": x, "predicted": x, "letter_logps": logps} for x, logps in best]
-    texts = [answer.text for answer in ask(vlm, requests, bench.max_new_tokens)]
-    return [
-        reading(bench, text, item, parser) for text, (item, _) in zip(texts, asked, strict=True)
-    ]
-
-
-def without_reasoning(text):
-    """A response without its <think> and <analysis> blocks, as lmms-eval removes them."""
-    for tag in ("think", "analysis"):
-        text = re.sub(rf"<{tag}>.*?</{tag}>", "", text, flags=re.DOTALL)
-        text = text.rpartition(f"</{tag}>")[2]  # of a block that the chat template opened
-    return text.strip()
+    answers = zip(asked, ask(vlm, requests, bench.max_new_tokens), strict=True)
+    return [reading(bench, answer.text, item, parser) for (item, _), answer in answers]
 
 
 def reread(bench, row, item, parser):
@@ -139,8 +122,15 @@ def reread(bench, row, item, parser):
 
 
 def reading(bench, text, item, parser):
-    """What a benchmark reads in a response, as fields of its row."""
-    response = without_reasoning(text)
+    """What a benchmark reads in a response, as fields of its row.
+
+    The response is the text without its <think> and <analysis> blocks, as lmms-eval removes them.
+    """
+    response = text
+    for tag in ("think", "analysis"):
+        response = re.sub(rf"<{tag}>.*?</{tag}>", "", response, flags=re.DOTALL)
+        response = response.rpartition(f"</{tag}>")[2]  # of a block that the chat template opened
+    response = response.strip()
     predicted = bench.parse(response, item, parser)
     row = {"response": response, "predicted": predicted}
     if response != text:

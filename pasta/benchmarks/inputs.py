@@ -34,9 +34,8 @@ def find_items(bench, data, limit, scoring):
 
 def check_items(items, counts):
     """Open every video, and print what is there and what is wrong; counts: of a Benchmark."""
-    clips = {(item.video, item.start, item.end): item for item in items}
-    errors = progress(prefetch(video_error, clips.values(), 4), "videos", len(clips))
-    errors = [error for error in errors if error]
+    videos = list(dict.fromkeys(item.video for item in items))
+    errors = [x for x in progress(prefetch(video_error, videos, 4), "videos", len(videos)) if x]
     for error in errors:
         print(error)
     present = Counter(item.task for item in items)
@@ -46,14 +45,13 @@ def check_items(items, counts):
     for task, n in counts.items():
         if present[task] != n:
             print(f"{task}: {present[task]} items, expected {n}")
-    print(f"{len(clips)} clips, {len(errors)} of them cannot be read")
+    print(f"{len(videos)} videos, {len(errors)} of them cannot be read")
 
 
-def video_error(item):
-    """The VideoError when the first and last frame of a clip are read, or None."""
-    sample = partial(uniform, n=2)
+def video_error(video):
+    """The VideoError when the first and last frame of a video are read, or None."""
     try:
-        read_frames(item.video, sample, None, item.start, item.end, folder_fps=item.folder_fps)
+        read_frames(video, partial(uniform, n=2))
     except VideoError as error:
         return error
 
@@ -61,25 +59,23 @@ def video_error(item):
 def find_adapters(model, adapters):
     """{name: adapter folder}, the base model first with None; without adapters the last trained.
 
-    A name is the end of the path, as long as needed to distinguish the adapters.
+    A name is the end of the path, as long as needed to distinguish the adapters. Raises
+    FileNotFoundError if a folder holds no adapter.
     """
     folders = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
+    for folder in folders:
+        if other := other_base(folder, model):
+            print(f"{folder} is loaded anyway: {other}")
     if not folders and (ADAPTER / CONFIG).is_file():
         if other := other_base(ADAPTER, model):
             print(f"{ADAPTER} is left out: {other}")
         else:
             folders = [ADAPTER.resolve()]
-    for folder in folders:  # now, and not after hours of answers of the base model
-        if not (folder / CONFIG).is_file():
-            raise FileNotFoundError(f"{folder} has no {CONFIG}; expected an adapter")
-        if adapters and (other := other_base(folder, model)):
-            print(f"{folder} is loaded anyway: {other}")
-    of_run = [f.name == "adapter" and f.parent not in folders for f in folders]
-    parts = [(f.parent if r else f).parts for f, r in zip(folders, of_run, strict=True)]
+    runs = [x.parent if x.name == "adapter" and x.parent not in folders else x for x in folders]
     depth = 1
-    while len({p[-depth:] for p in parts}) < len(parts):
+    while len({run.parts[-depth:] for run in runs}) < len(runs):
         depth += 1
-    names = ["+" + "-".join(p[-depth:]) for p in parts]
+    names = ["+" + "-".join(run.parts[-depth:]) for run in runs]
     model = Path(os.path.abspath(model))  # ".." is no name for a folder of answers
     return {base_name(model): None} | dict(zip(names, folders, strict=True))
 

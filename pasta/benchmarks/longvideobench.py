@@ -2,12 +2,10 @@
 
 A data folder is the hub's dataset, its tar file unpacked:
 
-    lvb_val.json               1337 questions, options in "candidates"; or validation-*.parquet,
-                               options in "option0" to "option4", of which "N/A" is none
+    lvb_val.json         1337 questions
     videos/VIDEO_PATH
 
-The tasks are the four groups of durations. A video is shown whole: the timestamps of a row are
-those of its subtitles.
+The tasks are the four groups of durations. The timestamps of a row are those of its subtitles.
 """
 
 from pasta.benchmarks import Benchmark, Item
@@ -20,37 +18,26 @@ AFTER = "Answer with the option's letter from the given choices directly.\n"
 
 def item(row, find, table, number):
     """The Item of one row."""
-    if "option0" in row:
-        listed = [row[f"option{i}"] for i in range(5) if row[f"option{i}"] != "N/A"]
-    else:
-        listed = row["candidates"]
-    options = texts(listed)
-    return Item(
-        id=text(row, "id"),
-        task=one_of(f"{integer(row, 'duration_group')} s", TASKS, "duration_group"),
-        **find(text(row, "video_path")),
-        # tasks/longvideobench/utils.py
-        prompt="\n".join([text(row, "question"), *lettered(options), AFTER]),
-        options=options,
-        answer=letter_at(integer(row, "correct_choice"), options),
-        labels=(f"category={text(row, 'question_category')}", f"level={text(row, 'level')}"),
-    )
-
-
-def parse(response, item, parser="head"):
-    """The letter that a response names, which the item may lack, or None for a draw."""
-    return first_capital(response, "ABCDE", PREFIXES)
+    options = texts(row["candidates"])
+    task = one_of(f"{integer(row, 'duration_group')} s", TASKS, "duration_group")
+    # tasks/longvideobench/utils.py
+    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])
+    answer = letter_at(integer(row, "correct_choice"), options)
+    labels = (f"category={text(row, 'question_category')}", f"level={text(row, 'level')}")
+    video = find(text(row, "video_path"))
+    return Item(text(row, "id"), task, *video, prompt, options, answer, labels)
 
 
 BENCHMARK = Benchmark(
     fetch="hf download longvideobench/LongVideoBench --repo-type dataset --local-dir",
     tasks=TASKS,
-    columns="id, video_path, question, candidates (a list) or option0 to option4, correct_choice "
-    "(from 0), duration_group (15, 60, 600 or 3600), question_category and level",
+    columns="id, video_path, question, candidates (a list), correct_choice (from 0), "
+    "duration_group (15, 60, 600 or 3600), question_category and level",
     item=item,
-    parse=parse,
+    # a letter that the item lacks is wrong; None is a draw
+    parse=lambda response, item, parser="head": first_capital(response, "ABCDE", PREFIXES),
     counts={"all": 1337},
-    tables={"": ("lvb_val", "validation", "data/validation")},
+    tables={"": ("lvb_val",)},
     folders=("videos",),
     max_new_tokens=32,
     draws=True,

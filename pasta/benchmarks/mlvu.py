@@ -2,7 +2,7 @@
 
 A data folder is the hub's sy1998/MLVU_dev, which lmms-eval reads, its zip files unpacked:
 
-    mlvu/test-*.parquet       2174 rows; also as test.json or .csv, or without mlvu/
+    mlvu/test-*.parquet       2174 rows; also as test.json, or without mlvu/
     VIDEO_NAME                the videos, in no folder; also in mlvu/, videos/ or video/
 """
 
@@ -20,25 +20,19 @@ AFTER = "\nOnly give the best option.\nBest option: ("  # tasks/mlvu/mlvu_dev.ya
 def item(row, find, table, number):
     """The Item of one row."""
     task = one_of(row["task_type"].replace("findNeedle", "needle"), TASKS, "task_type")
-    place, question = find(text(row, "video_name")), text(row, "question")
+    name, video = find(text(row, "video_name"))
+    question = text(row, "question")
     options = texts(row.get("candidates") or re.findall(r"(?m)^\([A-Z]\) ?(.*)", question))
     if not re.search(r"(?m)^\(A\)", question):  # most questions contain their options
         question = "\n".join([question, *lettered(options, "({}) {}")])
     answer = row["answer"]  # a candidate or its letter
     if answer in options:
         answer = letter_at(options.index(answer), options)
-    elif len(answer) > 1 and place["video"].name in NONE_RIGHT:
+    elif len(answer) > 1 and video.name in NONE_RIGHT:
         answer = ""
     else:
         answer = letter_in(answer, options)
-    return Item(
-        id=f"{task}/{number}",
-        task=task,
-        **place,
-        prompt=question + AFTER,
-        options=options,
-        answer=answer,
-    )
+    return Item(f"{task}/{number}", task, name, video, question + AFTER, options, answer)
 
 
 def parse(response, item, parser="head"):
@@ -49,8 +43,7 @@ def parse(response, item, parser="head"):
 BENCHMARK = Benchmark(
     fetch="hf download sy1998/MLVU_dev --repo-type dataset --local-dir",
     tasks=TASKS,
-    columns="video_name, question, candidates (a list), answer (a letter or a candidate) and "
-    "task_type",
+    columns="video_name, question, candidates (a list), answer (one of them) and task_type",
     item=item,
     parse=parse,
     counts={"all": 2174},

@@ -2,8 +2,7 @@
 
 A data folder is the hub's dataset, its zip file unpacked:
 
-    MC/test-*.parquet       8564 rows; or the authors' test.csv, nextqa/test.csv or
-                            dataset/nextqa/test.csv, which hold the same
+    MC/test-*.parquet       8564 rows; or the authors' test.csv, which holds the same
     NExTVideo/VIDEO.mp4     also in videos/ or video/
 
 The tasks are causal, temporal and descriptive questions; lmms-eval gives the total only. Papers
@@ -24,16 +23,11 @@ def item(row, find, table, number):
     name = str(row["video"]) if isinstance(row["video"], int) else text(row, "video")
     options = tuple(a.strip() for a in texts([row[f"a{i}"] for i in range(5)]))
     kind = "TN" if row["type"] == "TP" else row["type"]  # before and after are one
-    return Item(
-        id=f"{name}_{integer(row, 'qid')}",
-        task=TYPES[one_of(kind, TYPES, "type")],
-        **find(name),
-        # tasks/nextqa/utils.py: it does not ask for a letter
-        prompt="\n".join([text(row, "question").strip(), *lettered(options)]),
-        options=options,
-        answer=letter_at(integer(row, "answer"), options),
-        labels=(f"type={kind}",),
-    )
+    id_, task = f"{name}_{integer(row, 'qid')}", TYPES[one_of(kind, TYPES, "type")]
+    # tasks/nextqa/utils.py: it does not ask for a letter
+    prompt = "\n".join([text(row, "question").strip(), *lettered(options)])
+    answer = letter_at(integer(row, "answer"), options)
+    return Item(id_, task, *find(name), prompt, options, answer, (f"type={kind}",))
 
 
 BENCHMARK = Benchmark(
@@ -43,7 +37,7 @@ BENCHMARK = Benchmark(
     item=item,
     parse=lambda response, item, parser="head": mmmu_letter(response, item.options),
     counts={"all": 8564, "causal": 4502, "temporal": 2657, "descriptive": 1405},
-    tables={"": ("MC/test", "dataset/nextqa/test", "nextqa/test", "test")},
+    tables={"": ("MC/test", "test")},
     folders=("NExTVideo", "videos", "video"),
     max_new_tokens=128,  # lmms-eval leaves it to the wrapper of the model
     draws=True,

@@ -1,8 +1,8 @@
 """From a response to the option it names: the rules of lmms-eval, with their traps.
 
-Each does exactly what a task of lmms-eval does after stripping the response, so that our numbers
-are the same; scoring.lettered_text is MVBench's. A rule that names nothing returns None, also where
-lmms-eval then draws a letter. Only capitals count, unless the docstring mentions case.
+Each does exactly what a task of lmms-eval does after stripping the response; MVBench's rule is
+scoring.lettered_text. A rule that names nothing returns None, also where lmms-eval then draws a
+letter. Only capitals count, unless the docstring mentions case.
 """
 
 import re
@@ -19,15 +19,9 @@ START, END, PHRASE, ANYWHERE = 10, 9, 7, 0  # how much a place counts
 FORMS = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2}
 
 PREFIXES = (
-    "The best answer is",
-    "The correct answer is",
-    "The answer is",
-    "The answer",
-    "The best option is",
-    "The correct option is",
-    "Best answer:",
-    "Best option:",
-)
+    "The best answer is|The correct answer is|The answer is|The answer|"
+    "The best option is|The correct option is|Best answer:|Best option:"
+).split("|")
 # Two commas are missing in lmms-eval, which joins four of them into two that never occur.
 GLUED_PREFIXES = (*PREFIXES[:4], "".join(PREFIXES[4:6]), "".join(PREFIXES[6:]))
 
@@ -127,7 +121,7 @@ def caption_parts(line):
 def matched_caption(response, lines, answer):
     """The line that a response repeats, by itself, its sentence or its label: TempCompass.
 
-    lines: the options as the question shows them; answer: the right one of them.
+    answer: the right one of the lines.
     """
     response = response.strip()
     labels, sentences, bare = zip(*map(caption_parts, lines), strict=True)
@@ -137,8 +131,7 @@ def matched_caption(response, lines, answer):
     named += [x for x in labels + bare if x in (response, response.replace(".", ""))]
     if not named:
         return None
-    same = (line for line in (answer, *lines) if named[-1] in (line, *caption_parts(line)))
-    return next(same)
+    return next(x for x in (answer, *lines) if named[-1] in (x, *caption_parts(x)))
 
 
 def first_character(response, letters):

@@ -2,11 +2,11 @@
 
 A data folder is the hub's dataset, its zip files unpacked:
 
-    mc_question_val/validation-*.parquet    19140 rows; also as validation.json or .csv
+    mc_question_val/validation-*.parquet    19140 rows; also as validation.json
     videos/VIDEO_NAME.mp4
 
-The tasks are the four areas. The authors cut some videos before the end shows the answer;
-lmms-eval and we show them whole, which makes the validation videos easier.
+The authors cut some videos before the end shows the answer; lmms-eval and we show them whole, which
+makes these questions easier.
 """
 
 from pasta.benchmarks import Benchmark, Item
@@ -21,19 +21,14 @@ def item(row, find, table, number):
     """The Item of one row."""
     name = text(row, "video_name")
     options = texts(row["options"], 3, 3)  # lmms-eval would give a fourth one a second C
-    return Item(
-        id=f"{name}/{integer(row, 'question_id')}",
-        task=one_of(text(row, "area").lower(), TASKS, "area"),
-        **find(name),
-        # tasks/perceptiontest/val/utils.py
-        prompt="\n".join([text(row, "question"), *lettered(options), AFTER]),
-        options=options,
-        answer=letter_at(integer(row, "answer_id"), options),
-        labels=(
-            f"reasoning={text(row, 'reasoning').lower()}",
-            *(f"tag={tag}" for tag in texts(row["tag"], 0)),
-        ),
-    )
+    id_ = f"{name}/{integer(row, 'question_id')}"
+    task = one_of(text(row, "area").lower(), TASKS, "area")
+    # tasks/perceptiontest/val/utils.py
+    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])
+    answer = letter_at(integer(row, "answer_id"), options)
+    tags = [f"tag={tag}" for tag in texts(row["tag"], 0)]
+    labels = (f"reasoning={text(row, 'reasoning').lower()}", *tags)
+    return Item(id_, task, *find(name), prompt, options, answer, labels)
 
 
 BENCHMARK = Benchmark(

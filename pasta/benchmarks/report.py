@@ -5,7 +5,6 @@ Scores are as in pasta/benchmarks/scoring.py: {group: {unit: 1.0, 0.0 or None}}.
 
 import hashlib
 import math
-import re
 from pathlib import Path
 
 from pasta.benchmarks import SCORED
@@ -14,14 +13,14 @@ from pasta.run.atomic import write_json
 from pasta.run.rows import read_rows
 
 
-def mcnemar(units, others):
+def mcnemar(scores, baseline):
     """Exact two-sided p of McNemar's test: are two runs equally often right?
 
         p = min(1, 2 P(X <= min(gained, lost))),   X ~ Binomial(gained + lost, 1/2)
 
-    units, others: {unit: 1.0, 0.0 or None}; gained and lost are those that only one run has right.
+    gained, lost: numbers of units that only one of the runs has right.
     """
-    pairs = [(units[unit], others[unit]) for unit in units]
+    pairs = [(s, baseline[group][x]) for group in scores for x, s in scores[group].items()]
     pairs = [pair for pair in pairs if None not in pair]
     gained, lost = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
     n, fewer = gained + lost, min(gained, lost)
@@ -33,21 +32,13 @@ def comparison(scores, baseline, macro=True, seed=0) -> dict:
 
     The p of the mean is that of all units together.
     """
-    groups = {
-        group: percent(paired_difference({group: units}, baseline, seed=seed))
-        | {"p": mcnemar(units, baseline[group])}
-        for group, units in scores.items()
-    }
-    mean = None
-    if macro is not None:
-        p = mcnemar(together(scores), together(baseline))
-        mean = percent(paired_difference(scores, baseline, macro, seed)) | {"p": p}
-    return {"groups": groups, "mean": mean}
 
+    def compared(ours):
+        numbers = percent(paired_difference(ours, baseline, macro, seed))
+        return numbers | {"p": mcnemar(ours, baseline)}
 
-def together(scores):
-    """{(group, unit): score} of all groups."""
-    return {(group, unit): s for group, units in scores.items() for unit, s in units.items()}
+    groups = {group: compared({group: units}) for group, units in scores.items()}
+    return {"groups": groups, "mean": None if macro is None else compared(scores)}
 
 
 def counts(bench, rows) -> dict:
@@ -84,28 +75,15 @@ def table(runs, differences, macro=True) -> str:
             columns.append(("minus base", cells(differences[name], "+")))
     lines = [["percent [95 % interval]", *(head for head, _ in columns)]]
     lines += [[label, *(str(x.get(label, "")) for _, x in columns)] for label in cells(first)]
-    widths = [max(map(len, column)) + 2 for column in zip(*lines, strict=True)]
-    rows = [
-        line[0].ljust(widths[0] - 2) + "".join(map(str.rjust, line[1:], widths[1:]))
-        for line in lines
-    ]
-    return "\n".join(map(str.rstrip, rows))
-
-
-def markdown(text) -> str:
-    """A table of `table` as one of Markdown."""
-    cells = [re.split(r"  +", line.strip()) for line in text.splitlines()]
-    width = max(map(len, cells))
-    rows = [f"| {' | '.join(row + [''] * (width - len(row)))} |" for row in cells]
-    return "\n".join([rows[0], "|---" * width + "|", *rows[1:]]) + "\n"
+    label_width, *widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    form = f"{{:<{label_width}}}" + "".join(f"  {{:>{width}}}" for width in widths)
+    return "\n".join(form.format(*line).rstrip() for line in lines)
 
 
 def scored_rows(folder) -> dict:
     """{id: row} of the scored answers of a run, without videos that did not decode."""
-    path = Path(folder) / "scored.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}; `python evaluate.py` writes it")
-    return {row["id"]: row for row in read_rows(path, SCORED) if "error" not in row}
+    rows = read_rows(Path(folder) / "scored.jsonl", SCORED)
+    return {row["id"]: row for row in rows if "error" not in row}
 
 
 def sample_rows(rows):
@@ -138,21 +116,19 @@ def compare(folders, bench, seed):
 
 def report(bench, items, rows, folder, facts, seed):
     """Print and write the table and all numbers of runs, {name: rows}, the base model's first."""
-    base, *others = rows
-    scores = {name: bench.aggregate(of) for name, of in rows.items()}
-    runs = {
-        name: summary(scores[name], bench.macro) | {"counts": counts(bench, of)}
-        for name, of in rows.items()
-    }
-    differences = {
-        name: comparison(scores[name], scores[base], bench.macro, seed) for name in others
-    }
-    breakdown = {name: summary(bench.breakdown(of, items), None) for name, of in rows.items()}
+    scores, runs, differences, breakdown = {}, {}, {}, {}
+    for name, of in rows.items():
+        scores[name] = bench.aggregate(of)
+        runs[name] = summary(scores[name], bench.macro) | {"counts": counts(bench, of)}
+        breakdown[name] = summary(bench.breakdown(of, items), None)
+    base, *others = scores
+    for name in others:
+        differences[name] = comparison(scores[name], scores[base], bench.macro, seed)
     text = table(runs, differences, bench.macro)
     print(text)
     if breakdown[base]["groups"]:
         print(table(breakdown, {}, None))
-    (folder / "scores.md").write_text(markdown(text))
+    (folder / "scores.md").write_text(f"```\n{text}\n```\n")
     numbers = {"runs": runs, "differences": differences, "breakdown": breakdown}
     write_json(folder / "scores.json", facts | numbers)
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")

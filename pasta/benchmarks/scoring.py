@@ -1,10 +1,8 @@
 """From answers to numbers: reading a letter, and how sure a score is.
 
 A run's scores are {group: {unit: score}}. A group is a row of the table (a task), a unit is what is
-right or wrong as a whole (an item), and a score is 1.0, 0.0, or None for a unit that the benchmark
-leaves out of the count. The units are what two runs are paired by.
-
-Shapes: n units of a group, K groups.
+right or wrong as a whole (an item) and what two runs are paired by, and a score is 1.0, 0.0, or
+None for a unit that the benchmark leaves out. Shapes: n units of a group, K groups.
 """
 
 import math
@@ -23,8 +21,7 @@ def lettered_text(text) -> str:
     which are then compared. Case is ignored, so the article in "Put down a cup" is option A.
     """
     text = text.strip()
-    option = re.match(r"([A-E])\.\s*(.+)$", text, re.IGNORECASE)
-    if option:
+    if option := re.match(r"([A-E])\.\s*(.+)$", text, re.IGNORECASE):
         return option[1].upper()
     text = text.replace("\n", " ").replace("\t", " ")
     cleaned, has_thousands = text, re.search(r"\d,\d", text)
@@ -38,21 +35,20 @@ def lettered_text(text) -> str:
 
 
 def likeliest_letter(letters, logps) -> str:
-    """The letter with the largest log-probability (nats), the earlier one in a tie.
-
-    Raises ValueError for nan: it must not become a guess.
-    """
-    if any(math.isnan(logp) for logp in logps):
+    """The letter with the largest log-probability (nats), the earlier one in a tie."""
+    if any(map(math.isnan, logps)):  # it must not become a guess
         names = ", ".join(letters)
         raise ValueError(f"logps of {names} are {logps}; expected numbers: try --dtype float32")
-    return max(zip(letters, logps, strict=True), key=lambda pair: pair[1])[0]
+    return letters[logps.index(max(logps))]
 
 
-def by_task(rows):
-    """{task: {id: score}} of rows of answers.py; an empty response and a failed video are wrong."""
+def by_task(rows, count_empty=True):
+    """{task: {id: score}} of rows of answers.py; None for an empty response that does not count."""
     scores = {}
     for row in rows:
-        scores.setdefault(row["task"], {})[row["id"]] = float(row["correct"])
+        # a failed video always counts: leaving it out would reward a model for failing
+        counts = count_empty or row["response"] or "error" in row
+        scores.setdefault(row["task"], {})[row["id"]] = float(row["correct"]) if counts else None
     return scores
 
 
@@ -84,9 +80,9 @@ def wilson(correct, n):
 def mean_of(groups, macro=True):
     """The mean of groups of answers, with a 95 % interval.
 
-    groups: list of (correct, n). macro: the mean of the groups' shares p_k; otherwise the share of
+    groups: list of (correct, n). macro: the mean of the groups' shares p_k, or else the share of
     all answers. The interval joins the groups' Wilson limits l_k, u_k as independent
-    (Zou & Donner 2008), and with one group it is Wilson's:
+    (Zou & Donner 2008); of one group it is Wilson's:
 
         mean - sqrt(sum_k (p_k - l_k)^2) / K   to   mean + sqrt(sum_k (u_k - p_k)^2) / K
 
@@ -102,9 +98,8 @@ def mean_of(groups, macro=True):
 
 
 def paired_difference(scores, baseline, macro=True, seed=0):
-    """How much better a run is than a baseline, with a 95 % bootstrap interval.
+    """How much better a run is than a baseline over the same units, with a 95 % bootstrap interval.
 
-    scores, baseline: {group: {unit: score}} over the same groups and units.
     macro: as in `mean_of`; units are drawn within their group, or else from all. A draw takes the
     same units from both runs, because what is hard for one is hard for the other.
     Returns (value, low, high), fractions. Raises ValueError if the units are not the same.
@@ -137,10 +132,9 @@ def mean_difference(sums):
 
 
 def summary(scores, macro=True) -> dict:
-    """A run's numbers in percent, with 95 % intervals: every group and the mean.
+    """A run's numbers in percent, with 95 % intervals: groups, and unless macro is None their mean.
 
-    macro: as in `mean_of`; None: there is no mean. "of" is the number of units, "counted" without
-    those of score None.
+    "of" is the number of units, "counted" without those of score None.
     """
     groups, totals = {}, []
     for group, units in scores.items():

@@ -1,37 +1,32 @@
-"""Rows of annotation files, the items made of them, and their videos. (only this file has pyarrow)
+"""Rows of annotation files, the items made of them, and their videos; errors name file and row."""
 
-A table is .json, .jsonl, .csv or .parquet. Errors name the file and the number of the row.
-"""
-
-import ast
 import csv
 import json
 import os
+import re
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from string import ascii_uppercase as LETTERS
 
 from pasta.run.rows import numbered_rows
 from pasta.run.schema import is_name, read_by, valid_text
-from pasta.video import find
+from pasta.video.find import find_video
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a package
 
 
-def find_tables(data, fetch, stems, may_lack=False):
-    """The files of the first table that is there. Raises FileNotFoundError unless it `may_lack`.
+def find_tables(data, fetch, stems):
+    """The files of the first table that is there. Raises FileNotFoundError with `fetch`.
 
-    stems: paths inside `data` without a suffix; "test" finds test.json, and all parts
-    test-00000-of-00002.csv. fetch: the command that downloads it.
+    stems: paths inside `data` without suffix; "test" also finds all test-00000-of-00002.parquet
     """
     for stem in stems:
         for suffix in SUFFIXES:
             found = [*data.glob(stem + suffix), *data.glob(f"{stem}-*-of-*{suffix}")]
             if found:
                 return sorted(found)
-    if may_lack:
-        return []
     names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
     raise FileNotFoundError(f"no {names} in {data}; fetch it with: {fetch} {data}")
 
@@ -41,22 +36,18 @@ def read_table(path):
     kind = path.suffix[1:]
     if kind == "jsonl":
         return [(f"{path}:{number}", row) for number, row in numbered_rows(path)]
-    if kind == "parquet":
-        try:
-            parquet = import_module("pyarrow.parquet")  # not one of the packages that pasta needs
-        except ImportError as error:
-            raise ModuleNotFoundError(f"{path} needs pyarrow: pip install pyarrow") from error
+    if kind == "parquet" and not find_spec("pyarrow"):  # pasta itself does not need it
+        raise ModuleNotFoundError(f"{path} needs pyarrow: pip install pyarrow")
     with read_by(f"the {kind} reader", path):
         if kind == "parquet":
-            rows = parquet.read_table(path).to_pylist()
+            rows = import_module("pyarrow.parquet").read_table(path).to_pylist()
         elif kind == "csv":
             with open(path, encoding="utf-8-sig", newline="") as file:
                 rows = list(csv.DictReader(file, strict=True))
         else:
             rows = json.loads(path.read_bytes())
     if not isinstance(rows, list) or not rows:
-        content = f"a {type(rows).__name__}" if rows else "nothing"
-        raise ValueError(f"{path} holds {content}; expected a list of items; fetch it again")
+        raise ValueError(f"{path} holds no items; expected a list of items; fetch it again")
     return [(f"{path}: item {number}", row) for number, row in enumerate(rows)]
 
 
@@ -77,22 +68,24 @@ def read_items(paths, item, expected, *context):
     return items
 
 
-def inside(folder, name):
-    """Raise ValueError for a name out of a file that leads out of its folder."""
+def leads_out(name, folder):
+    """A message for a name out of a file that leads out of its folder; "" for the others."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    leaves = not parts or parts[0] == "/" or ".." in parts or Path(name).is_absolute()
-    if leaves or not is_name(name):
-        raise ValueError(f"{name!r} is no path inside {folder}; expected one relative to it")
+    inside = parts and parts[0] != "/" and ".." not in parts and not Path(name).is_absolute()
+    if inside and is_name(name):
+        return ""
+    return f"{name!r} is no path inside {folder}; expected one relative to it"
 
 
 def video_fields(data, folders, name):
-    """The fields `name` and `video` of an Item. On disk the suffix may be another or missing.
+    """(name, video) of an Item. On disk the suffix may be another or missing.
 
     folders: inside `data`, tried in order. Raises ValueError if the video is outside of them.
     """
-    inside(data, name)
-    video = Path(find.find_video(name, data, folders, any_suffix=True))
-    return {"name": str(video.relative_to(data)), "video": video}
+    if wrong := leads_out(name, data):
+        raise ValueError(wrong)
+    video = Path(find_video(name, data, folders, any_suffix=True))
+    return str(video.relative_to(data)), video
 
 
 def checked(items, data, fetch, tasks):
@@ -100,10 +93,8 @@ def checked(items, data, fetch, tasks):
     videos = dict.fromkeys(item.video for item in items)
     missing = [video for video in videos if not os.path.exists(video)]
     if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]} (suffixes: "
-            f"{', '.join(find.SUFFIXES)}){how_to_get(data, fetch)}"
-        )
+        text = f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]}"
+        raise FileNotFoundError(text + how_to_get(data, fetch))
     order = list(dict.fromkeys([*tasks, *(item.task for item in items)]))
     return sorted(items, key=lambda item: order.index(item.task))
 
@@ -127,13 +118,9 @@ def text(row, key):
 
 def integer(row, key):
     """row[key] as an int; a CSV has texts."""
-    try:
-        number = float(row[key])
-        if number == int(number):
-            return int(number)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"{key} is {row[key]!r}, no whole number")
+    if not re.fullmatch(r"-?\d+(\.0)?", str(row[key])):
+        raise ValueError(f"{key} is {row[key]!r}, no whole number")
+    return int(str(row[key]).removesuffix(".0"))
 
 
 def one_of(value, choices, key):
@@ -143,22 +130,12 @@ def one_of(value, choices, key):
 
 
 def texts(value, least=2, most=26) -> tuple[str, ...]:
-    """A list of texts, such as options. value: a list, or JSON or Python of one in a CSV."""
-    listed = written_list(value) if isinstance(value, str) else value
-    if not isinstance(listed, list | tuple) or not all(isinstance(x, str) for x in listed):
-        raise ValueError(f"{value!r} is no list of texts")
-    if not least <= len(listed) <= most:
-        raise ValueError(f"{value!r:.80} has {len(listed)} texts, expected {least} to {most}")
-    return tuple(valid_text(one, "a list") for one in listed)
-
-
-def written_list(value):
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(value)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):  # or nested too deep
-            pass
-    return value
+    """A list of texts, such as options."""
+    if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
+        raise ValueError(f"{value!r:.80} is no list of texts")
+    if not least <= len(value) <= most:
+        raise ValueError(f"{value!r:.80} has {len(value)} texts, expected {least} to {most}")
+    return tuple(valid_text(one, "a list") for one in value)
 
 
 def lettered(options, form="{}. {}"):
@@ -168,12 +145,8 @@ def lettered(options, form="{}. {}"):
 
 def letter_at(index, options):
     """The letter of an option by its number from 0."""
-    if not 0 <= index < min(len(options), len(LETTERS)):
-        raise ValueError(f"answer number {index} of {len(options)} options, counted from 0")
-    return LETTERS[index]
+    return LETTERS[one_of(index, range(len(options))[: len(LETTERS)], "the answer's number")]
 
 
 def letter_in(letter, options):
-    if len(letter) != 1 or letter not in LETTERS[: len(options)]:
-        raise ValueError(f"answer is {letter!r}, no letter of {len(options)} options")
-    return letter
+    return one_of(letter, list(LETTERS[: len(options)]), "answer")

@@ -2,11 +2,8 @@
 
 A data folder is the hub's dataset, its zip files unpacked:
 
-    videomme/test-*.parquet    2700 rows; also as videomme/test.json or .csv, or without videomme/
+    videomme/test-*.parquet    2700 rows; also as videomme/test.json, or without videomme/
     data/VIDEOID.mp4           900 videos, three questions each; also in videos/ or video/
-
-The tasks are the three durations. They have 900 questions each, so the mean of the items is also
-the mean of the durations.
 """
 
 from pasta.benchmarks import Benchmark, Item
@@ -25,15 +22,11 @@ PROMPT = (
 def item(row, find, table, number):
     """The Item of one row."""
     options = texts(row["options"])  # they begin with their letters
-    return Item(
-        id=text(row, "question_id"),
-        task=one_of(row["duration"], TASKS, "duration"),
-        **find(text(row, "videoID")),
-        prompt=PROMPT.format("\n".join([text(row, "question"), *options])),
-        options=options,
-        answer=letter_in(row["answer"], options),
-        labels=tuple(f"{key}={text(row, key)}" for key in ("domain", "sub_category", "task_type")),
-    )
+    id_, task = text(row, "question_id"), one_of(row["duration"], TASKS, "duration")
+    prompt = PROMPT.format("\n".join([text(row, "question"), *options]))
+    answer = letter_in(row["answer"], options)
+    labels = tuple(f"{key}={text(row, key)}" for key in ("domain", "sub_category", "task_type"))
+    return Item(id_, task, *find(text(row, "videoID")), prompt, options, answer, labels)
 
 
 def parse(response, item, parser="head"):

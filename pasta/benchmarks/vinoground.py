@@ -2,14 +2,14 @@
 
 A data folder is the hub's dataset, its two zip files unpacked:
 
-    vinoground_textscore.json    which of two captions fits a video; also in vinoground_videos/
-    vinoground_videoscore.json   which of two videos, one after the other, fits a caption; also in
+    vinoground_textscore.json    which of two captions fits a video; or in vinoground_videos/
+    vinoground_videoscore.json   which of two videos, one after the other, fits a caption; or in
                                  vinoground_videos_concated/
-    vinoground_videos/0_pos.mp4, ..., vinoground_videos_concated/0.mp4, ...
+    vinoground_videos/0_pos.mp4, vinoground_videos_concated/0.mp4, ...
     vinoground.csv               the categories; without it there are none
 
-Each of 500 pairs of captions and videos is asked about four times. "text" is right if both text
-questions are, "video" if both video questions are, "group" if all are. Guessing: 25, 25, 6.25 %.
+Each of 500 pairs is asked about four times. "text" is right if both text questions are, "video" if
+both video questions are, "group" if all are. Guessing gives 25, 25 and 6.25 %.
 """
 
 import re
@@ -21,11 +21,8 @@ from pasta.benchmarks.tables import integer, letter_in, read_items, text
 
 FOLDERS = {"text": "vinoground_videos", "video": "vinoground_videos_concated"}
 AFTER = "\nPlease only output one English character."
-QUESTIONS = {
-    "text": ("pos_text", "neg_text"),
-    "video": ("pos_video", "neg_video"),
-    "group": ("pos_text", "neg_text", "pos_video", "neg_video"),
-}
+QUESTIONS = {task: (f"pos_{task}", f"neg_{task}") for task in FOLDERS}
+QUESTIONS["group"] = QUESTIONS["text"] + QUESTIONS["video"]
 
 
 def read(bench, data):
@@ -45,21 +42,14 @@ def item(row, find, task, number):
     """The Item of one row."""
     if not re.fullmatch(r"(\d+)_(pos|neg)", row["idx"]):
         raise ValueError(f"idx is {row['idx']!r}")
-    return Item(
-        id=f"{row['idx']}_{task}",
-        task=task,
-        **find(text(row, "video_name")),
-        prompt=text(row, "question") + AFTER,
-        options=("A", "B"),  # their texts are in the question
-        answer=letter_in(row["GT"], "AB"),
-    )
+    video, prompt = find(text(row, "video_name")), text(row, "question") + AFTER
+    options = ("A", "B")  # their texts are in the question
+    answer = letter_in(row["GT"], options)
+    return Item(f"{row['idx']}_{task}", task, *video, prompt, options, answer)
 
 
 def aggregate(rows):
-    """{"text", "video" or "group": {pair: score}}; None for a pair that was not asked in full.
-
-    lmms-eval has no such pairs. An empty response is wrong here; there it is an error.
-    """
+    """{"text", "video" or "group": {pair: score}}; None for a pair that was not asked in full."""
     right = {row["id"]: row["correct"] for row in rows}
     scores = {group: {} for group in QUESTIONS}
     for pair in dict.fromkeys(id_.split("_")[0] for id_ in right):
@@ -86,10 +76,7 @@ BENCHMARK = Benchmark(
     item=item,
     parse=lambda response, item, parser="head": first_character(response, item.letters),
     counts={"text": 1000, "video": 1000},
-    tables={
-        task: (f"vinoground_{task}score", f"{folder}/vinoground_{task}score")
-        for task, folder in FOLDERS.items()
-    },
+    tables={x: (f"vinoground_{x}score", f"{FOLDERS[x]}/vinoground_{x}score") for x in FOLDERS},
     macro=None,
     aggregate=aggregate,
     breakdown=breakdown,

@@ -3,7 +3,7 @@
     python -m pasta.datasets FILE --video_root DIR --mode temporal
 
 Prints the number of pairs of each mode, how many of their videos were found, and the first pair.
-Exits with 1 when the file cannot be read, or no video is found.
+Exits with 1 if the file cannot be read or no video is found.
 """
 
 import json
@@ -11,7 +11,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import asdict
 from pathlib import Path
 
-from pasta.datasets.read import check_found, describe, read_pairs, root_of
+from pasta.datasets.read import open_pairs
 from pasta.pairs import MODES
 
 
@@ -19,17 +19,14 @@ def main(args=None):
     style = {"formatter_class": RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = ArgumentParser(prog="python -m pasta.datasets", description=__doc__, **style)
     parser.add_argument("file", type=Path, help="pairs, .jsonl or .json")
-    parser.add_argument("--video_root", type=Path, help="folder of relative videos, if not FILE's")
-    parser.add_argument("--mode", choices=MODES, help="mode of pairs that name none")
+    parser.add_argument("--video_root", type=Path, help="folder of relative video paths")
+    parser.add_argument("--mode", choices=MODES, help="mode of rows without one")
     args = parser.parse_args(args)
     try:
-        pairs = read_pairs(args.file, args.mode, args.video_root)
+        pairs = open_pairs(args.file, args.mode, args.video_root, verbose=True)
     except (OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
-    root = root_of(args.file, args.video_root)
-    print(describe(pairs, root))
     print(json.dumps(asdict(pairs[0]), indent=2, ensure_ascii=False))
-    check_found(pairs, root)
 
 
 if __name__ == "__main__":

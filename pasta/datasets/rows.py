@@ -40,10 +40,9 @@ SINGLE = "expected one question and one answer, without history or system prompt
 
 
 def pairs_of(row, mode, find):
-    """The pairs of one row, one for each rejected response.
+    """The pairs of one row, one for each rejected response. Raises ValueError without FILE:LINE.
 
     mode: for rows without one, or None. find: a video's name -> its path; may raise ValueError.
-    Raises ValueError without FILE:LINE.
     """
     row = simple_names(row)
     name, mode = video_name(row), mode_of(row, mode)
@@ -77,14 +76,15 @@ def columns_of(row, what):
 
 
 def pick(row, what):
-    """The value of the one column for `what`. Raises ValueError unless there is exactly one."""
+    """The value of the one column for `what`."""
     names = columns_of(row, what)
     if not names:
         known = "\n".join(f"  {key:9}{', '.join(names)}" for key, names in COLUMNS.items())
+        got = f"has no column for the {what}: its columns are {', '.join(row) or 'none'}"
+        cure = "jq -c '{id, mode, video: .A, query: .B, chosen: .C, rejected: .D}'"
         raise ValueError(
-            f"has no column for the {what}: its columns are {', '.join(row) or 'none'}; "
-            f"expected one of each:\n{known} (or --mode for all rows)\nrename them, such as: jq -c "
-            "'{id, mode, video: .A, query: .B, chosen: .C, rejected: .D}' OLD.jsonl > NEW.jsonl"
+            f"{got}; expected one of each:\n{known} (or --mode for all rows)\n"
+            f"rename them, such as: {cure} OLD.jsonl > NEW.jsonl"
         )
     if len(names) > 1:
         raise ValueError(f"has several columns for the {what}: {', '.join(names)}; expected one")
@@ -92,7 +92,7 @@ def pick(row, what):
 
 
 def video_name(row):
-    """The video's name in the row."""
+    """The one video of the row."""
     name = pick(row, "video")
     if isinstance(name, list) and len(name) == 1:
         name = name[0]
@@ -104,16 +104,12 @@ def video_name(row):
 
 
 def mode_of(row, default):
-    """The mode that the row names, or `default`."""
-    for value in filter(None, map(row.get, COLUMNS["mode"])):
-        letters = re.sub("[^a-z]", "", value.lower()) if isinstance(value, str) else None
-        if letters not in MODE_NAMES:
-            raise ValueError(f"mode is {value!r:.80}; expected one of {', '.join(MODES)}")
-        return MODE_NAMES[letters]
-    if default not in MODES:
-        where = f"in a column {', '.join(COLUMNS['mode'])}, or --mode for all rows that name none"
-        raise ValueError(f"mode is {default!r}; expected one of {', '.join(MODES)}, {where}")
-    return default
+    value = next(filter(None, map(row.get, COLUMNS["mode"])), default)
+    letters = re.sub("[^a-z]", "", value.lower()) if isinstance(value, str) else None
+    if letters not in MODE_NAMES:
+        cure = f"in a column {', '.join(COLUMNS['mode'])}, or --mode for all rows without"
+        raise ValueError(f"mode is {value!r:.80}; expected one of {', '.join(MODES)}, {cure}")
+    return MODE_NAMES[letters]
 
 
 def query_and_chosen(row):
@@ -143,9 +139,9 @@ def rejected_of(row, query):
     """The texts of the rejected responses; a dialogue that ends with one must ask the query."""
     rejected = pick(row, "rejected")
     if is_dialogue(rejected) and speaker(rejected[0]) in SPEAKERS["user"]:
-        question = TAGS.sub("", text_of(rejected[0], "user", "rejected question")).strip()
-        if len(rejected) != 2 or question != query:
-            got = f"rejected is a dialogue of {len(rejected)} turns about {question!r:.80}"
+        asked = TAGS.sub("", text_of(rejected[0], "user", "rejected question")).strip()
+        if len(rejected) != 2 or asked != query:
+            got = f"rejected is a dialogue of {len(rejected)} turns about {asked!r:.80}"
             raise ValueError(f"{got}; expected the query and one answer")
         rejected = rejected[1:]
     rejected = rejected if isinstance(rejected, list) else [rejected]
@@ -167,8 +163,7 @@ def text_of(value, by, what):
     """The text of a message in any of the known layouts, stripped.
 
     value: str, {"role", "content"}, {"from", "value"}, our candidates' {"response"}, or a list of
-        one of them; a content may be a list of PARTS
-    by: "user" or "assistant". what: its name in error messages.
+        one of them; a content may be a list of PARTS. by: "user" or "assistant".
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]

@@ -1,39 +1,20 @@
-"""Items of adversarial QA from candidates: what the judge calls wrong should be rejected.
+"""Items of adversarial QA: from candidates with adversarial answers that the judge finds wrong.
 
-The adversarial answers of a candidate that the judge says contradict the preferred answer make
-
-    options    the query with these answers as its options: none of them is right
-    question   a new question that presupposes one of them, written by the asker
-
-The judge also reads the new question: it must contradict the preferred answer as well.
+Item "options" is the query with the wrong answers as its options: none of them is right. Item
+"question" is a new question of the asker that presupposes one of them; the judge reads it, too.
 """
-
-from functools import partial
 
 from pasta.models.generate import Request
 from pasta.pairs import pair_id
 from pasta.prompts import FALSE_PREMISE
-from pasta.run.rows import write_rows
 
 MAX_OPTIONS = 4  # "None of the above" is one more, and letters end at E
 
 
-def write_items(config, roles, rows):
-    """Write items.jsonl from rows of candidates.jsonl.
-
-    config, roles: make_pairs.py's. Do not align a model on the same videos.
-    """
-    ask = partial(roles.ask_once, config.asker or config.responder)
-    items = adversarial_rows(rows, roles.judge, ask)
-    write_rows(config.out / "items.jsonl", items)
-    print(f"wrote {len(items)} items; next: evaluate.py --bench adversarial --data {config.out}")
-
-
 def adversarial_rows(candidates, judge, ask):
-    """The rows of items.jsonl for rows of candidates.jsonl.
+    """The rows of items.jsonl for rows of candidates.jsonl. Do not align on the same videos.
 
-    judge: list of (mode, query, preferred, adversarial) -> list of Verdict. ask: list of Request ->
-    list of Answer of the asker, which gets no video: the wrong answer is enough.
+    judge, ask: see pasta/judge.py and candidates.py. The asker gets only a wrong answer, no video.
     """
     verdicts = iter(judge([case(c, answer) for c in candidates for answer in c["adversarial"]]))
     wrong = [
@@ -44,15 +25,15 @@ def adversarial_rows(candidates, judge, ask):
     claims = ask([Request(None, FALSE_PREMISE.format(wrong=texts[0])) for _, texts in found])
     rows, questions = [], []
     for claim in claims:
-        text = claim.text if claim.text.endswith("?") else ""  # which every judge drops
+        text = claim.text if claim.text.endswith("?") else ""  # every judge drops an empty one
         questions.append({"response": text, "finished": claim.finished})
     verdicts = judge([case(c, question) for (c, _), question in zip(found, questions, strict=True)])
     for (candidate, texts), question, verdict in zip(found, questions, verdicts, strict=True):
         if len(texts) > 1:
-            more = {"query": candidate["query"], "options": texts[:MAX_OPTIONS]}
-            rows.append(item_row(candidate, {"kind": "options"} | more))
+            query, options = candidate["query"], texts[:MAX_OPTIONS]
+            rows.append(item_row(candidate, "options", query, options=options))
         if verdict.kept:
-            rows.append(item_row(candidate, {"kind": "question", "query": question["response"]}))
+            rows.append(item_row(candidate, "question", question["response"]))
     return rows
 
 
@@ -60,8 +41,7 @@ def case(candidate, answer):
     return candidate["mode"], candidate["query"], candidate["preferred"], answer
 
 
-def item_row(candidate, more):
-    """A row of items.jsonl: the candidate's video and mode, and the item's kind, query, options."""
+def item_row(candidate, kind, query, **options):
     video, mode = candidate["video"], candidate["mode"]
-    id_ = pair_id(video, mode, more["query"], more["kind"], "")
-    return {"id": id_, "video": video, "mode": mode} | more
+    row = {"id": pair_id(video, mode, query, kind, ""), "video": video, "mode": mode}
+    return row | {"kind": kind, "query": query} | options

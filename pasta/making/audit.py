@@ -2,39 +2,32 @@
 
     python -m pasta.making.audit out/pairs
 
-A pair teaches the model to look only if nothing else separates chosen from rejected: not their
+A pair trains the use of the video only if nothing else separates chosen from rejected: not their
 length, not a word that is mostly chosen, not what the model prefers without the video.
 """
 
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from pasta.making.adversarial_items import write_items
+from pasta.making.adversarial_items import adversarial_rows
 from pasta.making.stages import QUERY, candidates_in_order
 from pasta.pairs import MODES
 from pasta.run.atomic import write_json
 from pasta.run.rows import rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER
 
-PAIR = {
-    "mode": MODES,
-    "chosen": str,
-    "rejected": str,
-    "blind": NUMBER | None,
-    "sides": list | None,
-    "recipe": {"topic": str | None | ABSENT},
-}
+PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
+PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
 
 
 def audit(pairs, dropped, queries=()):
-    """The audit of rows of pairs.jsonl, dropped.jsonl and queries.jsonl.
+    """Mode -> statistics of rows of pairs.jsonl, dropped.jsonl and queries.jsonl.
 
-    Returns a dict. Per mode: pairs kept, and dropped by reason; mean words of chosen and rejected;
-    share of pairs whose chosen has more words (ties count half); chosen sides; kinds of query; and
-    blind accuracy, the share in which the responder prefers chosen without the video. 0.5 is good;
-    near 1 the video is not needed.
+    "chosen longer" is a share of the pairs, ties count half. "blind accuracy" is the share in which
+    the responder prefers chosen without the video: 0.5 is good; near 1 the video is not needed.
     """
     report = {}
     for mode in MODES:
@@ -85,19 +78,15 @@ def audit_of(folder):
 
 
 def write_report(config, roles, videos, n, failed):
-    """Name the videos left out, audit the pairs of the first n videos, print the next command.
-
-    failed: {video: reason}. The others are make_pairs.py's.
-    """
+    """Name the videos left out, audit the pairs of the first n videos, print the next command."""
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
         earlier = rows_of(path, {"video": str, "reason": str})
         failed = {row["video"]: row["reason"] for row in earlier} | failed
     if config.stage != "judge":
-        rows = [{"video": video, "reason": failed[video]} for video in sorted(failed)]
-        write_rows(path, rows)
-        for row in rows:
-            print(f"skipped {row['video']}: {row['reason']}")
+        write_rows(path, [{"video": video, "reason": failed[video]} for video in sorted(failed)])
+        for video in sorted(failed):
+            print(f"skipped {video}: {failed[video]}")
     pairs = config.out / "pairs.jsonl"
     if config.stage in ("all", "judge"):
         report = audit_of(config.out)
@@ -106,7 +95,11 @@ def write_report(config, roles, videos, n, failed):
         print(f"wrote {sum(row['kept'] for row in report.values())} pairs to {pairs}")
         if config.adversarial_qa:
             rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
-            write_items(config, roles, rows)
+            ask = partial(roles.ask_once, config.asker or config.responder)
+            items = adversarial_rows(rows, roles.judge, ask)
+            write_rows(config.out / "items.jsonl", items)
+            evaluate = f"evaluate.py --bench adversarial --data {config.out}"
+            print(f"wrote {len(items)} items; next: {evaluate}")
     commands = {"queries": "this with --stage candidates", "candidates": "this with --stage judge"}
     command = commands.get(config.stage, f"torchrun train_dpo.py --pairs {pairs}")
     print(f"{n} videos, {len(failed)} of them skipped; next: {command}")
@@ -114,7 +107,6 @@ def write_report(config, roles, videos, n, failed):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
-        found = " ".join(sys.argv[1:]) or "no folder"
-        raise SystemExit(f"python -m pasta.making.audit FOLDER: got {found}; expected one with the "
-                         "pairs.jsonl of make_pairs.py, such as out/pairs")  # fmt: skip
+        got = " ".join(sys.argv[1:]) or "no folder"
+        raise SystemExit(f"got {got}; expected one folder with pairs.jsonl, such as out/pairs")
     print(audit_table(audit_of(sys.argv[1])))

@@ -1,8 +1,7 @@
 """Stage 1: the queries that the asker writes about each video, or the user's own.
 
-The kinds of query of a mode are used in turn from a random start, so all are used equally often. A
-query that asks nothing or repeats another about its video is requested again with another seed. If
-that does not help, its row names the `flaw`, and it is not answered.
+A query that asks nothing or repeats another about its video is requested again with another seed.
+If that does not help, its row names the `flaw`, and it is not answered.
 """
 
 import re
@@ -24,37 +23,32 @@ OWN_QUERY = {"video": str, "mode": MODES, "query": str, "topic": str | None | AB
 
 
 def wanted_queries(video, keys, reader, seed):
-    """(row, attempt -> Request) of each query about a video. Raises VideoError.
-
-    keys: list of (video, mode, n), the n-th query of a mode. A row is {video, mode, n, topic}.
-    """
+    """(row, attempt -> Request) of each key (video, mode, n), the n-th query. Raises VideoError."""
     inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
     wanted, name = [], reader.name(video)
     for _, mode, n in keys:
-        parts, topic = (seed, name, mode, n), topic_of(seed, name, mode, n)
-        request = partial(query_request, inputs, query_prompt(mode, topic), parts)
+        topic = topic_of(seed, name, mode, n)
+        request = partial(query_request, inputs, query_prompt(mode, topic), (seed, name, mode, n))
         wanted.append(({"video": video, "mode": mode, "n": n, "topic": topic}, request))
     return wanted
 
 
 def topic_of(seed, name, mode, n):
-    """The topic of the n-th query of a mode: the topics in turn, from a random start."""
+    """Topic of the n-th query: in turn from a random start, so all are used equally often."""
     topics = list(QUERIES[mode])
     return topics[(seed_of(seed, name, mode) + n) % len(topics)]
 
 
 def query_request(inputs, prompt, seed_parts, attempt):
-    """The Request for a query; each attempt, counted from 0, has its own seed."""
-    return Request(inputs, prompt, seed_of(*seed_parts, *[attempt] * bool(attempt)), 1.0)
+    seed = seed_of(*seed_parts, attempt) if attempt else seed_of(*seed_parts)
+    return Request(inputs, prompt, seed, 1.0)
 
 
 def query_rows(wanted, earlier, ask, asker):
-    """The asker's queries. Returns (rows of queries.jsonl, {video: why a server refused it}).
+    """The asker's queries: (rows of queries.jsonl, {video: why a server refused a query}).
 
-    wanted:  of wanted_queries. ask: list of Request -> list of Answer
-    earlier: video -> its queries that were written before
-    A row is {video, mode, n, topic, query, asker, prompt_version}, with `flaw` if all TRIES had
-    one. A query that a server refuses has no row.
+    wanted: of wanted_queries. earlier: video -> its queries that were written before.
+    ask: list of Request -> list of Answer.
     """
     texts, asked, failed = [[] for _ in wanted], list(range(len(wanted))), {}
     while asked:
@@ -69,12 +63,10 @@ def query_rows(wanted, earlier, ask, asker):
 
 
 def settle(rows, texts, earlier):
-    """The first text without flaw of each row, and the rows that need another text.
+    """(list of (row, text, {} or {"flaw"}), indices of the rows that need another text).
 
-    A text is compared with those settled before it, so the outcome depends on the order of the
-    rows, but not on the size of the batches.
-    rows: with their `video`. texts: those of each row so far, None for a refused request.
-    Returns (list of (row, text, {} or {"flaw"}), list of indices).
+    texts: those of each row so far, None for a refused request. A text is compared with those
+    settled before it, so the outcome depends on the order of the rows, but not on the batches.
     """
     known = defaultdict(list, {video: list(queries) for video, queries in earlier.items()})
     settled, again = [], []
@@ -95,7 +87,7 @@ def settle(rows, texts, earlier):
 
 
 def cleaned(text):
-    """A query without what is around it: the first line with "?", no label, quotes or stars."""
+    """The first line with "?", without label, quotes and stars."""
     asking = [line for line in text.splitlines() if "?" in line]
     line = (asking or [text])[0].strip(" \t*\"'“”‘’`")
     label = r"^(?:(?:question|q)\s*\d*\s*[:.]|\d+\s*[.):]|[-•])[\s*]*"
@@ -114,10 +106,9 @@ def query_flaw(query, earlier):
 
 
 def own_queries(path, videos, root):
-    """The user's queries. Returns (rows {video, mode, n, topic, query, asker}, {video: reason}).
+    """The user's queries about videos: (rows of queries.jsonl, {other video: why it is left out}).
 
-    path: .jsonl, or .json with one list, of rows {video, mode, query}, perhaps with topic. videos:
-    those of the run; the reason is for others. root: folder where relative video paths begin.
+    path: .jsonl, or .json with one list, of OWN_QUERY rows. root: of relative video paths.
     Raises ValueError at FILE:LINE for a malformed row.
     """
     known, counts, rows, missing = set(videos), Counter(), [], {}
@@ -134,7 +125,6 @@ def own_queries(path, videos, root):
             continue
         about = {"video": video, "mode": mode, "n": counts[video, mode], "topic": row.get("topic")}
         counts[video, mode] += 1
-        flaw = query_flaw(query, [])
-        about |= {"query": query, "asker": str(path)} | ({"flaw": flaw} if flaw else {})
-        rows.append(about)
+        about |= {"query": query, "asker": str(path)}
+        rows.append(about | ({"flaw": flaw} if (flaw := query_flaw(query, [])) else {}))
     return rows, missing

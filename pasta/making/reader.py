@@ -1,7 +1,4 @@
-"""Decodes a video once for all samplings; also gives another video's frames for corruptions.
-
-Shapes: F frames, H, W pixels. Frames are (F, H, W, 3) uint8, timestamps (F,) seconds.
-"""
+"""Decodes a video once for all samplings; also gives another video's frames for corruptions."""
 
 import os
 from contextlib import suppress
@@ -14,13 +11,11 @@ from pasta.video import VideoError, read_frames
 
 
 class Reader:
-    """Reads the videos of a run for one model.
+    """Reads the videos of a run for one model, whose processor is a Processor or a Server.
 
-    videos: all paths; `other` takes the next one of them
-    root: folder of the videos; names are relative to it, so that seeds do not depend on it
-    processor: has `prepare`, `fit` and `n_frames`: a model's Processor, or a Server
-    n_frames: frame budget; 0: the checkpoint's own. sparse_frames: the same for 1 fps; 0: n_frames
-    failed: path -> why a video cannot be read; it is not tried again
+    root: folder of the videos; names are relative to it, so that seeds do not depend on it.
+    n_frames: frame budget; 0: the checkpoint's own. sparse_frames: the same for 1 fps; 0: n_frames.
+    failed: path -> why a video cannot be read; it is not tried again.
     """
 
     def __init__(self, videos, root, processor, n_frames, sparse_frames=0):
@@ -29,12 +24,11 @@ class Reader:
         self.samplers = samplers(self.n_frames, sparse_frames or self.n_frames)
         self.frames = lru_cache(maxsize=2)(self.read)  # the current video and its `other`
 
-    def name(self, video):
-        """The path below the root: clips in two folders may have the same file name."""
+    def name(self, video):  # a path: clips in two folders may have the same file name
         return os.path.relpath(video, self.root)
 
     def read(self, video):
-        """Sampling -> (frames, timestamps). Raises VideoError."""
+        """Sampling -> ((F, H, W, 3) uint8 frames, (F,) seconds). Raises VideoError."""
         if video in self.failed:
             raise VideoError(video, self.failed[video])
         chosen, together = {}, None
@@ -47,16 +41,13 @@ class Reader:
 
         try:
             # All samplings have the size of n_frames: some families give fewer frames more pixels.
-            frames, timestamps = read_frames(video, sample, self.fit)
+            fit, n = self.processor.fit, self.n_frames
+            frames, timestamps = read_frames(video, sample, lambda _, *size: fit(n, *size))
         except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
             self.failed[video] = getattr(error, "reason", str(error))
             raise VideoError(video, self.failed[video]) from error
         places = {name: np.searchsorted(together, indices) for name, indices in chosen.items()}
         return {name: (frames[place], timestamps[place]) for name, place in places.items()}
-
-    def fit(self, _, height, width):
-        """The (height, width) at which the model sees n_frames, as in training."""
-        return self.processor.fit(self.n_frames, height, width)
 
     def other(self, video):
         """The sparse frames of the next video that can be read; its own if there is none."""

@@ -1,17 +1,15 @@
 """Answers of judges and servers, stored as soon as they arrive: no run asks for one twice.
 
 A judge's reply is part of no row until all replies are there, and a server may fail after most
-requests of a row. Rows of replies.jsonl: {"by", "key", "prompt", "text", "finished"}; the key is a
-hash of everything that the answer depends on, including the frames of the video.
+requests of a row. Rows of replies.jsonl: {"by", "key", "prompt", "text", "finished"}.
 """
 
-import hashlib
 import json
 from contextlib import closing
 
 from pasta.models.generate import Answer
 from pasta.run import ranks
-from pasta.run.rows import Appender, rows_of
+from pasta.run.rows import Appender, digest, rows_of
 
 REPLY = {"key": str, "text": str, "finished": bool}
 
@@ -24,15 +22,13 @@ class Replies:
         self.read()
 
     def read(self):
-        """Read the files again, including those of other ranks."""
-        self.known = {row["key"]: row for row in rows_of(self.path, REPLY)}
+        rows = rows_of(self.path, REPLY)
+        self.known = {r["key"]: Answer(r["text"], (), 0.0, r["finished"]) for r in rows}
 
     def ask(self, author, requests, max_new_tokens, answers):
         """List of Answer for a list of Request; only new requests are asked, each once.
 
-        author: the model that answers, with its version.
-        answers: a generator, list of Request -> (index, Answer) in order of arrival. A refused
-            request, an Answer with `error`, is asked again the next time.
+        answers: list of Request -> generator of (index, Answer). Refused requests are not stored.
         """
         keys = [reply_key(author, request, max_new_tokens) for request in requests]
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}
@@ -47,18 +43,13 @@ class Replies:
                     refused[key] = answer
                     continue
                 row = {"by": author, "key": key, "prompt": new[key].prompt}
-                self.known[key] = row | {"text": answer.text, "finished": answer.finished}
-                out.write(self.known[key])
-        return [refused.get(key) or stored_answer(self.known[key]) for key in keys]
-
-
-def stored_answer(row):
-    return Answer(row["text"], (), 0.0, row["finished"])
+                out.write(row | {"text": answer.text, "finished": answer.finished})
+                self.known[key] = answer
+        return [refused.get(key) or self.known[key] for key in keys]
 
 
 def reply_key(author, request, max_new_tokens):
     """sha256 hex of what an answer depends on: author, prompt, frames, length and draw."""
     frames = request.inputs and request.inputs.digest()
     draw = [request.seed, request.temperature] if request.temperature else []
-    facts = json.dumps([author, request.prompt, frames, max_new_tokens, *draw])
-    return hashlib.sha256(facts.encode()).hexdigest()
+    return digest(json.dumps([author, request.prompt, frames, max_new_tokens, *draw]))

@@ -5,7 +5,6 @@ Only one local model is in memory at a time.
 """
 
 from functools import cached_property, partial
-from operator import itemgetter
 
 from pasta.judge import judge_by_model, judge_by_rules
 from pasta.making.replies import Replies
@@ -17,10 +16,7 @@ from pasta.policy import text_logps
 
 
 class LocalModel:
-    """A model folder or a hub id; its weights are loaded when they are needed.
-
-    config: make_pairs.py's. loaded: name -> VLM, shared by all local models, holds at most one.
-    """
+    """A model folder or a hub id. `loaded` holds at most one VLM, shared by all local models."""
 
     keep_answers = False  # its answers go into rows at once
 
@@ -28,13 +24,11 @@ class LocalModel:
         self.name, self.config, self.device, self.loaded = name, config, device, loaded
 
     @cached_property
-    def processor(self):
-        """Prepares videos, without weights. n_frames is 0 for a model that reads text only."""
+    def processor(self):  # its n_frames is 0 for a model that reads text only
         return load_processor(self.name, self.config.max_pixels)
 
     @cached_property
     def digest(self):
-        """The digest of the weights, which the answers depend on."""
         return weights_digest(self.name)
 
     @property
@@ -42,7 +36,6 @@ class LocalModel:
         return f"{self.name} {self.digest}"
 
     def vlm(self):
-        """The VLM, with its weights."""
         if self.name not in self.loaded:
             self.loaded.clear()  # first, because memory may not hold two
             c = self.config
@@ -53,7 +46,7 @@ class LocalModel:
         return ask_all(self.vlm, requests, self.config.batch_size, max_new_tokens)
 
     def score(self, inputs, texts):
-        """The logps, in nats, of (query, response) texts about VideoInputs, or about None."""
+        """The logps, in nats, of (query, response) texts about VideoInputs, or without video."""
         return text_logps(self.vlm(), inputs, texts).tolist()
 
 
@@ -66,10 +59,7 @@ class Roles:
         self.replies = Replies(config.out / "replies.jsonl")
 
     def open(self):
-        """Names of the models that the chosen stages ask. A model that cannot be used fails here.
-
-        Raises SystemExit if the asker or the responder reads text only.
-        """
+        """Names of the models that the chosen stages ask; one that cannot be used fails here."""
         c = self.config
         by_stage = {"queries": [c.asker], "candidates": [c.responder], "judge": [c.judge]}
         by_stage["judge"] += [c.asker or c.responder] * c.adversarial_qa
@@ -77,18 +67,17 @@ class Roles:
         names = [name for name in dict.fromkeys(names) if name not in (None, "rules")]
         for name in names:
             if not self.model(name).processor.n_frames and name in (c.asker, c.responder):
-                raise SystemExit(f"{name} reads text only and can only be the --judge; --asker and "
-                                 "--responder take a model that sees videos")  # fmt: skip
+                cure = "--asker and --responder take a model that sees videos"
+                raise SystemExit(f"{name} reads text only and can only be the --judge; {cure}")
         return names
 
     def model(self, name):
         """The LocalModel or Server of a name. Raises ServerError if it does not answer."""
-        if name not in self.models:
-            c = self.config
-            if is_address(name):
-                self.models[name] = Server(name, c.max_pixels, c.in_flight, c.timeout)
-            else:
-                self.models[name] = LocalModel(name, c, self.device, self.loaded)
+        c = self.config
+        if name not in self.models and is_address(name):
+            self.models[name] = Server(name, c.max_pixels, c.in_flight, c.timeout)
+        elif name not in self.models:
+            self.models[name] = LocalModel(name, c, self.device, self.loaded)
         return self.models[name]
 
     def ask(self, name, requests):
@@ -96,26 +85,25 @@ class Roles:
         model = self.model(name)
         if model.keep_answers:
             return self.ask_once(name, requests)
-        found = sorted(model.answers(requests, self.config.max_new_tokens), key=itemgetter(0))
-        return [answer for _, answer in found]
+        found = dict(model.answers(requests, self.config.max_new_tokens))
+        return [found[i] for i in range(len(requests))]
 
     def ask_once(self, name, requests, max_new_tokens=0):
         """The same, through replies.jsonl. max_new_tokens: 0 is the config's."""
-        max_new_tokens = max_new_tokens or self.config.max_new_tokens
-        model = self.model(name)
-        answers = partial(model.answers, max_new_tokens=max_new_tokens)
-        return self.replies.ask(model.author, requests, max_new_tokens, answers)
+        model, n = self.model(name), max_new_tokens or self.config.max_new_tokens
+        answers = partial(model.answers, max_new_tokens=n)
+        return self.replies.ask(model.author, requests, n, answers)
 
     def judge(self, cases):
         """The Verdict of the config's judge on each case, see pasta/judge.py."""
         if self.config.judge == "rules":
             return [judge_by_rules(*case) for case in cases]
-        return judge_by_model(cases, self.judge_replies)
 
-    def judge_replies(self, prompts):
-        """The replies of the config's judge; "" for a prompt that its server refuses."""
-        requests = [Request(None, prompt) for prompt in prompts]
-        answers = self.ask_once(self.config.judge, requests, self.config.judge_tokens)
-        if refused := [answer.error for answer in answers if answer.error]:
-            print(f"the judge refused {len(refused)} prompts: {refused[0]}")
-        return [answer.text for answer in answers]
+        def ask(prompts):  # "" for a prompt that a server refuses
+            requests = [Request(None, prompt) for prompt in prompts]
+            answers = self.ask_once(self.config.judge, requests, self.config.judge_tokens)
+            if refused := [answer.error for answer in answers if answer.error]:
+                print(f"the judge refused {len(refused)} prompts: {refused[0]}")
+            return [answer.text for answer in answers]
+
+        return judge_by_model(cases, ask)

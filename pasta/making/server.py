@@ -9,8 +9,6 @@ One Request is one HTTP request; a video is sent as PNG images, each after its t
 
 Only the named host is contacted: http.client follows no redirect and uses no proxy. The key comes
 from OPENAI_API_KEY, and is in no file, log or message.
-
-Shapes: F frames, H, W pixels.
 """
 
 import base64
@@ -41,20 +39,15 @@ REFUSED = {400, 413, 422}
 
 
 class ServerError(Exception):
-    """The server cannot be used now; answers received before are kept."""
-
-
-class Refused(Exception):
-    """The server refuses one request, but may accept others."""
+    """The server cannot be used now."""
 
 
 class Server:
     """A server as asker, responder or judge. It has the same methods as a LocalModel.
 
-    address:   http://HOST:PORT/v1, https too; with #MODEL unless the server has only one model
-    max_pixels: per frame; 0 is MAX_PIXELS. in_flight: parallel requests. timeout: seconds of one
-    tries, wait: attempts per request; seconds before the second one, doubled for each further one
-    Raises ValueError for a malformed address, ServerError if the server lacks the model.
+    max_pixels: per frame; 0 is MAX_PIXELS. in_flight: parallel requests. timeout: seconds of one.
+    tries, wait: attempts per request; seconds before the second one, doubled for each further one.
+    Raises ValueError for a malformed address, ServerError if it must list its models and does not.
     """
 
     n_frames = 32  # the paper's: a server does not report the frame budget of its model
@@ -62,27 +55,25 @@ class Server:
     score = None  # it gives no log-probabilities of given texts
 
     def __init__(self, address, max_pixels=0, in_flight=16, timeout=300.0, tries=6, wait=1.0):
-        url = urlsplit(address)
-        plain = "@" not in address.partition("#")[0] and not url.query
-        if url.scheme not in ("http", "https") or not plain or not url.hostname or url.port == 0:
+        url, self.address = urlsplit(address), address.partition("#")[0]
+        plain = "@" not in self.address and not url.query
+        if not is_address(address) or not plain or not url.hostname or url.port == 0:
             hidden = re.sub(r"//.*[@?].*", "//***", address)  # it may hold a password or a key
-            raise ValueError(f"{hidden}: expected http://HOST:PORT/v1 or .../v1#MODEL, "
-                             "without user, password or ?; the key is OPENAI_API_KEY")  # fmt: skip
+            text = "expected http://HOST:PORT/v1 or .../v1#MODEL, without user, password or ?"
+            raise ValueError(f"{hidden}: {text}; the key is OPENAI_API_KEY")
         self.connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.host, self.path = url.netloc, url.path.rstrip("/")
         self.in_flight, self.timeout, self.tries, self.wait = in_flight, timeout, tries, wait
-        self.address = address.partition("#")[0]
         self.model = url.fragment or self.only_model()
         self.author = self.digest = f"{self.address}#{self.model}"
         self.processor = self  # it has n_frames, fit and prepare
         self.fit = partial(fit_within, max_pixels or MAX_PIXELS)
 
     def only_model(self):
-        """The id of the server's only model."""
         models = self.call("GET", "/models", lambda reply: [valid(m["id"]) for m in reply["data"]])
         if len(models) != 1:
-            raise ServerError(f"{self.address} has {len(models)} models: {', '.join(models)}; "
-                              f"name one as {self.address}#MODEL")  # fmt: skip
+            text = f"{len(models)} models: {', '.join(models)}; name one as {self.address}#MODEL"
+            raise ServerError(f"{self.address} has {text}")
         return models[0]
 
     def prepare(self, frames, timestamps):
@@ -90,10 +81,7 @@ class Server:
         return Pictures(tuple(map(png, frames)), tuple(map(float, timestamps)))
 
     def answers(self, requests, max_new_tokens=128):
-        """Yield (index, Answer) of a list of Request, in order of arrival.
-
-        Raises ServerError when the server fails, after yielding every answer received.
-        """
+        """Yield (index, Answer) of a list of Request as they arrive; then raise any ServerError."""
         failure, pool = None, ThreadPoolExecutor(self.in_flight)
         try:
             index = {pool.submit(self.answer, r, max_new_tokens): i for i, r in enumerate(requests)}
@@ -121,20 +109,14 @@ class Server:
             "messages": [{"role": "user", "content": content}],
             "max_tokens": max_new_tokens,
             "temperature": request.temperature,
-            # vLLM adds the folder's top_k and repetition penalty without --generation-config vllm.
+            # Without --generation-config vllm, vLLM adds the folder's top_k, repetition penalty.
             "top_p": 1.0,
             "seed": request.seed % 2**31,  # some servers take 32 bits only
         }
-        try:
-            return self.call("POST", "/chat/completions", read_answer, body)
-        except Refused as error:
-            return Answer("", (), 0.0, False, error=str(error))
+        return self.call("POST", "/chat/completions", read_answer, body)
 
     def call(self, method, path, read, body=None):
-        """`read(JSON of the reply)`; retries what may pass.
-
-        read: raises ValueError, LookupError or TypeError for JSON of another shape.
-        """
+        """`read(JSON of the reply)`, which raises for other JSON; retries what may pass."""
         data, wait, asked = None if body is None else json.dumps(body), self.wait, 0.0
         for attempt in range(self.tries):
             if attempt:
@@ -149,7 +131,7 @@ class Server:
             text = without_key(reply.decode(errors="backslashreplace")).strip()
             trouble = f"HTTP {status}: {text[:200]}"
             if status in REFUSED and body:
-                raise Refused(f"{self.address} refused: {trouble}")
+                return Answer("", (), 0.0, False, error=f"{self.address} refused: {trouble}")
             if status == 200:
                 try:
                     return read(json.loads(text))
@@ -157,13 +139,12 @@ class Server:
                     continue
             if status not in TRY_AGAIN:
                 where = without_key(f" to {headers['Location']}") if headers["Location"] else ""
-                raise ServerError(f"{self.address}{path}: {trouble}{where}; expected status 200: "
-                                  "check the address, #MODEL and OPENAI_API_KEY")  # fmt: skip
+                text = "expected status 200: check the address, #MODEL and OPENAI_API_KEY"
+                raise ServerError(f"{self.address}{path}: {trouble}{where}; {text}")
             seconds = headers["Retry-After"] or ""  # some servers send a date, which is ignored
             asked = min(float(seconds), 600.0) if seconds.isdecimal() else 0.0
-        raise ServerError(f"{self.address}{path}: {trouble}, {self.tries} times; expected JSON as "
-                          "OpenAI sends it; when the server works again, rerun the same command "
-                          "to continue")  # fmt: skip
+        text = "expected JSON as OpenAI sends it; rerun the same command later to continue"
+        raise ServerError(f"{self.address}{path}: {trouble}, {self.tries} times; {text}")
 
     def exchange(self, method, path, body):
         """(status, headers, bytes) of one HTTP exchange."""
@@ -190,7 +171,6 @@ class Server:
 
 
 def is_address(name):
-    """Whether a model's name is the address of a server."""
     return str(name).startswith(("http://", "https://"))
 
 
@@ -203,13 +183,11 @@ def api_key():
 
 
 def without_key(text):
-    """A server's text without the key, which some servers repeat."""
+    """A server's text without the key, which some repeat: plain, or as in JSON or an address."""
     key = api_key()
-    if len(key) < 8:  # a placeholder such as "EMPTY", which may be part of an answer
-        return text
-    for form in (key, key.replace("/", "\\/"), quote(key, "")):  # plain, in JSON, in an address
-        text = text.replace(form, "***")
-    return text
+    forms = (key, key.replace("/", "\\/"), quote(key, ""))
+    # A short one is a placeholder such as "EMPTY", which may be part of an answer.
+    return re.sub("|".join(map(re.escape, forms)), "***", text) if len(key) >= 8 else text
 
 
 def valid(text):
@@ -240,11 +218,7 @@ class Pictures:
         return parts
 
     def digest(self):
-        """sha256 hex of times and files."""
-        digest = hashlib.sha256(str(self.seconds).encode())
-        for file in self.files:
-            digest.update(file)
-        return digest.hexdigest()
+        return hashlib.sha256(b"".join([str(self.seconds).encode(), *self.files])).hexdigest()
 
 
 def fit_within(max_pixels, n_frames, height, width):

@@ -4,9 +4,8 @@
     write_candidates   → candidates.jsonl           one row per query with all answers; costly
     write_pairs        → pairs.jsonl, dropped.jsonl
 
-Each appends what its file lacks, so calling it again after a kill, or with more videos, continues.
-`config` is make_pairs.py's, `roles` are its models, `videos` all its videos. The first two return
-{video: reason} for videos that could not be read or were refused by a server.
+The first two append what their file lacks, so calling them again after a kill, or with more videos,
+continues. They return {video: reason} for videos that cannot be read or that a server refuses.
 """
 
 import time
@@ -36,12 +35,8 @@ TASK = {"video": str, "mode": MODES, "query": str, "topic": str | None}
 QUERY = TASK | {"n": int, "flaw": str | ABSENT}
 ANSWER = {"response": str, "finished": bool}
 LOGPS = {"response": str, "blind": NUMBER, "clean": NUMBER | ABSENT, "broken": NUMBER | ABSENT}
-CANDIDATE = TASK | {
-    "preferred": ANSWER,
-    "adversarial": [ANSWER | {"kind": str}],
-    "logps": [LOGPS],
-    "recipe": {"twins": bool},
-}
+CANDIDATE = TASK | {"preferred": ANSWER, "adversarial": [ANSWER | {"kind": str}]}
+CANDIDATE |= {"logps": [LOGPS], "recipe": {"twins": bool}}
 OF_MODES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "QUERIES": QUERIES, "PREMISES": PREMISES,
             "OPPOSITES": OPPOSITES}  # fmt: skip
 for name, table in OF_MODES.items():  # now, not after hours of answers
@@ -50,19 +45,17 @@ for name, table in OF_MODES.items():  # now, not after hours of answers
 
 
 def query_reader(config, roles, videos):
-    """The Reader of the asker."""
     processor = roles.model(config.asker).processor
     return Reader(videos, config.videos.absolute(), processor, config.n_frames)
 
 
 def candidate_reader(config, roles, videos):
-    """The Reader of the responder."""
     processor, root = roles.model(config.responder).processor, config.videos.absolute()
     return Reader(videos, root, processor, config.n_frames, config.sparse_frames)
 
 
 def recipe_of(config, reader):
-    """The settings that every candidate row records. reader: of `candidate_reader`."""
+    """The settings that every candidate row records."""
     recipe = {name: getattr(config, name) for name in RECIPE}
     return recipe | {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
 
@@ -81,11 +74,11 @@ def write_queries(config, roles, videos, n, modes):
         earlier[row["video"]] += [row["query"]] * ("flaw" not in row)
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
-    groups = grouped((key[0], key) for key in wanted if key not in done)
+    items = [(key[0], key) for key in wanted if key not in done]
     reader, ask = query_reader(config, roles, videos), partial(roles.ask, config.asker)
     read = partial(wanted_queries, reader=reader, seed=config.seed)
     make = partial(query_rows, earlier=earlier, ask=ask, asker=config.asker)
-    return append_rows(path, groups, config.batch_videos, read, make)
+    return append_rows(path, items, config.batch_videos, read, make)
 
 
 def write_candidates(config, roles, videos, n):
@@ -96,21 +89,24 @@ def write_candidates(config, roles, videos, n):
     for row in sound_queries(config):
         if row["video"] in own_videos and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
-    groups = grouped((row["video"], row) for row in wanted.values())
+    items = [(row["video"], row) for row in wanted.values()]
     reader, responder = candidate_reader(config, roles, videos), roles.model(config.responder)
     recipe, ask = recipe_of(config, reader), partial(roles.ask, config.responder)
     read = partial(query_tasks, reader=reader, recipe=recipe)
     make = partial(candidate_rows, ask=ask, score=responder.score, recipe=recipe)
-    return append_rows(path, groups, config.batch_videos, read, make)
+    return append_rows(path, items, config.batch_videos, read, make)
 
 
-def append_rows(path, groups, n, read, make):
-    """Append the rows of groups to `path`, n videos at a time. Returns {video: why it has none}.
+def append_rows(path, items, n, read, make):
+    """Append the rows of items to `path`, n videos at a time. Returns {video: why it has none}.
 
-    groups: list of (video, what is wanted about it). read: (video, wanted) -> list of tasks, or
-    raises VideoError; it runs in a thread, for the next n videos. make: list of tasks -> (rows,
-    {video: reason}). Each process writes a file of its own.
+    items: list of (video, item). read: (video, its items) -> list of tasks, or raises VideoError; a
+    thread calls it for the next n videos. make: list of tasks -> (rows, {video: reason})
     """
+    groups = defaultdict(list)
+    for video, item in items:
+        groups[video].append(item)
+    groups = list(groups.items())
 
     def read_batch(batch):
         tasks, unread = [], {}
@@ -122,24 +118,23 @@ def append_rows(path, groups, n, read, make):
         return len(batch), tasks, unread
 
     batches = [groups[start : start + n] for start in range(0, len(groups), n)]
-    failed, waited, start = {}, 0.0, time.perf_counter()
+    failed, worked, start = {}, 0.0, time.perf_counter()
     bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
     ahead = prefetch(read_batch, batches, workers=1, ahead=1)
     with Appender(ranks.rank_path(path)) as out, closing(ahead), bar:
-        waiting = time.perf_counter()
         for size, tasks, unread in ahead:
-            waited += time.perf_counter() - waiting
+            arrived = time.perf_counter()
             rows, refused = make(tasks) if tasks else ((), {})
             for row in rows:
                 out.write(row)
             failed |= unread | refused
             bar.update(size)
-            waiting = time.perf_counter()
+            worked += time.perf_counter() - arrived
     if groups and ranks.rank() == 0:
         seconds = time.perf_counter() - start
-        rate, share = f"{3600 * len(groups) / seconds:,.0f} videos/hour", waited / seconds
-        tqdm.write(f"{path.stem}: {len(groups)} videos in {seconds:.1f} s, {rate}; "
-                   f"{share:.0%} of the time waiting for videos")  # fmt: skip
+        rate = f"{3600 * len(groups) / seconds:,.0f} videos/hour"
+        share = f"{1 - worked / seconds:.0%} of the time waiting for videos"
+        tqdm.write(f"{path.stem}: {len(groups)} videos in {seconds:.1f} s, {rate}; {share}")
     return failed
 
 
@@ -147,41 +142,33 @@ def write_pairs(config, roles, videos, asked):
     """Stage 3: pairs from the answers. Returns mode -> number of pairs.
 
     asked: mode -> how many of the videos it has queries about.
-    Each process asks the judge about its share of the videos; then rank 0, which reads all the
-    replies, makes the pairs.
     """
     ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
-    if ranks.size() > 1:
+    if ranks.size() > 1:  # each asks the judge about its own videos; rank 0 uses all replies
         own_videos = set(ranks.share(videos))
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
         ranks.gather([])
-        roles.replies.read()  # those of the other processes, too
-    counts = Counter()
+        roles.replies.read()
+    pairs = []
     if ranks.rank() == 0:
-        share = config.target // len(MODES)
-        settings = (config.select, config.keep, config.balance, share, config.seed)
-        pairs, dropped = make_pairs(rows, roles.judge, *settings)
-        write_rows(config.out / "pairs.jsonl", pairs)
-        write_rows(config.out / "dropped.jsonl", dropped)
-        counts.update(pair["mode"] for pair in pairs)
-    return ranks.gather([counts])[0]
+        c, share = config, config.target // len(MODES)
+        pairs, dropped = make_pairs(rows, roles.judge, c.select, c.keep, c.balance, share, c.seed)
+        write_rows(c.out / "pairs.jsonl", pairs)
+        write_rows(c.out / "dropped.jsonl", dropped)
+    return ranks.gather([Counter(pair["mode"] for pair in pairs)])[0]
 
 
 def candidates_in_order(config, videos, asked):
     """The rows of candidates.jsonl about the videos asked about, in the order of the videos.
 
-    asked: as in `write_pairs`. Left out are answers about other videos, of a longer run, and
-    answers to queries that are not asked any more.
+    Left out are videos of a longer run, and queries that are not asked any more. asked: as above.
     """
     place = {video: i for i, video in enumerate(videos)}
-    wanted = {
-        query_key(row)
-        for row in sound_queries(config)
-        if place.get(row["video"], len(videos)) < asked[row["mode"]]
-    }
+    queries = sound_queries(config)
+    n_of = {query_key(row): place.get(row["video"], len(videos)) for row in queries}
     made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
-    rows = [row for row in made if query_key(row) in wanted]
+    rows = [row for row in made if n_of.get(query_key(row), len(videos)) < asked[row["mode"]]]
     rows.sort(key=lambda row: (place[row["video"]], MODES.index(row["mode"]), row["query"]))
     return [row | {"recipe": row["recipe"] | {"judge": config.judge}} for row in rows]
 
@@ -189,11 +176,3 @@ def candidates_in_order(config, videos, asked):
 def sound_queries(config):
     """The rows of queries.jsonl without a flaw."""
     return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
-
-
-def grouped(items):
-    """List of (video, its items) from (video, item), in order of first appearance."""
-    groups = defaultdict(list)
-    for video, item in items:
-        groups[video].append(item)
-    return list(groups.items())

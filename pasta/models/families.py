@@ -1,7 +1,4 @@
-"""The known families, and the Family of a checkpoint from its files.
-
-Frames become pixels without torchvision, bit for bit as in transformers. To add a family: family.py
-"""
+"""The known families, and the Family of a checkpoint from its files. To add one: family.py."""
 
 from functools import partial
 from pathlib import Path
@@ -26,9 +23,9 @@ FAMILIES = {  # model_type in config.json -> the function that makes its Family
 def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
     """The Family of a checkpoint, from its config.json and its video settings.
 
-    max_pixels: upper bound on the pixels of a frame; 0 leaves the checkpoint's own bound. Ignored
+    max_pixels: upper bound on the pixels of a frame; 0: only the checkpoint's own bound. Ignored
         where all frames have one size.
-    Raises ValueError for an unknown model_type, and for a setting that is missing or unsupported.
+    Raises ValueError for a model_type or a setting that is missing or unsupported.
     """
     shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}
     if wrong := schema_error(config, shape):
@@ -37,10 +34,7 @@ def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
 
 
 def family_of_folder(folder, config, max_pixels, n_frames):
-    """(Family, number of frames) of a checkpoint. n_frames: the default, if its files name none.
-
-    Raises FileNotFoundError without a preprocessor file, and ValueError that names both files.
-    """
+    """(Family, number of frames) of a checkpoint. n_frames: the default, if its files name none."""
     path, preprocessor = video_settings(folder)
     try:
         family = family_for(config, preprocessor, max_pixels)
@@ -54,9 +48,8 @@ def family_of_folder(folder, config, max_pixels, n_frames):
 def video_settings(folder):
     """(file, its settings): the video settings of a checkpoint, from the file transformers reads.
 
-    That is the first of processor_config.json["video_processor"], video_preprocessor_config.json
-    and preprocessor_config.json. The released Qwen2-VL and Qwen2.5-VL have only the last, so its
-    pixel bounds, meant for images, apply to every frame of a video.
+    The released Qwen2-VL and Qwen2.5-VL have only preprocessor_config.json, so its pixel bounds,
+    meant for images, apply to every frame of a video.
     """
     nested = Path(folder, "processor_config.json")
     shape = {"video_processor": dict | ABSENT}
@@ -69,21 +62,12 @@ def video_settings(folder):
 
 
 def text_family(model_type) -> Family:
-    """The Family of a language model that reads no videos: for judges, which are asked in text."""
+    """The Family of a language model that reads no videos, for judges."""
     refuse = partial(refuse_video, model_type)
-    return Family(
-        model_type=model_type,
-        placeholder=None,
-        token=None,
-        fit=refuse,
-        prepare=refuse,
-        positions=partial(plain_positions, -1),  # the id of no token
-        feature_kwargs=refuse,
-    )
+    positions = partial(plain_positions, -1)  # the id of no token
+    return Family(model_type, None, None, refuse, refuse, positions, refuse)
 
 
 def refuse_video(model_type, *_):
-    raise ValueError(
-        f"a model of type {model_type!r} reads text only and was given a video; it can judge "
-        f"(make_pairs.py --judge). Expected one of {', '.join(sorted(FAMILIES))}"
-    )
+    got = f"{model_type!r} reads text only and can only judge (make_pairs.py --judge)"
+    raise ValueError(f"{got}. Expected one of {', '.join(sorted(FAMILIES))}")

@@ -1,8 +1,7 @@
 """What all families share: the Family, a prepared video, its settings, frames to pixels.
 
-To add a family: one function in a file of this folder (with `fixed_family` of fixed.py if all
-frames have one size), one line of FAMILIES in families.py, one row of TINY in tests/tiny_models.py.
-load.py needs of its class in transformers:
+Frames become pixels without torchvision, bit for bit as in transformers.
+To add a family: docs/changing.md. load.py needs of its class in transformers:
 
     get_video_features or get_image_features, as `encoder` says, in its base model: `pooler_output`,
         the video tokens, and, if there are more levels, `deepstack_features`
@@ -22,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from pasta.run.schema import ABSENT, schema_error
 
-STEPS = {  # the steps done here; a preprocessor file that asks for others is refused
+STEPS = {  # a preprocessor file that asks for other steps is refused
     "do_resize": True,
     "resample": 3,  # bicubic
     "do_rescale": True,
@@ -47,7 +46,7 @@ class VideoInputs:
 
 @dataclass(frozen=True)
 class Family:
-    """What differs between kinds of Video-LLMs: texts and functions. One object per checkpoint."""
+    """What differs between kinds of Video-LLMs. One object per checkpoint."""
 
     model_type: str
     placeholder: str | None  # a special token: the chat template's mark of a video; None: no videos
@@ -65,22 +64,16 @@ class Family:
     max_pixels: int = 0  # the caller's bound on the pixels of a frame; 0: none, or without effect
 
     def expand(self, text, inputs) -> str:
-        """The prompt with the text of the video in place of its one placeholder.
-
-        Raises ValueError unless there is exactly one.
-        """
+        """The prompt with the text of the video in place of its one placeholder, or ValueError."""
         mark = self.placeholder
-        if text.count(mark) != 1:
-            raise ValueError(f"{text[:60]!r} holds {text.count(mark)} {mark}; expected exactly one")
+        if (n := text.count(mark)) != 1:
+            raise ValueError(f"{text[:60]!r} holds {n} {mark}; expected exactly one")
         tokens = self.token * inputs.n_tokens
         return text.replace(mark, self.video_text(inputs) if self.video_text else tokens)
 
 
 def given_settings(preprocessor, **steps):
-    """The entries of a preprocessor file; as in transformers, null is absent.
-
-    steps: where the family differs from STEPS. Raises ValueError for a step that is not done here.
-    """
+    """The entries of a preprocessor file; null is absent. steps: the family's changes of STEPS."""
     given = {name: value for name, value in preprocessor.items() if value is not None}
     if wrong := schema_error(given, {"size": dict | ABSENT, "crop_size": dict | ABSENT}):
         raise ValueError(f"preprocessor config: {wrong}")
@@ -93,12 +86,11 @@ def given_settings(preprocessor, **steps):
 
 
 def whole(given, *names, least=1, most=LARGEST):
-    """{name: setting}. Raises ValueError unless each is a whole number from `least` to `most`."""
+    """{name: setting}. Raises ValueError unless each is an integer from `least` to `most`."""
     for name in names:
         value = needed(given, name)
         if type(value) is not int or not least <= value <= most:
-            expected = f"a whole number from {least} to {most}"
-            raise ValueError(f"{name} is {value!r:.80}; expected {expected}")
+            raise ValueError(f"{name} is {value!r:.80}; expected an integer from {least} to {most}")
     return {name: given[name] for name in names}
 
 
@@ -117,23 +109,17 @@ def numbers(given, *names):
 
 def needed(given, name):
     if given.get(name) is None:
-        lacking = f"config.json and preprocessor config lack {name}"
-        raise ValueError(f"{lacking}; expected the original's value: copy its files")
+        raise ValueError(f"the checkpoint's files lack {name}; expected the original's value")
     return given[name]
 
 
 def checked(frames, timestamps):
-    """The timestamps as an array. Raises ValueError for anything that is not a video.
-
-    frames: (F, H, W, 3) uint8 array. timestamps: (F,) seconds, not decreasing.
-    """
+    """The timestamps as an array. Raises ValueError for anything that is not a video."""
     seconds = np.asarray(timestamps, dtype=float)
     known = frames.size and frames.shape == (len(seconds), *frames.shape[1:3], 3)
     if not known or frames.dtype != np.uint8 or not (np.diff(seconds) >= 0).all():
-        raise ValueError(
-            f"got {frames.dtype} frames of shape {frames.shape} at {seconds} s; expected uint8 "
-            "(F, H, W, 3) at F seconds that do not decrease"
-        )
+        got = f"got {frames.dtype} frames of shape {frames.shape} at {seconds} s"
+        raise ValueError(f"{got}; expected uint8 (F, H, W, 3) at F seconds that do not decrease")
     return seconds
 
 
@@ -155,10 +141,7 @@ def normalised(values, settings):
 
 
 def plain_positions(video_token, input_ids, inputs):
-    """(1, L): 0, 1, 2, ... for families without M-RoPE.
-
-    Raises ValueError unless the prompt has exactly the video's tokens.
-    """
+    """(1, L): 0, 1, 2, ... for families without M-RoPE; ValueError for other video tokens."""
     found, n = int((input_ids == video_token).sum()), 0 if inputs is None else inputs.n_tokens
     if found != n:
         raise ValueError(f"the prompt has {found} video tokens (id {video_token}); expected {n}")

@@ -1,7 +1,6 @@
-"""Model folders: fetch, check, digest, write.
+"""Model folders, as transformers writes them, and hub ids OWNER/NAME: fetch, check, digest, write.
 
-A model is a folder as transformers writes it, or a hub id OWNER/NAME in the hub's cache. Weights
-are read from safetensors files only.
+Weights are read from safetensors files only.
 """
 
 import re
@@ -40,32 +39,27 @@ def local_folder(name):
 
 
 def shards(folder):
-    """The names of a checkpoint's weight files; the files themselves may be missing.
-
-    Raises ValueError when a file of `folder` names weights in another folder or of another kind,
-    and for an adapter in the same folder: where PEFT is installed, transformers adds it silently.
-    """
-    if (folder / CONFIG).exists():
+    """The names of a checkpoint's weight files; ValueError for another folder or another kind."""
+    if (folder / CONFIG).exists():  # transformers adds it silently where PEFT is installed
         cure = "move the adapter into a folder of its own, for evaluate.py --adapter"
         raise ValueError(f"{folder} has an adapter's {CONFIG}; expected a model alone: {cure}")
     if read_json(folder / "config.json").get("transformers_weights") is not None:
-        expected = f"expected model.safetensors or {INDEX}: take that line out"
-        raise ValueError(f"{folder}/config.json has transformers_weights; {expected}")
+        raise ValueError(f"{folder}/config.json has transformers_weights; expected no such line")
     if not (folder / INDEX).is_file():
         return ["model.safetensors"]
     names = read_json(folder / INDEX, {"weight_map": dict})["weight_map"].values()
     for name in names:
         if not (isinstance(name, str) and SHARD.fullmatch(name)):
-            expected = "expected .safetensors files in its folder: fetch or convert them again"
-            raise ValueError(f"{folder / INDEX}: weight_map names {name!r:.80}; {expected}")
+            got = f"{folder / INDEX}: weight_map names {name!r:.80}"
+            raise ValueError(f"{got}; expected .safetensors files in its folder: convert them")
     return sorted(set(names))
 
 
 def save_model(folder, model, source, state_dict=None):
     """Write `model` as an ordinary model folder, atomically. config.json gets the weights' type.
 
-    source: the folder or hub id that `model` came from; all files but the weights are its own.
-    state_dict: name -> tensor instead of the model's own, such as a sharded model's gathered ones
+    source: folder or hub id of the original; all files but the weights are copied from it.
+    state_dict: name -> tensor, instead of the model's own (a sharded model's gathered ones)
     """
     source, state_dict = local_folder(source), state_dict or model.state_dict()
     dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")

@@ -1,12 +1,10 @@
-"""Generation with a Video-LLM: batched, over the key/value cache; and answer letters at once.
+"""Batched generation with a key/value cache, and log-probabilities of answer letters.
 
-The loop is our own because positions are: decoding continues from the largest position of the
-prompt, as in training. A sampled request has its own seed, so its answer does not depend on the
-rest of the batch, up to bfloat16 rounding.
+The loop is ours because positions are: decoding continues from the largest position of the prompt,
+as in training. An answer does not depend on the rest of its batch, up to bfloat16 rounding.
 
-The prefix of a video is read once for all its questions. Rows are padded at the right, where a
-causal prefix never attends: it needs no mask (gigabytes for a long video), and a GPU can use its
-flash kernel.
+The prefix of a video is read once for all its questions. Rows are padded at the right: a causal
+prefix then needs no mask (gigabytes for a long video), and a GPU can use its flash kernel.
 
 Shapes: B requests, D distinct videos among them, P tokens of the longest prefix, T of the longest
 query, C = P + T + new tokens in the cache, V vocabulary.
@@ -22,40 +20,29 @@ from pasta.models.load import as_position_ids, video_features
 
 @dataclass(frozen=True)
 class Request:
-    """One question about one video. Requests with the same object `inputs` share its prefix.
-
-    temperature: 0 is greedy; above 0, tokens are drawn from softmax(logits / temperature).
-    """
+    """One question about one video. Requests with the same object `inputs` share its prefix."""
 
     inputs: object  # VideoInputs, or None for a question without video
     prompt: str
     seed: int = 0
-    temperature: float = 0.0
+    temperature: float = 0.0  # 0 is greedy; above 0 draws from softmax(logits / temperature)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Generated text, its token ids with the end token, and their log-probability in nats.
-
-    A server returns neither ids nor logps: () and 0.0.
-    """
-
     text: str
-    ids: tuple[int, ...]
-    logps: float
+    ids: tuple[int, ...]  # with the end token; () from a server
+    logps: float  # the sum over ids in nats, at temperature 1; 0.0 from a server
     finished: bool  # False when cut off at max_new_tokens
     error: str = ""  # why a server refused the request
 
 
-@torch.inference_mode()
 def ask_all(load, requests, batch_size, max_new_tokens=128):
     """Answer any number of requests in batches. Yields (index of the request, Answer).
 
     load: function () -> VLM, called once per batch, so that zero requests load no model.
-    Requests that share `inputs` are moved next to each other, so that a batch reads their prefix
-    once. Otherwise the order is kept.
     """
-    first = {}
+    first = {}  # requests that share `inputs` become neighbours: their prefix is read once
     for i, request in enumerate(requests):
         first.setdefault(id(request.inputs), i)
     order = sorted(range(len(requests)), key=lambda i: first[id(requests[i].inputs)])
@@ -65,17 +52,15 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
         yield from zip(batch, answers, strict=True)
 
 
+@torch.inference_mode()
 def ask(vlm, requests, max_new_tokens=128):
-    """Answer a batch of requests. Returns a list of Answer, in order.
-
-    `Answer.logps` is at temperature 1, so it equals the answer's score as a response.
-    """
+    """Answer a batch of requests. Returns a list of Answer, in order."""
     draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     token_logps, cache, real, positions = read_prompts(vlm, requests)
     padded = not real.all()  # padding stays in the cache and must be masked
     for n in range(1, max_new_tokens + 1):
-        tokens = choose(token_logps, draws)
+        tokens = [choose(row, *draw) for row, draw in zip(token_logps, draws, strict=True)]
         for i, token in enumerate(tokens):
             if not found[i] or found[i][-1] not in end:
                 found[i].append(token)
@@ -83,13 +68,9 @@ def ask(vlm, requests, max_new_tokens=128):
         if n == max_new_tokens or all(row[-1] in end for row in found):
             break
         real = pad(real, (0, 1), value=True)  # (B, C)
-        logits = vlm.model(
-            input_ids=torch.tensor(tokens, device=real.device)[:, None],  # (B, 1)
-            position_ids=as_position_ids(positions),
-            attention_mask=real[:, None, None] if padded else None,  # (B, 1, 1, C)
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]  # (B, V)
+        ids = torch.tensor(tokens, device=real.device)[:, None]  # (B, 1)
+        mask = real[:, None, None] if padded else None  # (B, 1, 1, C)
+        logits = forward(vlm, cache, ids, positions, mask)[:, -1]  # (B, V)
         token_logps = logits.float().log_softmax(-1).cpu()
         positions = positions + 1
     answers = []
@@ -101,26 +82,18 @@ def ask(vlm, requests, max_new_tokens=128):
     return answers
 
 
-def choose(token_logps, draws):
-    """The next token of each row: the likeliest, or one drawn at its temperature.
-
-    token_logps: (B, V) nats. draws: B of (temperature, torch.Generator).
-    """
-    tokens = []
-    for row, (temperature, draw) in zip(token_logps, draws, strict=True):
-        token = row.argmax()
-        if temperature:
-            token = torch.multinomial((row / temperature).softmax(-1), 1, generator=draw)
-        tokens.append(token.item())
-    return tokens
+def choose(logps, temperature, generator):
+    """The likeliest token, or one drawn at a temperature. logps: (V,) nats."""
+    if not temperature:
+        return logps.argmax().item()
+    return torch.multinomial((logps / temperature).softmax(-1), 1, generator=generator).item()
 
 
 @torch.inference_mode()
 def letter_logps(vlm, requests, letters):
-    """Log-probability of each letter as the first token of the answer, without decoding.
+    """Log-probability, in nats, of each letter as the first token of the answer: a list of lists.
 
     letters: for each request a list of texts of one token each, such as ["A", "B"]
-    Returns a list of lists of floats, nats. Raises ValueError for a text of several tokens.
     """
     token_logps, *_ = read_prompts(vlm, requests)
     found = []
@@ -144,21 +117,12 @@ def read_prompts(vlm, requests):
     prefixes = [processor.prefix_ids(inputs) for inputs in videos]
     places = [processor.positions(*pair) for pair in zip(prefixes, videos, strict=True)]
     ids, real = right_padded(vlm, prefixes)  # (D, P) each
-    positions = torch.zeros((len(places[0]), *ids.shape), dtype=torch.int64)
-    for i, place in enumerate(places):
-        positions[:, i, : place.shape[1]] = place
+    positions = torch.stack([pad(x, (0, ids.shape[1] - x.shape[1])) for x in places], dim=1)
     seen = [inputs for inputs in videos if inputs is not None]
-    vlm.model(
-        input_ids=ids,
-        position_ids=as_position_ids(positions.to(device)),
-        attention_mask=None,  # causal
-        mm_encoder_outputs=video_features(vlm.model, processor.family, seen),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    of = {id(inputs): i for i, inputs in enumerate(videos)}
-    which = torch.tensor([of[id(request.inputs)] for request in requests], device=device)  # (B,)
+    more = {"mm_encoder_outputs": video_features(vlm.model, processor.family, seen)}
+    forward(vlm, cache, ids, positions.to(device), None, logits_to_keep=1, **more)  # causal
+    row_of = {id(inputs): i for i, inputs in enumerate(videos)}
+    which = torch.tensor([row_of[id(r.inputs)] for r in requests], device=device)  # (B,)
     cache.reorder_cache(which)
 
     tails = [processor.query_ids(r.prompt, r.inputs is not None) for r in requests]
@@ -170,27 +134,33 @@ def read_prompts(vlm, requests):
     if not real.all():  # the padding of shorter prefixes must be masked
         causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=device).tril()
         shape = (len(tails), ids.shape[1], -1)
-        mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)[:, None]
+        mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)
+        mask = mask[:, None]  # (B, 1, T, P + T)
     lengths = tail_real.sum(1)  # (B,)
-    logits = vlm.model(
-        input_ids=ids,
-        position_ids=as_position_ids(ahead.expand(axes)),
-        attention_mask=mask,  # (B, 1, T, P + T)
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=lengths - 1,
-    ).logits  # (B, B, V): each row's own position is on the diagonal
+    # (B, B, V): each row's own position is on the diagonal
+    logits = forward(vlm, cache, ids, ahead.expand(axes), mask, logits_to_keep=lengths - 1)
     rows = torch.arange(len(tails), device=device)
     token_logps = logits[rows, rows].float().log_softmax(-1).cpu()
     real = torch.cat([real[which], tail_real], 1)
     return token_logps, cache, real, (first + lengths[:, None]).expand(axes)
 
 
+def forward(vlm, cache, ids, positions, mask, **more):
+    """The logits of tokens after those in the cache, to which it adds them."""
+    return vlm.model(
+        input_ids=ids,
+        position_ids=as_position_ids(positions),
+        attention_mask=mask,
+        past_key_values=cache,
+        use_cache=True,
+        **more,
+    ).logits
+
+
 def right_padded(vlm, rows):
     """Lists of token ids as (ids, bool: False for padding), (len(rows), longest) each."""
-    ids = torch.full((len(rows), max(map(len, rows))), vlm.processor.tokenizer.pad_token_id or 0)
-    real = torch.zeros_like(ids, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        real[i, : len(row)] = True
-    return ids.to(vlm.model.device), real.to(vlm.model.device)
+    lengths, device = torch.tensor([len(row) for row in rows]), vlm.model.device
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
+    ids = torch.full(real.shape, vlm.processor.tokenizer.pad_token_id or 0)
+    ids[real] = torch.tensor(sum(rows, []))
+    return ids.to(device), real.to(device)

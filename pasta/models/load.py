@@ -6,15 +6,9 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
+import transformers
 from torch import nn
 from torch.nn.functional import linear
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    DynamicCache,
-)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -25,7 +19,7 @@ from pasta.models.processor import Processor
 from pasta.run.rows import digest_files
 from pasta.run.schema import read_by, read_json
 
-DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number of their own
+DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number
 # "" is the whole model: its config.json may name a kernel of the hub, which is code; not fetched.
 ATTENTION = {"": "sdpa", "text_config": "shared_prefix", "vision_config": "sdpa"}
 
@@ -46,7 +40,7 @@ class VLM:
         return {*([ids] if isinstance(ids, int) else ids), self.processor.tokenizer.eos_token_id}
 
     def new_cache(self):
-        return DynamicCache(config=self.model.config.get_text_config())
+        return transformers.DynamicCache(config=self.model.config.get_text_config())
 
 
 def as_position_ids(positions):
@@ -58,13 +52,15 @@ def video_features(model, family, inputs):
     """The frozen vision tower's output for a list of VideoInputs, under no_grad.
 
     Returns what transformers' forward takes as `mm_encoder_outputs`: {"video" or "image": output},
-    in the order of `inputs`; None for an empty list. An object that is in the list twice is
-    computed once, and videos of one shape are computed in one batch.
+    in the order of `inputs`; None for an empty list.
     """
     if not inputs:
         return None
+    groups = defaultdict(list)  # distinct videos of one shape are computed in one batch
+    for x in {id(x): x for x in inputs}.values():
+        groups[tuple(tensor.shape[1:] for tensor in family.feature_kwargs(x).values())].append(x)
     seen, together = {}, False  # id of a VideoInputs -> its levels
-    for group in of_one_shape(family, inputs):
+    for group in groups.values():
         output = encode(model, family, group)
         found = levels(output, [x.n_tokens for x in group])
         seen |= {id(x): of_x for x, of_x in zip(group, found, strict=True)}
@@ -73,14 +69,6 @@ def video_features(model, family, inputs):
     # in the model's own form: one tensor, or a tuple of one per video
     tokens, *added = (torch.cat(row)[None] if together else row for row in rows)
     return {family.encoder: SimpleNamespace(pooler_output=tokens, deepstack_features=added)}
-
-
-def of_one_shape(family, inputs):
-    """Lists of the distinct VideoInputs whose tensors differ in the first dimension only."""
-    groups = defaultdict(list)
-    for x in {id(x): x for x in inputs}.values():
-        groups[tuple(tensor.shape[1:] for tensor in family.feature_kwargs(x).values())].append(x)
-    return groups.values()
 
 
 def encode(model, family, videos, grad=False):
@@ -94,22 +82,14 @@ def encode(model, family, videos, grad=False):
 
 
 def levels(output, lengths):
-    """For each video of an output, (n_tokens, width) of every level that the language model reads.
-
-    The first level is the tokens. In Qwen3-VL the others are added to the first layers' outputs.
-    lengths: n_tokens of each video.
-    """
+    """For each video, (n_tokens, width) of each level: its tokens, then Qwen3-VL's deepstack."""
     found = [output.pooler_output, *getattr(output, "deepstack_features", [])]
     flat = [x.flatten(0, 1) if torch.is_tensor(x) else torch.cat(x) for x in found]
     return zip(*(x.split(lengths) for x in flat), strict=True)
 
 
 def load_processor(name, max_pixels=0):
-    """The Processor of a model folder or hub id, also of a language model.
-
-    max_pixels: as in `families.family_for`.
-    Raises ValueError for an unknown family and for damaged files.
-    """
+    """The Processor of a folder or hub id, also of a text model. max_pixels: see `family_for`."""
     folder = local_folder(name)
     config = read_json(folder / "config.json", {"model_type": str})
     if reads_text_only(config):
@@ -117,13 +97,12 @@ def load_processor(name, max_pixels=0):
     else:
         family, n_frames = family_of_folder(folder, config, max_pixels, DEFAULT_FRAMES)
     with read_by("transformers", folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     legacy = folder / "chat_template.json"
     if legacy.is_file():  # AutoTokenizer ignores it and has a template for texts only (Qwen2.5-VL)
         tokenizer.chat_template = read_json(legacy, {"chat_template": str})["chat_template"]
     if tokenizer.chat_template is None:
-        places = "tokenizer_config.json, chat_template.jinja or chat_template.json"
-        raise ValueError(f"{name} has no chat template; expected one in {places}")
+        raise ValueError(f"{name} has no chat template; expected a chat_template.jinja")
     mark = family.placeholder
     if mark and len(tokenizer(mark, add_special_tokens=False)["input_ids"]) != 1:
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
@@ -134,17 +113,12 @@ def load_processor(name, max_pixels=0):
 
 def reads_text_only(config):
     """Whether a config.json describes a causal language model without a vision tower."""
-    kind = config.get("model_type")
-    known = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in FAMILIES
-    return known and "vision_config" not in config
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - FAMILIES.keys()
+    return config["model_type"] in known and "vision_config" not in config
 
 
 def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
-    """A VLM from a model folder or hub id, frozen, in evaluation mode. Remote code never runs.
-
-    dtype: the weights' type, "float32" or "bfloat16". max_pixels: as in `families.family_for`.
-    Raises ValueError for attention that shared-prefix attention cannot replace.
-    """
+    """A frozen VLM from a folder or hub id, of "float32" or "bfloat16". Remote code never runs."""
     folder = local_folder(name)
     processor = load_processor(name, max_pixels)
     shards(folder)  # refuses what use_safetensors lets pass
@@ -169,63 +143,53 @@ def bare_model(name):
 
 
 def class_of(name, folder):
-    """(auto class, config) of a checkpoint. Raises ValueError as load_vlm does."""
-    text_only = reads_text_only(read_json(folder / "config.json", {"model_type": str}))
-    auto = AutoModelForCausalLM if text_only else AutoModelForImageTextToText
+    """(auto class, config) of a checkpoint with attention that `shared_prefix` can replace."""
+    auto = transformers.AutoModelForImageTextToText
+    if reads_text_only(read_json(folder / "config.json", {"model_type": str})):
+        auto = transformers.AutoModelForCausalLM
     with read_by("transformers", folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     text = config.get_text_config()
-    kinds = getattr(text, "layer_types", None)
-    if kinds is None and getattr(text, "sliding_window", None):
-        kinds = ["sliding_attention"]
-    if other := sorted({*(kinds or ())} - {"full_attention"}):
+    sliding = ["sliding_attention"] if getattr(text, "sliding_window", None) else []
+    kinds = getattr(text, "layer_types", None) or sliding
+    if other := sorted({*kinds} - {"full_attention"}):
         raise ValueError(f"{name} uses {', '.join(other)}; packed rows need full_attention")
     if not auto._model_mapping[type(config)]._supports_attention_backend:
-        fixed = f"transformers cannot replace the attention of a {config.model_type}"
-        raise ValueError(f"{name}: {fixed}; expected a family of pasta/models")
+        got = f"{name}: transformers cannot replace the attention of a {config.model_type}"
+        raise ValueError(f"{got}; expected a family of pasta/models")
     return auto, config
 
 
 def multiply_patches(model):
     """Replace convolutions over patches that do not overlap, as in Qwen, by matrix products.
 
-    That is faster, on some GPUs by far (huggingface/transformers#45750). transformers'
-    `fusion_config` does the same, but renames the weights and stays in the saved config.
+    It is faster, on some GPUs by far (huggingface/transformers#45750). transformers'
+    `fusion_config` renames the weights and stays in the saved config.
     """
     for conv in model.modules():
-        if isinstance(conv, nn.Conv3d):
-            apart = conv.stride == conv.kernel_size and conv.dilation == (1, 1, 1)
-            if apart and conv.padding == (0, 0, 0) and conv.groups == 1:
+        if isinstance(conv, nn.Conv3d) and conv.stride == conv.kernel_size:
+            if (conv.padding, conv.dilation, conv.groups) == ((0, 0, 0), (1, 1, 1), 1):
                 conv.forward = partial(product, conv)
 
 
 def product(conv, patches):
     """conv(patches): (N, width, 1, 1, 1) of N patches, (N, channels, *kernel size)."""
-    if patches.shape[2:] != conv.kernel_size:
-        return type(conv).forward(conv, patches)
     return linear(patches.flatten(1), conv.weight.flatten(1), conv.bias)[..., None, None, None]
 
 
 def tune_all(model):
-    """Unfreeze the language model; the vision tower and the projector stay frozen.
-
-    The reference is the model before training: only its log-probabilities are kept, no second copy.
-    """
-    for part in (model.get_decoder(), model.get_output_embeddings()):
-        part.requires_grad_(True)
+    """Unfreeze the language model; the vision tower and the projector stay frozen."""
+    model.get_decoder().requires_grad_(True)
+    model.get_output_embeddings().requires_grad_(True)
 
 
 def shard_units(model):
     """The layers of both towers, a list of modules: FSDP2 gathers the weights of one at a time."""
-    kinds = model._no_split_modules  # transformers' own list of class names
-    return [module for module in model.modules() if type(module).__name__ in kinds]
+    return [m for m in model.modules() if type(m).__name__ in model._no_split_modules]
 
 
 def checkpoint_activations(model):
-    """Recompute each layer's activations in backward, without reentrant checkpointing.
-
-    transformers also makes every part's input require gradients. We undo that: the frozen vision
-    tower would be recomputed for nothing.
-    """
+    """Recompute each layer's activations in backward, without reentrant checkpointing."""
     model.activation_checkpointing_enable({"use_reentrant": False})
+    # transformers made every input require gradients: the frozen vision tower would be recomputed
     model.disable_input_require_grads()

@@ -18,27 +18,19 @@ from pasta.run.atomic import atomic_folder
 from pasta.run.schema import ABSENT, NUMBER, is_name, read_by, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-SHAPE = {
-    "r": int | ABSENT,
-    "lora_alpha": NUMBER | ABSENT,
-    "base_model_name_or_path": str | None | ABSENT,
-}
+SHAPE = {"r": int | ABSENT, "lora_alpha": NUMBER | ABSENT}
 # Settings that change what an adapter computes, or the base model: not supported here.
 REFUSED = (
     "use_dora modules_to_save lora_bias rank_pattern alpha_pattern layer_replication "
     "target_parameters trainable_token_indices alora_invocation_tokens use_qalora use_bdlora "
     "arrow_config kasa_config monteclora_config"
 ).split()
-KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 BASE_CHANGING_INIT = ("pissa", "olora", "corda", "loftq", "lora_ga")
+KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 
 
 def save_adapter(folder, model, base_model):
-    """Write the adapter as PEFT's two files, atomically; every rank calls it, rank 0 writes.
-
-    base_model: name or folder of the base model, for those who load the adapter
-    Raises ValueError without an adapter, FileExistsError when `folder` holds anything else.
-    """
+    """Write the adapter as PEFT's two files, atomically; every rank calls it, rank 0 writes."""
     folder = Path(folder)
     if not adapted(model):
         raise ValueError(f"{folder}: the model has no adapter to save; add_lora gives it one")
@@ -58,16 +50,19 @@ def save_adapter(folder, model, base_model):
 
 def peft_config(model, base_model):
     """The content of adapter_config.json; layer names are those that PEFT finds in the model."""
-    linears = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | LoRALinear)]
     names, layers = zip(*adapted(model), strict=True)
+    # A regex: a list of kinds ("gate_proj") would match the vision tower's layers as well.
+    pattern = "|".join(sorted({re.sub(r"\d+", r"\\d+", re.escape(name)) for name in names}))
+    linears = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | LoRALinear)]
+    if {name for name in linears if re.fullmatch(pattern, name)} != set(names):
+        pattern = "|".join(map(re.escape, names))  # only some layers of a kind are adapted
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": str(base_model),
         "r": len(layers[0].lora_A),
         "lora_alpha": layers[0].alpha,
-        # a list of kinds ("gate_proj") would match the vision tower's layers as well
-        "target_modules": names_pattern(names, linears),
+        "target_modules": pattern,
         "bias": "none",
         "modules_to_save": None,
         "use_rslora": False,
@@ -76,18 +71,10 @@ def peft_config(model, base_model):
     }
 
 
-def names_pattern(names, linears):
-    """A regex for exactly `names` among the `linears`: short when whole kinds of layers match."""
-    kinds = "|".join(sorted({re.sub(r"\d+", r"\\d+", re.escape(name)) for name in names}))
-    if {name for name in linears if re.fullmatch(kinds, name)} == set(names):
-        return kinds
-    return "|".join(map(re.escape, names))
-
-
 def load_adapter(model, folder) -> list[str]:
     """Freeze the model and add the adapter of a PEFT folder. Returns the adapted layers' names.
 
-    A failed load leaves the model unchanged. Raises as read_adapter does.
+    A failed load leaves the model unchanged. Errors: see read_adapter.
     """
     rank, alpha, parts = read_adapter(Path(folder), plain_linears(model))
     add_lora(model, "|".join(map(re.escape, parts)), rank=rank, alpha=alpha)
@@ -101,12 +88,9 @@ def load_adapter(model, folder) -> list[str]:
 def read_adapter(folder, linears):
     """(rank, alpha, {layer: {"A": tensor, "B": tensor}}) of a PEFT folder from any tool.
 
-    linears: name -> linear layer of the model, which may be on the meta device. The adapted layers
-    are those in the weight file, under the names of any transformers version; target_modules is
-    not read.
-    Raises FileNotFoundError for a missing file. Raises ValueError for settings other than plain
-    LoRA, for a damaged file, for keys that are unknown, missing, doubled or of the wrong shape,
-    and for numbers that are not finite.
+    linears: name -> linear layer of the model, which may be on the meta device.
+    The weight file decides which layers are adapted; target_modules is not read.
+    Raises FileNotFoundError, and ValueError for anything but plain LoRA that fits the layers.
     """
     rank, alpha = read_peft_config(folder)
     with read_by("safetensors", folder / WEIGHTS):
@@ -135,18 +119,19 @@ def read_peft_config(folder):
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; expected both of PEFT's files")
-    config = read_json(folder / CONFIG, SHAPE)
-    found = [f"{name}={config[name]!r}" for name in REFUSED if config.get(name)]
-    found += [f"bias={config['bias']!r}"] if config.get("bias", "none") != "none" else []
-    if str(config.get("init_lora_weights")).startswith(BASE_CHANGING_INIT):
-        found.append(f"init_lora_weights={config['init_lora_weights']!r}")
-    if config.get("peft_type") != "LORA" or found:
-        got = f"peft_type={config.get('peft_type')!r} {', '.join(found)}"
-        raise ValueError(f"{folder / CONFIG}: {got}; expected LORA with none of these settings")
-    rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)  # PEFT's own defaults
-    if not (0 < rank < 2**31 and abs(alpha) < 2**31):  # refuses nan, too
-        got = f"r={rank!r:.40} lora_alpha={alpha!r:.40}"
-        raise ValueError(f"{folder / CONFIG}: {got}; expected a rank of 1 or more, and a number")
+    config = {"r": 8, "lora_alpha": 8, "bias": "none"}  # PEFT's own defaults
+    config |= read_json(folder / CONFIG, SHAPE)
+    rank, alpha, init = config["r"], config["lora_alpha"], str(config.get("init_lora_weights"))
+    plain = {name: not config.get(name) for name in REFUSED} | {
+        "peft_type": config.get("peft_type") == "LORA",
+        "bias": config["bias"] == "none",
+        "init_lora_weights": not init.startswith(BASE_CHANGING_INIT),
+        "r": 0 < rank < 2**31,
+        "lora_alpha": abs(alpha) < 2**31,  # false for nan
+    }
+    if found := [f"{name}={config.get(name)!r:.40}" for name, fits in plain.items() if not fits]:
+        expected = "expected plain LoRA, with a rank of 1 or more"
+        raise ValueError(f"{folder / CONFIG}: {', '.join(found)}; {expected}")
     return rank, alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
 
@@ -169,8 +154,8 @@ def short(name):
 
 def base_of(folder):
     """The base model that an adapter's folder names, or None. Raises ValueError."""
-    base = read_json(folder / CONFIG, SHAPE).get("base_model_name_or_path") or None
-    if base and not is_name(base):
+    base = read_json(folder / CONFIG).get("base_model_name_or_path") or None
+    if base and not (isinstance(base, str) and is_name(base)):
         got = f"base_model_name_or_path is {base!r:.80}"
         raise ValueError(f"{folder / CONFIG}: {got}; expected a model's name")
     return base

@@ -30,42 +30,39 @@ class Processor:
         return self.family.prepare(frames, timestamps)
 
     def prefix_ids(self, inputs):
-        """The prompt up to the video's last token: a list of P ids, 1 or more. inputs: or None."""
+        """The P >= 1 ids of the prompt up to the video's last token. inputs: None: no video."""
         if inputs is None:  # the first token only: segments need a prefix to follow
             return self.prompt_ids(self.prompt("", with_video=False))[:1]
         head, _ = self.split("")
         return self.prompt_ids(self.family.expand(head + self.family.placeholder, inputs))
 
     def query_ids(self, query, with_video=True):
-        """The prompt between the prefix and the response. Returns a list of ids."""
+        """The ids of the prompt between the prefix and the response."""
         if not with_video:
             return self.prompt_ids(self.prompt(query, with_video=False))[1:]
-        # with the special token before it: some tokenizers put a blank before their first word
+        # with the special token first: some tokenizers put a blank before the first word
         return self.ids(self.family.placeholder + self.split(query)[1])[1:]
 
     def response_ids(self, response):
-        """A response and its end token. Returns a list of ids; all are scored."""
+        """The ids of a response and its end token; all are scored."""
         return [*self.ids(response), self.tokenizer.eos_token_id]
 
     def positions(self, ids, inputs):
-        """(3, L) int64 M-RoPE positions of a list of L ids; (1, L) in a family without M-RoPE."""
+        """(3, L) int64 M-RoPE positions of L ids; (1, L) in a family without M-RoPE."""
         return self.family.positions(torch.tensor(ids), inputs)
 
     def ids(self, text):
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def prompt_ids(self, text):
-        """The token ids of the start of a prompt, with the start token if the tokenizer has one."""
+        """The ids of the start of a prompt, with the start token if the tokenizer has one."""
         begin = self.tokenizer.bos_token
         # as in transformers: not twice where the chat template has written it
         written = begin is not None and text.startswith(begin)
         return self.tokenizer(text, add_special_tokens=not written)["input_ids"]
 
     def prompt(self, query, with_video):
-        """One user turn in the checkpoint's chat template, with a placeholder for the video.
-
-        Raises ValueError for a query that contains the model's own video tokens.
-        """
+        """One user turn in the checkpoint's chat template, with a placeholder for the video."""
         family = self.family
         for mark in {family.placeholder, family.token} - {None}:
             if mark in query:
@@ -79,7 +76,7 @@ class Processor:
         )
 
     def split(self, query):
-        """The prompt's text before and after the video. Raises ValueError unless there is one."""
+        """The prompt's text before and after the video."""
         parts = self.prompt(query, with_video=True).split(self.family.placeholder)
         if len(parts) != 2:
             got = f"writes {self.family.placeholder} {len(parts) - 1} times for one video"

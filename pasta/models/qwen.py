@@ -1,14 +1,14 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: frames keep their shape, positions have three axes.
 
-Positions are ours: transformers versions disagree about them, and 5.23 restarts the text inside
-the video's time. This is the layout that the checkpoints were trained with (transformers PR #35569
-and issue #45381; vLLM has it too), for a video after S tokens of text:
+Positions are ours: transformers versions disagree, and 5.23 restarts the text inside the video's
+time. The checkpoints were trained with this layout (transformers PR #35569, issue #45381; vLLM),
+for a video after S tokens of text:
 
     time   = S + floor(grid index * tokens_per_second * seconds_per_grid)
     height = S + row,  width = S + column,  next text = largest of all three + 1
 
-Qwen2-VL has no clock: its time is S + grid index. Qwen3-VL writes the time as text before each
-grid, and each grid is a separate video with time = S.
+Qwen2-VL has no clock: time = S + grid index. Qwen3-VL writes the time as text before each grid;
+each grid is a separate video with time = S.
 
 Shapes: F frames, H, W pixels, t, h, w patches (before merging m x m of them into one token),
 N = t h w, p patch size, tp frames of a patch, L tokens.
@@ -21,40 +21,28 @@ from itertools import groupby
 
 import torch
 
-from pasta.models.family import (
-    HUGE,
-    Family,
-    VideoInputs,
-    checked,
-    given_settings,
-    normalised,
-    numbers,
-    resized,
-    whole,
-)
+from pasta.models import family
 
 TOKEN = "<|video_pad|>"
 
 
 def qwen_family(config, preprocessor, max_pixels):
-    """Family of Qwen2-VL, and of Qwen2.5-VL, which adds the clock.
-
-    As in transformers, min_pixels and max_pixels win over the bounds in `size`.
-    """
-    given = given_settings(preprocessor)
-    given = bounds(given) | given
-    if max_pixels:
-        given = {"max_pixels": max_pixels} | {k: v for k, v in given.items() if v is not None}
-        given["max_pixels"] = min(max_pixels, *whole(given, "max_pixels", most=HUGE).values())
+    """Family of Qwen2-VL, and of Qwen2.5-VL, which adds the clock."""
+    given = family.given_settings(preprocessor)
+    given = bounds(given) | given  # as in transformers: max_pixels wins over the bounds in `size`
+    if max_pixels and given["max_pixels"] is None:
+        given["max_pixels"] = max_pixels
+    (high,) = family.whole(given, "max_pixels", most=family.HUGE).values()
+    given["max_pixels"] = min(high, max_pixels or high)
     clock = {}
     if config["model_type"] == "qwen2_5_vl":
-        clock = numbers(config.get("vision_config", {}), "tokens_per_second")
+        clock = family.numbers(config.get("vision_config", {}), "tokens_per_second")
     return family_of(config, given, clock, max_pixels, qwen_fit, one_block)
 
 
 def qwen3_family(config, preprocessor, max_pixels):
     """Family of Qwen3-VL. Its bounds in `size` apply to the pixels of all frames together."""
-    given, more = given_settings(preprocessor), {"frame_pixels": max_pixels}
+    given, more = family.given_settings(preprocessor), {"frame_pixels": max_pixels}
     given |= bounds(given)
     return family_of(config, given, more, max_pixels, qwen3_fit, block_per_grid, timed_grids)
 
@@ -65,13 +53,13 @@ def bounds(given):
 
 
 def family_of(config, given, more, max_pixels, fit, blocks, text=None):
-    """A Qwen's Family. more: settings of one of them. fit, blocks, text: take settings first."""
-    settings = more | whole(given, "patch_size", "temporal_patch_size", "merge_size")
-    settings |= numbers(given, "image_mean", "image_std", "rescale_factor")
-    settings |= whole(given, "min_pixels", "max_pixels", most=HUGE)
-    settings |= whole(config, "video_token_id", least=0, most=HUGE)
+    """A Qwen's Family. more: its own settings. fit, blocks, text: functions (settings, ...)."""
+    settings = more | family.whole(given, "patch_size", "temporal_patch_size", "merge_size")
+    settings |= family.numbers(given, "image_mean", "image_std", "rescale_factor")
+    settings |= family.whole(given, "min_pixels", "max_pixels", most=family.HUGE)
+    settings |= family.whole(config, "video_token_id", least=0, most=family.HUGE)
     fit = partial(fit, settings)
-    return Family(
+    return family.Family(
         model_type=config["model_type"],
         placeholder=TOKEN,
         token=TOKEN,
@@ -85,33 +73,28 @@ def family_of(config, given, more, max_pixels, fit, blocks, text=None):
 
 
 def qwen_fit(settings, n_frames, height, width):
-    """The (height, width) that frames are resized to, whatever their number: see smart_resize."""
     return smart_resize(settings, 1, 1, height, width, settings["max_pixels"])
 
 
 def qwen3_fit(settings, n_frames, height, width):
-    """As qwen_fit, but the bounds are for the pixels of all frames. A single frame counts as two.
-
-    Frames with a side below one token are enlarged first.
-    """
+    """The bounds are for the pixels of all frames, not of each; one frame counts as two."""
     unit, tp = settings["patch_size"] * settings["merge_size"], settings["temporal_patch_size"]
     n_frames = max(n_frames, tp)
     paired = round(n_frames / tp) * tp  # rounds half to even, as in transformers: equal sizes
-    if min(height, width) < unit:
+    if min(height, width) < unit:  # a side below one token is enlarged first
         scale = max(unit / height, unit / width)
         height, width = int(height * scale), int(width * scale)
     high = settings["max_pixels"]
-    if settings["frame_pixels"]:  # the bound holds for a frame at either count of frames
+    if settings["frame_pixels"]:  # the bound of a frame holds at either count of frames
         high = min(high, settings["frame_pixels"] * min(n_frames, paired))
     return smart_resize(settings, n_frames, paired, height, width, high)
 
 
 def smart_resize(settings, n_frames, paired, height, width, high):
-    """Qwen's (height, width) for a video: nearly the same ratio, and multiples of the unit
-    patch_size * merge_size, so that min_pixels <= paired * height * width <= high.
+    """(height, width) with nearly the same ratio, in multiples of patch_size * merge_size, so that
+    min_pixels <= paired * height * width <= high.
 
     n_frames, paired: how many times a frame's pixels count before and after rounding to units
-    Raises ValueError for a side more than 200 times the other, Qwen's limit.
     """
     sides, area, low = (height, width), n_frames * height * width, settings["min_pixels"]
     if max(sides) > 200 * min(sides):
@@ -133,13 +116,11 @@ def qwen_prepare(settings, fit, frames, timestamps):
         seconds_per_grid = tp * (last timestamp - first) / (F - 1)
         time of a grid   = (time of its first frame + time of its last) / 2
 
-    seconds_per_grid is tp times the true seconds between frames, and 0 for frames at one instant;
-    qwen-vl-utils counts F intervals in the whole video, so its value is about 1/F smaller.
-    Raises ValueError for anything that is not a video.
+    qwen-vl-utils counts F intervals in the whole video, so its seconds are about 1/F smaller.
     """
-    seconds = checked(frames, timestamps)
+    seconds = family.checked(frames, timestamps)
     size = fit(*frames.shape[:3])
-    video = resized(frames, size)
+    video = family.resized(frames, size)
     tp, p, m = (settings[k] for k in ("temporal_patch_size", "patch_size", "merge_size"))
     more = -len(video) % tp
     video = torch.cat([video, video[-1:].expand(more, -1, -1, -1)])
@@ -148,17 +129,14 @@ def qwen_prepare(settings, fit, frames, timestamps):
     t, h, w = len(video) // tp, size[0] // p, size[1] // p
     video = video.reshape(t, tp, 3, h // m, m, p, w // m, m, p)
     patches = video.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3, -1)
-    values = normalised(patches, settings).flatten(1)  # (N, 3 tp p p)
+    values = family.normalised(patches, settings).flatten(1)  # (N, 3 tp p p)
     span = tp * (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
-    return VideoInputs(values, (t, h, w), float(span), t * h * w // m**2, tuple(times))
+    return family.VideoInputs(values, (t, h, w), float(span), t * h * w // m**2, tuple(times))
 
 
 def timed_grids(settings, inputs):
-    """Qwen3-VL's text of a video: before each grid its time, around each grid its own marks.
-
-    The template's marks stay around the whole text, as in vLLM and in transformers since 5.10;
-    4.57 removed them.
-    """
+    """Qwen3-VL's text of a video: the time before each grid, marks around each grid."""
+    # the template's marks stay around the whole text, as in vLLM and transformers since 5.10
     _, h, w = inputs.grid
     block = f"<|vision_start|>{TOKEN * (h * w // settings['merge_size'] ** 2)}<|vision_end|>"
     return "".join(f"<{time:.1f} seconds>{block}" for time in inputs.times)
@@ -167,17 +145,16 @@ def timed_grids(settings, inputs):
 def qwen_positions(settings, blocks, input_ids, inputs):
     """(3, L) M-RoPE positions of a prompt; the equation is at the top of this file.
 
-    blocks: function (settings, VideoInputs) -> the positions of each run of video tokens, from 0
-    Raises ValueError unless the prompt has exactly the video's runs of video tokens.
+    blocks: function (settings, VideoInputs) -> the positions of each run of video tokens, from 0.
+    Raises ValueError unless the prompt has exactly these runs.
     """
     video_token = settings["video_token_id"]
     runs = [(key, len(list(run))) for key, run in groupby((input_ids == video_token).tolist())]
     blocks = [] if inputs is None else blocks(settings, inputs)
     found, expected = [n for key, n in runs if key], [block.shape[1] for block in blocks]
     if found != expected:
-        raise ValueError(
-            f"the prompt has runs of {found} video tokens (id {video_token}); expected {expected}"
-        )
+        got = f"the prompt has runs of {found} video tokens (id {video_token})"
+        raise ValueError(f"{got}; expected {expected}")
     parts, start, blocks = [], 0, iter(blocks)
     for key, n in runs:
         parts.append(start + (next(blocks) if key else torch.arange(n).expand(3, n)))

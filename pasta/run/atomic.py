@@ -8,15 +8,9 @@ from pathlib import Path
 
 
 def write_json(path, data):
-    """Write `data` as JSON, atomically; paths as text. Raises TypeError for other types."""
+    """Write `data` as JSON, atomically; paths become text."""
     path = Path(path)
-
-    def as_text(value):
-        if isinstance(value, Path):
-            return str(value)
-        raise TypeError(f"{path}: cannot write a {type(value).__name__} as JSON: {value!r}")
-
-    text = json.dumps(data, indent=2, ensure_ascii=False, default=as_text) + "\n"
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")
@@ -26,9 +20,6 @@ def write_json(path, data):
 @contextmanager
 def atomic_folder(folder):
     """A new folder to fill; at the end of the block it is synced to disk and replaces `folder`.
-
-        with atomic_folder("run/adapter") as part:
-            (part / "weights").write_bytes(...)
 
     If the block raises an error, `folder` stays as it was.
     """

@@ -1,7 +1,7 @@
 """Folder locks. The operating system releases them when the process ends, even after a kill.
 
-They are POSIX record locks on files of their own, so the decoder processes do not inherit them.
-Windows, and network disks without such locks, are not locked; on such a disk we print a warning.
+POSIX record locks: the decoder processes do not inherit them. Windows, and network disks without
+such locks, are not locked; on such a disk we print a warning.
 """
 
 import os
@@ -20,17 +20,13 @@ OPEN = {}  # (device, inode) -> lock file; closing it would release the lock
 
 
 def lock_folder(folder):
-    """Create `folder` and lock it until this process ends; all ranks call.
-
-    Raises SystemExit if another process has the lock, or if the folder cannot be written.
-    """
+    """Create `folder` and lock it until this process ends, or raise SystemExit; all ranks call."""
     if ranks.rank() == 0:
         path = Path(folder) / ".lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-            stat = path.stat()
-            if (stat.st_dev, stat.st_ino) not in OPEN:
+            if (inode := (path.stat().st_dev, path.stat().st_ino)) not in OPEN:
                 file = open(path, "r+")
                 if not lock(file, path):
                     text = "is writing into it; wait until it ends, or choose another --out"
@@ -38,7 +34,7 @@ def lock_folder(folder):
                 file.truncate(0)
                 file.write(f"{os.getpid()} on {platform.node()}\n")
                 file.flush()
-                OPEN[stat.st_dev, stat.st_ino] = file
+                OPEN[inode] = file
         except OSError as error:
             cure = "free some space, or choose another --out"
             raise SystemExit(f"cannot write into {folder}: {error.strerror}; {cure}") from error
@@ -47,14 +43,11 @@ def lock_folder(folder):
 
 @contextmanager
 def wait_for_lock(path):
-    """Only one run at a time is inside this context for `path`; the others wait. All ranks call.
-
-    A folder that cannot be written is not locked.
-    """
+    """Only one run at a time is inside this context for `path`; the others wait. All ranks call."""
     path = path.with_name(f".{path.name}.lock")
     try:
         opened = nullcontext() if ranks.rank() else open(path, "a")
-    except OSError:
+    except OSError:  # a folder that cannot be written needs no lock
         opened = nullcontext()
     with opened as file:
         if file and not lock(file, path):
@@ -66,10 +59,9 @@ def wait_for_lock(path):
 
 def lock(file, path, wait=False):
     """Lock an open file until it is closed. Returns False if another process has the lock."""
-    if fcntl is None:
-        return True
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl:
+            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

@@ -1,9 +1,8 @@
 """torch.distributed helpers: rank, load balancing, DDP and FSDP2.
 
-Each rank works on its own packs of an update. DDP gives every rank the whole model, FSDP2 a slice
-of it; both average gradients over the ranks, and both need all ranks in every backward pass. So
-ranks with fewer packs run empty dummy packs, and each loss, which is a share of the loss of the
-whole update, is multiplied by size(). The gradient is then the same for any number of ranks.
+DDP and FSDP2 average gradients over the ranks, and need all ranks in every backward pass. So ranks
+with fewer packs run empty dummy packs, and each loss, a share of that of the whole update, is
+multiplied by size(). The gradient is then the same for any number of ranks.
 """
 
 import os
@@ -20,9 +19,6 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-# The default is minutes. Ranks wait for the slowest share of the reference, which may take hours.
-TIMEOUT = timedelta(hours=12)
-
 
 def start(device):
     """Join torchrun's process group, if torchrun started us. Returns the device of this rank."""
@@ -31,16 +27,18 @@ def start(device):
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+    backend = "nccl" if device.startswith("cuda") else "gloo"
+    # The default is minutes; the slowest share of the reference may take hours.
+    dist.init_process_group(backend, timeout=timedelta(hours=12))
     return device
 
 
 def stop():
     """End this process, if torchrun started it. No `parallel` policy may exist any more.
 
-    A thread of gloo may still wait for Python's lock to free a tensor. DDP also holds the group:
-    if DDP is freed last, it waits for that thread while it keeps the lock. And a thread that wants
-    the lock while the interpreter ends aborts the process (pytorch/pytorch#190489).
+    A thread of gloo may still wait for Python's lock to free a tensor. DDP, if it is freed last,
+    waits for that thread while it keeps the lock. And a thread that wants the lock while the
+    interpreter ends aborts the process (pytorch/pytorch#190489).
     """
     if started():
         dist.destroy_process_group()
@@ -69,8 +67,8 @@ def share(items):
 def balance(items, costs):
     """This rank's part of `items`, balanced by cost: most expensive first, in snake order.
 
-    costs: number of each item. The parts differ by at most one item. Items of one round cost about
-    the same, so ranks that meet after each item do not wait long.
+    The parts differ by at most one item. Items of one round cost about the same, so ranks that meet
+    after each item do not wait long.
     """
     order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
     rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]
@@ -96,10 +94,9 @@ def rank_paths(path):
 
 def gather(rows):
     """The rows of all ranks, in order of rank, on every rank; all ranks call."""
-    if size() == 1:
-        return rows
-    parts = [None] * size()
-    dist.all_gather_object(parts, rows)
+    parts = [rows] * size()
+    if size() > 1:
+        dist.all_gather_object(parts, rows)
     return [row for part in parts for row in part]
 
 
@@ -110,26 +107,23 @@ def progress(items=None, name=None, total=None, unit="it", **more):
 
 
 def parallel(policy, units, shard, half):
-    """The policy as all ranks train it together: DDP, FSDP2, or unchanged on a single rank.
+    """The policy as all ranks train it together: DDP, FSDP2 (shard), or unchanged on one rank.
 
     units: modules in the order in which FSDP2 gathers their weights, one at a time.
-    shard: give each rank a slice of all weights (FSDP2) instead of a copy (DDP).
     half: gather and compute with bfloat16 copies of sharded weights; gradients stay float32.
     """
     if shard:
-        device = "cuda" if torch.cuda.is_available() and dist.get_backend() == "nccl" else "cpu"
-        mesh = dist.init_device_mesh(device, (size(),))
+        mesh = dist.init_device_mesh("cuda" if dist.get_backend() == "nccl" else "cpu", (size(),))
         kind = torch.bfloat16 if half else None
         mixed = MixedPrecisionPolicy(param_dtype=kind, reduce_dtype=torch.float32)
         for unit in (*units, policy):
             # By default the outermost unit stays gathered. After a forward pass without gradients,
             # like the reference's, its weights would get none in the next backward pass.
             fully_shard(unit, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
-        return policy
-    if size() == 1:
-        return policy
-    # All ranks load the same weights and no buffer changes: there is nothing to broadcast.
-    return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
+    elif size() > 1:
+        # All ranks load the same weights and no buffer changes: there is nothing to broadcast.
+        return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
+    return policy
 
 
 def full_tensor(tensor):

@@ -1,7 +1,7 @@
 """JSONL files: one JSON object a line. Also digests and seeds of their contents.
 
-Writers append whole lines and flush each one. A killed writer leaves at most one torn line, the
-last: readers leave it out, and the next writer cuts it off.
+A killed writer leaves at most one torn line, the last: readers leave it out, and the next writer
+cuts it off.
 """
 
 import codecs
@@ -46,7 +46,7 @@ def numbered_rows(path, shape=dict):
             hint = f"; from a JSON list: jq -c '.[]' {path}" if line.startswith(b"[") else ""
             text = line[:60].decode(errors="replace")
             raise ValueError(f"{path}:{number}: {text!r}; expected one JSON object a line{hint}")
-        if shape is not dict and (wrong := schema_error(row, shape)):
+        if wrong := schema_error(row, shape):
             raise ValueError(f"{path}:{number}: {wrong}")
         yield number, row
 
@@ -74,10 +74,7 @@ def no_search_for_cycles():
 
 
 class Appender:
-    """Appends rows to a .jsonl file and flushes each one. One writer per file.
-
-        with Appender("candidates.jsonl") as out:
-            out.write({"video": "v.mp4", ...})
+    """Appends rows to a .jsonl file and flushes each one; a context manager. One writer per file.
 
     Creates missing folders and cuts off the torn line of a killed writer.
     """
@@ -86,22 +83,17 @@ class Appender:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(path, "a+b", buffering=0)  # unbuffered: after an error nothing is pending
-        tail, start = b"", self.file.seek(0, os.SEEK_END)
-        while start and b"\n" not in tail:
-            end, start = start, max(0, start - 2**16)
-            self.file.seek(start)
-            tail = self.file.read(end - start) + tail
-        tail = tail.rpartition(b"\n")[2]
+        self.file.seek(0)
+        tail = self.file.readall().rpartition(b"\n")[2]
         if is_torn(tail):
-            self.file.truncate(self.file.seek(0, os.SEEK_END) - len(tail))
+            self.file.truncate(self.file.tell() - len(tail))
         elif tail:
             self.file.write(b"\n")
 
     def write(self, row):
         """Append a row. Raises OSError with the name of the file, for example on a full disk."""
         # A lone surrogate cannot be UTF-8; backslashreplace writes it as JSON's own escape.
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        left = line.encode("utf-8", errors="backslashreplace")
+        left = f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="backslashreplace")
         try:
             while left:
                 left = left[self.file.write(left) :]
@@ -118,8 +110,7 @@ class Appender:
 
 def write_rows(path, rows):
     """Write a whole .jsonl file, atomically."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     part.unlink(missing_ok=True)
     with Appender(part) as out:
         for row in rows:

@@ -19,7 +19,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # half a pair: no tokenizer and no fi
 def schema_error(value, shape, name=""):
     """The first place where a value does not fit the schema: "a.b is 3; expected str"; or "".
 
-    name: of the value. true and false are not numbers; integers have 64 bits.
+    true and false are not numbers; integers have 64 bits.
     """
     parts = []
     if isinstance(shape, dict):
@@ -61,13 +61,10 @@ def read_json(path, shape=dict):
 
 @contextmanager
 def read_by(library, path):
-    """Turn any error of a library about a file or folder into a ValueError that names it.
-
-    Any error: a typo in config.json can be a TypeError deep inside the library.
-    """
+    """Turn any error of a library about a file or folder into a ValueError that names it."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # a typo in config.json can be a TypeError deep inside the library
         text = f"{path}: {library} cannot read it: {error!r}"
         raise ValueError(f"{text}; expected the published file: download it again") from error
 

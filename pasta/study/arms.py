@@ -1,8 +1,7 @@
 """What the study compares: arms, which are trainings, and the sets of pairs that they use.
 
 A set is made by make_pairs.py from videos (MADE), by its judge stage from candidates of another set
-(JUDGED), or by a function from pairs of another set (EDITED). Everything that the name of an arm
-does not mention is as in the arm `videopasta`.
+(JUDGED), or by a function of another set (EDITED). All other settings are those of `videopasta`.
 """
 
 from functools import partial
@@ -17,26 +16,24 @@ N_EQUAL = 300  # pairs of each arm of Table 2
 MADE = {  # set -> flags of make_pairs.py
     "videopasta": "",
     # Without adversaries, in the spirit of LLaVA-Hound and TPO: r- is the model's answer to the
-    # same frames and query at temperature 1, r+ its greedy answer as always. The same judge drops
-    # answers that do not contradict; there is no other selection and no balancing.
+    # same frames and query at temperature 1, r+ its greedy answer as always.
     "generic": "--adversary sample --temperature 1 --select none --no-balance",
     "prompt": "--adversary prompt",
     "frames": "--adversary frames",
     "sparse": "--n_frames 10",  # preferred answers see no more frames than 1 a second
 }
-JUDGED = {  # set -> (set of the candidates, how many of the K, flags of make_pairs.py)
-    "flip": ("videopasta", 3, "--select flip"),
-    "none": ("videopasta", 3, "--select none"),
-    "paper": ("videopasta", 3, "--select none --no-balance"),
-    "unbalanced": ("videopasta", 3, "--no-balance"),
-    "k1": ("videopasta", 1, ""),  # the k-th candidate does not depend on K
-    "k2": ("videopasta", 2, ""),
+JUDGED = {  # set -> (how many of the K candidates of "videopasta", flags of make_pairs.py)
+    "flip": (3, "--select flip"),
+    "none": (3, "--select none"),
+    "paper": (3, "--select none --no-balance"),
+    "unbalanced": (3, "--no-balance"),
+    "k1": (1, ""),  # the k-th candidate does not depend on K
+    "k2": (2, ""),
 }
 
 
-def shuffled(folder, rng):
+def shuffled(pairs, folder, rng):
     """Each pair with the video of another pair: it is true of that video only by chance."""
-    pairs = read_rows(folder / "pairs.jsonl")
     order = rng.permutation(len(pairs))
     return [
         pairs[i] | {"video": pairs[j]["video"]}
@@ -45,12 +42,8 @@ def shuffled(folder, rng):
     ]
 
 
-def idle(folder, rng):
-    """Each pair with the rejected response of another pair of its mode, about other things.
-
-    Only the chosen response has information that training can use.
-    """
-    pairs = read_rows(folder / "pairs.jsonl")
+def idle(pairs, folder, rng):
+    """Each pair with the rejected response of another one of its mode: chosen alone can teach."""
     found = []
     for mode in world.MODES:
         rows = [pair for pair in pairs if pair["mode"] == mode]
@@ -61,11 +54,8 @@ def idle(folder, rng):
     return found
 
 
-def ranked(correctly, folder, rng):
-    """The pairs that the untrained policy ranks correctly, or the pairs that it does not.
-
-    Correctly: chosen has a higher log-probability than rejected, given the video and the query.
-    """
+def ranked(correctly, pairs, folder, rng):
+    """The pairs in which the untrained policy gives chosen a higher logp, or all the others."""
     logps = {
         (*query_key(row), answer["response"]): answer["clean"]
         for row in read_rows(folder / "candidates.jsonl")
@@ -75,27 +65,26 @@ def ranked(correctly, folder, rng):
     def is_correct(pair):
         return logps[*query_key(pair), pair["chosen"]] > logps[*query_key(pair), pair["rejected"]]
 
-    return [pair for pair in read_rows(folder / "pairs.jsonl") if is_correct(pair) == correctly]
+    return [pair for pair in pairs if is_correct(pair) == correctly]
 
 
-def some(n, modes, folder, rng):
+def some(n, modes, pairs, folder, rng):
     """n random pairs, as many of each of `modes`."""
-    pairs, found = read_rows(folder / "pairs.jsonl"), []
+    found = []
     for mode in modes:
         rows = [pair for pair in pairs if pair["mode"] == mode]
         found += [rows[i] for i in rng.permutation(len(rows))[: n // len(modes)]]
     return found
 
 
-def unjudged(folder, rng):
+def unjudged(pairs, folder, rng):
     """The pairs, and those that the judge dropped, each once; chosen and rejected differ."""
     judge = ("no contradiction", "adversarial", "preferred")  # how its reasons begin
     dropped = [r for r in read_rows(folder / "dropped.jsonl") if r["reason"].startswith(judge)]
-    rows = dropped + read_rows(folder / "pairs.jsonl")
-    return list({r["id"]: r for r in rows if r["chosen"] != r["rejected"]}.values())
+    return list({r["id"]: r for r in dropped + pairs if r["chosen"] != r["rejected"]}.values())
 
 
-EDITED = {  # set -> (the other set, function of its folder and a generator)
+EDITED = {  # set -> (the other set, function of its pairs, its folder and a generator)
     "shuffled": ("videopasta", shuffled),
     "idle": ("videopasta", idle),
     "known": ("videopasta", partial(ranked, True)),

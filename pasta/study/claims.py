@@ -1,82 +1,136 @@
-"""The verdict on each of the paper's claims: holds, does not hold, or not decided.
+"""The paper's claims: means over seeds of rows of results.jsonl, with intervals, and verdicts.
 
-A claim of "more" holds if the whole 95 % interval over seeds is on its side. It does not hold if
-the whole interval is on the other side. A claim of "no change" holds unless the whole interval
-contradicts it.
+All numbers are percent or percentage points. A gain is the difference from the base model of the
+same seed, so it does not depend on how good that base model was.
 """
 
-from statistics import fmean
+import math
+from collections import defaultdict
+from functools import partial, reduce
+from operator import getitem
+from statistics import fmean, stdev
+from typing import NamedTuple
 
-from pasta.study.estimates import field, mean_of_modes
 from pasta.toy.captions import GENERAL
 from pasta.toy.world import MODES
 
+T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
 CHANCE = 50.0  # percent: two options, each right equally often
+BEATEN = {
+    "sft": "fine-tuning on the same chosen responses",
+    "sft_preferred": "fine-tuning on the preferred responses",
+    "generic": "generic DPO",
+}
 
 
-def above(estimate, least=0.0):
-    """The verdict on "more than `least`" of an Estimate."""
-    if estimate.low > least:
+class Estimate(NamedTuple):
+    """A mean over seeds and its 95 % interval, mean +- half."""
+
+    values: tuple[float, ...]
+    mean: float
+    half: float
+    low: float
+    high: float
+
+    def text(self, sign="", digits=1):
+        """As "71.2 [68.3, 73.9]"; with one seed the mean alone."""
+        mean, low, high = (f"{x:{sign}.{digits}f}" for x in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]" if len(self.values) > 1 else mean
+
+
+def estimate(values):
+    """mean +- t(n - 1) s / sqrt(n), Student's t; infinite with one value. None without values."""
+    if not values:
+        return None
+    n, mean = len(values), fmean(values)
+    half = T[n - 1] * stdev(values) / math.sqrt(n) if n > 1 else math.inf
+    return Estimate(tuple(values), mean, half, mean - half, mean + half)
+
+
+class Results:
+    """The rows of results.jsonl by family, arm and seed."""
+
+    def __init__(self, rows):
+        self.rows = defaultdict(dict)
+        for row in rows:
+            self.rows[row["family"], row["arm"]][row["seed"]] = row
+
+    def of(self, arm, family="qwen"):
+        """{seed: row} of an arm, in the order of the seeds."""
+        return dict(sorted(self.rows[family, arm].items()))
+
+    def present(self, arms, family="qwen"):
+        return [arm for arm in arms if self.of(arm, family)]
+
+    def score(self, arm, read, family="qwen", scale=100):
+        """Estimate of read(exam) over the rows of an arm, in percent. None without rows."""
+        return estimate([scale * read(row["exam"]) for row in self.of(arm, family).values()])
+
+    def gain(self, arm, read, family="qwen", over="base"):
+        """Estimate of the differences of an arm from another one, paired by seed."""
+        ours, theirs = self.of(arm, family), self.of(over, family)
+        exams = [(ours[seed]["exam"], theirs[seed]["exam"]) for seed in ours if seed in theirs]
+        return estimate([100 * (read(mine) - read(other)) for mine, other in exams])
+
+    def mean(self, arm, field, family="qwen"):
+        return fmean(row[field] for row in self.of(arm, family).values())
+
+
+def mean_of_modes(exam):
+    return fmean(exam["benchmark"][mode] for mode in MODES)
+
+
+def field(*keys):
+    """A function that reads one number of an exam, such as exam["benchmark"]["spatial"]."""
+    return lambda exam: reduce(getitem, keys, exam)
+
+
+def above(x, least=0.0):
+    """The verdict on "more than `least`" of an Estimate: a whole interval on one side decides."""
+    if x.low > least:
         return "holds"
-    return "does not hold" if estimate.high < least else "not decided"
+    return "does not hold" if x.high < least else "not decided"
 
 
-def no_loss(estimate):
-    return "holds" if estimate.high >= 0 else "does not hold"
+def within(low, high, x):
+    """The verdict on "no change", in [low, high]: it holds unless the whole interval is outside."""
+    return "holds" if x.high >= low and x.low <= high else "does not hold"
 
 
-def no_gain(estimate):
-    return "holds" if estimate.low <= 0 else "does not hold"
-
-
-def at_chance(estimate):
-    return "holds" if estimate.low <= CHANCE <= estimate.high else "does not hold"
+NO_LOSS, NO_GAIN = partial(within, 0.0, math.inf), partial(within, -math.inf, 0.0)
+AT_CHANCE = partial(within, CHANCE, CHANCE)
 
 
 def verdicts(results):
-    """Rows (claim, verdict, estimate as text) of every claim whose arms have results."""
+    """Rows (claim, verdict, estimate as text) of every claim of arms that have results."""
     rows, ours = [], "videopasta"
 
-    def add(claim, verdict, estimate, what, sign="+"):
-        if estimate:
-            rows.append((claim, verdict(estimate), f"{what} {estimate.text(sign)}"))
+    def gain(arm, over="base", read=mean_of_modes, family="qwen"):
+        return results.gain(arm, read, family, over)
 
-    def mean_gain(arm, over="base", family="qwen"):
-        return results.gain(arm, mean_of_modes, family, over)
+    def add(claim, x, what="gain", verdict=above):
+        if x:
+            text = x.text("" if what == "score" else "+")
+            rows.append((claim, verdict(x), f"{what} {text}"))
 
-    add(
-        "VideoPASTA beats the base, by 5 points at least (T. 1)",
-        lambda x: above(x, 5.0),
-        mean_gain(ours),
-        "gain",
-    )
-    add(
-        "VideoPASTA beats fine-tuning on the same chosen responses (T. 1)",
-        above,
-        mean_gain(ours, "sft"),
-        "difference",
-    )
-    add(
-        "VideoPASTA beats fine-tuning on the preferred responses (T. 1)",
-        above,
-        mean_gain(ours, "sft_preferred"),
-        "difference",
-    )
-    add("VideoPASTA beats generic DPO (T. 1)", above, mean_gain(ours, "generic"), "difference")
+    five_points = partial(above, least=5.0)
+    add("VideoPASTA beats the base, by 5 points at least (T. 1)", gain(ours), verdict=five_points)
+    for arm, text in BEATEN.items():
+        add(f"VideoPASTA beats {text} (T. 1)", gain(ours, arm), "difference")
     for mode in MODES:
-        add(f"all three modes together do no harm in {mode} (T. 2)",
-            no_loss, results.gain("equal", field("benchmark", mode)), "gain")  # fmt: skip
+        harm = gain("equal", read=field("benchmark", mode))
+        add(f"all three modes together do no harm in {mode} (T. 2)", harm, verdict=NO_LOSS)
     for mode in MODES:
-        add(f"all three modes beat {mode} alone in the mean (T. 2)",
-            above, mean_gain("equal", f"only_{mode}"), "difference")  # fmt: skip
-    refusals = results.gain(ours, lambda exam: fmean(exam["adversarial"].values()))
-    add("VideoPASTA handles adversarial QA better (T. 6)", above, refusals, "gain")
-    add("a second family gains, too", above, mean_gain(ours, family="onevision"), "gain")
-    for family, suffix in (("qwen", ""), ("onevision", " in a second family")):
+        more = gain("equal", f"only_{mode}")
+        add(f"all three modes beat {mode} alone in the mean (T. 2)", more, "difference")
+    refusals = gain(ours, read=lambda exam: fmean(exam["adversarial"].values()))
+    add("VideoPASTA handles adversarial QA better (T. 6)", refusals)
+    add("a second family gains, too", gain(ours, family="onevision"))
+    for family, text in (("qwen", ""), ("onevision", " in a second family")):
         for kind in GENERAL:
-            change = results.gain(ours, field("general", kind), family)
-            add(f"other abilities are preserved{suffix}: {kind}", no_loss, change, "change")
-    add("pairs with the videos of others teach nothing", no_gain, mean_gain("shuffled"), "gain")
+            change = gain(ours, read=field("general", kind), family=family)
+            add(f"other abilities are preserved{text}: {kind}", change, "change", NO_LOSS)
+    add("pairs with the videos of others teach nothing", gain("shuffled"), verdict=NO_GAIN)
     blind = results.score(ours, lambda exam: fmean(exam["blind"][mode] for mode in MODES))
-    add("a blind model is at chance", at_chance, blind, "score", "")
+    add("a blind model is at chance", blind, "score", AT_CHANCE)
     return rows

@@ -27,29 +27,22 @@ BINS = 10  # of the expected calibration error
 
 
 def measure(vlm, seed, fully=True):
-    """The `exam` of results.jsonl: all measurements, or `scores` only. seed: of the benchmarks.
-
-    blind: the benchmark on black frames. adversarial: questions with false premises, by task.
-    """
-    found = scores(vlm, benchmark_folder(seed))
+    """The `exam` of results.jsonl: all measurements, or `scores` only. seed: of the benchmarks."""
+    found, bench = scores(vlm, benchmark_folder(seed)), benchmark("adversarial")
     if fully:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
-        bench = benchmark("adversarial")
         found["adversarial"] = shares(vlm, bench, bench.items(adversarial_folder(seed)))
         found |= other_questions(vlm, seed, N_VIDEOS)
     return found
 
 
 def scores(vlm, folder):
-    """Shares of right answers to the balanced benchmark, by mode, parsed as in evaluate.py.
-
-    lettered:  multiple choice, in MVBench's form
-    free:      open-ended: a right answer names the right option and not the other
-    benchmark: the mean of both
-    """
+    """Shares of right answers by mode: lettered (MVBench's form), free (open), and their mean."""
     items = MVBENCH.items(folder)
     asked = [replace(x, task=("lettered", x.task)) for x in items]
-    asked += [replace(x, task=("free", x.task), prompt=question_of(x)) for x in items]
+    for item in items:
+        question = item.prompt.split("\nOption:")[0].removeprefix("Question:")
+        asked.append(replace(item, task=("free", item.task), prompt=question))
     # Both forms in one call, so that each video is read once.
     found = shares(vlm, replace(MVBENCH, parse=parse), asked)
     lettered, free = ({mode: found[form, mode] for mode in MODES} for form in ("lettered", "free"))
@@ -58,10 +51,13 @@ def scores(vlm, folder):
 
 
 def parse(response, item, parser):
-    """The letter that a response means; item.task is (form, mode)."""
+    """The letter of the one option that a response names, or None; item.task is (form, mode)."""
     if item.task[0] == "lettered":
         return MVBENCH.parse(response, item, parser)
-    return named_option(response, item)
+    words = re.sub(r"\W+", " ", f" {response.lower()} ")
+    found = zip(item.letters, item.options, strict=True)
+    letters = [letter for letter, option in found if f" {option} " in words]
+    return letters[0] if len(letters) == 1 else None
 
 
 def shares(vlm, bench, items):
@@ -72,30 +68,14 @@ def shares(vlm, bench, items):
     return {task: fmean(rows) for task, rows in right.items()}
 
 
-def question_of(item):
-    """The question of an MVBench item without its options."""
-    return item.prompt.split("\nOption:")[0].removeprefix("Question:")
-
-
-def named_option(response, item):
-    """The letter of the only option that a response names; None for no option and for both."""
-    words = re.sub(r"\W+", " ", f" {response.lower()} ")
-    found = zip(item.letters, item.options, strict=True)
-    letters = [letter for letter, option in found if f" {option} " in words]
-    return letters[0] if len(letters) == 1 else None
-
-
 def other_questions(vlm, seed, n_videos):
     """Measurements on videos drawn for them.
 
-    general:      kind of general question -> share of right answers
-    words:        mean length of an answer to the questions of world.KINDS
-    calibration:  expected calibration error of the choice between the two answers, see `ece`
-    sight, habit: evidence and prior of an answer in nats, see `evidence_and_prior`
+    general: kind of general question -> share of right answers
+    words: mean length of an answer to the questions of world.KINDS
+    calibration, sight and habit, kl: of `ece`, `evidence_and_prior`, `divergence`
     presence_sight, presence_habit: the same of questions about presence; the majority is "Yes."
-    denied:       mean probability, 0..1, of "There is no X." about an X that is in the video
-    kl:           E_{y ~ policy} [log policy(y) - log reference(y)], nats an answer, of answers
-                  drawn at temperature 1; 0.0 for a model without adapter
+    denied: mean probability, 0..1, of "There is no X." about an X that is in the video
     """
     asked = list(questions_with_inputs(vlm.processor, seed, n_videos))
     right, lengths = defaultdict(list), []
@@ -108,15 +88,16 @@ def other_questions(vlm, seed, n_videos):
     logps = option_logps(vlm, closed)
     odds = log_odds(logps)
     sight, habit = evidence_and_prior(odds, closed)
-    of_presence = evidence_and_prior(log_odds(option_logps(vlm, presence)), presence)
+    presence_odds = log_odds(option_logps(vlm, presence))
+    presence_sight, presence_habit = evidence_and_prior(presence_odds, presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
         "calibration": ece(1 / (1 + np.exp(-abs(odds))), odds > 0),
         "sight": sight,
         "habit": habit,
-        "presence_sight": of_presence[0],
-        "presence_habit": of_presence[1],
+        "presence_sight": presence_sight,
+        "presence_habit": presence_habit,
         "denied": logps[:, 2].exp().mean().item(),
         "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
     }
@@ -125,7 +106,7 @@ def other_questions(vlm, seed, n_videos):
 def questions_with_inputs(processor, seed, n_videos):
     """Yield (kind, VideoInputs, query, options, majority).
 
-    options: the right answer; the wrong answer, if there are two; the denial that the thing exists
+    options: the right answer, the wrong one, the denial that the thing exists; or less of them
     majority: whether the right answer is the majority one, or "Yes."
     """
     for i in range(n_videos):
@@ -147,7 +128,7 @@ def questions_with_inputs(processor, seed, n_videos):
 def option_logps(vlm, asked):
     """The log-probabilities of the O options of each question, (len(asked), O) nats."""
     found = []
-    for _, group in groupby(asked, key=lambda row: id(row[1])):
+    for _, group in groupby(asked, key=lambda row: id(row[1])):  # the questions about one video
         rows = list(group)
         texts = [(query, option) for _, _, query, options, _ in rows for option in options]
         found.append(text_logps(vlm, rows[0][1], texts).view(len(rows), -1))
@@ -155,7 +136,7 @@ def option_logps(vlm, asked):
 
 
 def log_odds(logps):
-    """log p(right answer) - log p(wrong answer) of each row of option_logps, (N,) nats."""
+    """log p(right) - log p(wrong) of each row of option_logps, (N,) nats."""
     return (logps[:, 0] - logps[:, 1]).numpy()
 
 
@@ -186,7 +167,7 @@ def ece(confidences, right):
 
 @torch.inference_mode()
 def divergence(vlm, asked, seed):
-    """The `kl` of other_questions, from one answer to each question."""
+    """E_{y ~ policy} [log policy(y) - log reference(y)], nats, from an answer to each question."""
     requests = [Request(row[1], row[2], seed + i, 1.0) for i, row in enumerate(asked)]
     ratios, (video,) = [], vlm.processor.ids(vlm.processor.family.token)
     for i, answer in sorted(ask_all(lambda: vlm, requests, BATCH, 16)):

@@ -3,8 +3,7 @@
     python -m pasta.study.page
 
 Only the text between a mark `<!-- table: KIND WORDS -->` and `<!-- end -->` is generated, by the
-function KIND of this file with the WORDS as arguments. The same results give the same page, byte
-for byte. The pictures need matplotlib (requirements-dev.txt); without it they stay as they are.
+function KIND(results, *WORDS). The same results give the same page, byte for byte.
 """
 
 import re
@@ -13,8 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from pasta.run.rows import rows_of
-from pasta.study.claims import verdicts
-from pasta.study.estimates import Results, field, mean_of_modes
+from pasta.study.claims import Results, field, mean_of_modes, verdicts
 from pasta.toy.world import MODES
 
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
@@ -44,14 +42,14 @@ def claims(results):
 def scores(results, family, picture, *arms):
     """Scores of the base and some arms on the benchmark, mode by mode, and their picture."""
     present, rows = results.present(("base", *arms), family), []
+    reads = [*(field("benchmark", mode) for mode in MODES), mean_of_modes]
     for arm in present:
         pairs = gain = minutes = ""
         if arm != "base":
             pairs = f"{results.mean(arm, 'pairs', family):,.0f}"
             gain = results.gain(arm, mean_of_modes, family).text("+")
             minutes = f"{results.mean(arm, 'pairs_seconds', family) / 60:.1f} + "
-        cells = [results.score(arm, field("benchmark", mode), family).text() for mode in MODES]
-        cells.append(results.score(arm, mean_of_modes, family).text())
+        cells = [results.score(arm, read, family).text() for read in reads]
         minutes += f"{results.mean(arm, 'seconds', family) / 60:.1f}"
         rows.append([f"`{arm}`", pairs, *cells, gain, str(len(results.of(arm, family))), minutes])
     text = markdown(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
@@ -63,7 +61,7 @@ def scores(results, family, picture, *arms):
 
 
 def percent(results, family, group, *arms):
-    """One group of numbers of the exam, in percent: a line for each name in the group."""
+    """A group of numbers of the exam, in percent: a line for each name in the group."""
     arms, rows = results.present(arms, family), []
     (row, *_) = results.of(arms[0], family).values()
     for name in row["exam"][group]:
@@ -85,8 +83,8 @@ def numbers(results, family, names, *arms):
 
 def commands(results, arm):
     """The commands of an arm, of its first seed."""
-    row = next(iter(results.of(arm).values()))
-    return "```\n" + "\n".join(row["commands"]) + "\n```\n"
+    (row, *_) = results.of(arm).values()
+    return "\n".join(["```", *row["commands"], "```\n"])
 
 
 KINDS = {f.__name__: f for f in (claims, scores, percent, numbers, commands)}
@@ -102,53 +100,58 @@ def refreshed(text, results):
     return TABLE.sub(lambda match: f"{match[1]}\n{table(results, match[2])}\n{match[3]}", text)
 
 
-def tables_only(text, results):
-    """The headings and tables of a page, without tables of arms that have no results."""
-    parts, heading = [], ""
+def marks(text):
+    """Yield (heading, mark) of each mark of a page."""
+    heading = ""
     for title, mark in re.findall(r"^(#+ .*)$|<!-- table: (.*?) -->", text, re.MULTILINE):
         heading = title or heading
+        if mark:
+            yield heading, mark
+
+
+def tables_only(text, results):
+    """The headings and tables of a page, without tables of arms that have no results."""
+    parts = {}  # heading -> its tables
+    for heading, mark in marks(text):
         kind, family, *words = f"{mark} ".split(" ")
         compared = {*results.present(words, family)} - {"base", "videopasta"}
         if kind in ("claims", "commands") or compared:
-            parts += [f"{heading}\n"] * bool(heading) + [table(results, mark)]
-            heading = ""
-    return "\n".join(parts)
+            parts.setdefault(f"{heading}\n", []).append(table(results, mark))
+    return "\n".join(text for heading, tables in parts.items() for text in (heading, *tables))
 
 
-def gains(results, arms, family, title, path):
+def gains(results, title, folder, family, picture, *arms):
     """Draw the points over the base with 95 % intervals: the three modes and the mean."""
-    from pasta.tools.figures import COLOURS, pyplot, save
+    from pasta.tools.figures import COLOURS, pyplot, save  # only now: matplotlib may be missing
 
+    arms = results.present(arms, family)
+    if picture == "-" or not arms:
+        return
     figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.62 * len(arms)), layout="constrained")
     reads = {mode: field("benchmark", mode) for mode in MODES} | {"mean": mean_of_modes}
     for i, (name, read) in enumerate(reads.items()):
         found = [results.gain(arm, read, family) for arm in arms]
-        axes.errorbar(
-            [x.mean for x in found],
-            [at + 0.18 * (i - 1.5) for at in range(len(arms))],
-            xerr=[x.half if len(x.values) > 1 else 0 for x in found],
-            fmt="o" if name == "mean" else ".",
-            color=COLOURS[name],
-            label=name,
-        )
+        heights = [at + 0.18 * (i - 1.5) for at in range(len(arms))]
+        halves = [x.half if len(x.values) > 1 else 0 for x in found]
+        style = {"fmt": "o" if name == "mean" else ".", "color": COLOURS[name], "label": name}
+        axes.errorbar([x.mean for x in found], heights, xerr=halves, **style)
     axes.axvline(0, color="#999999", linewidth=0.8)
     axes.set_yticks(range(len(arms)), arms)
     axes.invert_yaxis()
     axes.set_xlabel("points over the base")
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
-    save(figure, path)
+    save(figure, folder / f"{picture}.png")
 
 
 def curves(results, path):
     """Draw the rewards and their accuracy over the steps: each seed thin, the mean thick."""
-    from pasta.tools.figures import pyplot, save
+    from pasta.tools.figures import COLOURS, SIDES, pyplot, save
 
     rows = [row["curve"] for row in results.of("videopasta").values()]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    lines = (("rewards/chosen", left, "#228833"), ("rewards/rejected", left, "#cc3311"),
-             ("rewards/accuracies", right, "#333333"))  # fmt: skip
-    for name, axes, colour in lines:
+    lines = [(f"rewards/{side}", left, colour) for side, colour in SIDES.items()]
+    for name, axes, colour in (*lines, ("rewards/accuracies", right, COLOURS["mean"])):
         for row in rows:
             axes.plot(row["step"], row[name], color=colour, alpha=0.3, linewidth=0.7)
         n = min(len(row["step"]) for row in rows)
@@ -162,21 +165,18 @@ def curves(results, path):
 def write_pictures(text, results, folder):
     """Draw the pictures of a page's `scores` tables, and Figure 4, into a folder."""
     folder.mkdir(exist_ok=True)
-    marks = re.findall(r"^#+ (.*)$|<!-- table: scores (\S+) (\S+) (.*?) -->", text, re.MULTILINE)
-    title = ""
-    for heading, family, picture, arms in marks:
-        title = heading or title
-        present = results.present(arms.split(), family)
-        if present and picture != "-":
-            gains(results, present, family, title, folder / f"{picture}.png")
+    for heading, mark in marks(text):
+        kind, *words = mark.split()
+        if kind == "scores":
+            gains(results, heading.lstrip("# "), folder, *words)
     curves(results, folder / "figure4.png")
 
 
 def write(results_file=RESULTS / "results.jsonl", target=PAGE):
     """Refresh PAGE; any other target gets its headings and the tables that have results."""
     results, text = Results(rows_of(results_file)), PAGE.read_text(encoding="utf-8")
-    made = (refreshed if target == PAGE else tables_only)(text, results)
-    target.write_text(made, encoding="utf-8")
+    text_of = refreshed if target == PAGE else tables_only
+    target.write_text(text_of(text, results), encoding="utf-8")
     print(f"wrote {target}")
     try:
         write_pictures(text, results, target.with_suffix(""))

@@ -4,13 +4,13 @@
     python -m pasta.study.study --quick    # two seeds, one model family, Table 1 only
     python -m pasta.study.page             # only refreshes docs/miniature.md from the results
 
-The arms of the main tables have five seeds, the others three. Every seed has its own videos, pairs,
-order of training and benchmark; three base models are used in turn. All steps run make_pairs.py and
-train_dpo.py. results.jsonl has a row for every arm and seed, with the commands that made it.
+Every seed has its own videos, pairs, order of training and benchmark. results.jsonl has a row for
+every arm and seed, with the commands of make_pairs.py and train_dpo.py that made it.
 """
 
 import json
 import multiprocessing
+import os
 import runpy
 import shutil
 import sys
@@ -55,7 +55,7 @@ FULL = {  # the longest first; seeds 0 to 2 use each base model once
 
 
 def base(family, seed):
-    """The folder of the base model of a seed; model 0 is that of the README's first command."""
+    """The folder of a seed's base model; not model 0, with which the settings were chosen."""
     return toy.model_folder(1 + seed % N_MODELS[family], family)
 
 
@@ -64,18 +64,14 @@ def home(family, seed):
 
 
 def run(command, log):
-    """Run a script and append its output to `log`. Returns its seconds.
-
-    It runs in this process: to import torch again takes as long as a training.
-    """
-    script, *argv = command.split()
+    """Run a script and append its output to `log`. Returns its seconds."""
     log.parent.mkdir(parents=True, exist_ok=True)
     before, start = sys.argv, time.perf_counter()
     with open(log, "a") as file, redirect_stdout(file), redirect_stderr(file):
         print(f"$ python {command}", flush=True)
-        sys.argv = [script, *argv]
-        try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+        sys.argv = command.split()
+        try:  # in this process: to import torch again takes as long as a training
+            runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
         finally:
             sys.argv = before
     return round(time.perf_counter() - start)
@@ -86,11 +82,11 @@ def make_set(name, family, seed):
     out = home(family, seed) / "pairs" / name
     if name in MADE:
         return out, *make_pairs(out, family, seed, MADE[name])
-    source, *change = (JUDGED | EDITED)[name]
+    source, edit = EDITED.get(name, ("videopasta", None))
     source, made_by, seconds = make_set(source, family, seed)
     if name in JUDGED:
-        k, flags = change
-        if not out.exists():
+        k, flags = JUDGED[name]
+        if not out.exists():  # the first k candidates of each query, to judge again
             with atomic_folder(out) as part:
                 for file in ("queries.jsonl", "config.json"):
                     shutil.copy(source / file, part)
@@ -99,9 +95,9 @@ def make_set(name, family, seed):
                 write_rows(part / "candidates.jsonl", fewer)
         judged, more = make_pairs(out, family, seed, f"{flags} --stage judge".lstrip())
         return out, [*made_by, *judged], seconds + more
-    out.mkdir(exist_ok=True)
     if not (out / "pairs.jsonl").exists():
-        write_rows(out / "pairs.jsonl", change[0](source, np.random.default_rng(seed)))
+        pairs, rng = read_rows(source / "pairs.jsonl"), np.random.default_rng(seed)
+        write_rows(out / "pairs.jsonl", edit(pairs, source, rng))
     return out, [*made_by, f"pasta.study.arms.EDITED[{name!r}] from {source} to {out}"], seconds
 
 
@@ -120,19 +116,19 @@ def row_of(arm, family, seed):
     out, model = home(family, seed) / arm, base(family, seed)
     if (out / "row.json").exists():
         return json.loads((out / "row.json").read_text())
-    row = {"arm": arm, "family": family, "seed": seed}
+    row, start = {"arm": arm, "family": family, "seed": seed}, time.perf_counter()
     if arm != "base":
         name, flags = ARMS[arm]
         source, made_by, row["pairs_seconds"] = make_set(name, family, seed)
-    start, vlm = time.perf_counter(), load_vlm(model)
-    if arm != "base":
-        pairs = source / "pairs.jsonl"
+        start, pairs = time.perf_counter(), source / "pairs.jsonl"
         command = f"train_dpo.py --model {model} --pairs {pairs} --out {out} --seed {seed} {TRAIN}"
         command = f"{command} {flags}".rstrip()
         if not (out / "adapter").exists():
             run(f"{command} --resume", out / "log.txt")
-        load_adapter(vlm.model, out / "adapter")
         row |= {"commands": [*made_by, f"python {command}"], "pairs": len(read_rows(pairs))}
+    vlm = load_vlm(model)
+    if arm != "base":
+        load_adapter(vlm.model, out / "adapter")
     if arm == "videopasta":  # Figure 4
         names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
         metrics = read_rows(out / "metrics.jsonl")
@@ -144,29 +140,22 @@ def row_of(arm, family, seed):
 
 
 def rows_of_seed(family, seed, arms):
-    """The rows of the arms of one seed, one after another: they share sets of pairs and a cache.
-
-    Returns (rows, errors); an arm that fails has a line in `errors` and stops no other arm.
-    """
+    """(rows, errors) of the arms of one seed, in turn: they share sets of pairs and a cache."""
     torch.set_num_threads(1)
     rows, errors = [], []
     for arm in arms:
         try:
             rows.append(row_of(arm, family, seed))
-        except (Exception, SystemExit) as error:  # a script refuses its flags by SystemExit
+        except (Exception, SystemExit) as error:  # SystemExit: a script refuses its flags
             errors.append(f"{home(family, seed) / arm}: {error!r}")
     return rows, errors
 
 
 def run_all(plan, path, processes):
-    """Append the missing rows of a plan to results.jsonl. Returns the errors.
-
-    plan: {(family, seed): arms}. Raises SystemExit if a process is killed.
-    """
+    """Append the missing rows of a plan {(family, seed): arms} to results.jsonl. Returns errors."""
     known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
     missing = {key: [arm for arm in arms if (arm, *key) not in known] for key, arms in plan.items()}
-    methods, errors = multiprocessing.get_all_start_methods(), []
-    context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
+    errors, context = [], multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
     with Appender(path) as file, ProcessPoolExecutor(processes, context) as pool:
         runs = [pool.submit(rows_of_seed, *key, arms) for key, arms in missing.items() if arms]
         try:
@@ -176,8 +165,8 @@ def run_all(plan, path, processes):
                 for row in rows:
                     file.write(row)
         except BrokenProcessPool:
-            raise SystemExit("a process was killed, perhaps because memory ran out; rerun the same "
-                             "command to continue, or with --processes 1") from None  # fmt: skip
+            text = "a process was killed, perhaps because memory ran out; rerun the same command "
+            raise SystemExit(f"{text}to continue, or with --processes 1") from None
     return errors
 
 
@@ -186,8 +175,8 @@ def main():
     parser = ArgumentParser("python -m pasta.study.study", description=message)
     parser.add_argument("--quick", action="store_true", help="two seeds, one family, Table 1 only")
     parser.add_argument("--processes", type=int, default=2, help="how many work in parallel")
-    parser.add_argument("--results", type=Path, help="folder of the results; default: "
-                        f"{page.RESULTS}, of --quick {OUT / 'quick'}")  # fmt: skip
+    text = f"folder of the results; default: {page.RESULTS}, of --quick {OUT / 'quick'}"
+    parser.add_argument("--results", type=Path, help=text)
     args = parser.parse_args()
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
     lock_folder(OUT)

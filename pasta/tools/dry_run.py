@@ -9,21 +9,20 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from pasta.benchmarks.answers import clip, video_inputs
+from pasta.benchmarks.answers import video_inputs
 from pasta.candidates import query_tasks
+from pasta.lora import add_lora
 from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
 from pasta.making.stages import candidate_reader, query_reader, recipe_of
 from pasta.models.generate import Request
-from pasta.models.load import bare_model, load_processor
+from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
-from pasta.tools.costs import costs_of, n_trained
-from pasta.training.held_out import hold_out
-from pasta.training.plan import plan_updates, read_packs
+from pasta.training.plan import hold_out, plan_updates, read_packs
 from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are read
@@ -68,6 +67,18 @@ def size(n_bytes):
     return f"{n_bytes / 1e9:,.2f} GB" if n_bytes > 1e8 else f"{n_bytes / 1e6:,.1f} MB"
 
 
+def n_trained(model, lora_rank):
+    """How many weights train_dpo.py trains, with an adapter or, if lora_rank is 0, without.
+
+    Prepares `model` for training: an adapter adds weights.
+    """
+    if lora_rank:
+        add_lora(model, rank=lora_rank, alpha=1)
+    else:
+        tune_all(model.requires_grad_(False))
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 def training(config, groups):
     """Print what train_dpo.py would do; all ranks call. groups: VideoPairs of all pairs."""
     if ranks.rank() != 0:
@@ -91,15 +102,15 @@ def training(config, groups):
         f"{len(packs)} videos that were read has {min(lengths):,} to {max(lengths):,}"
     )
     model = bare_model(config.model)
-    costs, trained = costs_of(model), n_trained(model, config.lora_rank)
-    half = BYTES[config.dtype]
-    frozen = costs.total * half if config.lora_rank else (costs.total - trained) * 4
+    total, text = sum(p.numel() for p in model.parameters()), model.config.get_text_config()
+    trained, half = n_trained(model, config.lora_rank), BYTES[config.dtype]
+    frozen = total * half if config.lora_rank else (total - trained) * 4
     resident = frozen + trained * 16  # float32: weight, gradient, AdamW's two moments
-    stored = costs.layers * max(lengths) * costs.width * half
+    stored = text.num_hidden_layers * max(lengths) * text.hidden_size * half
     least = "" if config.checkpointing else "at least "  # only layer inputs are counted
     print(f"memory: {size(resident)} for weights and AdamW, {least}{size(stored)} of activations")
     saved = trained * (12 * config.keep_checkpoints + (4 if config.lora_rank else 0))
-    saved += 0 if config.lora_rank else costs.total * half
+    saved += 0 if config.lora_rank else total * half
     print(
         f"disk: {size(saved)} for {trained:,} trained weights and {config.keep_checkpoints} "
         f"checkpoints, {size(300 * n_pairs)} for the reference, next to the pairs"
@@ -171,7 +182,7 @@ def scoring(config, bench, questions, adapters, n_frames):
         return
     clips = {}
     for item in questions:
-        clips.setdefault(clip(item), []).append(item)
+        clips.setdefault(item.video, []).append(item)
     print(f"{len(questions):,} questions about {len(clips):,} clips, to {', '.join(adapters)}")
     processor = load_processor(config.model, config.max_pixels)
 

@@ -11,12 +11,8 @@ PEFT and vLLM load a run's adapter/ directly; other tools need the merged model.
     ms-swift       file of rows {"messages", "rejected_response", "videos"}
     trl            folder: train.jsonl and the frames as images
 
-TRL's DPOTrainer silently ignores videos, so each frame becomes an image. For Qwen's models these
-are pictures without times; in a video, two frames share a temporal patch and a position in time.
-Each row keeps `id` and `mode`, which the trainers ignore. Links to videos are not resolved: the
-files of the hub's cache that they point to have no suffix.
-
-Shapes: R adapter rank; A is (R, in), B is (out, R).
+TRL's DPOTrainer silently ignores videos, so each frame becomes an image, without its time. Each row
+keeps `id` and `mode`, which the trainers ignore.
 """
 
 import os
@@ -28,7 +24,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pasta.datasets.read import read_pairs
+from pasta.datasets.read import read_pairs, root_of
 from pasta.lora import adapted
 from pasta.making.server import MAX_PIXELS, fit_within, png
 from pasta.models.files import local_folder, save_model
@@ -38,23 +34,23 @@ from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.rows import write_rows
-from pasta.run.schema import read_json
+from pasta.run.schema import read_json, schema_error
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
+from pasta.video.find import describe
 
 DTYPES = ("float32", "bfloat16", "float16")
 TAG = re.compile(r"<(video|image|audio)>")  # trainers replace these with a medium
 SIDES = ("chosen", "rejected")
-DATASET_INFO = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True}
-COLUMNS = {"messages": "conversations"} | {x: x for x in (*SIDES, "videos")}
+COLUMNS = {"messages": "conversations"} | {name: name for name in (*SIDES, "videos")}
+DATASET = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True, "columns": COLUMNS}
 
 
 def merge(run, out, name="adapter", base=None, dtype=None):
     """Write base model plus adapter as a model folder. Returns a message.
 
-    run: run folder of train_dpo.py, or an adapter folder in PEFT's format.
-    name: which adapter of the run. base: model folder or hub id, None: as the adapter's config.
-    dtype: one of DTYPES; None: that of the base checkpoint.
+    run: run folder of train_dpo.py, or an adapter folder. name: which adapter of the run.
+    base: model folder or hub id; None: as the adapter's config says. dtype: None: that of the base.
     Raises ValueError and FileNotFoundError.
     """
     adapter = find_adapter(Path(run), name)
@@ -75,20 +71,16 @@ def merge(run, out, name="adapter", base=None, dtype=None):
 def fold(model):
     """Add every adapter to its weight and remove it. Returns the number of layers.
 
-        W' = W + (alpha / R) B A          in float32, rounded once to W's own type
+        W' = W + (alpha / R) B A      A (R, in), B (out, R); in float32, rounded once to W's type
 
-    In a narrow type W' x therefore differs from W x + (alpha / R) B A x by a rounding.
     Raises ValueError for an adapted output layer that shares its weight with the embeddings.
     """
     embeddings = model.get_input_embeddings().weight
     layers = adapted(model)
     for name, layer in layers:
         weight = layer.base.weight
-        if weight is embeddings:
-            raise ValueError(
-                f"{name} has an adapter and shares its weight with the embeddings; expected an "
-                "adapter on other layers: merged, it would change both. Load it with PEFT instead"
-            )
+        if weight is embeddings:  # merged, the adapter would change both
+            raise ValueError(f"{name} shares its weight with the embeddings; load it with PEFT")
         with torch.no_grad():
             weight.copy_(weight.float() + layer.scale * layer.lora_B @ layer.lora_A)
         model.set_submodule(name, layer.base)
@@ -96,37 +88,29 @@ def fold(model):
 
 
 def find_adapter(run, name):
-    """The adapter folder for RUN and --adapter. Raises FileNotFoundError and ValueError."""
-    if not run.is_dir():
-        raise FileNotFoundError(f"there is no folder {run}; `python train_dpo.py` makes one")
+    """The adapter folder for RUN and --adapter."""
     for folder in (run, run / name):
         if (folder / CONFIG).is_file():
             return folder
-    tuned = run / name.replace("adapter", "model", 1)
-    if (tuned / "config.json").is_file():
-        raise ValueError(
-            f"{run} is a run of full tuning: {tuned} is a complete model, with nothing to merge; "
-            f"next: python evaluate.py --model {tuned}"
-        )
     found = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{CONFIG}")))
     raise FileNotFoundError(
-        f"{run / name} is no adapter: it has no {CONFIG}; {run} has these adapters: "
-        f"{found or 'none'}; expected a finished run of train_dpo.py, or --adapter NAME"
+        f"{run / name} is no adapter; {run} has these adapters: {found or 'none'}; "
+        "expected a finished run of train_dpo.py, or --adapter NAME; with --lora_rank 0, the run's "
+        "model/ is complete, with nothing to merge"
     )
 
 
 def find_base(adapter, base):
-    """The name of an adapter's base model. Raises FileNotFoundError and ValueError."""
+    """The name of an adapter's base model."""
     base = base or base_of(adapter)
     if not base:
         raise ValueError(f"{adapter / CONFIG} names no model; give its base model with --base")
     try:
         local_folder(base)
     except OSError as error:
-        reason = str(error).splitlines()[0]
         raise FileNotFoundError(
-            f"{adapter} belongs to the model {base!r}, which is not found: {reason}; "
-            "give its folder with --base"
+            f"{adapter} belongs to the model {base!r}, which is not found: "
+            f"{str(error).splitlines()[0]}; give its folder with --base"
         ) from None
     return base
 
@@ -135,10 +119,8 @@ def stored_dtype(base):
     """The dtype in a checkpoint's config.json. Raises ValueError."""
     config = read_json(local_folder(base) / "config.json")
     dtype = config.get("dtype") or config.get("torch_dtype")  # the name until transformers 4.56
-    if dtype not in DTYPES:
-        raise ValueError(
-            f"{base}: config.json says dtype {dtype!r}; expected one of {', '.join(DTYPES)}"
-        )
+    if wrong := schema_error(dtype, DTYPES, "dtype"):
+        raise ValueError(f"{base}/config.json: {wrong}")
     return dtype
 
 
@@ -146,23 +128,14 @@ def video_row(pair, row):
     """`row` with id, mode and video. Raises ValueError for a tag in a text and a frame folder."""
     for field in ("query", *SIDES):
         if found := TAG.search(getattr(pair, field)):
-            raise ValueError(
-                f"pair {pair.id}: {field} holds {found[0]}, which trainers replace with a file; "
-                "expected a text without such tags"
-            )
-    path = os.path.abspath(pair.video)
+            raise ValueError(f"pair {pair.id}: {field} holds {found[0]}; trainers put a file there")
+    path = os.path.abspath(pair.video)  # a link stays: in the hub's cache its file has no suffix
     if os.path.isdir(path):
         raise ValueError(
-            f"pair {pair.id}: {path} is a folder of frames; expected a video file; "
-            f"`ffmpeg -framerate 3 -pattern_type glob -i '{path}/*.jpg' {path}.mp4` makes one"
+            f"pair {pair.id}: {path} is a folder of frames; expected a video file: "
+            f"ffmpeg -framerate 3 -pattern_type glob -i '{path}/*.jpg' {path}.mp4"
         )
     return {"id": pair.id, "mode": pair.mode} | row | {"videos": [path]}
-
-
-def missing_videos(pairs):
-    """A note on videos that do not exist; "" if all exist."""
-    names = [group.video for group in by_video(pairs) if not os.path.exists(group.video)]
-    return f" ({len(names)} videos do not exist, such as {names[0]})" if names else ""
 
 
 def write_llama_factory(pairs, out, *_):
@@ -174,12 +147,9 @@ def write_llama_factory(pairs, out, *_):
         return video_row(pair, {"conversations": query} | sides)
 
     with atomic_folder(out) as part:
-        write_json(part / DATASET_INFO["file_name"], [row(pair) for pair in pairs])
-        write_json(part / "dataset_info.json", {"pasta": DATASET_INFO | {"columns": COLUMNS}})
-    return (
-        f"wrote {out}: {len(pairs)} pairs{missing_videos(pairs)}; next, in LLaMA-Factory's YAML: "
-        f"stage: dpo, dataset: pasta, dataset_dir: {out}"
-    )
+        write_json(part / DATASET["file_name"], [row(pair) for pair in pairs])
+        write_json(part / "dataset_info.json", {"pasta": DATASET})
+    return f"wrote {out}; next, in its YAML: stage: dpo, dataset: pasta, dataset_dir: {out}"
 
 
 def write_ms_swift(pairs, out, *_):
@@ -193,10 +163,7 @@ def write_ms_swift(pairs, out, *_):
         return video_row(pair, {"messages": messages, "rejected_response": pair.rejected})
 
     write_rows(out, map(row, pairs))
-    return (
-        f"wrote {out}: {len(pairs)} pairs{missing_videos(pairs)}; "
-        f"next: swift rlhf --rlhf_type dpo --dataset {out}"
-    )
+    return f"wrote {out}; next: swift rlhf --rlhf_type dpo --dataset {out}"
 
 
 def write_trl(pairs, out, n_frames, max_pixels):
@@ -228,8 +195,7 @@ def write_trl(pairs, out, n_frames, max_pixels):
             for pair in group.pairs:
                 row = {"id": pair.id, "mode": pair.mode, "images": images}
                 row |= {"prompt": turn("user", pair.query, len(images))}
-                row |= {s: turn("assistant", getattr(pair, s)) for s in SIDES}
-                rows.append(row)
+                rows.append(row | {s: turn("assistant", getattr(pair, s)) for s in SIDES})
         if not rows:
             raise ValueError("no video can be read, for the reasons above")
         write_rows(part / "train.jsonl", rows)
@@ -237,23 +203,18 @@ def write_trl(pairs, out, n_frames, max_pixels):
             write_rows(part / "skipped.jsonl", skipped)
     return f"""wrote {out}: {len(rows)} pairs, {len(skipped)} videos skipped; next, in Python:
 
-    from datasets import Image, load_dataset
-    pairs = load_dataset("json", data_files="{out}/train.jsonl", split="train")
-    pairs = pairs.cast_column("images", [Image()])
-    # DPOTrainer(train_dataset=pairs, args=DPOConfig(max_length=None, ...), ...)
+    pairs = datasets.load_dataset("json", data_files="{out}/train.jsonl", split="train")
+    pairs = pairs.cast_column("images", [datasets.Image()])
+    DPOTrainer(train_dataset=pairs, args=DPOConfig(max_length=None, ...), ...)
 
-Keep max_length=None, or the frames are cut. TRL sees images: the times of the frames are lost."""
+Without max_length=None the frames are cut. TRL sees images: the times of the frames are lost."""
 
 
 WRITERS = {"llama-factory": write_llama_factory, "ms-swift": write_ms_swift, "trl": write_trl}
 
 
 def main(argv=None):
-    parser = ArgumentParser(
-        prog="python -m pasta.tools.export",
-        description=__doc__.split("\n\nShapes")[0],
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser("merge", help="write a merged model", allow_abbrev=False).add_argument
     add("run", type=Path, help="run folder of train_dpo.py, or an adapter folder")
@@ -267,21 +228,18 @@ def main(argv=None):
     add("--to", choices=WRITERS, required=True, help="the trainer")
     add("--video_root", type=Path, help="folder of relative video paths (default: the pairs')")
     add("--mode", choices=MODES, help="mode of pairs that have none")
-    text = "trl: frames per video, an even number (%(default)s)"
-    add("--n_frames", type=int, default=DEFAULT_FRAMES, help=text)
-    text = "trl: pixels per frame at most; 0: the video's own (%(default)s)"
-    add("--max_pixels", type=int, default=MAX_PIXELS, help=text)
+    add("--n_frames", type=int, default=DEFAULT_FRAMES, help="trl: per video (%(default)s)")
+    add("--max_pixels", type=int, default=MAX_PIXELS, help="trl: per frame; 0: all (%(default)s)")
     args = parser.parse_args(argv)
     try:
         if args.out.exists():
             raise ValueError(f"{args.out} exists; remove it, or choose another name")
         if args.command == "merge":
             message = merge(args.run, args.out, args.adapter, args.base, args.dtype)
-        elif args.pairs.is_file():
-            pairs = read_pairs(args.pairs, args.mode, args.video_root)
-            message = WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels)
         else:
-            raise ValueError(f"there is no {args.pairs}; `python make_pairs.py` makes it")
+            pairs = read_pairs(args.pairs, args.mode, args.video_root)
+            print(describe(pairs, root_of(args.pairs, args.video_root)))
+            message = WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels)
     except (ValueError, OSError, VideoError) as error:
         raise SystemExit(str(error)) from None
     print(message)

@@ -157,9 +157,8 @@ def turned_section(run):
             examples.append(old | {"what": what, "trained": new["response"]})
             if processor and (item := items.get(old["id"])):
                 path = run.args.out / f"turned-{what.replace(' ', '-')}-{k}.png"
-                clip = {"start": item.start, "end": item.end, "folder_fps": item.folder_fps}
                 look = (show_uniform, path, processor, found["n_frames"], item.video)
-                examples[-1]["frames"] = attempt(check, *look, **clip)
+                examples[-1]["frames"] = attempt(check, *look)
     return {"counts": turn_counts(both), "note": note, "examples": examples}
 
 

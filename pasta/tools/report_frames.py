@@ -139,13 +139,9 @@ def view_of(reader, candidate, source):
     return frames, timestamps, text
 
 
-def show_uniform(path, processor, n_frames, video, **clip):
-    """`show` the frames of training and evaluation. Raises VideoError.
-
-    clip: start, end, folder_fps of read_frames.
-    """
-    sample = partial(uniform, n=n_frames)
-    frames, timestamps = read_frames(video, sample, processor.fit, **clip)
+def show_uniform(path, processor, n_frames, video):
+    """`show` the frames of training and evaluation. Raises VideoError."""
+    frames, timestamps = read_frames(video, partial(uniform, n=n_frames), processor.fit)
     return show(path, processor, frames, timestamps, "uniform sampling")
 
 

@@ -1,12 +1,10 @@
 """TRL's DPOTrainer on the same pairs, with the same weights, adapter and positions.
 
-    pip install trl==1.16.0 peft==0.21.2
-
-TRL 1.16 has no videos in DPO: its collator of texts builds the rows, and ours adds the video. Each
+TRL 1.16 has no videos in DPO: its collator of texts builds the rows, and we add the video. Each
 pair is two rows, each with the video. The reference is computed in each step, because TRL does not
 precompute it for data with pictures. Everything else is TRL's default.
 
-Shapes: k pairs make 2k rows: k times the chosen one, then the rejected ones.
+Shapes: k pairs make 2k rows of L tokens: k times the chosen one, then the rejected ones.
 """
 
 import warnings
@@ -14,16 +12,21 @@ from tempfile import TemporaryDirectory
 
 import torch
 import trl.trainer.utils
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from peft import LoraConfig
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
-from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from pasta.lora import LANGUAGE_LINEARS, adapted
+
+
+class TokenTrainer(DPOTrainer):
+    """A DPOTrainer for a data set of token ids instead of texts."""
+
+    def _prepare_dataset(self, dataset, *_):
+        return dataset
 
 
 def trl_step(config, task, model, checkpointing):
@@ -43,7 +46,12 @@ def trl_step(config, task, model, checkpointing):
 
     seen = []  # log-probabilities of the rows: first the policy's, then the reference's
     trained.register_forward_hook(lambda *call: seen.append(call[-1].log_probs.detach().sum(1)))
-    batch = trainer.data_collator(list(trainer.train_dataset))
+    batch, family = trainer.data_collator(list(trainer.train_dataset)), task.policy.family
+    rows = batch["input_ids"]  # (2k, L)
+    for name, tensor in family.feature_kwargs(task.pack.inputs).items():
+        batch[name] = torch.cat([tensor] * len(rows))
+    positions = [family.positions(row, task.pack.inputs) for row in rows]
+    batch["position_ids"] = torch.stack(positions, dim=1)  # (3, 2k, L)
 
     def step():
         seen.clear()
@@ -56,12 +64,14 @@ def trl_step(config, task, model, checkpointing):
 
 
 def make_trainer(config, task, model, checkpointing):
-    """A DPOTrainer with the weights of the policy's adapter."""
+    """A TokenTrainer of the task's pairs, with the weights of the policy's adapter."""
     model.set_attn_implementation("sdpa")
-    disable_progress_bars()
-    rank = config.lora_rank
+    end, rank = str(task.end), config.lora_rank
+    tokenizer = Tokenizer(WordLevel({end: task.end}, unk_token=end))  # only pads
+    chosen, *rejected = (row[row >= 0].tolist() for row in task.targets)
+    pair = {"prompt_ids": task.rows[0, : task.first].tolist(), "chosen_ids": chosen}
     with TemporaryDirectory() as folder:
-        trainer = DPOTrainer(
+        trainer = TokenTrainer(
             model=model,
             args=DPOConfig(
                 folder,
@@ -70,12 +80,9 @@ def make_trainer(config, task, model, checkpointing):
                 bf16=config.dtype == "bfloat16",
                 gradient_checkpointing=checkpointing,
                 use_cpu=config.device == "cpu",
-                report_to=[],
-                disable_tqdm=True,
             ),
-            data_collator=video_collator(task),
-            train_dataset=text_pairs(task),
-            processing_class=number_tokenizer(model.config.text_config.vocab_size, str(task.end)),
+            train_dataset=Dataset.from_list([pair | {"rejected_ids": ids} for ids in rejected]),
+            processing_class=PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end),
             peft_config=LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE_LINEARS),
         )
     for name, layer in adapted(task.policy.model):
@@ -83,36 +90,3 @@ def make_trainer(config, task, model, checkpointing):
         for matrix in ("lora_A", "lora_B"):
             getattr(peft_layer, matrix)["default"].weight.data.copy_(getattr(layer, matrix))
     return trainer
-
-
-def video_collator(task):
-    """TRL's collator of texts, plus the video and the positions of each row."""
-    collate, family = DataCollatorForPreference(pad_token_id=task.end), task.policy.family
-    video = family.feature_kwargs(task.inputs)
-
-    def collator(examples):
-        batch = collate(examples)
-        rows = batch["input_ids"]  # (2k, L)
-        positions = [family.positions(row, task.inputs) for row in rows]
-        videos = {name: torch.cat([x] * len(rows)) for name, x in video.items()}
-        return batch | videos | {"position_ids": torch.stack(positions, dim=1)}  # (3, 2k, L)
-
-    return collator
-
-
-def text_pairs(task):
-    """The pairs as TRL's dataset: texts with token ids as words."""
-    ends = [task.first + n for n in task.lengths]
-    texts = [[str(i) for i in row[:end].tolist()] for row, end in zip(task.rows, ends, strict=True)]
-    prompt = " ".join(texts[0][: task.first]) + " "
-    chosen, *rejected = (" ".join(words[task.first :]) for words in texts)
-    pairs = [{"prompt": prompt, "chosen": chosen, "rejected": other} for other in rejected]
-    return Dataset.from_list(pairs)
-
-
-def number_tokenizer(vocabulary, end):
-    """A tokenizer with token ids as words. end: the word that ends a response."""
-    tokenizer = Tokenizer(WordLevel({str(i): i for i in range(vocabulary)}, unk_token=end))
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    end = AddedToken(end, single_word=True)  # else it would be found within 10, too
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end)

@@ -1,7 +1,4 @@
-"""Tensors as text, for docs/walkthrough.md: frames, tokens, positions and masks.
-
-Shapes: H, W pixels, R response tokens.
-"""
+"""Tensors as text, for docs/walkthrough.md: frames, tokens, positions and masks."""
 
 from itertools import groupby, zip_longest
 from textwrap import fill
@@ -13,23 +10,21 @@ from pasta.toy.world import COLOURS
 
 LETTERS = {rgb: name[0] for name, rgb in COLOURS.items()}
 HIGH, WIDE = 4, 2  # pixels of one character
-WIDTH = 94  # characters of a line
 
 
-def picture(frame):
-    """A frame (H, W, 3) as lines of text: the first letter of a colour, a point for background."""
+def pictures(*frames):
+    """Frames (H, W, 3) side by side: the first letter of a colour, a point for the background."""
 
     def letter(block):
         found = (LETTERS.get(tuple(rgb)) for rgb in block.reshape(-1, 3).tolist())
         return next(filter(None, found), ".")
 
-    rows, columns = range(0, frame.shape[0], HIGH), range(0, frame.shape[1], WIDE)
-    return ["".join(letter(frame[y : y + HIGH, x : x + WIDE]) for x in columns) for y in rows]
-
-
-def side_by_side(*pictures):
-    """Several pictures of the same height as one text."""
-    return "\n".join("     ".join(lines) for lines in zip(*pictures, strict=True))
+    height, width, _ = frames[0].shape
+    lines = []
+    for y in range(0, height, HIGH):
+        rows = [[f[y : y + HIGH, x : x + WIDE] for x in range(0, width, WIDE)] for f in frames]
+        lines.append("     ".join("".join(map(letter, row)) for row in rows))
+    return "\n".join(lines)
 
 
 def columns_of(frame, colour):
@@ -48,15 +43,13 @@ def spelled(processor, ids):
     runs = [(i, len(list(run))) for i, run in groupby(map(int, ids))]
     texts = [f"{i} {word(processor, i)}" + (f" x {n}" if n > 1 else "") for i, n in runs]
     lines = " | ".join(text.replace(" ", "\0") for text in texts)  # no line break within a text
-    return fill(lines, WIDTH, break_long_words=False).replace("\0", " ")
+    return fill(lines, 94, break_long_words=False).replace("\0", " ")
 
 
 def two_columns(processor, pack, token_logps):
     """The targets of a pack of two segments with their token_logps (R,), in two columns."""
-    rows = [
-        f"{word(processor, token):>12} {value:8.3f}"
-        for token, value in zip(pack.targets.tolist(), token_logps.tolist(), strict=True)
-    ]
+    pairs = zip(pack.targets.tolist(), token_logps.tolist(), strict=True)
+    rows = [f"{word(processor, token):>12} {value:8.3f}" for token, value in pairs]
     first = int(pack.response_lengths[0])
     return "\n".join(map("     ".join, zip_longest(rows[:first], rows[first:], fillvalue="")))
 
@@ -69,17 +62,14 @@ def aligned(*rows):
 
 
 def mask_picture(processor, pack):
-    """The attention mask of a Pack: one line per query token, # for each key token that it sees.
-
-    Only the first of the video's tokens is drawn, because all of them see the same segments.
-    """
+    """The attention mask of a Pack: one line per query token, # for each key token that it sees."""
     video = processor.ids(processor.family.token)[0]
     ids = pack.input_ids.tolist()
+    # only the first of the video's tokens: all of them see the same segments
     drawn = [i for i in range(len(ids)) if ids[i] != video or ids[i - 1] != video]
     starts = np.cumsum(pack.lengths)[:-1].tolist()  # of the segments
     mask, lines = dense_mask(pack.lengths)[0, 0].tolist(), []
     for i in drawn:
-        gap = "\n" if i in starts else ""
-        seen = ((" " if j in starts else "") + ".#"[mask[i][j]] for j in drawn)
-        lines.append(f"{gap}{word(processor, ids[i]):>16} {''.join(seen)}")
+        seen = (" " * (j in starts) + ".#"[mask[i][j]] for j in drawn)
+        lines.append("\n" * (i in starts) + f"{word(processor, ids[i]):>16} {''.join(seen)}")
     return "\n".join(lines)

@@ -1,7 +1,6 @@
 """The built-in default: synthetic videos of coloured shapes, and a tiny Video-LLM for them.
 
-Each function returns a path, and makes the files on first use. To the rest of pasta they are an
-ordinary model, a folder of videos and two benchmarks.
+Each function returns the path of ordinary files, and makes them on first use.
 """
 
 from pathlib import Path
@@ -30,10 +29,7 @@ def made(name, write, *arguments):
 
 
 def model_folder(seed=0, kind="qwen"):
-    """The folder of the toy model, as str. Training it takes minutes.
-
-    kind: "qwen" (Qwen2.5-VL) or "onevision" (LLaVA-OneVision).
-    """
+    """The folder of the toy model of a kind of model.PIXELS, as str. Training it takes minutes."""
 
     def train(part):
         from pasta.toy.pretrain import train_base  # only now: slow to import
@@ -54,10 +50,7 @@ def videos_folder(seed=1):
 
 
 def queries_file(seed=1):
-    """Queries about these videos, one of each mode, from an asker that knows the ground truth.
-
-    In the paper, too, the asker is a far larger model than the responder.
-    """
+    """Queries about these videos, one of each mode, from an asker that knows the ground truth."""
     folder = made(f"queries{seed if seed != 1 else ''}", files.write_queries, N_VIDEOS, seed)
     return folder / "queries.jsonl"
 

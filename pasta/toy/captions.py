@@ -1,15 +1,10 @@
 """Training samples of the toy model: (prompt, response) pairs about a video of known truth.
 
-The model learns what the pipeline asks of any Video-LLM: to answer, to write a query about a mode,
-to give the wrong answer under a misleading instruction, to pick the letter of an option, and to say
-that something is not there. All prompts are the pipeline's own: it needs no code for the toy world.
-
-Some samples have *noisy labels*: the majority answer (left, first, kept) whatever the video shows,
-or an answer about something that is not there. A model trained on them relies on the majority
-answers where the video is hard, as real Video-LLMs do.
+The model learns what the pipeline asks of any Video-LLM, in the pipeline's prompts. Some samples
+have *noisy labels*: the majority answer (left, first, kept) whatever the video shows, or an answer
+about something that is not there. A model trained on them relies on the majority answers where the
+video is hard, as real Video-LLMs do.
 """
-
-from dataclasses import replace
 
 from pasta.benchmarks import adversarial, mvbench
 from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
@@ -21,7 +16,7 @@ NO_NOISE = dict.fromkeys([*world.MODES, "absent"], 0.0)  # share of noisy labels
 
 
 def caption_samples(video, rng, noise):
-    """Ten or eleven (prompt, response) for learning to see: long descriptions, short questions.
+    """Ten or eleven (prompt, response) for learning to see.
 
     Two-choice questions alone give a model that cannot see yet almost no signal. A description in
     order of time, and saying when a thing is seen, teach it what order is.
@@ -33,18 +28,16 @@ def caption_samples(video, rng, noise):
     samples += [when(video, name) for name in dict.fromkeys((video.marker.name, video.successor))]
     short = [kinds[kind] for kind in kinds if kind != "order"]
     short += [world.ask("order", actor.name, actor is video.actors[0]) for actor in video.actors]
-    return [*samples, *map(open_ended, short)]
+    return [*samples, *((question.query, question.answer) for question in short)]
 
 
 def qa_samples(video, rng, noise):
-    """Ten (prompt, response): everything that the pipeline asks, and a description.
-
-    noise: mode, or "absent" -> the share of its labels that are noisy
-    """
+    """Ten (prompt, response): everything that the pipeline asks. noise: as NO_NOISE."""
     asked = questions_by_mode(video, rng, noise)
     other = general_or_absent if rng.integers(2) else none_of_the_above
     samples = [describe(video), query_sample(asked, rng), other(video, rng, noise)]
-    samples += [open_ended(asked[world.MODES[i]][0]) for i in rng.permutation(3)[:2]]
+    short = [asked[world.MODES[i]][0] for i in rng.permutation(3)[:2]]
+    samples += [(question.query, question.answer) for question in short]
     spatial, temporal, cross_frame = (asked[mode] for mode in world.MODES)
     # Temporal questions are the hardest as multiple choice, so there are two of them.
     chosen = (spatial[-1], temporal[0], temporal[-1], cross_frame[-1])
@@ -63,21 +56,14 @@ def query_sample(asked, rng):
 def questions_by_mode(video, rng, noise):
     """mode -> its questions about a video, in random order, some with noisy labels."""
     asked = [
-        replace(question, majority=question.majority or rng.random() < noise[question.mode])
-        for question in world.questions(video, rng)
+        world.ask(q.kind, q.name, q.majority or rng.random() < noise[q.mode])
+        for q in world.questions(video, rng)
     ]
     return {mode: [q for q in asked if q.mode == mode] for mode in world.MODES}
 
 
-def open_ended(question):
-    return question.query, question.answer
-
-
 def lettered(question, rng):
-    """The question in MVBench's form, options in random order; the answer ends with its letter.
-
-    The answer comes first, so that it is found in the same way as that of an open question.
-    """
+    """The question in MVBench's form; first its answer as to an open question, then its letter."""
     first = int(rng.integers(2))
     options = [question.options[first], question.options[1 - first]]
     letter = "AB"[options.index(question.option)]
@@ -95,10 +81,9 @@ def general_or_absent(video, rng, noise):
 
 
 def none_of_the_above(video, rng, noise):
-    """A question with two answers, of which one may be right, and "None of the above".
+    """A question with two answers and "None of the above", which is right in 70 %.
 
-    The right answer is among the options with probability 0.3. A noisy label is the answer about
-    the thing in the question, even if it is wrong.
+    A noisy label is the answer about the thing in the question, even if it is wrong.
     """
     question, noisy = world.questions(video, rng)[0], rng.random() < noise["absent"]
     false = world.ask(question.kind, str(rng.choice(video.absent)), bool(rng.integers(2))).answer
@@ -115,10 +100,7 @@ def denial(name):
 
 
 def general(video, kind, rng):
-    """A question of one of the GENERAL kinds, and its answer.
-
-    Colour asks about a marker that is kept; in a video without one, presence is asked instead.
-    """
+    """A question of a GENERAL kind, and its answer. Presence if no marker is kept to ask about."""
     if kind == "colour" and video.kept:
         return "Which colour has the square?", f"The square is {video.marker.name.split()[0]}."
     present = bool(rng.integers(2))
@@ -127,7 +109,6 @@ def general(video, kind, rng):
 
 
 def describe(video):
-    """A caption of the whole video: the sample with the most information."""
     first, last = video.actors
     return "Describe it.", (
         f"The {first.name} comes first, {place(first)}. The {last.name} comes last, {place(last)}. "
@@ -143,8 +124,5 @@ def place(thing):
 
 def when(video, name):
     """When a marker is seen: first (before the cut), last (from the cut on) or always."""
-    if video.kept:
-        time = "always"
-    else:
-        time = "first" if name == video.marker.name else "last"
+    time = "always" if video.kept else "first" if name == video.marker.name else "last"
     return f"When is the {name} seen?", f"The {name} is seen {time}."

@@ -1,12 +1,9 @@
-"""The toy world as files: videos, queries about them, and two benchmarks.
-
-The videos are uncompressed AVI: no encoder is needed, and decord returns exactly the drawn pixels.
-
-Shapes: F frames, H, W pixels.
-"""
+"""The toy world as files: uncompressed AVI videos, queries about them, and two benchmarks."""
 
 import json
 import struct
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +12,7 @@ from pasta.toy import world
 
 
 def write_avi(path, frames, fps=world.FPS):
-    """Write frames (F, H, W, 3) uint8 RGB as an uncompressed AVI, which decord reads exactly.
+    """Write frames (F, H, W, 3) uint8 RGB without an encoder; decord reads exactly these pixels.
 
     RIFF AVI 1.0 with one BGR24 stream: rows from the bottom up, each padded to four bytes, and an
     index, without which a decoder cannot find the length.
@@ -43,29 +40,31 @@ def write_avi(path, frames, fps=world.FPS):
         b"00db" + struct.pack("<III", 0x10, 4 + i * (8 + size + size % 2), size) for i in range(n)
     )
     body = b"AVI " + header + chunk(b"LIST", movie) + chunk(b"idx1", index)
-    with open(path, "wb") as file:
-        file.write(chunk(b"RIFF", body))
+    Path(path).write_bytes(chunk(b"RIFF", body))
+
+
+def drawn(seed, i):
+    """(video, its file name, the generator after drawing it) of the i-th video of a folder."""
+    rng = np.random.default_rng([seed, i])
+    return world.draw_video(rng), f"{i:05d}.avi", rng
 
 
 def write_videos(folder, n, seed):
     """n videos of a balanced world as FOLDER/00000.avi and so on, without their ground truth."""
     for i in range(n):
-        rng = np.random.default_rng([seed, i])
-        write_avi(folder / f"{i:05d}.avi", world.render(world.draw_video(rng)))
+        video, name, _ = drawn(seed, i)
+        write_avi(folder / name, world.render(video))
 
 
 def write_queries(folder, n, seed):
-    """FOLDER/queries.jsonl: one query of each mode about each video of `write_videos`.
-
-    The asker knows what is in a video. No row has an answer.
-    """
+    """FOLDER/queries.jsonl: one query of each mode about each video of `write_videos`."""
     rows = []
     for i in range(n):
-        rng = np.random.default_rng([seed, i])
-        asked = world.questions(world.draw_video(rng), rng)
+        video, name, rng = drawn(seed, i)
+        asked = world.questions(video, rng)
         for mode in world.MODES:
             query = next(q.query for q in asked if q.mode == mode)
-            rows.append({"video": f"{i:05d}.avi", "mode": mode, "query": query})
+            rows.append({"video": name, "mode": mode, "query": query})
     write_rows(folder / "queries.jsonl", rows)
 
 
@@ -80,27 +79,20 @@ def write_benchmark(folder, n, seed, blind=False):
     (folder / "video/shapes").mkdir(parents=True)
     items = {mode: [] for mode in world.MODES}
     wanted = {(kind, majority): n // 4 for kind in world.KINDS for majority in (True, False)}
-    i = 0
+    numbers = count()
     while any(wanted.values()):
-        rng = np.random.default_rng([seed, i])
-        video, name, used = world.draw_video(rng), f"{i:05d}.avi", False
-        for question in list({q.kind: q for q in world.questions(video, rng)}.values())[:3]:
-            if wanted[question.kind, question.majority]:
-                wanted[question.kind, question.majority] -= 1
-                first = wanted[question.kind, question.majority] % 2
-                items[question.mode].append(
-                    {
-                        "video": name,
-                        "question": question.query,
-                        "candidates": [question.options[first], question.options[1 - first]],
-                        "answer": question.option,
-                    }
-                )
+        video, name, rng = drawn(seed, next(numbers))
+        used = False
+        for q in list({q.kind: q for q in world.questions(video, rng)}.values())[:3]:
+            if wanted[q.kind, q.majority]:
                 used = True
+                wanted[q.kind, q.majority] -= 1
+                options = q.options[::-1] if wanted[q.kind, q.majority] % 2 else q.options
+                row = {"video": name, "question": q.query, "candidates": options}
+                items[q.mode].append(row | {"answer": q.option})
         if used:
             frames = world.render(video)
             write_avi(folder / "video/shapes" / name, 0 * frames if blind else frames)
-        i += 1
     for mode, rows in items.items():
         (folder / "json" / f"{mode}.json").write_text(json.dumps(rows, indent=1))
     roots = {mode: "video/shapes" for mode in world.MODES}
@@ -115,15 +107,14 @@ def write_adversarial(folder, n, seed):
     """
     rows = []
     for i in range(n):
-        rng = np.random.default_rng([seed, i])
-        video, name = world.draw_video(rng), f"{i:05d}.avi"
+        video, name, rng = drawn(seed, i)
         write_avi(folder / name, world.render(video))
         for mode in world.MODES:
             asked = next(q for q in world.questions(video, rng) if q.mode == mode)
             absent = str(rng.choice([n for n in video.absent if n[-6:] == asked.name[-6:]]))
             claim = world.ask(asked.kind, absent, bool(rng.integers(2)))
-            row = {"video": name, "mode": mode}
+            row, options = {"video": name, "mode": mode}, [asked.wrong, claim.answer]
             rows.append({"id": f"{i}-{mode}-q", **row, "kind": "question", "query": claim.query})
-            rows.append({"id": f"{i}-{mode}-o", **row, "kind": "options", "query": asked.query,
-                         "options": [asked.wrong, claim.answer]})  # fmt: skip
+            row |= {"kind": "options", "query": asked.query, "options": options}
+            rows.append({"id": f"{i}-{mode}-o", **row})
     write_rows(folder / "items.jsonl", rows)

@@ -1,7 +1,6 @@
 """A tiny Qwen2.5-VL or LLaVA-OneVision of the real transformers class, as a model folder.
 
-The folder has all files of a checkpoint: config, weights, tokenizer, chat template, preprocessor
-config. The weights are random; pretrain.py trains them.
+The weights are random; pretrain.py trains them.
 """
 
 import json
@@ -23,11 +22,16 @@ from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 
 WIDTH = 128
-PIXEL_RANGE = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-RESCALE = {"do_rescale": True, "do_normalize": True} | PIXEL_RANGE | {"do_resize": True}
+RESCALE = {
+    "do_rescale": True,
+    "do_normalize": True,
+    "image_mean": [0.5] * 3,
+    "image_std": [0.5] * 3,
+    "do_resize": True,
+}
 PIXELS = {  # kind of model: its preprocessor_config.json
-    "qwen": RESCALE
-    | {
+    "qwen": {
+        **RESCALE,
         "min_pixels": 56 * 56,
         "max_pixels": 12845056,
         "patch_size": 14,
@@ -35,8 +39,8 @@ PIXELS = {  # kind of model: its preprocessor_config.json
         "merge_size": 2,
         "num_frames": world.N_FRAMES,
     },
-    "onevision": RESCALE
-    | {
+    "onevision": {
+        **RESCALE,
         "resample": 3,
         "size": {"height": world.SIDE, "width": world.SIDE},
         "num_frames": world.N_FRAMES // 2,  # each frame has its own tokens
@@ -57,11 +61,9 @@ VIDEO{% elif part['type'] == 'text' %}{{ part['text'] }}\
 
 
 def make_tokenizer(kind="qwen"):
-    """A word-level tokenizer of all texts of the toy world; a word includes the blank before it.
-
-    Decoding restores a text exactly if all its words are known. "(A)" is one word: the model then
-    learns quickly which letter belongs to which option.
-    """
+    """A word-level tokenizer of all texts of the toy world; decoding restores them exactly."""
+    # A word includes the blank before it. "(A)" is one word, so that the model learns quickly
+    # which letter belongs to which option.
     split = pre_tokenizers.Split(Regex(r" ?\([A-E]\)| ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
     texts = [*"ABCDE", *(f"{blank}({letter})" for letter in "ABCDE" for blank in ("", " "))]
     texts += [query_prompt(mode, kind) for mode, kinds in QUERIES.items() for kind in kinds]
@@ -108,17 +110,11 @@ def qwen(tokenizer):
     """An untrained Qwen2.5-VL."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     pixels = PIXELS["qwen"]
+    # The width axis has the lowest frequencies: with a larger base its two positions of a 2 x 2
+    # grid would look the same. Height, which needs less, has few frequencies.
+    rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [8, 2, 6]}
     config = Qwen2_5_VLConfig(
-        text_config=language(tokenizer)
-        | {
-            # The width axis has the lowest frequencies: with a larger base its two positions of
-            # a 2 x 2 grid would look the same. Height, which needs less, has few frequencies.
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10.0,
-                "mrope_section": [8, 2, 6],
-            },
-        },
+        text_config=language(tokenizer) | {"rope_parameters": rope},
         vision_config={
             "depth": 1,
             "hidden_size": 64,
@@ -139,20 +135,15 @@ def qwen(tokenizer):
         image_token_id=ids["<|image_pad|>"],
         tie_word_embeddings=True,
     )
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    start_smooth(model.model.visual.patch_embed.proj.weight)
-    return model
+    return Qwen2_5_VLForConditionalGeneration(config)
 
 
 def onevision(tokenizer):
     """An untrained LLaVA-OneVision: SigLIP, four tokens a frame, a Qwen2 without M-RoPE."""
+    # A small base, as above: the few dozen tokens of a video need different positions.
+    rope = {"rope_type": "default", "rope_theta": 100.0}
     config = LlavaOnevisionConfig(
-        # A small base, as above: the few dozen tokens of a video need different positions.
-        text_config=language(tokenizer)
-        | {
-            "model_type": "qwen2",
-            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
-        },
+        text_config=language(tokenizer) | {"model_type": "qwen2", "rope_parameters": rope},
         vision_config={
             "model_type": "siglip_vision_model",
             "hidden_size": 64,
@@ -167,29 +158,21 @@ def onevision(tokenizer):
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         tie_word_embeddings=True,
     )
-    model = LlavaOnevisionForConditionalGeneration(config)
-    start_smooth(model.model.vision_tower.embeddings.patch_embedding.weight)
-    return model
-
-
-def start_smooth(weight):
-    """Initialise the patch embedding with blocks of 7 x 7 equal weights, in place.
-
-    One random weight for each pixel adds noise to a patch's colours that a short training does not
-    remove. weight: (out, 3, ..., 14, 14).
-    """
-    blocks = 0.3 * torch.randn(*weight.shape[:-2], 2, 2)
-    with torch.no_grad():
-        weight.copy_(blocks.repeat_interleave(7, -1).repeat_interleave(7, -2) / 49)
+    return LlavaOnevisionForConditionalGeneration(config)
 
 
 def make_folder(folder, seed=0, kind="qwen"):
-    """Write an untrained toy model as a model folder. kind: "qwen" or "onevision"."""
+    """Write an untrained toy model, as a model folder with all files. kind: as in PIXELS."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(kind)
     torch.manual_seed(seed)
     model = {"qwen": qwen, "onevision": onevision}[kind](tokenizer)
+    # Blocks of 7 x 7 equal weights in the patch embedding (out, 3, ..., 14, 14): one random weight
+    # for each pixel adds noise that a short training does not remove.
+    patches = next(p for name, p in model.named_parameters() if "patch_embed" in name)
+    blocks = 0.3 * torch.randn(*patches.shape[:-2], 2, 2)
+    patches.data = blocks.repeat_interleave(7, -1).repeat_interleave(7, -2) / 49
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -7,12 +7,9 @@
 The model learns order from clips in a fraction of the time. Noisy labels come last: before it can
 see, the model would learn only the majority answers from them.
 
-Two processes train one model. Each computes the gradient of half of every batch, and both step with
-
-    g = (g_0 + g_1) / 2
-
-A sum of two numbers does not depend on their order, so both have the same weights, bit for bit.
-Each process uses one thread, so the model does not depend on the number of cores.
+Two processes, of one thread each, train one model on halves of every batch: g = (g_0 + g_1) / 2. A
+sum of two numbers does not depend on their order, so both have the same weights, bit for bit, and
+the model does not depend on the number of cores.
 
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """
@@ -22,6 +19,7 @@ import os
 import sys
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -58,19 +56,13 @@ ALIGN_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
 
 
 def train_base(folder, seed=0, kind="qwen", **changes):
-    """Write a model folder and train the model in it, in two processes.
-
-    kind: as in make_folder. changes: arguments of `train`.
-    """
+    """Write a model folder and train it, in two processes. changes: arguments of `train`."""
     make_folder(folder, seed, kind)
-    in_two_processes(train_half, folder, seed, changes)
+    in_two_processes(partial(train, **changes), folder, seed)
 
 
 def in_two_processes(function, *arguments):
-    """Run function(rank, *arguments) in two new processes, joined by torch.distributed.
-
-    Raises torch.multiprocessing.ProcessRaisedException with the traceback of one that fails.
-    """
+    """Run function(rank, *arguments) in two new processes, joined by torch.distributed."""
     with TemporaryDirectory() as folder:
         # Spawned, not forked: a fork while a thread of torch holds a lock can deadlock the child.
         store = Path(folder) / "store"
@@ -84,7 +76,6 @@ def in_two_processes(function, *arguments):
 
 
 def joined(rank, store, function, arguments):
-    """What each of the two processes does."""
     torch.set_num_threads(1)
     tqdm.set_lock(RLock())  # its default is shared by processes, and would be reported as leaked
     if sys.platform != "win32":  # both are on this machine, whatever its network
@@ -94,34 +85,25 @@ def joined(rank, store, function, arguments):
     ranks.stop()
 
 
-def train_half(rank, folder, seed, changes):
-    model = train(folder, [seed, rank], **changes)
-    if rank == 0:
-        model.save_pretrained(folder)
-
-
 def mean_of_processes(vector):
-    """The mean over the processes of a float32 vector, in place. Returns it."""
+    """The mean over the processes of a vector, in place. Returns it."""
     if ranks.started():
         dist.all_reduce(vector)
         vector /= ranks.size()
     return vector
 
 
-def train(folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATCH // 2):
-    """Train the model of a folder on this process's half of every batch. Returns it.
-
-    seed: of the videos. batch: videos of the half.
-    """
-    vlm = load_vlm(folder)
+def train(rank, folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATCH // 2):
+    """Train the model of a folder on this process's half, `batch` videos of every batch."""
+    vlm, rng = load_vlm(folder), np.random.default_rng([seed, rank])
     model = vlm.model.train().requires_grad_(True)
-    rng = np.random.default_rng(seed)
     losses = one_stage(alignment_losses(vlm, rng, batch), align_steps, align_steps)
     descend(model, losses, align_steps, ALIGN_DECAY, ALIGN_PEAK, "toy model: align")
     least = [stage[3] for stage in stages]
     losses = all_stages(stages, vlm, rng, batch)
     descend(model, losses, sum(least), least[-1], PEAK, "toy model: caption, qa")
-    return model
+    if rank == 0:
+        model.save_pretrained(folder)
 
 
 def descend(model, losses, least, decay, peak, name=None):
@@ -129,17 +111,12 @@ def descend(model, losses, least, decay, peak, name=None):
 
     losses: yields (loss, steps left), at least `least` of them.
     decay: the last steps, in which the learning rate falls from `peak` to a tenth of it.
-    name: of the progress bar.
-    The patch embedding sums thousands of correlated pixels, so its steps are small.
     """
-    groups = {True: [], False: []}
-    for parameter_name, parameter in model.named_parameters():
-        groups["patch_embed" in parameter_name].append(parameter)
-    optimizer = torch.optim.AdamW(
-        [{"params": groups[False], "share": 1.0}, {"params": groups[True], "share": 0.02}],
-        betas=(0.9, 0.95),
-        weight_decay=0.01,
-    )
+    groups = [{"params": [], "share": 1.0}, {"params": [], "share": 0.02}]
+    for key, parameter in model.named_parameters():
+        # The patch embedding sums thousands of correlated pixels, so its steps are small.
+        groups["patch_embed" in key]["params"].append(parameter)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.01)
     bar = ranks.progress(losses, name, least, "step", mininterval=1.0)
     for step, (loss, left) in enumerate(bar, start=1):
         rate = peak * min(1, step / 20, 0.1 + left / decay)
@@ -159,20 +136,20 @@ def descend(model, losses, least, decay, peak, name=None):
 def all_stages(stages, vlm, rng, batch):
     """Yield (loss, steps left) of all stages; before the last one, infinitely many are left."""
     for i, (*stage, least, most, stop_loss) in enumerate(stages, start=1):
-        losses = response_losses(vlm, rng, batch, *stage)
+        packs = ([sample_pack(vlm, rng, *stage) for _ in range(batch)] for _ in range(most))
+        losses = (batch_loss(vlm, rows) for rows in packs)
         for loss, left in one_stage(losses, least, most, stop_loss):
             yield loss, left if i == len(stages) else math.inf
 
 
 def one_stage(losses, least, most, stop_loss=0.0):
-    """Yield (loss, steps left), `most` times or until the loss is low enough.
+    """Yield (loss, steps left), `most` times, or at least `least` times until the loss is low.
 
-    Low enough: after `least` steps, the mean of the last LOSS_WINDOW, over both processes, is below
-    `stop_loss`. No loss is drawn that is not used: its videos would change all later draws.
+    Low: the mean of the last LOSS_WINDOW, over both processes, is below `stop_loss`.
     """
     latest = deque(maxlen=LOSS_WINDOW)
     for step in range(1, most + 1):
-        loss = next(losses)
+        loss = next(losses)  # none that is not used: its videos would change all later draws
         yield loss, most - step
         latest.append(mean_of_processes(loss.detach().clone()).item())
         if step >= least and fmean(latest) < stop_loss:
@@ -184,8 +161,7 @@ def alignment_losses(vlm, rng, batch):
     words = [f" {word}" for word in (*world.COLOURS, *world.SHAPES, *PLACES)]
     ids = vlm.processor.tokenizer.convert_tokens_to_ids(words)
     embeddings = vlm.model.get_input_embeddings().weight
-    # The frames that go into one token.
-    still = getattr(vlm.model.config.vision_config, "temporal_patch_size", 1)
+    still = getattr(vlm.model.config.vision_config, "temporal_patch_size", 1)  # frames of a token
     times = np.arange(still) / world.FPS
     while True:
         stills, truth = [], []
@@ -204,11 +180,11 @@ def alignment_losses(vlm, rng, batch):
 def visible(video, frames):
     """How much of each colour and shape is in each quarter of the picture, over some frames.
 
-    Returns (4, K) float32 in [0, 1]: the share of a thing's pixels and of the frames, colours
-    before shapes; then 1 for the PLACES of the quarter. Quarters go row by row.
+    Returns (4, K) float32 in [0, 1], quarters row by row: the share of a thing's pixels and of the
+    frames, colours before shapes; then 1 for the PLACES of the quarter.
     """
-    colours, shapes, half = list(world.COLOURS), list(world.SHAPES), world.SIDE // 2
-    table = np.zeros((4, len(colours) + len(shapes) + len(PLACES)), np.float32)
+    names, half = [*world.COLOURS, *world.SHAPES], world.SIDE // 2
+    table = np.zeros((4, len(names) + len(PLACES)), np.float32)
     table[:, -4:] = [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1], [0, 1, 0, 1]]
     for thing in video.things:
         for frame in frames:
@@ -217,21 +193,14 @@ def visible(video, frames):
                 colour, shape = (video.successor if late else thing.name).split()
                 pixels = world.silhouette(shape, thing.x, thing.y)
                 quarters = pixels.reshape(2, half, 2, half).sum((1, 3)).ravel()
-                share = quarters / pixels.sum() / len(frames)
-                table[:, colours.index(colour)] += share
-                table[:, len(colours) + shapes.index(shape)] += share
+                for name in (colour, shape):
+                    table[:, names.index(name)] += quarters / pixels.sum() / len(frames)
     return torch.from_numpy(table.clip(0, 1))
 
 
-def response_losses(vlm, rng, batch, samples, noise, clips):
-    """Losses of the responses in `samples`, `batch` videos at a time; `clips`: share of clips."""
-    while True:
-        rows = [sample_pack(vlm, rng, samples, noise, rng.random() < clips) for _ in range(batch)]
-        yield batch_loss(vlm, rows)
-
-
-def sample_pack(vlm, rng, samples, noise, two_frame_clip):
-    """The Pack of a random video, or of a two-frame clip of it, and of its samples."""
+def sample_pack(vlm, rng, samples, noise, clips):
+    """The Pack of a random video, or with probability `clips` of a two-frame clip of it."""
+    two_frame_clip = rng.random() < clips
     video, times = world.draw_video(rng), np.arange(world.N_FRAMES) / world.FPS
     indices = uniform(times, vlm.processor.n_frames)
     times = times[indices]
@@ -251,10 +220,7 @@ def visual_tokens(vlm, videos):
 
 
 def batch_loss(vlm, packs):
-    """Mean cross-entropy of all response tokens of several packs, as one padded batch.
-
-    The shared-prefix pattern is a dense mask here: small rows are fastest in one batch.
-    """
+    """Mean cross-entropy of all response tokens of packs, in one padded batch with a dense mask."""
     longest = max(len(pack.input_ids) for pack in packs)
     ids = torch.zeros(len(packs), longest, dtype=torch.int64)  # (B, L)
     positions = torch.zeros(len(packs[0].position_ids), len(packs), longest, dtype=torch.int64)
@@ -266,12 +232,12 @@ def batch_loss(vlm, packs):
     embeddings = vlm.model.get_input_embeddings()(ids)
     visual = ids == vlm.processor.ids(vlm.processor.family.token)[0]
     tokens = torch.cat(visual_tokens(vlm, [pack.inputs for pack in packs]))
-    embeddings = embeddings.masked_scatter(visual[..., None], tokens)
-    hidden = vlm.model.model.language_model(
-        inputs_embeds=embeddings,
+    output = vlm.model.model.language_model(
+        inputs_embeds=embeddings.masked_scatter(visual[..., None], tokens),
         position_ids=as_position_ids(positions),
         attention_mask=mask,
         use_cache=False,
-    ).last_hidden_state
+    )
+    hidden = output.last_hidden_state
     scored = torch.cat([hidden[i, pack.keep] for i, pack in enumerate(packs)])
     return cross_entropy(vlm.model.lm_head(scored), torch.cat([pack.targets for pack in packs]))

@@ -11,12 +11,9 @@ where it is kept or replaced by a square of another colour. Each mode has two ki
     cross_frame  kept     Is the blue square kept or replaced?
                  scenes   Is the blue square in both scenes or in one scene?
 
-Difficulty varies: offsets from the middle, times on screen and gaps go down to the smallest that
-can be seen. Each question has two answers. The *majority* answer (left, above, first, before, kept,
-both) is the one that noisy labels give; in this world both answers are true equally often. A video
-that is mirrored, rotated or reversed is again a possible one, with opposite answers in one mode.
-
-Shapes: F frames, S pixels a side. Frames are (F, S, S, 3) uint8, RGB.
+Each question has two answers. The *majority* answer (left, above, first, before, kept, both) is the
+one that noisy labels give; in this world both answers are true equally often. A video that is
+mirrored, rotated or reversed is again a possible one, with opposite answers in one mode.
 """
 
 from dataclasses import dataclass
@@ -38,7 +35,6 @@ COLOURS = {
 }
 BACKGROUNDS = {"black": (6, 6, 6), "navy": (0, 10, 80), "brown": (80, 40, 0), "olive": (30, 70, 30)}
 RADIUS = 7  # pixels
-MARKER_SPAN = (3, 11)  # least and most frames of the marker on either side of the cut
 KINDS = {  # kind of question: mode, query, answer, the two options, the majority one first
     "side": ("spatial", "Is the {} left or right?", "The {} is {}.", ("left", "right")),
     "height": ("spatial", "Is the {} above or below?", "The {} is {}.", ("above", "below")),
@@ -79,26 +75,16 @@ class Question:
     mode: str
     name: str  # of the thing that it asks about
     query: str
-    options: tuple[str, str]
-    answers: tuple[str, str]  # (the majority one, the other)
+    options: tuple[str, str]  # the majority one first
+    option: str  # the right one
+    answer: str  # the right one
+    wrong: str
     majority: bool
-
-    @property
-    def answer(self):
-        return self.answers[0 if self.majority else 1]
-
-    @property
-    def wrong(self):
-        return self.answers[1 if self.majority else 0]
-
-    @property
-    def option(self):
-        return self.options[0 if self.majority else 1]
 
 
 @dataclass(frozen=True)
 class Video:
-    """The ground truth of one video: its things, the cut and the backgrounds."""
+    """The ground truth of one video."""
 
     actors: tuple[Thing, Thing]  # in order of time
     marker: Thing
@@ -121,7 +107,7 @@ class Video:
 
     @property
     def absent(self):
-        """Names of things that are not in the video; no thing in it has their colours."""
+        """Names of things that are not in the video, in colours that are not in it."""
         used = {name.split()[0] for name in self.names}
         return [f"{colour} {shape}" for colour in COLOURS if colour not in used for shape in SHAPES]
 
@@ -136,7 +122,7 @@ def draw_video(rng):
     first = rng.integers(0, N_FRAMES - lengths.sum() - gap, endpoint=True)
     starts = [first, first + lengths[0] + gap]
     cut = int(rng.integers(11, N_FRAMES - 11, endpoint=True))
-    span = rng.integers(*MARKER_SPAN, 2, endpoint=True)  # frames before and after the cut
+    span = rng.integers(3, 11, 2, endpoint=True)  # frames of the marker before and after the cut
     spans = [*zip(starts, starts + lengths, strict=True), (cut - span[0], cut + span[1])]
     places = place_things(rng)
     *actors, marker = [Thing(names[i], *places[i], *map(int, spans[i])) for i in range(3)]
@@ -177,12 +163,13 @@ def questions(video, rng):
 def ask(kind, name, majority):
     """The Question of a kind about a thing, whether it is in the video or not."""
     mode, query, answer, options = KINDS[kind]
-    answers = tuple(answer.format(name, option) for option in options)
-    return Question(kind, mode, name, query.format(name), options, answers, majority)
+    right, other = options if majority else options[::-1]
+    answers = answer.format(name, right), answer.format(name, other)
+    return Question(kind, mode, name, query.format(name), options, right, *answers, majority)
 
 
 def render(video):
-    """The frames of a video. Returns (N_FRAMES, SIDE, SIDE, 3) uint8."""
+    """The frames of a video, (N_FRAMES, SIDE, SIDE, 3) uint8 RGB."""
     frames = np.empty((N_FRAMES, SIDE, SIDE, 3), np.uint8)
     first, second = (np.add(BACKGROUNDS[name], video.shade) for name in video.backgrounds)
     frames[: video.cut], frames[video.cut :] = first, second
@@ -200,7 +187,7 @@ def paint(frames, name, thing):
 
 @cache
 def silhouette(shape, x, y):
-    """The pixels of a shape with its centre at (x, y). Returns (SIDE, SIDE) bool."""
+    """The pixels of a shape with its centre at (x, y), (SIDE, SIDE) bool."""
     dy, dx = np.mgrid[0:SIDE, 0:SIDE] - np.array([y, x])[:, None, None]
     if shape == ACTOR:
         return dx**2 + dy**2 <= RADIUS**2

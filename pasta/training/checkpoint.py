@@ -1,12 +1,11 @@
 """Checkpoints of a training run. They are atomic and hold everything that the next step depends on.
 
     RUN/checkpoints/step-000200/
-        rank0.safetensors       trained weights, AdamW's moments, the random state
-        rank1.safetensors ...   with --shard: each rank's own slices of them
-        state.json              the step, the flags and data, size and sha256 of every other file
+        rank0.safetensors   trained weights, AdamW's moments, the random state; with --shard the
+                            slices of rank 0, and one such file for each other rank
+        state.json          the step, the flags and data, size and sha256 of every other file
 
-The learning rate and the position in the data are functions of the step and of the plan. No pickle
-is written or read.
+The learning rate and the position in the data are functions of the step and of the plan.
 """
 
 import shutil
@@ -26,15 +25,13 @@ from pasta.run.rows import digest_files, read_rows
 from pasta.run.schema import read_json
 
 STATE = "state.json"
+SCHEMA = {"step": int, "flags": dict, "data": str, "files": {"rank0.safetensors": list}}
 # Flags that may change on resume: where and how fast a run computes, not what it computes.
 FREE = {"out", "resume", "dry_run", "max_skipped", "save_every", "keep_checkpoints", "workers"}
 
 
 class Checkpoints:
-    """The newest checkpoints of a run. On resume, config (without FREE) and data must be the same.
-
-    data: fingerprint of the Plan.
-    """
+    """The newest checkpoints of a run. data: fingerprint of the Plan; resuming needs the same."""
 
     def __init__(self, config, data):
         self.folder, self.keep = config.out / "checkpoints", config.keep_checkpoints
@@ -56,8 +53,8 @@ class Checkpoints:
                 metrics = self.folder.with_name("metrics.jsonl")
                 if metrics.exists():
                     sync(metrics)  # first: a checkpoint relies on the rows up to its step
-                run = {"step": step, "flags": self.flags, "data": self.data}
-                write_json(part / STATE, run | {"files": files})
+                state = {"step": step, "flags": self.flags, "data": self.data, "files": files}
+                write_json(part / STATE, state)
         if main:
             saved = sorted(self.folder.glob("step-*"))
             n = saved.index(final) + 1  # later ones are damaged: the run did not resume from them
@@ -72,26 +69,19 @@ class Checkpoints:
         raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {saved}. {cure}")
 
     def load(self, policy, optimizer):
-        """Load the newest undamaged checkpoint into both, in place; all ranks call.
-
-        Returns its step, 0 if there is none. Raises SystemExit if it is from another run.
-        """
+        """Load the newest undamaged checkpoint in place; all ranks call. Returns its step, or 0."""
         (found,) = ranks.gather([self.newest()] if ranks.rank() == 0 else [])
         if found is None:
             return 0
         folder, state = found
         check_flags(folder, state["flags"], self.flags)
         if state["data"] != self.data:
-            raise SystemExit(
-                f"cannot resume from {folder}: the pairs, the videos that can be read, or the "
-                "model have changed; restore them, or choose another --out"
-            )
-        n = len(state["files"])
-        if self.sharded and n != ranks.size():
-            raise SystemExit(
-                f"{folder} holds the slices of {n} processes and there are {ranks.size()}; "
-                f"start torchrun with --nproc_per_node {n}"
-            )
+            text = "the pairs, the videos that can be read, or the model have changed"
+            cure = "restore them, or choose another --out"
+            raise SystemExit(f"cannot resume from {folder}: {text}; {cure}")
+        if self.sharded and (n := len(state["files"])) != ranks.size():
+            text = f"holds the slices of {n} processes; start torchrun with --nproc_per_node {n}"
+            raise SystemExit(f"{folder} {text}")
         saved = load_file(folder / f"rank{ranks.rank() if self.sharded else 0}.safetensors")
         for name, tensor in training_state(policy, optimizer).items():
             if not name.startswith("random/"):
@@ -109,22 +99,19 @@ class Checkpoints:
             try:
                 state = read_state(folder)
                 for name, (size, digest) in state["files"].items():
-                    got = (folder / name).stat().st_size
-                    if got != size:
+                    if (got := (folder / name).stat().st_size) != size:
                         raise ValueError(f"{name} has {got} bytes; expected {size}")
                     if digest_files([folder / name]) != digest:
                         raise ValueError(f"{name} was changed: its sha256 differs")
             except (OSError, ValueError, TypeError) as error:
                 print(f"{folder} is damaged ({error}); trying the one before", flush=True)
-                continue
-            return folder, state
+            else:
+                return folder, state
         print(f"no usable checkpoint in {self.folder}: starting from the beginning", flush=True)
-        return None
 
 
 def read_state(folder):
-    shape = {"step": int, "flags": dict, "data": str, "files": {"rank0.safetensors": list}}
-    state = read_json(folder / STATE, shape)
+    state = read_json(folder / STATE, SCHEMA)
     if folder.name != f"step-{state['step']:06d}":
         raise ValueError(f"{folder / STATE}: step is {state['step']}; expected that of the folder")
     return state
@@ -138,8 +125,8 @@ def training_state(policy, optimizer):
             continue
         moments = optimizer.state[p]
         if not moments:  # before the first step
-            zeros = {key: torch.zeros_like(p.detach()) for key in ("exp_avg", "exp_avg_sq")}
-            moments |= {"step": torch.tensor(0.0), **zeros}
+            zeros = torch.zeros_like(p.detach())
+            moments |= {"step": torch.tensor(0.0), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
         for kind, tensor in {"weight": p, **moments}.items():
             key = f"{kind}/{name.removeprefix('module.')}"  # DDP's prefix
             tensors[key] = ranks.local_shard(tensor)
@@ -165,9 +152,8 @@ def open_run(config):
         steps = len(read_rows(config.out / "metrics.jsonl"))
         cure = "continue it with --resume, choose another --out, or remove it"
         raise SystemExit(f"{config.out} holds a run that was stopped after {steps} updates; {cure}")
-    # Before anything is computed or written. Only `load` checks the files of the checkpoint.
     saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
-    for path in saved[-1:]:
+    for path in saved[-1:]:  # before anything is computed; `load` checks the files
         with suppress(ValueError):  # damaged: `load` takes an earlier one
             check_flags(path.parent, read_state(path.parent)["flags"], settings(config, FREE))
 
@@ -175,7 +161,7 @@ def open_run(config):
 def save_trained(folder, policy, source, dtype):
     """Write the adapter in PEFT's format or, without one, a model folder; atomic; all ranks call.
 
-    source: the checkpoint that was loaded. dtype: "float32" or "bfloat16", of a model's weights.
+    source: the model that was loaded. dtype: "float32" or "bfloat16", of a model's weights.
     """
     model = getattr(policy, "module", policy).model  # below DDP
     if adapted(model):

@@ -1,24 +1,32 @@
 """Parts of the training loop: the learning rate, the step, checks of its numbers, the log."""
 
-from math import cos, inf, isfinite, isnan, log, nan, pi
+from collections import Counter
+from math import cos, inf, isfinite, log, nan, pi
 from statistics import fmean
 
+import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from pasta.dpo import pack_loss
 from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.rows import Appender, read_rows, write_rows
 from pasta.run.schema import ABSENT, NUMBER
 
 BY_MODE = ("loss", "rewards/margins", "rewards/accuracies")  # also reported for each mode
+LINE = (
+    "step {step:>5}/{n_steps}  loss {loss:.4f}  margin {rewards/margins:+7.3f}  "
+    "acc {rewards/accuracies:.2f} | {modes} | lr {lr:.1e}  {speed:5.1f} pairs/s  "
+    "wait {seconds_waiting:.1f}s  eta {minutes:.0f}m"
+)
+HELD_OUT = "  held out: loss {eval/loss:.4f} acc {eval/rewards/accuracies:.2f}"
 METRICS = {"step": int, "eval/loss": NUMBER | ABSENT}  # the fields that are read back
 
 
 def learning_rate(step, n_steps, peak, warmup):
     """The learning rate of a step, 1..n_steps: linear warmup to `peak`, then a cosine towards 0.
 
-    warmup: share of the steps in which it rises; at least one step.
-    The first and the last rate are above 0, so no step is wasted.
+    warmup: share of the steps, at least one. The first and the last rate are above 0.
     """
     n_warm = max(1, round(warmup * n_steps))
     if step <= n_warm:
@@ -28,28 +36,25 @@ def learning_rate(step, n_steps, peak, warmup):
 
 def gradient_norm(optimizer):
     """Norm of the gradient over all trained weights: () float32, the same on every rank."""
-    return ranks.full_tensor(get_total_norm([p.grad for p in trained(optimizer)]))
+    (group,) = optimizer.param_groups
+    return ranks.full_tensor(get_total_norm([p.grad for p in group["params"]]))
 
 
 def clip_and_step(optimizer, norm, lr, max_norm):
     """Clip the gradient of norm `norm`, () float32, to `max_norm`; take one step at rate `lr`."""
-    clip_grads_with_norm_(trained(optimizer), max_norm, norm)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    (group,) = optimizer.param_groups
+    clip_grads_with_norm_(group["params"], max_norm, norm)
+    group["lr"] = lr
     optimizer.step()
     optimizer.zero_grad()
-
-
-def trained(optimizer):
-    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def check_start(rows, beta, dtype):
     """Raise RuntimeError unless the untrained policy equals its reference: all rewards 0.
 
-    rows: of pack_loss, before the first update. dtype: "float32" or "bfloat16": it sets how far the
-    two may differ, as a share of the log-probability, because other packs round differently.
+    rows: of pack_loss, before the first update.
     """
+    # A share of the log-probability, because other packs round differently.
     tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
     for row in rows:
         for which in ("chosen", "rejected"):
@@ -58,17 +63,13 @@ def check_start(rows, beta, dtype):
                 raise RuntimeError(
                     f"before any training the policy gives the {which} response of pair "
                     f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
-                    f"expected the same, hence margin 0 (DPO's loss: ln 2 = {log(2):.4f}). The "
-                    "model has dropout or gives no numbers, or pasta or a package has changed: "
-                    "delete reference*.jsonl next to the pairs and run again"
+                    f"expected the same (loss ln 2 = {log(2):.4f}). The model has dropout or gives "
+                    "no numbers, or code has changed: delete reference*.jsonl next to the pairs"
                 )
 
 
 def not_numbers(rows, grad_norm=0.0) -> str:
-    """A message that names the first non-finite value of an update and its pair, or "".
-
-    rows: of pack_loss. grad_norm: a float or a () tensor.
-    """
+    """A message that names the first non-finite value of an update and its pair, or ""."""
     for row in rows:
         for key, value in row.items():
             if isinstance(value, float) and not isfinite(value):
@@ -78,43 +79,51 @@ def not_numbers(rows, grad_norm=0.0) -> str:
 
 
 def summarise(rows) -> dict:
-    """Means over the pairs of an update: KEY -> mean, and KEY/MODE -> mean for KEY in BY_MODE.
-
-    rows: of pack_loss, at least one. A mode without pairs has no keys.
-    """
+    """Means over the rows of pack_loss: KEY -> mean, and KEY/MODE -> mean for KEY in BY_MODE."""
     means = {key: fmean(row[key] for row in rows) for key in rows[0] if key not in ("id", "mode")}
-    for mode in sorted({row["mode"] for row in rows}):
+    for mode in sorted({row["mode"] for row in rows}):  # a mode without pairs has no keys
         of_mode = [row for row in rows if row["mode"] == mode]
-        for key in BY_MODE:
-            if key in means:
-                means[f"{key}/{mode}"] = fmean(row[key] for row in of_mode)
+        means |= {f"{key}/{mode}": fmean(row[key] for row in of_mode) for key in BY_MODE}
     return means
 
 
-class Log:
-    """Prints one line per update and writes it as a row of metrics.jsonl, on rank 0.
+@torch.no_grad()
+def held_out_metrics(config, policy, plan):
+    """(means of the held-out pairs, as `summarise`, with eval/ before each name; `not_numbers`).
 
-    done: number of updates to keep on resume. Later rows are removed: those updates run again.
+    If the loss falls on the training pairs and rises on these, the policy is overfitting.
     """
+    counts, rows = Counter(MODES), []  # one pair of each mode: the summed loss is not used
+    policy.eval()
+    for item in plan.loader.rounds(plan.held_out):
+        rows += pack_loss(config, item, policy(item.pack)[item.where], plan.reference, counts)[1]
+    policy.train()
+    rows = ranks.gather(rows)  # empty if no video can be read
+    means = summarise(rows) if rows else {}
+    return {f"eval/{name}": mean for name, mean in means.items()}, not_numbers(rows)
+
+
+class Log:
+    """Prints one line per update and writes it as a row of metrics.jsonl, on rank 0."""
 
     def __init__(self, path, done, n_steps):
-        self.n_steps, rows = n_steps, []
-        if path.is_file():
-            rows = [row for row in read_rows(path, METRICS) if row["step"] <= done]
+        self.n_steps = n_steps
+        rows = read_rows(path, METRICS) if path.is_file() else []
+        rows = [row for row in rows if row["step"] <= done]  # later updates run again
         ranks.gather([])  # wait until all ranks have read
         if ranks.rank() == 0:
             write_rows(path, rows)
             self.file = Appender(path)
-        losses = [row.get("eval/loss", inf) for row in rows]
-        self.best = min((loss for loss in losses if not isnan(loss)), default=inf)
+        self.best = inf
+        for row in rows:
+            self.is_best(row)
 
     def is_best(self, metrics):
         """Whether the update has a held-out loss, and it is the lowest so far."""
-        loss = metrics.get("eval/loss", nan)
-        if not loss < self.best:  # true for nan
-            return False
-        self.best = loss
-        return True
+        best = metrics.get("eval/loss", nan) < self.best  # False for nan
+        if best:
+            self.best = metrics["eval/loss"]
+        return best
 
     def write(self, metrics):
         """Print and record the metrics of one update, a flat dict of numbers."""
@@ -125,18 +134,9 @@ class Log:
 
 def log_line(metrics, n_steps):
     """The metrics of one update as an aligned line."""
-    modes = " ".join(
-        f"{mode} {metrics[f'loss/{mode}']:.3f}" if f"loss/{mode}" in metrics else f"{mode}     -"
-        for mode in MODES
-    )
-    held_out = ""
-    if "eval/loss" in metrics:
-        held_out = f"  held out: loss {metrics['eval/loss']:.4f}"
-        held_out += f" acc {metrics['eval/rewards/accuracies']:.2f}"
-    minutes = (n_steps - metrics["step"]) * metrics["seconds"] / 60
-    return (
-        f"step {metrics['step']:>5}/{n_steps}  loss {metrics['loss']:.4f}  "
-        f"margin {metrics['rewards/margins']:+7.3f}  acc {metrics['rewards/accuracies']:.2f} | "
-        f"{modes} | lr {metrics['lr']:.1e}  {metrics['pairs'] / metrics['seconds']:5.1f} pairs/s  "
-        f"wait {metrics['seconds_waiting']:.1f}s  eta {minutes:.0f}m{held_out}"
-    )
+    losses = {mode: metrics.get(f"loss/{mode}") for mode in MODES}
+    modes = [f"{mode}     -" if x is None else f"{mode} {x:.3f}" for mode, x in losses.items()]
+    more = {"n_steps": n_steps, "modes": " ".join(modes)}
+    more["speed"] = metrics["pairs"] / metrics["seconds"]
+    more["minutes"] = (n_steps - metrics["step"]) * metrics["seconds"] / 60
+    return (LINE + HELD_OUT * ("eval/loss" in metrics)).format_map(metrics | more)

@@ -19,18 +19,15 @@ from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import Appender, digest, read_rows
-from pasta.training.held_out import hold_out
 from pasta.video import VideoError
 
 
 def check_config(config):
     """Raise SystemExit for flags that no run can start with."""
     weights = config.mode_weights
-    if len(weights) != len(MODES):
-        names = ", ".join(MODES)
-        raise SystemExit(f"--mode_weights takes {len(MODES)} numbers: of {names}; got {weights}")
-    if min(weights) < 0 or not sum(weights):
-        raise SystemExit(f"--mode_weights are {weights}; expected some above 0")
+    if len(weights) != len(MODES) or min(weights) < 0 or not sum(weights):
+        text = f"--mode_weights takes {len(MODES)} numbers, of {', '.join(MODES)}"
+        raise SystemExit(f"{text}; got {weights}; expected some above 0 and none below")
     if config.beta <= 0:
         raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
     for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
@@ -41,7 +38,7 @@ def check_config(config):
 class Plan:
     """What a run trains on, decided once, before the first update.
 
-    config: TrainConfig. groups: list of VideoPairs. loader: PackLoader.
+    groups: list of VideoPairs. loader: PackLoader.
     reference, tokens: the results of `reference_logps`; videos that are not in them are left out.
     """
 
@@ -62,22 +59,30 @@ class Plan:
                 yield list(chain.from_iterable(islice(packs, len(share))))
 
 
+def hold_out(groups, share, seed):
+    """(groups to train on, held-out groups). Every video is on one side only.
+
+    share: of the groups, 0..1. Above 0, at least one of two or more groups is held out, never all.
+    """
+    n = min(max(1, round(share * len(groups))), len(groups) - 1) if share else 0
+    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
+    return [groups[i] for i in sorted(order[n:])], [groups[i] for i in sorted(order[:n])]
+
+
 def plan_updates(groups, epochs, batch_pairs, seed):
     """The updates of a run: lists of indices into `groups`, each group once an epoch.
 
-    An update is full at batch_pairs pairs or more. The last update of an epoch may be smaller.
+    Each update has batch_pairs pairs or more; the last one of an epoch may be smaller.
     """
     rng, updates = np.random.default_rng(seed), []
     for _ in range(epochs):
-        update, n_pairs = [], 0
+        n_pairs = batch_pairs
         for i in rng.permutation(len(groups)).tolist():
-            update.append(i)
-            n_pairs += len(groups[i].pairs)
             if n_pairs >= batch_pairs:
-                updates.append(update)
-                update, n_pairs = [], 0
-        if update:
-            updates.append(update)
+                updates.append([])
+                n_pairs = 0
+            updates[-1].append(i)
+            n_pairs += len(groups[i].pairs)
     return updates
 
 
@@ -101,10 +106,9 @@ def read_packs(processor, read, max_length, group):
 
 
 def split_packs(processor, inputs, group, max_length):
-    """The packs of one video: one, or several if its pairs have more than `max_length` tokens.
+    """One PackedPairs of a video, or several if its pairs have more than `max_length` tokens.
 
-    Nothing is cut: each pack has the video and whole pairs.
-    Returns a list of PackedPairs. Raises TooLong if a pair alone does not fit.
+    Nothing is cut: each pack has the video and whole pairs. Raises TooLong if a pair does not fit.
     """
     n_prefix = len(processor.prefix_ids(inputs))
     parts, lengths = [], {}
@@ -135,11 +139,10 @@ class Skipped:
         self.written = {row["video"] for row in rows}
 
     def add(self, group, reason):
-        if group.video in self.reasons:
-            return
         self.reasons[group.video] = reason
         if group.video in self.written:
             return
+        self.written.add(group.video)
         ids = [pair.id for pair in group.pairs]
         with Appender(self.path) as out:  # opened here because most runs skip nothing
             out.write({"video": group.video, "pairs": ids, "reason": reason})
@@ -159,11 +162,9 @@ class Skipped:
 class PackLoader:
     """Prefetches packs: reads and packs videos in background threads.
 
-    read:       path -> (frames, timestamps); raises VideoError
-    max_length: tokens of a pack
-    workers:    videos read at the same time; 0: each video is read when its packs are needed
-    skipped:    a Skipped; it records the videos that cannot be read
-    dummy:      an empty dummy pack that keeps ranks in step: every rank enters every backward pass
+    read: path -> (frames, timestamps); raises VideoError. max_length: tokens of a pack.
+    workers: videos read at the same time; 0: each video is read when its packs are needed.
+    dummy: an empty pack that keeps ranks in step: every rank enters every backward pass.
     """
 
     def __init__(self, processor, read, max_length, workers, skipped):

@@ -1,30 +1,57 @@
-"""Opens and decodes video files and folders of JPEGs.             (the only file that knows decord)
+"""Opens and decodes video files and folders of JPEGs: the only file that knows decord.
 
-decord is fast, but wrong or endless on some files; each step says which trap it avoids.
-
-Shapes: N frames of the video, F sampled frames, H, W pixels.
+decord is wrong or endless on some files; each step names the trap that it avoids.
 """
 
 import os
 import re
 import struct
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from decord import VideoReader
 
-from pasta.video.errors import reading
-
-SHORT = 1500  # frames; up to here decoding all of them takes at most about twice as long as seeking
+SHORT = 1500  # frames; up to here, decoding all takes at most about twice as long as seeking
 JPEG = re.compile(r"(?is)[^.].*\.jpe?g")  # the names that macOS adds begin with a dot
+MEANING = {  # regex for decord's message: its meaning
+    "Error reading": "not a video, or cut short before its index",
+    "av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF": "damaged or cut short",
+    "[Oo]ut of bound|StopIteration": "cut short; remux it: `ffmpeg -i IN -c copy OUT.mkv`",
+    "measure duration": "no frame count in it; convert it: `ffmpeg -i IN OUT.mp4`",
+    "find video stream": "nothing decord can decode; if it is AV1: `pip install decord2` instead",
+}
+
+
+class VideoError(Exception):
+    """A video that cannot be read correctly: its `path` and the `reason`."""
+
+    def __init__(self, path, reason):
+        super().__init__(path, reason)  # unpickling in another process needs both
+        self.path, self.reason = path, reason
+
+    def __str__(self):
+        return f"{self.path}: {self.reason}"
+
+
+@contextmanager
+def reading(path, part=""):
+    """Turn any error in reading a video into a VideoError that explains it. part: a prefix."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except Exception as error:  # decord alone raises five types
+        text = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        text = re.sub(r"(\[[\d:]+\] \S+:\d+: )+(Check failed: .*? \(.*?\) )?", "", text)
+        found = [meaning for words, meaning in MEANING.items() if re.search(words, text)]
+        reason = f"{found[0]} (decord: {text})" if found else text
+        raise VideoError(path, part + reason) from error
 
 
 def checked(path):
-    """The absolute path, as text, of a video file or a folder of JPEGs.
-
-    Raises ValueError for anything else, before native code reads it.
-    """
+    """The absolute path, as text, of a video file or a folder of JPEGs; else ValueError."""
     name = os.path.abspath(path)  # decord takes a relative 'a:b.mp4' for an address
     if os.path.isdir(name) and jpeg_names(name):
         return name
@@ -43,13 +70,13 @@ def checked(path):
 
 
 def open_file(name):
-    """A video file's (N,) seconds, its (H, W), and a function that decodes some of its frames."""
+    """(N,) seconds of a file's frames, its (H, W) pixels, and a function that decodes frames."""
     reader = VideoReader(name, num_threads=1)  # VP9 fails with the default, 0
     count, fps = len(reader), reader.get_avg_fps()
     seconds = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
-    # A file cut with `ffmpeg -ss 4 -c copy` begins at the keyframe before the cut and gives the
-    # hidden frames times below 0. decord counts them, and seeking then gives wrong frames or never
-    # ends (dmlc/decord#269, #373, #375). Decoding in order gives the frames that are shown.
+    # `ffmpeg -ss 4 -c copy` hides frames from the keyframe to the cut: their times are below 0.
+    # decord counts them, and seeking then gives wrong frames or never ends (dmlc/decord#269, #373,
+    # #375). Decoding in order gives the frames that are shown.
     unknown = np.abs(seconds) > 1e7  # AVI and MPEG-PS files with B-frames have times of -3e17
     hidden = int((~unknown & (seconds < -1e-6)).sum())
     sound = not unknown.any() and (np.diff(seconds[hidden:]) > 0).all()
@@ -61,16 +88,13 @@ def open_file(name):
 
     def decode(indices, height, width):
         sized = VideoReader(name, width=width, height=height, num_threads=1)
-        return decode_in_order(sized, indices) if in_order else sized.get_batch(indices).asnumpy()
+        if not in_order:
+            return sized.get_batch(indices).asnumpy()
+        decoded = enumerate(sized.next() for _ in range(indices.max() + 1))
+        frames = {i: pixels(frame) for i, frame in decoded if i in indices}
+        return np.stack([frames[i] for i in indices])
 
     return timestamps, reader.next().shape[:2], decode
-
-
-def decode_in_order(reader, indices):
-    """Decode from the first frame to the last one wanted; keep the wanted ones."""
-    decoded = enumerate(reader.next() for _ in range(indices.max() + 1))
-    frames = {i: pixels(frame) for i, frame in decoded if i in indices}
-    return np.stack([frames[i] for i in indices])
 
 
 def pixels(frame):

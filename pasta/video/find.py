@@ -7,19 +7,17 @@ from pathlib import Path
 
 from pasta.pairs import MODES
 from pasta.run.schema import is_name
-from pasta.video.decord_files import jpeg_names
-from pasta.video.errors import VideoError
+from pasta.video.decord_files import VideoError, jpeg_names
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
 VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts|vob|webm|wmv|y4m)")
 
 
 def find_video(name, root, folders=(".",), any_suffix=False):
-    """The path of a video, which is a file or a folder of JPEGs; `name` itself if it is not there.
+    """The path of a video, a file or a folder of JPEGs; the first place tried if it is not there.
 
     name: from a row, perhaps without suffix. root: folder of relative names.
-    folders: inside `root`; the first one that has the video is used
-    any_suffix: the file may have another suffix than the name, or none
+    folders: inside `root`, in order. any_suffix: the file may have another suffix or none
     Raises ValueError for a name that no file can have, and for a relative one that leaves `root`,
     directly or through a link.
     """
@@ -42,25 +40,17 @@ def find_video(name, root, folders=(".",), any_suffix=False):
 def check_links(path, root):
     """Raise ValueError when a video inside `root`, or a frame of it, is a link that leads out.
 
-    `root` itself may be a link, or lie below one: that is the user's choice. In a snapshot of the
-    hub's cache all files are links to the repository's blobs, which are allowed.
+    `root` itself may be a link, or lie below one: that is the user's choice.
     """
     frames = map(Path(path).joinpath, jpeg_names(path) if os.path.isdir(path) else ())
-    real_root = os.path.realpath(root)
-    homes = [real_root, *hub_blobs(Path(real_root))]
+    homes = [Path(os.path.realpath(root))]
+    # in a snapshot of the hub's cache all files are links to the repository's blobs
+    homes += [x.with_name("blobs") for x in homes[0].parents if x.name == "snapshots"]
     for link in (path, *filter(os.path.islink, frames)):
-        real = os.path.realpath(link)
-        if not any(os.path.commonpath([real, home]) == home for home in homes):
-            raise ValueError(
-                f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}; "
-                "expected a file inside it: copy it there, or let the folder itself be the link"
-            )
-
-
-def hub_blobs(folder):
-    """The blobs folder of the hub's cache, if `folder` is in a snapshot."""
-    snapshots = (part.parent for part in (folder, *folder.parents))
-    return [str(x.with_name("blobs")) for x in snapshots if x.name == "snapshots"]
+        real = Path(os.path.realpath(link))
+        if not any(real.is_relative_to(home) for home in homes):
+            text = f"video {os.path.relpath(path, root)!r} is a link to {real}, outside {root}"
+            raise ValueError(f"{text}; expected a file inside it: copy it there")
 
 
 def is_video(path):
@@ -73,10 +63,7 @@ def missing(pairs):
 
 
 def describe(pairs, root):
-    """One line: the pairs of each mode, and how many of their videos are on this disk.
-
-    7020 pairs (2340 spatial, ...) about 2412 videos: 2410 found under DIR, 2 not, such as x.mp4
-    """
+    """One line: the pairs of each mode, and how many of their videos are on this disk."""
     counts = Counter(pair.mode for pair in pairs)
     modes = ", ".join(f"{counts[mode]} {mode}" for mode in MODES if counts[mode])
     lost, n = missing(pairs), len({pair.video for pair in pairs})
@@ -87,9 +74,9 @@ def describe(pairs, root):
 
 def list_videos(folder):
     """Sorted Paths of the videos below a folder: files by suffix, else folders of JPEGs."""
+    found = []
     if not os.path.isdir(folder):
         raise VideoError(folder, "no such folder")
-    found = []
     for here, _, names in os.walk(folder):
         videos = [Path(here, name) for name in names if VIDEO.fullmatch(name)]
         found += videos or [Path(here)] * bool(jpeg_names(here))

@@ -1,9 +1,4 @@
-"""Reads sampled frames of a video, which is a file or a folder of JPEGs.
-
-A video that cannot be read correctly raises VideoError; no frame is skipped.
-
-Shapes: N frames of the video, F sampled frames, H, W pixels.
-"""
+"""Reads sampled frames of a video file or a folder of JPEGs; no frame is skipped."""
 
 import hashlib
 import os
@@ -12,19 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from pasta.sampling import SAME_TIME
-from pasta.video.decord_files import checked, jpeg_names
-from pasta.video.errors import VideoError, reading
+from pasta.video.decord_files import VideoError, checked, jpeg_names, reading
 from pasta.video.worker import opened
 
 
 def read_frames(path, sample, fit=None, start=None, end=None, timeout=120.0, folder_fps=3.0):
     """The frames of a video that `sample` chooses, and their times.
 
-    sample:     function (N,) seconds -> (F,) indices, such as partial(uniform, n=32)
-    fit:        function (F, H, W) -> (H, W), the size to decode at if smaller than the video's
+    sample: function (N,) seconds of all frames -> (F,) indices, such as partial(uniform, n=32)
+    fit: function (F, H, W) -> (H, W), the size to decode at if smaller than the video's
     start, end: seconds; `sample` gets only the frames from start to end, both included
-    timeout:    seconds, None for no limit
-    folder_fps: frames per second of a folder of JPEGs
+    timeout: seconds or None. folder_fps: frames per second of a folder of JPEGs.
     Returns (F, H, W, 3) uint8 RGB and (F,) float64 seconds in the file. Raises VideoError.
     """
     with opened(path, folder_fps, timeout) as (timestamps, size, decode):

@@ -1,10 +1,8 @@
-"""A process that opens and decodes videos: native code can only be stopped by killing it.
+"""A process that opens and decodes videos.
 
 A call into decord may never return, or abort its process. Here that costs one video: the process
-is killed and a new one replaces it.
-
-A request is a line of JSON on its stdin; the reply, a line of JSON on its stdout, and the bytes of
-an array:
+is killed and replaced. A request is a line of JSON on its stdin, a reply a line of JSON on its
+stdout and the bytes of an array:
 
     {"path": text, "folder_fps": number}    opens:   {"size": [H, W], "bytes": n}, (N,) float64
     {"indices": [...], "size": [h, w]}      decodes: {"shape": [F, h, w, 3], "bytes": n}, uint8
@@ -19,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,8 +25,7 @@ from threading import Thread
 
 import numpy as np
 
-from pasta.video.decord_files import checked, open_file, open_folder
-from pasta.video.errors import VideoError, reading
+from pasta.video.decord_files import VideoError, checked, open_file, open_folder, reading
 
 ROOT = Path(__file__).parents[2]
 SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
@@ -45,13 +42,11 @@ def opened(path, folder_fps, timeout):
     """Open a video in a worker. timeout: seconds for opening and decoding together, or None.
 
     Yields ((N,) float64 seconds, (H, W), function (F,) indices, h, w -> (F, h, w, 3) uint8 RGB).
-    Raises VideoError.
     """
     worker = idle_or_new()
     limit = time.monotonic() + (float("inf") if timeout is None else timeout)
 
     def ask(request):
-        """(reply, bytes) within the remaining time."""
         try:
             reply, data = worker.ask(request, None if timeout is None else limit - time.monotonic())
         except TimeoutError:
@@ -63,8 +58,8 @@ def opened(path, folder_fps, timeout):
         return reply, data
 
     def decode(indices, height, width):
-        wanted = {"indices": np.asarray(indices).tolist(), "size": [int(height), int(width)]}
-        reply, data = ask(wanted)
+        size = [int(height), int(width)]
+        reply, data = ask({"indices": np.asarray(indices).tolist(), "size": size})
         return np.frombuffer(data, np.uint8).reshape(reply["shape"])
 
     try:
@@ -78,7 +73,6 @@ def opened(path, folder_fps, timeout):
 
 
 def idle_or_new():
-    """A Worker that waits and is still alive, or a new one."""
     with suppress(IndexError):  # of pop: checking first is no use, other threads pop too
         while True:
             worker = IDLE.pop()
@@ -101,15 +95,14 @@ class Worker:
         self.waits = self.process.stdout.readline() == b"ready\n"
         if not self.waits:
             self.stop()
-            got = "the process that decodes videos did not start; its message is above"
-            raise RuntimeError(f"{got}. Try: {sys.executable} -c 'import decord'")
+            cure = f"its message is above; try: {sys.executable} -c 'import decord'"
+            raise RuntimeError(f"the process that decodes videos did not start; {cure}")
 
     def ask(self, request, seconds):
         """(reply, writable bytes). Raises TimeoutError, and EOFError when the process died."""
         self.waits, future = False, Future()
 
         def exchange():
-            """Send the request and read the reply; in a thread, because it may never return."""
             try:
                 self.process.stdin.write(json.dumps(request).encode() + b"\n")
                 self.process.stdin.flush()
@@ -121,10 +114,8 @@ class Worker:
             except BaseException as error:  # future.result raises it in the caller
                 future.set_exception(error)
 
-        Thread(target=exchange, daemon=True).start()
-        if wait([future], seconds).not_done:
-            raise TimeoutError
-        result = future.result()
+        Thread(target=exchange, daemon=True).start()  # it may never return
+        result = future.result(seconds)
         self.waits = True
         return result
 
@@ -134,10 +125,8 @@ class Worker:
 
 
 def open_video(path, folder_fps):
-    """(N,) seconds, (H, W), and a function that decodes. Raises VideoError."""
-    with reading(path):
-        name = checked(path)
-        return open_folder(path, folder_fps) if os.path.isdir(name) else open_file(name)
+    name = checked(path)
+    return open_folder(path, folder_fps) if os.path.isdir(name) else open_file(name)
 
 
 def serve():
@@ -156,15 +145,15 @@ def serve():
     Thread(target=listen, args=(requests,), daemon=True).start()
     while True:
         request = json.loads(requests.get())
+        path = request.get("path", path)
         try:
-            if "path" in request:
-                path = request["path"]
-                array, size, decode = open_video(path, request["folder_fps"])
-                reply = {"size": [int(n) for n in size]}
-            else:
-                with reading(path):
+            with reading(path):
+                if "path" in request:
+                    array, size, decode = open_video(path, request["folder_fps"])
+                    reply = {"size": [int(n) for n in size]}
+                else:
                     array = decode(np.array(request["indices"]), *request["size"])
-                reply = {"shape": array.shape}
+                    reply = {"shape": array.shape}
         except VideoError as error:
             array, reply = np.empty(0), {"reason": error.reason}
         replies.write(json.dumps(reply | {"bytes": array.nbytes}).encode() + b"\n")

@@ -1,11 +1,11 @@
-"""Thousands of damaged videos: each is decoded or refused, and none takes the program along.
+"""Thousands of damaged videos: each is decoded or refused, and none ends the program.
 
     python tests/campaigns/decode.py --n 2000 --seed 0
 
-Good clips of many codecs and containers are made with ffmpeg and damaged in the ways of spoil.py.
-Each is decoded whole, as the scripts do it. Where ffmpeg has no complaint and finds as many frames,
-none may stand in the place of another; in a frame whose own bytes are damaged each decoder paints
-what it likes. Prints what became of each kind of damage; exit status 1 if a clip was read wrongly.
+Good clips of many codecs and containers are made with ffmpeg, damaged as in spoil.py, and decoded
+whole. If ffmpeg reports no error and finds as many frames, no frame may be in the place of another;
+the content of a damaged frame depends on the decoder. Prints the results for each kind of damage;
+exit status 1 if a clip was read wrongly.
 
 N is the number of frames of a clip, H and W their pixels.
 """

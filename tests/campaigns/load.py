@@ -1,12 +1,11 @@
-"""Many pairs: how long a run takes to begin, whether its memory grows, and how selection scales.
+"""Many pairs: how long a run takes to start, whether its memory grows, and how selection scales.
 
     python tests/campaigns/load.py --n 1000 10000 100000
 
-N pairs about N / 20 videos; what the reference says of them is known, as when a run goes on. The
-videos have the same frames and other bytes, so what is known of one is known of all. Prints for
-each N the seconds from the start of train_dpo.py to its first update, those of the updates after
-it, the growth of its memory from the 20th to the last, and the seconds that make_pairs.py takes for
-its last stage.
+N pairs about N / 20 videos with the same frames and different bytes, so the reference of one video
+is that of all, and it is in the cache. Prints for each N the seconds from the start of train_dpo.py
+to its first update, those of the updates after it, the growth of memory from the 20th to the last,
+and the seconds of the last stage of make_pairs.py.
 """
 
 import argparse
@@ -49,10 +48,10 @@ def write_videos(folder, n):
 
 def pairs_of(video):
     """PER_VIDEO rows about one video."""
+    texts = {"chosen": "The red square is left.", "rejected": "The blue disc is right."}
     for i in range(PER_VIDEO):
-        said = {"chosen": "The red square is left.", "rejected": "The blue disc is right."}
         query = f"Is the square of second {i} left or right?"
-        yield {"video": video, "mode": MODES[i % len(MODES)], "query": query, **said}
+        yield {"video": video, "mode": MODES[i % len(MODES)], "query": query, **texts}
 
 
 def write_pairs(folder, n_videos):
@@ -77,7 +76,7 @@ def known_of_one(folder, model, videos):
 
 
 def write_reference(path, known, setting, videos, n_videos):
-    """What is known of the first video, as if it had been computed of each."""
+    """Write the values of the first video as if they had been computed for each."""
     cache = ReferenceCache(path, setting)
     digests = [file_digest(str(videos / f"{i:05d}.avi")) for i in range(n_videos)]
     rows = (cache_row(cache.key(d, *text), known[text]) for d in digests for text in known)
@@ -104,11 +103,11 @@ def candidates(videos, n_videos):
     """Rows of candidates.jsonl: every query with one adversarial response."""
     for i in range(n_videos):
         for pair in pairs_of(str(videos / f"{i:05d}.avi")):
-            said = {name: pair[name] for name in ("video", "mode", "query")}
+            row = {name: pair[name] for name in ("video", "mode", "query")}
             good, bad = ({"response": pair[x], "finished": True} for x in ("chosen", "rejected"))
-            said |= {"topic": "position", "preferred": good}
-            said |= {"adversarial": [{"kind": "prompt"} | bad], "logps": []}
-            yield said | {"recipe": {"candidates": 1, "twins": False}}
+            row |= {"topic": "position", "preferred": good}
+            row |= {"adversarial": [{"kind": "prompt"} | bad], "logps": []}
+            yield row | {"recipe": {"candidates": 1, "twins": False}}
 
 
 def select(folder, model, videos, n_videos):

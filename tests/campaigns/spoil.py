@@ -1,4 +1,4 @@
-"""Damaged copies of good videos, as after half downloads, bad disks and wrong names.
+"""Damaged copies of good videos, as after partial downloads, bad disks and wrong names.
 
 The same folder and seed give the same bytes.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 VIDEO = (".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv")
-INDEX = re.compile(  # what stands before sizes, times and places
+INDEX = re.compile(  # names that come before sizes, times and offsets
     rb"[mt]vhd|[mt][dk]hd|elst|avcC|st(?:sd|ts|ss|sc|sz|co)|ctts|t[fr]hd|trun"  # MP4, MOV
     rb"|avih|str[hf]|idx1"  # AVI
     rb"|\x15\x49\xa9\x66|\x16\x54\xae\x6b|\x1f\x43\xb6\x75|\x2a\xd7\xb1"  # MKV, WebM
@@ -18,27 +18,19 @@ INDEX = re.compile(  # what stands before sizes, times and places
 
 
 def places(data, rng, n=2):
-    """n sorted places in the bytes."""
+    """n sorted offsets."""
     return sorted(int(place) for place in rng.integers(1, max(2, len(data)), n))
 
 
 def part(data, rng):
-    """Where a damaged part of up to a tenth of the bytes begins and ends."""
+    """Start and end of a part of up to a tenth of the bytes."""
     start = places(data, rng, 1)[0]
     return start, min(len(data), start + int(rng.integers(1, max(2, len(data) // 10))))
 
 
 def put(data, start, new):
-    """The data with other bytes from `start` on, as long as before."""
+    """Overwrite the bytes from `start`; the length stays."""
     return (data[:start] + new + data[start + len(new) :])[: len(data)]
-
-
-def truncated(data, rng):
-    return data[: places(data, rng, 1)[0]]
-
-
-def headless(data, rng):
-    return data[int(rng.integers(1, max(2, len(data) // 4))) :]
 
 
 def flipped(data, rng):
@@ -50,7 +42,7 @@ def flipped(data, rng):
 
 
 def index(data, rng):
-    """A number in what says sizes, times and places; one at the start if nothing says so."""
+    """A number after one of INDEX; without any, near the start."""
     found = [mark.end() for mark in INDEX.finditer(data)] or [0]
     start = found[int(rng.integers(len(found)))] + int(rng.integers(40))
     numbers = [bytes(4), b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1", rng.bytes(4), rng.bytes(1)]
@@ -65,11 +57,6 @@ def zeroed(data, rng):
 def noisy(data, rng):
     start, end = part(data, rng)
     return put(data, start, rng.bytes(end - start))
-
-
-def header(data, rng):
-    """Other first bytes, 4 to 64 of them."""
-    return put(data, 0, rng.bytes(int(rng.integers(4, 65))))
 
 
 def unfinished(data, rng):
@@ -89,33 +76,29 @@ def doubled(data, rng):
 
 
 def swapped(data, rng):
-    """Two neighbouring parts, each in the other's place."""
+    """Two neighbouring parts exchanged."""
     a, b, c = places(data, rng, 3)
     return data[:a] + data[b:c] + data[a:b] + data[c:]
 
 
-def appended(data, rng):
-    return data + rng.bytes(int(rng.integers(1, max(2, len(data)))))
-
-
-def empty(data, rng):
-    return b""
-
-
-def page(data, rng):
-    """What a server sends in place of the file."""
-    return b"<!DOCTYPE html><html><body><h1>403 Forbidden</h1></body></html>\n"
-
-
-def suffix(data, rng):
-    """The same bytes; `spoil_folder` gives them a name that promises another container."""
-    return data
-
-
-KINDS = {kind.__name__: kind for kind in (
-    truncated, flipped, index, zeroed, noisy, header, gap, doubled, swapped, appended, headless,
-    unfinished, suffix, empty, page,
-)}  # fmt: skip
+PAGE = b"<!DOCTYPE html><html><body><h1>403 Forbidden</h1></body></html>\n"
+KINDS = {
+    "truncated": lambda data, rng: data[: places(data, rng, 1)[0]],
+    "flipped": flipped,
+    "index": index,
+    "zeroed": zeroed,
+    "noisy": noisy,
+    "header": lambda data, rng: put(data, 0, rng.bytes(int(rng.integers(4, 65)))),
+    "gap": gap,
+    "doubled": doubled,
+    "swapped": swapped,
+    "appended": lambda data, rng: data + rng.bytes(int(rng.integers(1, max(2, len(data))))),
+    "headless": lambda data, rng: data[int(rng.integers(1, max(2, len(data) // 4))) :],
+    "unfinished": unfinished,
+    "suffix": lambda data, rng: data,  # `spoil_folder` adds the suffix of another container
+    "empty": lambda data, rng: b"",
+    "page": lambda data, rng: PAGE,  # from a server, instead of the file
+}
 
 
 def spoil(data, kind, rng):

@@ -1,4 +1,4 @@
-"""What the campaigns run: a small world, a run of each script in it, and what that leaves."""
+"""A small world for the campaigns, a run of each script in it, and the results of the run."""
 
 import json
 
@@ -15,7 +15,7 @@ N_VIDEOS = 8
 
 
 def write_world(folder):
-    """What the scripts work on: a model, videos, queries, pairs and a benchmark."""
+    """Write a model, videos, queries, pairs and a benchmark."""
     make_folder(folder / "tiny")
     write_babbler(folder / "model", folder / "tiny")
     for name in ("videos", "bench", "pairs"):
@@ -54,7 +54,7 @@ def command(script, world, disk):
 
 
 def results(script, disk):
-    """All that a finished run leaves, without the times and the paths."""
+    """The results of a finished run, without times and paths."""
     out = disk / "out"
     if script == "make_pairs.py":
         names = ("queries", "candidates", "pairs", "dropped", "skipped")

@@ -1,7 +1,7 @@
 """Makes families.json: what transformers' own video processors answer, for test_families.py.
 
-They need torchvision, which does not go with the CPU build of torch and breaks transformers where
-it is half there, so this runs in an environment of its own:
+They need torchvision, which breaks transformers next to the CPU build of torch, so this runs in an
+environment of its own:
 
     python -m venv .golden && . .golden/bin/activate
     pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
@@ -9,9 +9,8 @@ it is half there, so this runs in an environment of its own:
     pip install --no-deps torchvision==0.29.1
     python tests/golden/make_families.py
 
-Every checkpoint folder (config, tokenizer, chat template, preprocessor config; no weights) and
-every clip is made here from a formula, by functions that the test calls too. For each folder and
-clip the file holds the sha256 of the float32 pixel values and their shape, for the Qwens
+Every checkpoint folder (without weights) and every clip is made here, by functions that the test
+calls too. For each folder and clip: the sha256 and shape of the float32 pixel values, for the Qwens
 video_grid_thw and second_per_grid_ts, and the input_ids of MESSAGES as [id, count] runs.
 """
 
@@ -137,17 +136,23 @@ def vision(model_type, image_size):
     return {"model_type": model_type, "image_size": image_size, "patch_size": 14}
 
 
+def files_of(kind, video, image, **own):
+    """The files of a checkpoint whose classes in transformers begin with `kind`."""
+    mine = {"processor_class": f"{kind}Processor"}
+    files = {
+        "preprocessor_config.json": video | image | mine,
+        "video_preprocessor_config.json": video
+        | mine
+        | {"video_processor_type": f"{kind}VideoProcessor"},
+    }
+    return files | ({"processor_config.json": own | mine} if own else {})
+
+
 FAMILIES = {  # name: what the released checkpoints have, as far as it matters here
-    "Qwen3-VL": QWEN3 | {"files": {
-        "preprocessor_config.json": edges(16777216, 65536) | QWEN3_PATCHES | {
-            "processor_class": "Qwen3VLProcessor",
-            "image_processor_type": "Qwen2VLImageProcessorFast",
-        },
-        "video_preprocessor_config.json": edges(25165824, 4096) | QWEN3_PATCHES | {
-            "processor_class": "Qwen3VLProcessor",
-            "video_processor_type": "Qwen3VLVideoProcessor",
-        },
-    }},
+    "Qwen3-VL": QWEN3 | {"files": files_of(
+        "Qwen3VL", edges(25165824, 4096) | QWEN3_PATCHES,
+        edges(16777216, 65536) | {"image_processor_type": "Qwen2VLImageProcessorFast"},
+    )},
     # as transformers 5 writes it, and bounds that short clips reach
     "Qwen3-VL, small videos": QWEN3 | {"files": {"processor_config.json": {
         "processor_class": "Qwen3VLProcessor",
@@ -164,22 +169,13 @@ FAMILIES = {  # name: what the released checkpoints have, as far as it matters h
         "config": {
             "model_type": "llava_onevision", "vision_config": vision("siglip_vision_model", 384)
         },
-        "files": {
-            "preprocessor_config.json": DONE | HALF | sized(384) | {
-                "do_pad": True, "image_grid_pinpoints": [[384, 384], [384, 768]],
-                "image_processor_type": "LlavaOnevisionImageProcessor",
-                "processor_class": "LlavaOnevisionProcessor",
-            },
-            "video_preprocessor_config.json": DONE | HALF | sized(384) | {
-                "processor_class": "LlavaOnevisionProcessor",
-                "video_processor_type": "LlavaOnevisionVideoProcessor",
-            },
-            "processor_config.json": {
-                "processor_class": "LlavaOnevisionProcessor", "num_image_tokens": 729,
-                "vision_feature_select_strategy": "full", "image_token": "<image>",
-                "video_token": "<video>",
-            },
-        },
+        "files": files_of(
+            "LlavaOnevision", DONE | HALF | sized(384),
+            {"do_pad": True, "image_grid_pinpoints": [[384, 384], [384, 768]],
+             "image_processor_type": "LlavaOnevisionImageProcessor"},
+            num_image_tokens=729, vision_feature_select_strategy="full", image_token="<image>",
+            video_token="<video>",
+        ),
     },
     "LLaVA-NeXT-Video": {
         "template": NEXT_VIDEO_TEMPLATE,
@@ -190,22 +186,13 @@ FAMILIES = {  # name: what the released checkpoints have, as far as it matters h
             "model_type": "llava_next_video", "spatial_pool_stride": 2,
             "vision_config": vision("clip_vision_model", 336),
         },
-        "files": {
-            "preprocessor_config.json": DONE | CLIP | CROPPED | {
-                "do_pad": True, "image_grid_pinpoints": [[336, 672], [672, 336]],
-                "image_processor_type": "LlavaNextImageProcessor",
-                "processor_class": "LlavaNextVideoProcessor",
-            },
-            "video_preprocessor_config.json": DONE | CLIP | CROPPED | {
-                "processor_class": "LlavaNextVideoProcessor",
-                "video_processor_type": "LlavaNextVideoVideoProcessor",
-            },
-            "processor_config.json": {
-                "processor_class": "LlavaNextVideoProcessor", "patch_size": 14,
-                "num_additional_image_tokens": 1, "vision_feature_select_strategy": "default",
-                "image_token": "<image>", "video_token": "<video>",
-            },
-        },
+        "files": files_of(
+            "LlavaNextVideo", DONE | CLIP | CROPPED,
+            {"do_pad": True, "image_grid_pinpoints": [[336, 672], [672, 336]],
+             "image_processor_type": "LlavaNextImageProcessor"},
+            patch_size=14, num_additional_image_tokens=1, image_token="<image>",
+            vision_feature_select_strategy="default", video_token="<video>",
+        ),
     },
     "InternVL3": {
         "template": INTERNVL_TEMPLATE,
@@ -217,32 +204,14 @@ FAMILIES = {  # name: what the released checkpoints have, as far as it matters h
         "token": "<IMG_CONTEXT>",
         "token_key": "image_token_id",
         "config": {"model_type": "internvl", "image_seq_length": 256},
-        "files": {
-            "preprocessor_config.json": DONE | IMAGENET | sized(448) | {
-                "crop_to_patches": False, "max_patches": 12, "min_patches": 1,
-                "image_processor_type": "GotOcr2ImageProcessorFast",
-                "processor_class": "InternVLProcessor",
-            },
-            "video_preprocessor_config.json": DONE | IMAGENET | sized(448) | {
-                "processor_class": "InternVLProcessor",
-                "video_processor_type": "InternVLVideoProcessor",
-            },
-            "processor_config.json": {
-                "processor_class": "InternVLProcessor", "image_seq_length": 256,
-            },
-        },
+        "files": files_of(
+            "InternVL", DONE | IMAGENET | sized(448),
+            {"crop_to_patches": False, "max_patches": 12, "min_patches": 1,
+             "image_processor_type": "GotOcr2ImageProcessorFast"},
+            image_seq_length=256,
+        ),
     },
 }  # fmt: skip
-PROCESSORS = {  # name of a checkpoint: transformers' class
-    "Qwen2-VL": "Qwen2VLProcessor",
-    "Qwen2.5-VL": "Qwen2_5_VLProcessor",
-    "Qwen2.5-VL resaved": "Qwen2_5_VLProcessor",
-    "Qwen3-VL": "Qwen3VLProcessor",
-    "Qwen3-VL, small videos": "Qwen3VLProcessor",
-    "LLaVA-OneVision": "LlavaOnevisionProcessor",
-    "LLaVA-NeXT-Video": "LlavaNextVideoProcessor",
-    "InternVL3": "InternVLProcessor",
-}
 
 
 def make_clip(n_frames, height, width):
@@ -252,7 +221,7 @@ def make_clip(n_frames, height, width):
 
 
 def save_checkpoint(folder, name):
-    """A checkpoint's folder without weights."""
+    """A checkpoint's folder without weights. Returns the name of transformers' processor class."""
     folder = Path(folder)
     if name in FAMILIES:
         kind = FAMILIES[name]
@@ -269,32 +238,22 @@ def save_checkpoint(folder, name):
     tokenizer.save_pretrained(folder)
     for file, content in ({"config.json": config} | files).items():
         (folder / file).write_text(json.dumps(content))
+    return next(content["processor_class"] for content in files.values())
 
 
 def word_tokenizer():
     """Words between blanks, and the special tokens of Qwen2-VL."""
-    from transformers import PreTrainedTokenizerFast
-
     vocabulary = {text: i for i, text in enumerate((*SPECIAL, "<|unknown|>", *WORDS))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<|unknown|>",
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=list(SPECIAL),
-        chat_template=TEMPLATE,
-    )
+    return wrapped(tokenizer, "<|unknown|>", {"special": SPECIAL, "template": TEMPLATE})
 
 
 def make_tokenizer(kind):
-    """Every character is a token, so that a prompt's ids tell all of its text.
+    """Every character is a token, so that the ids give the whole prompt.
 
     A Llama's puts a blank before the first character that it sees and <s> before a prompt.
     """
-    from transformers import PreTrainedTokenizerFast
-
     special, like_llama = kind["special"], "<s>" in kind["special"]
     blanks = ("", "▁") if like_llama else ("",)
     characters = [f"{blank}{c}" for c in ("▁\n" + string.printable[:95]) for blank in blanks]
@@ -310,9 +269,16 @@ def make_tokenizer(kind):
         )
         tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    return wrapped(tokenizer, "<unk>", kind)
+
+
+def wrapped(tokenizer, unknown, kind):
+    from transformers import PreTrainedTokenizerFast
+
+    special, like_llama = kind["special"], "<s>" in kind["special"]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        unk_token="<unk>",
+        unk_token=unknown,
         bos_token="<s>" if like_llama else None,
         eos_token="</s>" if like_llama else "<|im_end|>",
         pad_token=special[0],
@@ -348,16 +314,12 @@ def import_torchvision():
 
 
 def answer(processor, messages, n_frames, height, width, fps):
-    """What the processor makes of messages and a clip."""
     from transformers.video_utils import VideoMetadata
 
     text = processor.apply_chat_template(messages, add_generation_prompt=True)
     metadata = VideoMetadata(n_frames, fps=fps, frames_indices=list(range(n_frames)))
-    clip = make_clip(n_frames, height, width)
-    sampling = {"do_sample_frames": False}
-    out = processor(
-        text=[text], videos=[clip], video_metadata=[metadata], return_tensors="pt", **sampling
-    )
+    more = {"video_metadata": [metadata], "return_tensors": "pt", "do_sample_frames": False}
+    out = processor(text=[text], videos=[make_clip(n_frames, height, width)], **more)
     pixels = out["pixel_values_videos" if "pixel_values_videos" in out else "pixel_values"]
     row = {"pixels": sha256(pixels), "shape": list(pixels.shape)}
     if "video_grid_thw" in out:
@@ -371,17 +333,11 @@ def main():
     import torchvision
     import transformers
 
-    golden = {
-        "made with": {
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "transformers": transformers.__version__,
-            "cpu": torch.backends.cpu.get_cpu_capability(),
-        }
-    }
-    for name, kind in PROCESSORS.items():
+    made_with = {lib.__name__: lib.__version__ for lib in (torch, torchvision, transformers)}
+    golden = {"made with": made_with | {"cpu": torch.backends.cpu.get_cpu_capability()}}
+    for name in (*CHECKPOINTS, *FAMILIES):
         with tempfile.TemporaryDirectory() as folder:
-            save_checkpoint(folder, name)
+            kind = save_checkpoint(folder, name)
             processor = getattr(transformers, kind).from_pretrained(folder)
         print(name, type(processor.video_processor).__name__, processor.video_processor.size)
         messages = MESSAGES[1:] if name in FAMILIES else MESSAGES
