@@ -171,7 +171,8 @@ def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilit
     head, pairs = map(words, text.split('<section id="pairs">'))
     assert str(folder / "tiny") in head and "abc" in head
     assert f"--no-checkpointing --mode_weights 1.0 2.0 3.0 --out {folder / 'run'}" in head
-    assert "spatial temporal cross_frame all videos 1 1 1 3 3" in pairs
+    counts = " ".join(str(int(mode in MADE)) for mode in MODES)  # one pair of each mode in MADE
+    assert f"{' '.join(MODES)} all videos {counts} 3 3" in pairs
     assert "blind clean corrupted clean minus corrupted chosen -0.70 -0.25 -2.50 +2.25 " in pairs
     assert "nats blind chosen -0.70 rejected -0.80 " in pairs  # without twins
     assert not list((folder / "report").glob("pair-cross_frame-1-twin*"))
