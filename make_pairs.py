@@ -11,7 +11,7 @@ servers: rerun a killed run to continue. Each process has its own, such as candi
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -26,7 +26,7 @@ from pasta.making.stages import write_candidates, write_pairs, write_queries
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.run import ranks
-from pasta.run.config import knob, parse, read_config, seed_all, settings, write_config
+from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
 from pasta.run.locks import lock_folder
 from pasta.run.rows import rows_of
 from pasta.run.schema import ABSENT
@@ -134,9 +134,9 @@ def start_folder(config, roles, names):
     known = before.get("weights", {})
     weights = known | {name: roles.model(name).digest for name in authors}
     made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
-    new, old = settings(config, FREE) | made_by, before | {"weights": weights | known}
-    changed = [f"--{k} was {old.get(k)} and is {v}" for k, v in new.items() if old.get(k) != v]
-    if before and changed:
+    ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
+    theirs = {k: str(v) for k, v in (before | {"weights": weights | known}).items()}
+    if before and (changed := changed_settings(theirs, ours)):
         raise SystemExit(f"{config.out}: {', '.join(changed)}; choose another --out")
     write_config(config.out, config, **made_by)
 
