@@ -3,8 +3,8 @@
 Frames become pixels without torchvision, bit for bit as in transformers.
 To add a family: docs/changing.md. load.py needs of its class in transformers:
 
-    get_video_features or get_image_features, as `encoder` says: `pooler_output`, the video tokens,
-        and, if there are more levels, `deepstack_features`
+    get_video_features or get_image_features, as `encoder` says, in its base model: `pooler_output`,
+        the video tokens, and, if there are more levels, `deepstack_features`
     forward(mm_encoder_outputs=...), which takes that output
     _supports_attention_backend = True, and full attention in every text layer
 

@@ -138,6 +138,11 @@ def settings(config, free) -> dict:
     return {name: value for name, value in values.items() if name not in free}
 
 
+def changed_settings(before, now) -> list[str]:
+    """One text for each setting of `now` that had another value before; dicts by flag."""
+    return [f"--{k} was {before.get(k)} and is {v}" for k, v in now.items() if before.get(k) != v]
+
+
 def seed_all(seed):
     """Seed the generators of Python, numpy and torch, on every device."""
     random.seed(seed)

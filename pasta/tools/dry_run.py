@@ -16,10 +16,9 @@ from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
 from pasta.making.stages import candidate_reader, query_reader, recipe_of
 from pasta.models.generate import Request
-from pasta.models.load import bare_model, load_processor
+from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
-from pasta.policy import tune_all
 from pasta.run import ranks
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform

@@ -107,6 +107,7 @@ def language(tokenizer):
 
 
 def qwen(tokenizer):
+    """A random Qwen2.5-VL that is small enough to pretrain on a CPU."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
     pixels = PIXELS["qwen"]
     # The width axis has the lowest frequencies: with a larger base its two positions of a 2 x 2

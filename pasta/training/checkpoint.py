@@ -19,7 +19,7 @@ from pasta.models.files import save_model
 from pasta.models.peft import save_adapter
 from pasta.run import ranks
 from pasta.run.atomic import atomic_folder, sync, write_json
-from pasta.run.config import settings
+from pasta.run.config import changed_settings, settings
 from pasta.run.locks import lock_folder
 from pasta.run.rows import digest_files, read_rows
 from pasta.run.schema import read_json
@@ -136,9 +136,8 @@ def training_state(policy, optimizer):
     return tensors
 
 
-def check_flags(folder, old, new):
-    changed = [f"--{k} was {old.get(k)} and is {v}" for k, v in new.items() if old.get(k) != v]
-    if changed:
+def check_flags(folder, before, now):
+    if changed := changed_settings(before, now):
         text = f"{'; '.join(changed)}; use the earlier value, or another --out"
         raise SystemExit(f"cannot resume from {folder}: {text}")
 

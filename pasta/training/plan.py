@@ -26,8 +26,8 @@ def check_config(config):
     """Raise SystemExit for flags that no run can start with."""
     weights = config.mode_weights
     if len(weights) != len(MODES) or min(weights) < 0 or not sum(weights):
-        text = f"expected a number of 0 or more for each of {', '.join(MODES)}, some above 0"
-        raise SystemExit(f"--mode_weights are {weights}; {text}")
+        text = f"--mode_weights takes {len(MODES)} numbers, of {', '.join(MODES)}"
+        raise SystemExit(f"{text}; got {weights}; expected some above 0 and none below")
     if config.beta <= 0:
         raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
     for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
