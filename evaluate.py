@@ -5,8 +5,8 @@
     python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
-Each answer is appended to OUT/BENCH/NAME/answers.jsonl at once, and the same command continues a
-stopped run. scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
+Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues a stopped run.
+scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
 """
 
 from dataclasses import dataclass
@@ -113,20 +113,18 @@ def main(config):
     processor = load_processor(config.model, config.max_pixels)
     if not processor.n_frames:
         raise SystemExit(f"{config.model} reads only text; --model takes a model that sees videos")
-    settings = model_setting(config.model, processor) | {
-        "dtype": config.dtype,
-        "n_frames": config.n_frames or processor.n_frames,
-        "scoring": config.scoring,
-        "max_new_tokens": bench.max_new_tokens,
-    }
+    n_frames = config.n_frames or processor.n_frames
+    settings = model_setting(config.model, processor)
+    settings |= {"dtype": config.dtype, "n_frames": n_frames}
+    settings |= {"scoring": config.scoring, "max_new_tokens": bench.max_new_tokens}
     folder, adapters = config.out / config.bench, inputs.find_adapters(config.model, config.adapter)
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     if config.dry_run:
-        return scoring(config, bench, items, adapters, settings["n_frames"])
+        return scoring(config, bench, items, adapters, n_frames)
     lock_folder(folder)
     if ranks.rank() == 0:
-        write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
+        write_config(folder, config, data_used=data, frames_used=n_frames)
 
     rows, base = {}, next(iter(adapters))
     for name, adapter in adapters.items():
