@@ -5,8 +5,8 @@
     python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
-Each answer is appended to OUT/BENCH/NAME/answers.jsonl at once, and the same command continues a
-stopped run. scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
+Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues a stopped run.
+scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
 """
 
 from dataclasses import dataclass
@@ -66,16 +66,14 @@ def find_data(config, bench):
     if config.data or data.is_dir() or config.bench not in in_toy:
         print(f"{config.bench} from {data}")
         return data
-    get = f"there is no {data}. Get the real one: {bench.fetch} {data}"
-    print(f"TOY benchmark instead of {config.bench}: {get}")
+    print(f"TOY benchmark instead of {config.bench}: no {data}; get it: {bench.fetch} {data}")
     return in_toy[config.bench]()
 
 
 def rows_of_model(config, bench, items, adapter, path, settings):
     """The row of every item under one model: those in the file, and the others, asked now.
 
-    settings: what decides an answer besides the item and the adapter. Every process takes its share
-    of the videos and writes its own file; all return all rows.
+    Each rank answers its share of the videos and writes its own file; all return all rows.
     """
     weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
     fingerprints = {x.id: fingerprint(x, adapter=weights, **settings) for x in items}
@@ -114,20 +112,17 @@ def main(config):
     processor = load_processor(config.model, config.max_pixels)
     if not processor.n_frames:
         raise SystemExit(f"{config.model} reads only text; --model takes a model that sees videos")
-    settings = model_setting(config.model, processor) | {
-        "dtype": config.dtype,
-        "n_frames": config.n_frames or processor.n_frames,
-        "scoring": config.scoring,
-        "max_new_tokens": bench.max_new_tokens,
-    }
+    frames = config.n_frames or processor.n_frames
+    settings = model_setting(config.model, processor) | {"dtype": config.dtype, "n_frames": frames}
+    settings |= {"scoring": config.scoring, "max_new_tokens": bench.max_new_tokens}
     folder, adapters = config.out / config.bench, inputs.find_adapters(config.model, config.adapter)
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     if config.dry_run:
-        return scoring(config, bench, items, adapters, settings["n_frames"])
+        return scoring(config, bench, items, adapters, frames)
     lock_folder(folder)
     if ranks.rank() == 0:
-        write_config(folder, config, data_used=data, frames_used=settings["n_frames"])
+        write_config(folder, config, data_used=data, frames_used=frames)
 
     rows, base = {}, next(iter(adapters))
     for name, adapter in adapters.items():

@@ -119,7 +119,7 @@ def test_scores_are_by_mode_and_kind_and_over_all_modes(folder):
         ({"mode": "colour"}, "mode is 'colour'"),
         ({"kind": "riddle"}, "kind is 'riddle'"),
         ({"query": " "}, "query is ' '"),
-        ({"kind": "options", "options": ["Left."]}, "has 1 texts, expected 2"),
+        ({"kind": "options", "options": ["Left."]}, "is no list of 2 to 26 texts"),
         ({"kind": "options"}, "KeyError"),
         ({"video": "../a.mp4"}, "expected an absolute path or one inside"),
     ],

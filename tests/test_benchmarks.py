@@ -9,7 +9,6 @@ import csv
 import json
 import sys
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -20,9 +19,7 @@ from pasta import benchmarks
 from pasta.benchmarks import Item, benchmark, tables
 from pasta.benchmarks.scoring import by_label, summary
 from pasta.run.rows import read_rows
-from pasta.sampling import uniform
 from pasta.toy.files import write_videos
-from pasta.video import read_frames
 
 OURS = {"adversarial"}  # the others are lmms-eval's
 NAMES = [name for name in benchmarks.NAMES if name not in OURS]
@@ -475,7 +472,8 @@ def test_a_missing_video_names_itself_and_the_command(tmp_path, name):
         bench.items(tmp_path)
     n = {"vinoground": 8, "tempcompass": 2}.get(name, 1)
     assert f"1 of {n} videos are missing, such as {video.with_suffix('')}" in str(error.value)
-    assert str(error.value).endswith(f"; fetch them with: {bench.fetch} {tmp_path}")
+    end = f"; unpack any archives in {tmp_path}, or fetch them with: {bench.fetch} {tmp_path}"
+    assert str(error.value).endswith(end)
 
 
 @pytest.mark.parametrize("name", ONE_FILE)
@@ -493,22 +491,6 @@ def test_a_video_may_have_another_suffix_or_be_a_folder(tmp_path, name, suffix):
 def test_video_mme_finds_its_videos_in_any_of_three_folders(tmp_path, folder):
     bench = fill("videomme", tmp_path, videos=[f"{folder}/fFjv93ACGo8.mp4"])
     assert bench.items(tmp_path)[0].name == f"{folder}/fFjv93ACGo8.mp4"
-
-
-@pytest.mark.parametrize("folder", ["", "/video"])
-def test_zip_files_that_were_not_unpacked_are_named_with_the_command(tmp_path, folder):
-    bench = fill("videomme", tmp_path, videos=[f"./{folder}/videos_chunked_01.zip"])
-    with pytest.raises(FileNotFoundError) as error:
-        bench.items(tmp_path)
-    unpack = f"unzip -n '{tmp_path}{folder}/*.zip' -d {tmp_path}{folder}"
-    assert f"; unpack what is there: {unpack}; or fetch them with: hf" in str(error.value)
-
-
-def test_tar_files_that_were_not_unpacked_are_named_with_the_command(tmp_path):
-    bench = fill("longvideobench", tmp_path, videos=["videos.tar.part.aa", "videos.tar.part.ab"])
-    with pytest.raises(FileNotFoundError) as error:
-        bench.items(tmp_path)
-    assert f"cat {tmp_path}/videos.tar* | tar x -C {tmp_path}; or fetch" in str(error.value)
 
 
 VIDEO_COLUMN = {
@@ -545,15 +527,6 @@ def test_loading_decodes_nothing_and_takes_a_relative_folder(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     found = bench.items("data")[0]
     assert found.video == tmp_path / "data" / found.name and not found.video.stat().st_size
-
-
-def test_an_items_video_decodes(tmp_path):
-    write_videos(tmp_path, 1, seed=0)
-    bench = fill("videomme", tmp_path)
-    (tmp_path / "00000.avi").rename(tmp_path / "data/fFjv93ACGo8.mp4")
-    (found,) = bench.items(tmp_path)
-    frames, _ = read_frames(found.video, partial(uniform, n=2))
-    assert len(frames) == 2
 
 
 @pytest.mark.parametrize("scoring", ["generate", "letter"])
@@ -620,9 +593,9 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("videomme", {"options": ["A. Apples."]}, "has 1 texts, expected 2 to 26"),
-        ("videomme", {"options": "A. Apples. B. Candles."}, "is no list of texts"),
-        ("videomme", {"options": ["A. Apples.", 3]}, "is no list of texts"),
+        ("videomme", {"options": ["A. Apples."]}, "is no list of 2 to 26 texts"),
+        ("videomme", {"options": "A. Apples. B. Candles."}, "is no list of 2 to 26"),
+        ("videomme", {"options": ["A. Apples.", 3]}, "is no list of 2 to 26"),
         ("videomme", {"answer": "E"}, "answer is 'E', none of A, B, C, D"),
         ("videomme", {"answer": None}, "answer is None, none of A"),
         ("videomme", {"duration": "huge"}, "duration is 'huge', none of short, medium, long"),
@@ -634,16 +607,16 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("longvideobench", {"duration_group": 30}, "duration_group is '30 s', none of 15 s"),
         ("mlvu", {"answer": "Pink"}, "answer is 'Pink'"),
         ("mlvu", {"task_type": "summary"}, "task_type is 'summary', none of plotQA"),
-        ("mlvu", {"candidates": None, "question": "Why?"}, "has 0 texts, expected 2"),
+        ("mlvu", {"candidates": None, "question": "Why?"}, "is no list of 2 to 26"),
         ("nextqa", {"type": "XX"}, "type is 'XX', none of CW"),
         ("tempcompass", {"question": "What?\nA. this"}, "options are 'A'"),
         ("tempcompass", {"question": "What?\nB. this\nA. that"}, "options are 'BA'"),
         ("tempcompass", {"answer": "D. neither"}, "answer is 'D', none of A, B, C"),
         ("tempcompass", {"dim": "colour"}, "dim is 'colour', none of action"),
-        ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "has 4 texts, expected 3 to 3"),
+        ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "is no list of 3 to 3 texts"),
         ("perceptiontest", {"answer_id": 3}, "the answer's number is 3, none of 0, 1, 2"),
         ("perceptiontest", {"area": "magic"}, "area is 'magic', none of memory"),
-        ("videomme", {"options": ["x"] * 27}, "has 27 texts, expected 2 to 26"),
+        ("videomme", {"options": ["x"] * 27}, "is no list of 2 to 26 texts"),
         ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
         ("videomme", {"options": ["A. \ud83d", "B. x"]}, "expected no half of a surrogate pair"),
     ],
@@ -693,20 +666,11 @@ def test_a_row_that_is_no_object_or_has_an_earlier_id_is_refused(tmp_path, secon
         fill("videomme", tmp_path, [VIDEOMME, second]).items(tmp_path)
 
 
-@pytest.mark.parametrize("name", NEW)
-def test_json_that_is_cut_short_is_named(tmp_path, name):
-    bench = fill(name, tmp_path)
-    file = "vinoground_textscore.json" if name == "vinoground" else LAYOUTS[name][0]
-    (tmp_path / file).write_text('[{"question": ')
-    with pytest.raises(ValueError, match=f"{file}: the json reader cannot .*: download it again"):
-        bench.items(tmp_path)
-
-
 LFS = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv"])
-@pytest.mark.parametrize("content", [b"\xff" * 10, b"[" * 10**5, LFS, b'a,b\n1,"what'])
+@pytest.mark.parametrize("content", [b"\xff" * 10, b"[" * 10**5, LFS, b'a,b\n1,"what', b'[{"a":'])
 def test_damaged_annotations_are_refused_by_name(tmp_path, suffix, content):
     bench = fill("videomme", tmp_path, [])
     (tmp_path / "videomme/test.json").unlink()

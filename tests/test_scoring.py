@@ -116,11 +116,6 @@ def test_the_seed_decides_the_draws():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_runs_over_different_units_are_refused():
-    with pytest.raises(ValueError, match="2 and 1 units.*--limit"):
-        paired_difference(scores(a=[1.0, 0.0]), scores(a=[1.0]))
-
-
 def test_summary_is_in_percent_and_says_what_was_counted():
     numbers = summary(scores(a=[1.0] * 8 + [0.0] * 2 + [None]))
     group = numbers["groups"]["a"]

@@ -1,6 +1,7 @@
 """Benchmarks, one short file each, which holds a `Benchmark` named BENCHMARK."""
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +40,6 @@ class Item:
 
 
 def read_tables(bench, data):
-    """The items of all tables of a benchmark, in order."""
     find, found = partial(tables.video_fields, data, bench.folders), []
     for name, stems in bench.tables.items():
         paths = tables.find_tables(data, bench.fetch, stems)
@@ -64,7 +64,7 @@ class Benchmark:
     parse: Callable
     counts: dict = field(default_factory=dict)  # {task or "all": items of the published set}
     tables: dict = field(default_factory=dict)  # {name: paths in the data folder without suffix}
-    folders: tuple[str, ...] = (".",)  # where videos may be in the data folder, in order
+    folders: tuple[str, ...] = (".",)  # of videos inside the data folder, in order; (): any path
     max_new_tokens: int = 16  # length of an answer
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
     draws: bool = False  # whether lmms-eval draws a letter if a response names none or is empty
@@ -80,7 +80,15 @@ class Benchmark:
         and ValueError "FILE: item N: ..." for a malformed row or a name that leaves the folder.
         """
         data = Path(data).absolute()
-        return tables.checked(self.read(self, data), data, self.fetch, self.tasks)
+        items = self.read(self, data)
+        videos = dict.fromkeys(item.video for item in items)
+        missing = [video for video in videos if not os.path.exists(video)]
+        if missing:
+            text = f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]}"
+            get = f"unpack any archives in {data}, or fetch them with: {self.fetch} {data}"
+            raise FileNotFoundError(f"{text}; {get}")
+        order = list(dict.fromkeys([*self.tasks, *(item.task for item in items)]))
+        return sorted(items, key=lambda item: order.index(item.task))
 
     def absent(self, items):
         """The tasks that have no items. None are absent from data that has other tasks only."""
@@ -89,5 +97,4 @@ class Benchmark:
 
 
 def benchmark(name) -> Benchmark:
-    """The benchmark of a name, one of NAMES."""
     return importlib.import_module(f"pasta.benchmarks.{name}").BENCHMARK

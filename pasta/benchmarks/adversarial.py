@@ -7,53 +7,42 @@ A data folder holds items.jsonl, whose videos are inside the folder or absolute 
 
 A question is answered correctly if the response rejects its premise, by the rule REJECTIONS or by
 the model of evaluate.py --judge; options by "None of the above", which is added as the last one.
-`make_pairs.py --adversarial_qa` and the toy world write such items.
 
 Departs from the paper: its items and its rule for a rejection are not public.
 """
 
 import re
-from pathlib import Path
 
 from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.mvbench import prompt_text
 from pasta.benchmarks.scoring import lettered_text
-from pasta.benchmarks.tables import find_tables, letter_at, one_of, read_items, text, texts
+from pasta.benchmarks.tables import letter_at, one_of, text, texts
 from pasta.judge import plain, words
 from pasta.models.generate import Request, ask_all
 from pasta.pairs import MODES
 from pasta.prompts import PREMISE_JUDGE
-from pasta.video.find import find_video
 
 KINDS = ("question", "options")
 TASKS = tuple(f"{mode} {kind}" for mode in MODES for kind in KINDS)
 NONE = "None of the above"
 REJECTED, ACCEPTED = "rejected", "accepted"
 
-# "There is no red circle", "it is not shown", "the premise is false", and other denials: a response
-# that accepts a false premise rarely holds one.
+# Denials: a response that accepts a false premise rarely holds one.
 REJECTIONS = re.compile(
     r"\b(?:no|not|never|none|neither|nothing|cannot|\w+n't|incorrect|false|wrong|untrue|contrary"
     r"|mistaken|premise|misleading|actually|absent|impossible|unable)\b"
 )
 
 
-def read(bench, data):
-    """The items; unlike other benchmarks' videos theirs may be absolute paths."""
-    return read_items(find_tables(data, bench.fetch, ["items"]), item, bench.columns, data)
-
-
-def item(row, data, number):
-    """The Item of one row."""
+def item(row, find, table, number):
     mode, kind = one_of(row["mode"], MODES, "mode"), one_of(row["kind"], KINDS, "kind")
     query, options, answer = text(row, "query"), (), REJECTED
     if kind == "options":
         options = (*texts(row["options"]), NONE)
         answer = letter_at(len(options) - 1, options)
-    id_, name, labels = text(row, "id"), text(row, "video"), (f"all {kind}",)  # over all modes
+    id_, video, labels = text(row, "id"), find(text(row, "video")), (f"all {kind}",)
     prompt = prompt_text(query, options) if options else query
-    video = Path(find_video(name, data))
-    return Item(id_, f"{mode} {kind}", name, video, prompt, options, answer, labels)
+    return Item(id_, f"{mode} {kind}", *video, prompt, options, answer, labels)
 
 
 def parse(response, item, parser="head"):
@@ -94,7 +83,8 @@ BENCHMARK = Benchmark(
     columns="id, video, mode, query, kind (question or options) and, for options, two or more",
     item=item,
     parse=parse,
+    tables={"": ("items",)},
+    folders=(),
     max_new_tokens=64,
     macro=True,
-    read=read,
 )

@@ -45,10 +45,7 @@ def earlier_rows(path, fingerprints) -> dict:
 
 
 def with_inputs(load, items, workers):
-    """Yield (item, load(item)), video by video in the order in which videos appear first.
-
-    Items about one video get the same object, loaded once. Up to 2 * workers are prefetched.
-    """
+    """Yield (item, load(item)), video by video in order; a video is loaded once, for its items."""
     groups = {}
     for item in items:
         groups.setdefault(item.video, []).append(item)
@@ -61,9 +58,8 @@ def with_inputs(load, items, workers):
 def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
     """Yield each item's row, without its fingerprint, video by video.
 
-    bench: a Benchmark. scoring: "generate" or "letter". parser: as its `parse` takes it.
-    Videos are decoded once, while the model answers. An item whose video does not decode is not
-    asked: its row has an error, no response, and is wrong.
+    scoring: "generate" or "letter". Videos are decoded once, while the model answers. An item whose
+    video does not decode is not asked: its row has an error, no response, and is wrong.
     """
     load = partial(video_inputs, processor=vlm.processor, n_frames=n_frames)
     # no more threads than questions in a batch, so that a smaller batch also prefetches less
@@ -122,12 +118,9 @@ def reread(bench, row, item, parser):
 
 
 def reading(bench, text, item, parser):
-    """What a benchmark reads in a response, as fields of its row.
-
-    The response is the text without its <think> and <analysis> blocks, as lmms-eval removes them.
-    """
+    """What a benchmark reads in a response, as fields of its row."""
     response = text
-    for tag in ("think", "analysis"):
+    for tag in ("think", "analysis"):  # lmms-eval removes these blocks
         response = re.sub(rf"<{tag}>.*?</{tag}>", "", response, flags=re.DOTALL)
         response = response.rpartition(f"</{tag}>")[2]  # of a block that the chat template opened
     response = response.strip()

@@ -49,9 +49,8 @@ def check_items(items, counts):
 
 
 def video_error(video):
-    """The VideoError when the first and last frame of a video are read, or None."""
     try:
-        read_frames(video, partial(uniform, n=2))
+        read_frames(video, partial(uniform, n=2))  # the first and the last
     except VideoError as error:
         return error
 
@@ -59,8 +58,7 @@ def video_error(video):
 def find_adapters(model, adapters):
     """{name: adapter folder}, the base model first with None; without adapters the last trained.
 
-    A name is the end of the path, as long as needed to distinguish the adapters. Raises
-    FileNotFoundError if a folder holds no adapter.
+    A name is the end of the path, as long as needed. FileNotFoundError for a folder without one.
     """
     folders = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
     for folder in folders:

@@ -2,10 +2,8 @@
 
 A data folder is the hub's dataset, its tar file unpacked:
 
-    lvb_val.json         1337 questions
+    lvb_val.json         1337 questions; their timestamps are those of subtitles
     videos/VIDEO_PATH
-
-The tasks are the four groups of durations. The timestamps of a row are those of its subtitles.
 """
 
 from pasta.benchmarks import Benchmark, Item
@@ -17,11 +15,9 @@ AFTER = "Answer with the option's letter from the given choices directly.\n"
 
 
 def item(row, find, table, number):
-    """The Item of one row."""
     options = texts(row["candidates"])
     task = one_of(f"{integer(row, 'duration_group')} s", TASKS, "duration_group")
-    # tasks/longvideobench/utils.py
-    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])
+    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])  # tasks/longvideobench
     answer = letter_at(integer(row, "correct_choice"), options)
     labels = (f"category={text(row, 'question_category')}", f"level={text(row, 'level')}")
     video = find(text(row, "video_path"))

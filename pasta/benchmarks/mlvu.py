@@ -18,7 +18,6 @@ AFTER = "\nOnly give the best option.\nBest option: ("  # tasks/mlvu/mlvu_dev.ya
 
 
 def item(row, find, table, number):
-    """The Item of one row."""
     task = one_of(row["task_type"].replace("findNeedle", "needle"), TASKS, "task_type")
     name, video = find(text(row, "video_name"))
     question = text(row, "question")

@@ -49,13 +49,12 @@ def read(bench, data):
             find = partial(tables.video_fields, data, [folder])
             found += read_items([path], item, bench.columns, find, path.stem)
     if not found:
-        get = tables.how_to_get(data, bench.fetch)
-        raise FileNotFoundError(f"no json/TASK.json with a folder of videos in {data}{get}")
+        get = f"unpack any archives, or fetch them with: {bench.fetch} {data}"
+        raise FileNotFoundError(f"no json/TASK.json with a folder of videos in {data}; {get}")
     return found
 
 
 def own_folder(data, task):
-    """The folder inside `data` with the videos of a task of your own."""
     path = data / "test.json"
     root = read_json(path, {"root": {task: str | ABSENT}})["root"] if path.is_file() else {}
     folder = root.get(task, f"video/{task}")
@@ -65,7 +64,6 @@ def own_folder(data, task):
 
 
 def item(row, find, task, number):
-    """The Item of one row."""
     options = texts(row["candidates"], 1)
     prompt = prompt_text(text(row, "question"), options)
     answer = letter_at(options.index(row["answer"]), options)  # of equal ones the first: lmms-eval

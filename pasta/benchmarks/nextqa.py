@@ -18,14 +18,12 @@ TYPES = {"CW": "causal", "CH": "causal", "TN": "temporal", "TC": "temporal", "DC
 
 
 def item(row, find, table, number):
-    """The Item of one row."""
     # the hub's ids of videos are numbers
     name = str(row["video"]) if isinstance(row["video"], int) else text(row, "video")
     options = tuple(a.strip() for a in texts([row[f"a{i}"] for i in range(5)]))
     kind = "TN" if row["type"] == "TP" else row["type"]  # before and after are one
     id_, task = f"{name}_{integer(row, 'qid')}", TYPES[one_of(kind, TYPES, "type")]
-    # tasks/nextqa/utils.py: it does not ask for a letter
-    prompt = "\n".join([text(row, "question").strip(), *lettered(options)])
+    prompt = "\n".join([text(row, "question").strip(), *lettered(options)])  # asks for no letter
     answer = letter_at(integer(row, "answer"), options)
     return Item(id_, task, *find(name), prompt, options, answer, (f"type={kind}",))
 

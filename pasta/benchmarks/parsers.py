@@ -109,20 +109,14 @@ def yes_or_no(response):
 
 
 def caption_parts(line):
-    """Label, sentence and bare label of "Sentence A: A man runs.": that is "A". ValueError if not.
-
-    Sentences with a colon go to the next one only, as in lmms-eval.
-    """
-    label, sentence, *_ = line.split(": ")
+    """Label, sentence and bare label of "Sentence A: A man runs.": that is "A". Else ValueError."""
+    label, sentence, *_ = line.split(": ")  # cut at the next colon, as in lmms-eval
     _, bare, *_ = label.split()
     return label, sentence, bare
 
 
 def matched_caption(response, lines, answer):
-    """The line that a response repeats, by itself, its sentence or its label: TempCompass.
-
-    answer: the right one of the lines.
-    """
+    """The line that a response repeats, by itself, its sentence or its label: TempCompass."""
     response = response.strip()
     labels, sentences, bare = zip(*map(caption_parts, lines), strict=True)
     after = response.split(") ")[1] if ") " in response else response

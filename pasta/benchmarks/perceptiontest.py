@@ -18,13 +18,11 @@ AFTER = "Answer with the option's letter from the given choices directly."
 
 
 def item(row, find, table, number):
-    """The Item of one row."""
     name = text(row, "video_name")
     options = texts(row["options"], 3, 3)  # lmms-eval would give a fourth one a second C
     id_ = f"{name}/{integer(row, 'question_id')}"
     task = one_of(text(row, "area").lower(), TASKS, "area")
-    # tasks/perceptiontest/val/utils.py
-    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])
+    prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])  # tasks/perceptiontest
     answer = letter_at(integer(row, "answer_id"), options)
     tags = [f"tag={tag}" for tag in texts(row["tag"], 0)]
     labels = (f"reasoning={text(row, 'reasoning').lower()}", *tags)

@@ -1,7 +1,4 @@
-"""From the answers of runs to what is printed and written: scores, comparisons, tables, samples.
-
-Scores are as in pasta/benchmarks/scoring.py: {group: {unit: 1.0, 0.0 or None}}.
-"""
+"""Reports of runs: comparisons, tables and samples. Scores are as in scoring.py."""
 
 import math
 from pathlib import Path
@@ -28,12 +25,9 @@ def mcnemar(scores, baseline):
 
 
 def comparison(scores, baseline, macro=True, seed=0) -> dict:
-    """scores - baseline in percentage points, with 95 % intervals and McNemar's p, as `summary`.
+    """scores - baseline in percentage points, with 95 % intervals and McNemar's p, as `summary`."""
 
-    The p of the mean is that of all units together.
-    """
-
-    def compared(ours):
+    def compared(ours):  # the p of the mean is that of all units together
         numbers = percent(paired_difference(ours, baseline, macro, seed))
         return numbers | {"p": mcnemar(ours, baseline)}
 
@@ -116,14 +110,11 @@ def compare(folders, bench, seed):
 
 def report(bench, items, rows, folder, facts, seed):
     """Print and write the table and all numbers of runs, {name: rows}, the base model's first."""
-    scores, runs, differences, breakdown = {}, {}, {}, {}
-    for name, of in rows.items():
-        scores[name] = bench.aggregate(of)
-        runs[name] = summary(scores[name], bench.macro) | {"counts": counts(bench, of)}
-        breakdown[name] = summary(bench.breakdown(of, items), None)
+    scores = {name: bench.aggregate(of) for name, of in rows.items()}
     base, *others = scores
-    for name in others:
-        differences[name] = comparison(scores[name], scores[base], bench.macro, seed)
+    runs = {x: summary(scores[x], bench.macro) | {"counts": counts(bench, rows[x])} for x in rows}
+    differences = {x: comparison(scores[x], scores[base], bench.macro, seed) for x in others}
+    breakdown = {x: summary(bench.breakdown(rows[x], items), None) for x in rows}
     text = table(runs, differences, bench.macro)
     print(text)
     if breakdown[base]["groups"]:

@@ -37,8 +37,8 @@ def lettered_text(text) -> str:
 def likeliest_letter(letters, logps) -> str:
     """The letter with the largest log-probability (nats), the earlier one in a tie."""
     if any(map(math.isnan, logps)):  # it must not become a guess
-        names = ", ".join(letters)
-        raise ValueError(f"logps of {names} are {logps}; expected numbers: try --dtype float32")
+        text = f"logps of {', '.join(letters)} are {logps}"
+        raise ValueError(f"{text}; expected numbers: try --dtype float32")
     return letters[logps.index(max(logps))]
 
 
@@ -102,31 +102,26 @@ def paired_difference(scores, baseline, macro=True, seed=0):
 
     macro: as in `mean_of`; units are drawn within their group, or else from all. A draw takes the
     same units from both runs, because what is hard for one is hard for the other.
-    Returns (value, low, high), fractions. Raises ValueError if the units are not the same.
+    Returns (value, low, high), fractions.
     """
-    strata = [columns(units, baseline.get(group)) for group, units in scores.items()]
+    strata = [columns(units, baseline[group]) for group, units in scores.items()]
     if not macro:
         strata = [np.concatenate(strata)]
     rng = np.random.default_rng(seed)
-    drawn = [
-        mean_difference([s[rng.integers(0, len(s), len(s))].sum(0) for s in strata])
-        for _ in range(DRAWS)
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return mean_difference([s.sum(0) for s in strata]), float(low), float(high)
+    samples = ([s[rng.integers(0, len(s), len(s))] for s in strata] for _ in range(DRAWS))
+    low, high = np.percentile([mean_difference(sample) for sample in samples], [2.5, 97.5])
+    return mean_difference(strata), float(low), float(high)
 
 
 def columns(units, others):
     """(n, 4) array of a group: score and counted (0 or 1) of the run, the same of the baseline."""
-    if others is None or units.keys() != others.keys():
-        sizes = f"{len(units)} and {len(others or ())} units of a group"
-        raise ValueError(f"runs hold {sizes}; expected the same: use one --limit and data for both")
     pairs = [(units[unit], others[unit]) for unit in units]
     return np.array([[a or 0.0, a is not None, b or 0.0, b is not None] for a, b in pairs], float)
 
 
-def mean_difference(sums):
-    """Mean over groups of (run - baseline), from each group's summed columns (4,)."""
+def mean_difference(strata):
+    """Mean over groups of (run - baseline), from each group's columns (n, 4)."""
+    sums = [s.sum(0) for s in strata]
     shares = [s[0] / max(s[1], 1) - s[2] / max(s[3], 1) for s in sums]
     return float(np.mean(shares))
 

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import os
 import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from shlex import quote
 from string import ascii_uppercase as LETTERS
 
 from pasta.run.rows import numbered_rows
@@ -80,33 +78,14 @@ def leads_out(name, folder):
 def video_fields(data, folders, name):
     """(name, video) of an Item. On disk the suffix may be another or missing.
 
-    folders: inside `data`, tried in order. Raises ValueError if the video is outside of them.
+    folders: as in Benchmark. Raises ValueError if the video is outside of them.
     """
+    if not folders:
+        return name, Path(find_video(name, data))
     if wrong := leads_out(name, data):
         raise ValueError(wrong)
     video = Path(find_video(name, data, folders, any_suffix=True))
     return str(video.relative_to(data)), video
-
-
-def checked(items, data, fetch, tasks):
-    """The items in the order of their tasks. Raises FileNotFoundError for missing videos."""
-    videos = dict.fromkeys(item.video for item in items)
-    missing = [video for video in videos if not os.path.exists(video)]
-    if missing:
-        text = f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]}"
-        raise FileNotFoundError(text + how_to_get(data, fetch))
-    order = list(dict.fromkeys([*tasks, *(item.task for item in items)]))
-    return sorted(items, key=lambda item: order.index(item.task))
-
-
-def how_to_get(data, fetch):
-    """The end of a message about missing videos: unpack the archives that are there, or fetch."""
-    folders = {x.parent for depth in ("", "*/", "*/*/") for x in data.glob(depth + "*.zip")}
-    unpack = [f"unzip -n {quote(f'{x}/*.zip')} -d {quote(str(x))}" for x in sorted(folders)]
-    if any(data.glob("videos.tar*")):
-        unpack.append(f"cat {quote(str(data))}/videos.tar* | tar x -C {quote(str(data))}")
-    get = f"fetch them with: {fetch} {data}"
-    return f"; unpack what is there: {'; '.join(unpack)}; or {get}" if unpack else f"; {get}"
 
 
 def text(row, key):
@@ -130,16 +109,13 @@ def one_of(value, choices, key):
 
 
 def texts(value, least=2, most=26) -> tuple[str, ...]:
-    """A list of texts, such as options."""
-    if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
-        raise ValueError(f"{value!r:.80} is no list of texts")
-    if not least <= len(value) <= most:
-        raise ValueError(f"{value!r:.80} has {len(value)} texts, expected {least} to {most}")
+    are_texts = isinstance(value, list | tuple) and all(isinstance(x, str) for x in value)
+    if not are_texts or not least <= len(value) <= most:
+        raise ValueError(f"{value!r:.80} is no list of {least} to {most} texts")
     return tuple(valid_text(one, "a list") for one in value)
 
 
 def lettered(options, form="{}. {}"):
-    """One line for each option, with its letter."""
     return [form.format(*pair) for pair in zip(LETTERS, options, strict=False)]
 
 

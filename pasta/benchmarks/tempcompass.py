@@ -20,11 +20,14 @@ DIMENSIONS = ("action", "direction", "speed", "order", "attribute_change")
 
 
 def item(row, find, task, number):
-    """The Item of one row."""
     question, answer = text(row, "question"), text(row, "answer")
     options = ()
     if task == "multi-choice":
-        options = lines_with_letters(question)
+        lines = re.findall(r"(?m)^([A-D])\. *(.*)", question)
+        letters = "".join(letter for letter, _ in lines)
+        if len(lines) < 2 or letters != LETTERS[: len(lines)]:
+            raise ValueError(f"options are {letters!r}; expected lines from 'A. ' on")
+        options = tuple(option for _, option in lines)
         answer = letter_in(answer[0], options)
     elif task == "yes_no":
         one_of(answer, ("yes", "no"), "answer")
@@ -36,15 +39,6 @@ def item(row, find, task, number):
     video, prompt = find(text(row, "video_id")), question + AFTER[task]
     labels = (f"{task} dim={one_of(row['dim'], DIMENSIONS, 'dim')}",)
     return Item(f"{task}/{number}", task, *video, prompt, options, answer, labels)
-
-
-def lines_with_letters(question):
-    """The options of a multi-choice question, which are lines such as "A. dunking"."""
-    lines = re.findall(r"(?m)^([A-D])\. *(.*)", question)
-    letters = "".join(letter for letter, _ in lines)
-    if len(lines) < 2 or letters != LETTERS[: len(lines)]:
-        raise ValueError(f"options are {letters!r}; expected lines from 'A. ' on")
-    return tuple(option for _, option in lines)
 
 
 def parse(response, item, parser="head"):

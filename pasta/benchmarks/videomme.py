@@ -20,7 +20,6 @@ PROMPT = (
 
 
 def item(row, find, table, number):
-    """The Item of one row."""
     options = texts(row["options"])  # they begin with their letters
     id_, task = text(row, "question_id"), one_of(row["duration"], TASKS, "duration")
     prompt = PROMPT.format("\n".join([text(row, "question"), *options]))
@@ -30,10 +29,8 @@ def item(row, find, table, number):
 
 
 def parse(response, item, parser="head"):
-    if parser == "v0.5":
-        letter = first_capital(response, "ABCD", GLUED_PREFIXES)
-    else:
-        letter = ranked_letter(response)
+    old = parser == "v0.5"
+    letter = first_capital(response, "ABCD", GLUED_PREFIXES) if old else ranked_letter(response)
     return letter if letter and letter in item.letters else None
 
 

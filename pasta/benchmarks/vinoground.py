@@ -26,7 +26,6 @@ QUESTIONS["group"] = QUESTIONS["text"] + QUESTIONS["video"]
 
 
 def read(bench, data):
-    """The items, with the categories of their pairs as labels."""
     path = data / "vinoground.csv"
     labels = dict(read_items([path] * path.is_file(), category, "index, major and minor"))
     items = read_tables(bench, data)
@@ -39,7 +38,6 @@ def category(row, number):
 
 
 def item(row, find, task, number):
-    """The Item of one row."""
     if not re.fullmatch(r"(\d+)_(pos|neg)", row["idx"]):
         raise ValueError(f"idx is {row['idx']!r}")
     video, prompt = find(text(row, "video_name")), text(row, "question") + AFTER
@@ -60,7 +58,6 @@ def aggregate(rows):
 
 
 def breakdown(rows, items):
-    """{"CATEGORY text", "... video" or "... group": {pair: score}}."""
     labels = {item.id: item.labels for item in items}
     scores = {}
     for label in sorted({x for row in rows for x in labels[row["id"]]}):
