@@ -1,7 +1,4 @@
-"""--dry_run: its counts are those of the run, and nothing is written.
-
-python -m pytest -q tests/test_dry_run.py
-"""
+"""--dry_run: its counts are those of the run, and nothing is written."""
 
 import json
 import re
@@ -21,10 +18,6 @@ from pasta.run.rows import read_rows, write_rows
 from pasta.tools.dry_run import n_trained
 from pasta.tools.speed_ways import settings_of
 from pasta.toy.files import write_benchmark
-
-
-def files(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture
@@ -76,14 +69,13 @@ def test_tokens_of_an_epoch_are_those_of_the_packs(training, tiny, toy_pairs, to
 
 
 def test_a_dry_training_writes_nothing(training, tmp_path, toy_videos):
-    before = files(tmp_path), files(toy_videos)
+    before = sorted([*tmp_path.rglob("*"), *toy_videos.rglob("*")])
     assert training().rstrip().endswith("without --dry_run starts the run")
-    assert (files(tmp_path), files(toy_videos)) == before
+    assert sorted([*tmp_path.rglob("*"), *toy_videos.rglob("*")]) == before
 
 
-def test_a_video_that_cannot_be_read_is_named_and_the_others_count(training, toy_pairs, capsys):
-    rows = read_rows(toy_pairs)
-    corrupted = toy_pairs.with_name("corrupted.avi")
+def test_a_video_that_cannot_be_read_is_named_and_the_others_count(training, toy_pairs):
+    rows, corrupted = read_rows(toy_pairs), toy_pairs.with_name("corrupted.avi")
     corrupted.write_bytes(b"no video")
     write_rows(toy_pairs, [rows[0] | {"video": str(corrupted)}, *rows[1:]])
     text = training()
@@ -127,8 +119,7 @@ def test_own_queries_are_counted_and_need_no_asker(making, tmp_path):
 
 
 def test_scoring_is_counted_and_writes_nothing(dry, tiny_folder, tmp_path):
-    data = tmp_path / "bench"
-    data.mkdir()
+    (data := tmp_path / "bench").mkdir()
     write_benchmark(data, 4, seed=0)
     text = dry(evaluate, evaluate.EvalConfig, "--model", tiny_folder, "--data", data)
     n = sum(len(json.loads(path.read_text())) for path in (data / "json").glob("*.json"))

@@ -1,7 +1,4 @@
-"""pasta/tools/export.py against PEFT, plain transformers, TRL's trainer, and documented formats.
-
-python -m pytest -q tests/test_export.py
-"""
+"""pasta/tools/export.py against PEFT, plain transformers, TRL's trainer, and documented formats."""
 
 import json
 import re
@@ -203,18 +200,12 @@ def as_documented(to, pair):
     """The row of a pair that a trainer documents."""
     if to == "llama-factory":
         row = {"conversations": [{"from": "human", "value": f"<video>{pair.query}"}]}
-        row["chosen"] = {"from": "gpt", "value": pair.chosen}
-        row["rejected"] = {"from": "gpt", "value": pair.rejected}
+        row |= {s: {"from": "gpt", "value": vars(pair)[s]} for s in ("chosen", "rejected")}
     else:
         user = {"role": "user", "content": f"<video>{pair.query}"}
         row = {"messages": [user, {"role": "assistant", "content": pair.chosen}]}
         row["rejected_response"] = pair.rejected
     return {"id": pair.id, "mode": pair.mode} | row | {"videos": [pair.video]}
-
-
-def rows_in(out):
-    """The exported rows, of either trainer."""
-    return read_rows(out) if out.is_file() else json.loads((out / "pairs.json").read_text())
 
 
 @pytest.mark.parametrize("to", ["llama-factory", "ms-swift"])
@@ -224,7 +215,8 @@ def test_rows_are_as_documented_and_relative_paths_absolute(
     monkeypatch.chdir(toy_videos.parent)
     out = export(to, toy_pairs, toy_videos.name, tmp_path / "out.jsonl")
     pairs = read_pairs(toy_pairs, video_root=toy_videos)
-    assert rows_in(out) == [as_documented(to, pair) for pair in pairs]
+    rows = read_rows(out) if out.is_file() else json.loads((out / "pairs.json").read_text())
+    assert rows == [as_documented(to, pair) for pair in pairs]
     assert f"5 found under {toy_videos.name}\nwrote {out}; next" in capsys.readouterr().out
 
 
@@ -313,9 +305,7 @@ def test_frames_are_shrunk_to_max_pixels_in_their_ratio(tmp_path, toy_pairs, toy
     assert {image.open(path).size for path in (out / "images").iterdir()} == {(28, 28)}
 
 
-def test_unreadable_videos_are_named_and_the_others_written(
-    tmp_path, toy_pairs, toy_videos, capsys
-):
+def test_unreadable_videos_are_named_and_skipped(tmp_path, toy_pairs, toy_videos, capsys):
     videos = Path(shutil.copytree(toy_videos, tmp_path / "videos"))
     (videos / "00000.avi").write_bytes(b"RIFF no video")
     (videos / "00003.avi").unlink()
@@ -350,18 +340,15 @@ class ImageProcessor:
         self.tokenizer, self.images = tokenizer, None
 
     def apply_chat_template(self, messages, **settings):
-        return self.tokenizer.apply_chat_template(
-            messages, chat_template=IMAGE_TEMPLATE, **settings
-        )
+        settings["chat_template"] = IMAGE_TEMPLATE
+        return self.tokenizer.apply_chat_template(messages, **settings)
 
     def __call__(self, text, images=None, **settings):
         self.images = images or self.images
         return self.tokenizer(text, **settings)
 
 
-def test_trls_collator_reads_the_frames_and_scores_the_responses(
-    tiny, dataset, toy_pairs, toy_videos
-):
+def test_trls_collator_reads_frames_and_scores_responses(tiny, dataset, toy_pairs, toy_videos):
     trainers = pytest.importorskip("trl.trainer.dpo_trainer")
     processor = ImageProcessor(tiny.processor.tokenizer)
     pairs = {pair.id: pair for pair in read_pairs(toy_pairs, video_root=toy_videos)}

@@ -1,7 +1,4 @@
-"""The report of a run: what it shows, and how it names missing parts.
-
-Oracles: frames of the toy world, corrupted with numpy; words and counts by hand.
-"""
+"""The report of a run. Oracles: toy frames, corrupted with numpy; words and counts by hand."""
 
 import json
 import re
@@ -29,8 +26,7 @@ from pasta.run.atomic import write_json
 from pasta.run.config import parse
 from pasta.run.rows import write_rows
 from pasta.tools import report
-from pasta.tools.report_frames import marked, reader_of, show, view_of
-from pasta.tools.report_run import Run
+from pasta.tools.report_run import Run, marked, reader_of, show, view_of
 from pasta.toy import files, world
 
 HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'

@@ -1,7 +1,6 @@
 """pasta/tools/speed*.py at a tiny size: all ways compute the same thing.
 
 TRL is compared if it is installed. README's numbers are those of docs/speed.md.
-    python -m pytest -q tests/test_speed.py
 """
 
 import re
@@ -41,8 +40,7 @@ def test_all_ways_give_the_same_log_probabilities(config, checkpointing):
     assert list(ways) == WAYS + ["trl"] * bool(config.peer)
     packed = ways["packed"]()
     for way, step in ways.items():
-        logps = step()  # (4,)
-        assert close_sums(logps, packed, task.pack.response_lengths), way
+        assert close_sums(step(), packed, task.pack.response_lengths), way
 
 
 def test_trl_shares_the_weights_and_has_the_adapter(config):
@@ -72,8 +70,7 @@ def test_rows_under_another_vision_tower_differ(config):
 
 
 def test_the_vision_tower_sees_the_video_once_per_row(config):
-    task, ways = ways_of(config, 3, False)
-    seen = []
+    (task, ways), seen = ways_of(config, 3, False), []
     tower = task.policy.model.model.visual
     tower.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
     for way in WAYS:
@@ -98,21 +95,15 @@ def test_the_published_size_has_the_published_number_of_parameters():
     assert (config.lora_rank, config.n_frames) == (32, 32)
 
 
-def printed(capsys):
-    """(k, checkpointing, way) of each row of the tables that the command printed."""
-    rows = []
+def test_the_table_has_a_row_for_every_k_and_way_with_and_without_checkpointing(config, capsys):
+    config.peer, rows = "trl" if find_spec("trl") else None, []
+    main(config)
     for table in capsys.readouterr().out.split("\nk = ")[1:]:
         k, checkpointing = re.match(r"(\d), checkpointing (\w+)", table).groups()
         ways = re.findall(r"^(\w+) +[\d.]+ +[\d.]+x .*\d +[\d.]+x$", table, re.M)
         rows += [(k, checkpointing, way) for way in ways]
-    return rows
-
-
-def test_the_table_has_a_row_for_every_k_and_way_with_and_without_checkpointing(config, capsys):
-    config.peer = "trl" if find_spec("trl") else None
-    main(config)
     ways = WAYS + ["trl"] * bool(config.peer)
-    assert printed(capsys) == list(product("13", ("off", "on"), ways))
+    assert rows == list(product("13", ("off", "on"), ways))
 
 
 @pytest.mark.parametrize("large", [["rows"], ["packed", "rows"]])

@@ -20,7 +20,6 @@ from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
 from pasta.run import ranks
-from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.training.plan import hold_out, plan_updates, read_packs
 from pasta.video import VideoError, read_frames
@@ -33,10 +32,9 @@ PLACEHOLDER = "Which of the two comes into view first, and where is the other on
 
 
 def read_some(items, load):
-    """[load(item)] of at most SAMPLE items, evenly spread; an unreadable one is named and left out.
+    """[load(item)] of at most SAMPLE items, evenly spread; unreadable ones are named and left out.
 
-    load: returns or raises an error for an unreadable item.
-    Raises TooLong, as a run would, and SystemExit if no item can be read.
+    load: may return its error. Raises TooLong, as a run would, and SystemExit without any result.
     """
     places = np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).astype(int)
     loaded = []
@@ -63,15 +61,11 @@ def prompt_tokens(processor, requests):
 
 
 def size(n_bytes):
-    """A number of bytes as text."""
     return f"{n_bytes / 1e9:,.2f} GB" if n_bytes > 1e8 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def n_trained(model, lora_rank):
-    """How many weights train_dpo.py trains, with an adapter or, if lora_rank is 0, without.
-
-    Prepares `model` for training: an adapter adds weights.
-    """
+    """How many weights train_dpo.py trains; changes `model`: adds an adapter if lora_rank > 0."""
     if lora_rank:
         add_lora(model, rank=lora_rank, alpha=1)
     else:
@@ -93,8 +87,7 @@ def training(config, groups):
     processor = load_processor(config.model, config.max_pixels)
     sample = partial(uniform, n=config.n_frames or processor.n_frames)
     read = partial(read_frames, sample=sample, fit=processor.family.fit)
-    load = partial(read_packs, processor, read, config.max_length)
-    packs = read_some(groups, lambda group: load(group)[1])
+    packs = read_some(groups, lambda g: read_packs(processor, read, config.max_length, g)[1])
     lengths = [sum(item.pack.lengths) for of_video in packs for item in of_video]
     tokens = len(groups) * sum(lengths) / len(packs)
     print(
@@ -113,9 +106,8 @@ def training(config, groups):
     saved += 0 if config.lora_rank else total * half
     print(
         f"disk: {size(saved)} for {trained:,} trained weights and {config.keep_checkpoints} "
-        f"checkpoints, {size(300 * n_pairs)} for the reference, next to the pairs"
+        f"checkpoints, {size(300 * n_pairs)} for the reference, next to the pairs\n{END}"
     )
-    print(END)
 
 
 def pair_making(config, roles, videos):
@@ -135,8 +127,6 @@ def pair_making(config, roles, videos):
         f"{len(queries):,} videos, {n:,} queries, {n_answers:,} answers, at most "
         f"{n * config.candidates:,} pairs; --target may stop earlier"
     )
-    answered = len(rows_of(config.out / "candidates.jsonl"))
-    print(f"{answered:,} queries have answers already, in {config.out}")
     most = n_answers * config.max_new_tokens * 5  # characters of a token, with the space
     print(f"disk: at most {size(most + 1000 * n)} for the answers, and as much for the pairs")
     if config.asker and config.stage in ("all", "queries"):
@@ -164,9 +154,8 @@ def role(who, config, reader, queries, n_answers):
             wanted = wanted_queries(video, keys, reader, config.seed)
             return prompt_tokens(reader.processor, [request(0) for _, request in wanted])
         for task in query_tasks(video, rows, reader, recipe_of(config, reader)):
-            query = task.row["query"]
+            query, scored = task.row["query"], sum(task.views.values(), [])
             requests += [Request(task.clean, query), *(request for _, request in task.misled)]
-            scored = [inputs for view in task.views.values() for inputs in view]
             texts = [Request(inputs, f"{query} {PLACEHOLDER}") for inputs in scored]
             requests += texts * (1 + config.candidates)
         return prompt_tokens(reader.processor, requests)
@@ -196,5 +185,4 @@ def scoring(config, bench, questions, adapters, n_frames):
     tokens = np.mean(read_some(list(clips.values()), load)) * len(clips) * len(adapters)
     n_new = bench.max_new_tokens if config.scoring == "generate" else 0
     print(f"tokens: about {tokens:,.0f} read, at most {n * n_new:,} written")
-    print(f"disk: {size(1000 * n)} for the answers")
-    print(END)
+    print(f"disk: {size(1000 * n)} for the answers\n{END}")

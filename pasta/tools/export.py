@@ -5,14 +5,10 @@
     python -m pasta.tools.export pairs --to ms-swift out/pairs/pairs.jsonl out/ms-swift.jsonl
     python -m pasta.tools.export pairs --to trl --n_frames 16 out/pairs/pairs.jsonl out/trl
 
-PEFT and vLLM load a run's adapter/ directly; other tools need the merged model. Forms of pairs:
-
-    llama-factory  folder: pairs.json (ShareGPT, ranked) and its dataset_info.json
-    ms-swift       file of rows {"messages", "rejected_response", "videos"}
-    trl            folder: train.jsonl and the frames as images
-
-TRL's DPOTrainer silently ignores videos, so each frame becomes an image, without its time. Each row
-keeps `id` and `mode`, which the trainers ignore.
+PEFT and vLLM load a run's adapter/ directly; other tools need the merged model.
+LLaMA-Factory gets a folder of pairs.json (ShareGPT, ranked) and dataset_info.json, ms-swift a file,
+TRL a folder. TRL's DPOTrainer silently ignores videos, so each frame becomes an image, without its
+time. Each row keeps `id` and `mode`, which the trainers ignore.
 """
 
 import os
@@ -49,9 +45,8 @@ DATASET = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True,
 def merge(run, out, name="adapter", base=None, dtype=None):
     """Write base model plus adapter as a model folder. Returns a message.
 
-    run: run folder of train_dpo.py, or an adapter folder. name: which adapter of the run.
-    base: model folder or hub id; None: as the adapter's config says. dtype: None: that of the base.
-    Raises ValueError and FileNotFoundError.
+    run: run or adapter folder. name: which adapter of the run. base: model folder or hub id; None:
+    as the adapter's config says. dtype: None: that of the base.
     """
     adapter = find_adapter(Path(run), name)
     base = find_base(adapter, base)
@@ -71,12 +66,9 @@ def merge(run, out, name="adapter", base=None, dtype=None):
 def fold(model):
     """Add every adapter to its weight and remove it. Returns the number of layers.
 
-        W' = W + (alpha / R) B A      A (R, in), B (out, R); in float32, rounded once to W's type
-
-    Raises ValueError for an adapted output layer that shares its weight with the embeddings.
+    W' = W + (alpha / R) B A      A (R, in), B (out, R); in float32, rounded once to W's type
     """
-    embeddings = model.get_input_embeddings().weight
-    layers = adapted(model)
+    embeddings, layers = model.get_input_embeddings().weight, adapted(model)
     for name, layer in layers:
         weight = layer.base.weight
         if weight is embeddings:  # merged, the adapter would change both
@@ -94,24 +86,21 @@ def find_adapter(run, name):
             return folder
     found = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{CONFIG}")))
     raise FileNotFoundError(
-        f"{run / name} is no adapter; {run} has these adapters: {found or 'none'}; "
-        "expected a finished run of train_dpo.py, or --adapter NAME; with --lora_rank 0, the run's "
-        "model/ is complete, with nothing to merge"
+        f"{run / name} is no adapter; {run} has these adapters: {found or 'none'}; expected a "
+        "finished run, or --adapter NAME; after --lora_rank 0, the run's model/ needs no merge"
     )
 
 
 def find_base(adapter, base):
     """The name of an adapter's base model."""
-    base = base or base_of(adapter)
-    if not base:
+    if not (base := base or base_of(adapter)):
         raise ValueError(f"{adapter / CONFIG} names no model; give its base model with --base")
     try:
         local_folder(base)
     except OSError as error:
-        raise FileNotFoundError(
-            f"{adapter} belongs to the model {base!r}, which is not found: "
-            f"{str(error).splitlines()[0]}; give its folder with --base"
-        ) from None
+        text = f"{adapter} belongs to the model {base!r}, which is not found"
+        text += f": {str(error).splitlines()[0]}; give its folder with --base"
+        raise FileNotFoundError(text) from None
     return base
 
 
@@ -131,10 +120,8 @@ def video_row(pair, row):
             raise ValueError(f"pair {pair.id}: {field} holds {found[0]}; trainers put a file there")
     path = os.path.abspath(pair.video)  # a link stays: in the hub's cache its file has no suffix
     if os.path.isdir(path):
-        raise ValueError(
-            f"pair {pair.id}: {path} is a folder of frames; expected a video file: "
-            f"ffmpeg -framerate 3 -pattern_type glob -i '{path}/*.jpg' {path}.mp4"
-        )
+        text = f"pair {pair.id}: {path} is a folder of frames; expected a video file: ffmpeg"
+        raise ValueError(f"{text} -framerate 3 -pattern_type glob -i '{path}/*.jpg' {path}.mp4")
     return {"id": pair.id, "mode": pair.mode} | row | {"videos": [path]}
 
 
@@ -167,22 +154,18 @@ def write_ms_swift(pairs, out, *_):
 
 
 def write_trl(pairs, out, n_frames, max_pixels):
-    """Write train.jsonl and images/ for TRL; each video is decoded once. Returns a message.
-
-    skipped.jsonl names unreadable videos. Raises ValueError if no video can be read.
-    """
+    """Write train.jsonl, images/ and skipped.jsonl (unreadable videos). Returns a message."""
 
     def turn(role, text, n_images=0):
         parts = [{"type": "image"}] * n_images + [{"type": "text", "text": text}]
         return [{"role": role, "content": parts}]
 
-    rows, skipped = [], []
-    sample, fit = partial(uniform, n=n_frames), partial(fit_within, max_pixels)
+    rows, skipped, sample = [], [], partial(uniform, n=n_frames)
     with atomic_folder(out) as part:
         (part / "images").mkdir()
         for k, group in enumerate(tqdm(by_video(pairs), desc="videos", disable=None)):
             try:
-                frames, _ = read_frames(group.video, sample, fit)
+                frames, _ = read_frames(group.video, sample, partial(fit_within, max_pixels))
             except VideoError as error:
                 ids = [pair.id for pair in group.pairs]
                 skipped.append({"video": group.video, "reason": error.reason, "pairs": ids})
@@ -193,9 +176,9 @@ def write_trl(pairs, out, n_frames, max_pixels):
                 (part / name).write_bytes(png(frame))
             images = [os.path.abspath(out / name) for name in names]
             for pair in group.pairs:
+                sides = {s: turn("assistant", getattr(pair, s)) for s in SIDES}
                 row = {"id": pair.id, "mode": pair.mode, "images": images}
-                row |= {"prompt": turn("user", pair.query, len(images))}
-                rows.append(row | {s: turn("assistant", getattr(pair, s)) for s in SIDES})
+                rows.append(row | {"prompt": turn("user", pair.query, len(images))} | sides)
         if not rows:
             raise ValueError("no video can be read, for the reasons above")
         write_rows(part / "train.jsonl", rows)
@@ -205,9 +188,7 @@ def write_trl(pairs, out, n_frames, max_pixels):
 
     pairs = datasets.load_dataset("json", data_files="{out}/train.jsonl", split="train")
     pairs = pairs.cast_column("images", [datasets.Image()])
-    DPOTrainer(train_dataset=pairs, args=DPOConfig(max_length=None, ...), ...)
-
-Without max_length=None the frames are cut. TRL sees images: the times of the frames are lost."""
+    DPOTrainer(train_dataset=pairs, args=DPOConfig(max_length=None, ...), ...)  # None: no cut"""
 
 
 WRITERS = {"llama-factory": write_llama_factory, "ms-swift": write_ms_swift, "trl": write_trl}
@@ -235,14 +216,13 @@ def main(argv=None):
         if args.out.exists():
             raise ValueError(f"{args.out} exists; remove it, or choose another name")
         if args.command == "merge":
-            message = merge(args.run, args.out, args.adapter, args.base, args.dtype)
+            print(merge(args.run, args.out, args.adapter, args.base, args.dtype))
         else:
             pairs = read_pairs(args.pairs, args.mode, args.video_root)
             print(describe(pairs, root_of(args.pairs, args.video_root)))
-            message = WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels)
+            print(WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels))
     except (ValueError, OSError, VideoError) as error:
         raise SystemExit(str(error)) from None
-    print(message)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ TITLES = ("loss, nats", "rewards", "margins: chosen reward minus rejected",
 def curves(rows, path):
     """Loss, rewards, margins and accuracies over the steps, of all pairs and of each mode.
 
-    rows: of metrics.jsonl. Thin lines: single updates. Thick lines: running means. Dots: held-out
-    pairs.
+    rows: of metrics.jsonl. Lines: single updates, and running means. Dots: held-out pairs.
     """
     figure, panels = pyplot.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharex=True)
     loss, rewards, margins, accuracies = panels.flat
@@ -33,8 +32,7 @@ def curves(rows, path):
     for side, colour in SIDES.items():
         line(rewards, rows, f"rewards/{side}", side, colour)
     window = len(rows) // 20 * 2 + 1  # about a tenth of the updates, and odd, as in `line`
-    text = f"thin: each update; thick: mean of {window}; dots: held out"
-    figure.suptitle(text, fontsize=9)
+    figure.suptitle(f"thin: each update; thick: mean of {window}; dots: held out", fontsize=9)
     for axes, title in zip(panels.flat, TITLES, strict=True):
         axes.set_title(title, fontsize=10)
     for axes in (rewards, accuracies):

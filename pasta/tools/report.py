@@ -17,15 +17,14 @@ from statistics import fmean
 from jinja2 import Template
 
 from pasta.benchmarks import NAMES, benchmark
-from pasta.benchmarks.report import scored_rows
-from pasta.benchmarks.report import table as score_table
+from pasta.benchmarks.report import scored_rows, table
 from pasta.making.audit import audit_of, audit_table
 from pasta.models.load import load_processor
 from pasta.run.config import read_config
 from pasta.run.ranks import progress
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
-from pasta.tools.report_frames import pairs_section, show_uniform
+from pasta.tools import report_run
 from pasta.tools.report_run import FACTS, FAULTS, Run, attempt, command, missing
 from pasta.training.loop import METRICS
 
@@ -40,19 +39,15 @@ LAST = 10  # updates: one alone may be the small rest of an epoch
 
 def main(args=None):
     parser = ArgumentParser(
-        prog="python -m pasta.tools.report",
-        description=__doc__,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    scores, default = Path("out/eval/mvbench"), "(default: %(default)s)"
-    parser.add_argument("run", type=Path, help="run folder of train_dpo.py")
-    text = f"folder of a benchmark's scores, from evaluate.py {default}"
-    parser.add_argument("--eval", type=Path, default=scores, help=text)
-    parser.add_argument("--out", type=Path, help="folder of the report (default: RUN/report)")
-    parser.add_argument("--pairs", type=int, default=2, help=f"examples of each kind {default}")
-    parser.add_argument("--seed", type=int, default=0, help=f"of the random examples {default}")
-    parser.add_argument("--model", help="the model's folder, if it has moved (default: as trained)")
+    add, scores = parser.add_argument, Path("out/eval/mvbench")
+    add("run", type=Path, help="run folder of train_dpo.py")
+    add("--eval", type=Path, default=scores, help="out folder of evaluate.py (%(default)s)")
+    add("--out", type=Path, help="folder of the report (default: RUN/report)")
+    add("--pairs", type=int, default=2, help="examples of each kind (%(default)s)")
+    add("--seed", type=int, default=0, help="of the random examples (%(default)s)")
+    add("--model", help="the model's folder, if it has moved (default: as trained)")
     args = parser.parse_args(args)
     try:
         config = read_config(args.run, CONFIG)
@@ -63,7 +58,7 @@ def main(args=None):
     args.out.mkdir(parents=True, exist_ok=True)
     run, path = Run(args, config), args.out / "report.html"
     sections = {
-        "pairs": (pairs_section, "pairs"),
+        "pairs": (report_run.pairs_section, "pairs"),
         "audit": (audit_section, "pairs"),
         "curves": (curves_section, "resume"),
         "scores": (scores_section, "scores"),
@@ -83,7 +78,7 @@ def main(args=None):
 
 def audit_section(run):
     """The audit as text. Raises OSError, ValueError."""
-    path = run.pairs_file.with_name("dropped.jsonl")
+    path = Path(run.config["pairs"]).with_name("dropped.jsonl")
     if not path.is_file():
         return missing(f"{path}, which only make_pairs.py writes", run.next["pairs"])
     return {"table": audit_table(audit_of(path.parent))}
@@ -100,8 +95,7 @@ def curves_section(run):
     if not rows:
         return missing(f"an update in {path}", run.next["resume"])
     last = rows[-LAST:]
-    names = [name for name in MEANS if all(name in row for row in last)]
-    means = {name: fmean(row[name] for row in last) for name in names}
+    means = {x: fmean(row[x] for row in last) for x in MEANS if all(x in row for row in last)}
     curves(rows, picture)
     png = b64encode(picture.read_bytes()).decode()
     return {"updates": len(rows), "last": len(last), "means": means, "png": png}
@@ -110,25 +104,23 @@ def curves_section(run):
 def scores_of(run):
     """(config.json | scores.json, name of the base, name of this run, note) of the evaluation.
 
-    Both names are equal for a fully tuned model: it is the base of its own evaluation. If this run
-    is not among the scores, its name is None and the note says so. Raises OSError, ValueError.
+    A fully tuned model is its own base. A run without scores has no name (None), but a note.
     """
     folder, scores = run.args.eval, read_json(run.args.eval / "scores.json", SCORES)
     found = read_config(folder, EVAL_CONFIG) | scores
     weights = {name: Path(path or found["model"]) for name, path in found["adapters"].items()}
     ours = [n for n, path in weights.items() if path.resolve().parent == run.args.run.resolve()]
     base, *_ = found["runs"]
-    what = f"scores of {run.args.run} in {folder}"
-    note = None if ours else missing(what, run.next["scores"])
-    return found, base, next(iter(ours), None), note
+    if ours:
+        return found, base, ours[0], None
+    return found, base, None, missing(f"scores of {run.args.run} in {folder}", run.next["scores"])
 
 
 def scores_section(run):
     """The table of the scores. Raises OSError, ValueError."""
     found, _, _, note = scores_of(run)
-    macro = benchmark(found["bench"]).macro
-    table = score_table(found["runs"], found["differences"], macro)
-    return found | {"table": table, "note": note}
+    scores = table(found["runs"], found["differences"], benchmark(found["bench"]).macro)
+    return found | {"table": scores, "note": note}
 
 
 def turned_section(run):
@@ -143,13 +135,12 @@ def turned_section(run):
     before, after = (scored_rows(folder / name) for name in (base, base + own))
     both = [(row, after[id_]) for id_, row in before.items() if id_ in after]
     items, processor = {}, None
-    check = next_command = command(*evaluate, "--data", found["data"], "--check")
+    check = command(*evaluate, "--data", found["data"], "--check")
     try:
         items = {x.id: x for x in benchmark(found["bench"]).items(Path(found["data"]))}
-        next_command = run.next["model"]
         processor = load_processor(run.args.model or found["model"], found["max_pixels"])
     except FAULTS as error:
-        note = missing(error, next_command)
+        note = missing(error, run.next["model"] if items else check)
     examples = []
     for what, turn in TURNS.items():
         of_turn = [rows for rows in both if tuple(row["correct"] for row in rows) == turn]
@@ -157,7 +148,7 @@ def turned_section(run):
             examples.append(old | {"what": what, "trained": new["response"]})
             if processor and (item := items.get(old["id"])):
                 path = run.args.out / f"turned-{what.replace(' ', '-')}-{k}.png"
-                look = (show_uniform, path, processor, found["n_frames"], item.video)
+                look = (report_run.show_uniform, path, processor, found["n_frames"], item.video)
                 examples[-1]["frames"] = attempt(check, *look)
     return {"counts": turn_counts(both), "note": note, "examples": examples}
 
@@ -166,7 +157,7 @@ def turn_counts(both):
     """Rows of (task, turned to right, turned to wrong, right in both, wrong in both)."""
     counts = Counter((old["task"], old["correct"], new["correct"]) for old, new in both)
     kinds = [*TURNS.values(), (True, True), (False, False)]
-    tasks = sorted({task for task, _, _ in counts})
+    tasks = sorted({old["task"] for old, _ in both})
     rows = [[task, *(counts[task, *kind] for kind in kinds)] for task in tasks]
     return [*rows, ["all", *(sum(row[k] for row in rows) for k in range(1, 5))]]
 

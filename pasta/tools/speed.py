@@ -19,9 +19,10 @@ Memory is the peak of allocated tensors in one step, above those of the model.
 
 import gc
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import accumulate
+from itertools import accumulate, product
 from statistics import median
 from typing import Literal
 
@@ -52,9 +53,8 @@ def main(config):
         raise SystemExit("--peer trl needs TRL; next: pip install -r requirements-dev.txt")
     machine = f"{config.dtype}, {config.device}, {torch.get_num_threads()} threads"
     print(f"{config.model} model, {machine}, {config.rounds} rounds")
-    for k in REJECTED:
-        for checkpointing in (False, True):
-            report(config, k, checkpointing)
+    for k, checkpointing in product(REJECTED, (False, True)):
+        report(config, k, checkpointing)
 
 
 def report(config, k, checkpointing):
@@ -90,12 +90,10 @@ def measure(ways, rounds, device):
     """Run the ways in turn: {way: seconds of rounds}, {way: peak bytes}, {way: (1 + k,) logps}."""
     seconds, memory, logps = {}, {}, {}
     for way, step in ways.items():
-        try:
+        with suppress(torch.OutOfMemoryError):  # the table says so
             logps[way] = step()  # warm-up
             memory[way] = peak_memory(step, device)
             seconds[way] = []
-        except torch.OutOfMemoryError:
-            continue  # the table says so
     for _ in range(rounds):
         for way in seconds:
             seconds[way].append(seconds_of(ways[way], device))

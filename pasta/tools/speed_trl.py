@@ -1,8 +1,7 @@
 """TRL's DPOTrainer on the same pairs, with the same weights, adapter and positions.
 
-TRL 1.16 has no videos in DPO: its collator of texts builds the rows, and we add the video. Each
-pair is two rows, each with the video. The reference is computed in each step, because TRL does not
-precompute it for data with pictures. Everything else is TRL's default.
+TRL 1.16 has no videos in DPO: its collator of texts builds the rows, and we add the video. TRL
+computes the reference in each step if data has pictures. Everything else is TRL's default.
 
 Shapes: k pairs make 2k rows of L tokens: k times the chosen one, then the rejected ones.
 """
@@ -30,10 +29,7 @@ class TokenTrainer(DPOTrainer):
 
 
 def trl_step(config, task, model, checkpointing):
-    """A function that does one training step of TRL and returns (1 + k,) logps.
-
-    model: the model of the policy before it got its adapter; its linear layers are replaced.
-    """
+    """A step that returns (1 + k,) logps. model: the policy's, without adapter; it is changed."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # names that TRL still uses
     # On a GPU, TRL's LM head scores only responses; without this, a CPU would score all tokens.
     trl.trainer.utils._use_triton = lambda device: True

@@ -119,8 +119,8 @@ def make_task(config, model, k):
     inputs = VideoInputs(torch.randn(n_tokens * 4, 1176, generator=draw), grid, 1.0, n_tokens)
 
     def text(n):
-        vocabulary = model.config.text_config.vocab_size
-        return torch.randint(FIRST_WORD, vocabulary, (n,), generator=draw).tolist()
+        end = model.config.text_config.vocab_size
+        return torch.randint(FIRST_WORD, end, (n,), generator=draw).tolist()
 
     prefix, query = text(N_TEXT) + [VIDEO_TOKEN] * n_tokens, text(N_QUERY)
     responses = [(*text(n - 1), END) for n in RESPONSES[: 1 + k]]

@@ -19,12 +19,11 @@ def pictures(*frames):
         found = (LETTERS.get(tuple(rgb)) for rgb in block.reshape(-1, 3).tolist())
         return next(filter(None, found), ".")
 
-    height, width, _ = frames[0].shape
-    lines = []
-    for y in range(0, height, HIGH):
-        rows = [[f[y : y + HIGH, x : x + WIDE] for x in range(0, width, WIDE)] for f in frames]
-        lines.append("     ".join("".join(map(letter, row)) for row in rows))
-    return "\n".join(lines)
+    def line(pixels):  # (HIGH, W, 3)
+        return "".join(letter(pixels[:, x : x + WIDE]) for x in range(0, pixels.shape[1], WIDE))
+
+    starts = range(0, len(frames[0]), HIGH)
+    return "\n".join("     ".join(line(f[y : y + HIGH]) for f in frames) for y in starts)
 
 
 def columns_of(frame, colour):
