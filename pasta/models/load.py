@@ -161,10 +161,9 @@ def class_of(name, folder):
 
 
 def multiply_patches(model):
-    """Replace convolutions over patches that do not overlap, as in Qwen, by matrix products.
+    """Replace convolutions over separate patches by matrix products, on some GPUs far faster.
 
-    It is faster, on some GPUs by far (huggingface/transformers#45750). transformers'
-    `fusion_config` renames the weights and stays in the saved config.
+    huggingface/transformers#45750; its `fusion_config` would rename the saved weights.
     """
     for conv in model.modules():
         if isinstance(conv, nn.Conv3d) and conv.stride == conv.kernel_size:
