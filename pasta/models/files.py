@@ -84,7 +84,6 @@ def model_setting(name, processor):
 
 
 def weights_digest(name):
-    """sha256 of a checkpoint's weight files."""
     files = sorted(local_folder(name).glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{name} holds no .safetensors files; other formats are not read")

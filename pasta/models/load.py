@@ -112,7 +112,6 @@ def load_processor(name, max_pixels=0):
 
 
 def reads_text_only(config):
-    """Whether a config.json describes a causal language model without a vision tower."""
     known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - FAMILIES.keys()
     return config["model_type"] in known and "vision_config" not in config
 

@@ -134,6 +134,7 @@ def read_peft_config(folder):
 
 
 def misfits(name, part, rank, layer):
+    """What is wrong with the two matrices of one layer, as messages."""
     wrong = []
     for letter, shape in (("A", (rank, layer.in_features)), ("B", (layer.out_features, rank))):
         got = tuple(part[letter].shape) if letter in part else "missing"
