@@ -207,7 +207,7 @@ def test_the_message_about_an_unknown_layout_lists_what_it_has_and_what_is_neede
     first, *needed, cure = str(error.value).splitlines()
     assert first == (
         f"{path}:1: has no column for the video: its columns are clip, q, good, bad; "
-        "expected one of each:"
+        "expected one of each, or --mode:"
     )
     assert [line.split()[0] for line in needed[:5]] == "video query chosen rejected mode".split()
     assert "preferred_response" in needed[2] and "failure_mode" in needed[4]
@@ -230,14 +230,12 @@ def test_one_json_list_is_read(tmp_path, indent):
         (json.dumps([ROW, ROW | {"id": "a2", "query": 3}]), "d.json: row 2: query is 3"),
         (json.dumps([ROW, "text"]), r"d.json: \[1\] is 'text'; expected an object"),
         ("[\n" + json.dumps(ROW) + ",\n", "d.json is not JSON: .*line 3.*expected list"),
-        (b'["R\xe9d"]', "d.json is not JSON: .*utf-8.*expected list"),
         ("[" * 10**5, "d.json is not JSON: .*expected list"),
         ("video,prompt,chosen,rejected\nv.mp4,What?,A,B\n", "d.json:1: .*expected one JSON object"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_with_the_place(tmp_path, content, message):
-    content = content if isinstance(content, bytes) else content.encode()
-    (tmp_path / "d.json").write_bytes(content)
+    (tmp_path / "d.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         read_pairs(tmp_path / "d.json")
 

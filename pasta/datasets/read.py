@@ -21,7 +21,8 @@ def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
     id get a hash of their content. <video> and <image> tags are removed from queries.
     Raises ValueError "FILE:LINE: ...; expected ...", and when the file has no pairs.
     """
-    find = functools.cache(functools.partial(find_video, root=root_of(path, video_root)))
+    root = video_root or Path(path).parent
+    find = functools.cache(functools.partial(find_video, root=root))
     pairs, seen = [], {}
     for place, row in placed_rows(path):
         try:
@@ -47,16 +48,11 @@ def placed_rows(path):
     return ((f"{path}:{number}", row) for number, row in numbered_rows(path))
 
 
-def root_of(path, video_root):
-    """The folder of the relative videos of a file."""
-    return Path(path).parent if video_root is None else Path(video_root)
-
-
 def open_pairs(path, mode, video_root, verbose) -> list[Pair]:
     """`read_pairs`; SystemExit without the file or any video. verbose: print how many are found."""
     if not Path(path).exists():
         raise SystemExit(f"no pairs at {path}; `python make_pairs.py` makes some, or name --pairs")
-    pairs, root = read_pairs(path, mode, video_root), root_of(path, video_root)
+    pairs, root = read_pairs(path, mode, video_root), video_root or Path(path).parent
     if verbose:
         print(describe(pairs, root))
     lost = missing(pairs)

@@ -81,11 +81,8 @@ def pick(row, what):
     if not names:
         known = "\n".join(f"  {key:9}{', '.join(names)}" for key, names in COLUMNS.items())
         got = f"has no column for the {what}: its columns are {', '.join(row) or 'none'}"
-        cure = "jq -c '{id, mode, video: .A, query: .B, chosen: .C, rejected: .D}'"
-        raise ValueError(
-            f"{got}; expected one of each:\n{known} (or --mode for all rows)\n"
-            f"rename them, such as: {cure} OLD.jsonl > NEW.jsonl"
-        )
+        cure = "jq -c '{id, mode, video: .A, query: .B, chosen: .C, rejected: .D}' OLD > NEW.jsonl"
+        raise ValueError(f"{got}; expected one of each, or --mode:\n{known}\nrename them: {cure}")
     if len(names) > 1:
         raise ValueError(f"has several columns for the {what}: {', '.join(names)}; expected one")
     return row[names[0]]

@@ -1,14 +1,12 @@
-"""The known families, and the Family of a checkpoint from its files. To add one: family.py."""
+"""The known families, and the Family of a checkpoint's files. To add one: docs/changing.md."""
 
 from functools import partial
 from pathlib import Path
 
-from pasta.models.family import Family, VideoInputs, plain_positions, whole
+from pasta.models.family import Family, plain_positions, whole
 from pasta.models.fixed import internvl_family, next_video_family, onevision_family
 from pasta.models.qwen import qwen3_family, qwen_family
 from pasta.run.schema import ABSENT, read_json, schema_error
-
-__all__ = ["FAMILIES", "Family", "VideoInputs", "family_for", "family_of_folder", "text_family"]
 
 FAMILIES = {  # model_type in config.json -> the function that makes its Family
     "qwen2_vl": qwen_family,
@@ -23,8 +21,7 @@ FAMILIES = {  # model_type in config.json -> the function that makes its Family
 def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
     """The Family of a checkpoint, from its config.json and its video settings.
 
-    max_pixels: upper bound on the pixels of a frame; 0: only the checkpoint's own bound. Ignored
-        where all frames have one size.
+    max_pixels: bound on a frame's pixels, ignored where all frames have one size; 0: none.
     Raises ValueError for a model_type or a setting that is missing or unsupported.
     """
     shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}

@@ -1,12 +1,7 @@
 """What all families share: the Family, a prepared video, its settings, frames to pixels.
 
 Frames become pixels without torchvision, bit for bit as in transformers.
-To add a family: docs/changing.md. load.py needs of its class in transformers:
-
-    get_video_features or get_image_features, as `encoder` says, in its base model: `pooler_output`,
-        the video tokens, and, if there are more levels, `deepstack_features`
-    forward(mm_encoder_outputs=...), which takes that output
-    _supports_attention_backend = True, and full attention in every text layer
+To add a family: docs/changing.md, which also lists what its class in transformers must have.
 
 Shapes: F frames, H, W pixels, t, h, w patches (before several are merged into one token), L tokens.
 """
@@ -68,8 +63,8 @@ class Family:
         mark = self.placeholder
         if (n := text.count(mark)) != 1:
             raise ValueError(f"{text[:60]!r} holds {n} {mark}; expected exactly one")
-        tokens = self.token * inputs.n_tokens
-        return text.replace(mark, self.video_text(inputs) if self.video_text else tokens)
+        video = self.video_text(inputs) if self.video_text else self.token * inputs.n_tokens
+        return text.replace(mark, video)
 
 
 def given_settings(preprocessor, **steps):

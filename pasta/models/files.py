@@ -41,8 +41,7 @@ def local_folder(name):
 def shards(folder):
     """The names of a checkpoint's weight files; ValueError for another folder or another kind."""
     if (folder / CONFIG).exists():  # transformers adds it silently where PEFT is installed
-        cure = "move the adapter into a folder of its own, for evaluate.py --adapter"
-        raise ValueError(f"{folder} has an adapter's {CONFIG}; expected a model alone: {cure}")
+        raise ValueError(f"{folder} has an adapter's {CONFIG}; expected a model alone: move it")
     if read_json(folder / "config.json").get("transformers_weights") is not None:
         raise ValueError(f"{folder}/config.json has transformers_weights; expected no such line")
     if not (folder / INDEX).is_file():
@@ -85,7 +84,6 @@ def model_setting(name, processor):
 
 
 def weights_digest(name):
-    """sha256 of a checkpoint's weight files."""
     files = sorted(local_folder(name).glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(f"{name} holds no .safetensors files; other formats are not read")

@@ -1,7 +1,4 @@
-"""LLaVA-OneVision, LLaVA-NeXT-Video, InternVL: all frames have one size. max_pixels has no effect.
-
-Shapes: F frames, H, W pixels.
-"""
+"""LLaVA-OneVision, LLaVA-NeXT-Video, InternVL: frames of one size. max_pixels has no effect."""
 
 from functools import partial
 from math import ceil
@@ -64,14 +61,15 @@ def fixed_family(config, given, per_frame, fit=None, *, token="<video>",
 
     given: from `given_settings`. id_name: of the token in config.json. own: fields of Family.
     per_frame: tokens of a frame. extra: tokens at the end of a video.
-    fit: as in Family; None resizes to size.height x size.width.
-    crop: (height, width) of the middle to keep; None keeps all.
+    fit: as in Family; None resizes to size.height x size.width, and keeps all of it.
+    crop: (height, width) of the middle to keep
     """
     settings = family.numbers(given, "image_mean", "image_std", "rescale_factor")
-    settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
     (token_id,) = family.whole(config, id_name, least=0, most=family.HUGE).values()
     if fit is None:
-        fit = partial(same_size, tuple(family.whole(given, "size.height", "size.width").values()))
+        crop = tuple(family.whole(given, "size.height", "size.width").values())
+        fit = partial(same_size, crop)
+    settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
     return family.Family(
         model_type=config["model_type"],
         placeholder="<video>",
@@ -92,9 +90,8 @@ def fixed_prepare(settings, fit, frames, timestamps):
     """VideoInputs with pixel_values (F, 3, H, W) and grid (F, 1, 1)."""
     seconds, crop = family.checked(frames, timestamps), settings["crop"]
     video = family.resized(frames, fit(*frames.shape[:3]))
-    if crop is not None:
-        top, left = ((n - size) // 2 for n, size in zip(video.shape[2:], crop, strict=True))
-        video = video[:, :, top : top + crop[0], left : left + crop[1]]
+    top, left = ((n - size) // 2 for n, size in zip(video.shape[2:], crop, strict=True))
+    video = video[:, :, top : top + crop[0], left : left + crop[1]]
     pixels = family.normalised(video.flatten(2), settings).unflatten(2, video.shape[2:])
     span = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
     n_tokens = len(frames) * settings["per_frame"] + settings["extra"]

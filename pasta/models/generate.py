@@ -2,9 +2,8 @@
 
 The loop is ours because positions are: decoding continues from the largest position of the prompt,
 as in training. An answer does not depend on the rest of its batch, up to bfloat16 rounding.
-
-The prefix of a video is read once for all its questions. Rows are padded at the right: a causal
-prefix then needs no mask (gigabytes for a long video), and a GPU can use its flash kernel.
+Rows are padded at the right: a causal prefix then needs no mask (gigabytes for a long video), and
+a GPU can use its flash kernel.
 
 Shapes: B requests, D distinct videos among them, P tokens of the longest prefix, T of the longest
 query, C = P + T + new tokens in the cache, V vocabulary.
@@ -73,11 +72,10 @@ def ask(vlm, requests, max_new_tokens=128):
         logits = forward(vlm, cache, ids, positions, mask)[:, -1]  # (B, V)
         token_logps = logits.float().log_softmax(-1).cpu()
         positions = positions + 1
-    answers = []
+    answers, decode = [], vlm.processor.tokenizer.decode
     for ids, logp in zip(found, logps, strict=True):
         finished = ids[-1] in end
-        text_ids = ids[:-1] if finished else ids
-        text = vlm.processor.tokenizer.decode(text_ids, skip_special_tokens=True)
+        text = decode(ids[:-1] if finished else ids, skip_special_tokens=True)
         answers.append(Answer(text.strip(), tuple(ids), logp, finished))
     return answers
 
@@ -106,7 +104,7 @@ def letter_logps(vlm, requests, letters):
 
 
 def read_prompts(vlm, requests):
-    """Read the prefix of every distinct video, then every query after its own prefix.
+    """Read the prefix of every distinct video once, then every query after its own prefix.
 
     Returns (log-probabilities of the first token of each answer, (B, V) float32 nats on the CPU;
     the key/value cache; (B, P + T) bool, False for padding in it; (3 or 1, B, 1) int64, the
@@ -147,14 +145,8 @@ def read_prompts(vlm, requests):
 
 def forward(vlm, cache, ids, positions, mask, **more):
     """The logits of tokens after those in the cache, to which it adds them."""
-    return vlm.model(
-        input_ids=ids,
-        position_ids=as_position_ids(positions),
-        attention_mask=mask,
-        past_key_values=cache,
-        use_cache=True,
-        **more,
-    ).logits
+    more |= {"input_ids": ids, "position_ids": as_position_ids(positions), "attention_mask": mask}
+    return vlm.model(past_key_values=cache, use_cache=True, **more).logits
 
 
 def right_padded(vlm, rows):

@@ -112,7 +112,6 @@ def load_processor(name, max_pixels=0):
 
 
 def reads_text_only(config):
-    """Whether a config.json describes a causal language model without a vision tower."""
     known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys() - FAMILIES.keys()
     return config["model_type"] in known and "vision_config" not in config
 
@@ -161,10 +160,9 @@ def class_of(name, folder):
 
 
 def multiply_patches(model):
-    """Replace convolutions over patches that do not overlap, as in Qwen, by matrix products.
+    """Replace convolutions over separate patches by matrix products, on some GPUs far faster.
 
-    It is faster, on some GPUs by far (huggingface/transformers#45750). transformers'
-    `fusion_config` renames the weights and stays in the saved config.
+    huggingface/transformers#45750; its `fusion_config` would rename the saved weights.
     """
     for conv in model.modules():
         if isinstance(conv, nn.Conv3d) and conv.stride == conv.kernel_size:

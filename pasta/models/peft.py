@@ -18,7 +18,6 @@ from pasta.run.atomic import atomic_folder
 from pasta.run.schema import ABSENT, NUMBER, is_name, read_by, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-SHAPE = {"r": int | ABSENT, "lora_alpha": NUMBER | ABSENT}
 # Settings that change what an adapter computes, or the base model: not supported here.
 REFUSED = (
     "use_dora modules_to_save lora_bias rank_pattern alpha_pattern layer_replication "
@@ -120,7 +119,7 @@ def read_peft_config(folder):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; expected both of PEFT's files")
     config = {"r": 8, "lora_alpha": 8, "bias": "none"}  # PEFT's own defaults
-    config |= read_json(folder / CONFIG, SHAPE)
+    config |= read_json(folder / CONFIG, {"r": int | ABSENT, "lora_alpha": NUMBER | ABSENT})
     rank, alpha, init = config["r"], config["lora_alpha"], str(config.get("init_lora_weights"))
     plain = {name: not config.get(name) for name in REFUSED} | {
         "peft_type": config.get("peft_type") == "LORA",
@@ -130,8 +129,7 @@ def read_peft_config(folder):
         "lora_alpha": abs(alpha) < 2**31,  # false for nan
     }
     if found := [f"{name}={config.get(name)!r:.40}" for name, fits in plain.items() if not fits]:
-        expected = "expected plain LoRA, with a rank of 1 or more"
-        raise ValueError(f"{folder / CONFIG}: {', '.join(found)}; {expected}")
+        raise ValueError(f"{folder / CONFIG}: {', '.join(found)}; expected plain LoRA of rank >= 1")
     return rank, alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
 
@@ -156,6 +154,6 @@ def base_of(folder):
     """The base model that an adapter's folder names, or None. Raises ValueError."""
     base = read_json(folder / CONFIG).get("base_model_name_or_path") or None
     if base and not (isinstance(base, str) and is_name(base)):
-        got = f"base_model_name_or_path is {base!r:.80}"
-        raise ValueError(f"{folder / CONFIG}: {got}; expected a model's name")
+        got = f"{folder / CONFIG}: base_model_name_or_path is {base!r:.80}"
+        raise ValueError(f"{got}; expected a model's name")
     return base

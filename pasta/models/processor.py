@@ -3,14 +3,14 @@
     [ ... <video tokens> ] [ query ... ] [ response <end> ]
        prefix_ids            query_ids     response_ids
 
-Shapes: P tokens of the prefix, L of a prompt, F frames, H, W pixels.
+Shapes: P tokens of the prefix, L of a prompt.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from pasta.models.families import Family
+from pasta.models.family import Family
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Processor:
         return self.family.fit(n_frames, height, width)
 
     def prepare(self, frames, timestamps):
-        """(F, H, W, 3) uint8 frames and their (F,) seconds to VideoInputs."""
         return self.family.prepare(frames, timestamps)
 
     def prefix_ids(self, inputs):

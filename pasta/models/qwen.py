@@ -164,8 +164,7 @@ def qwen_positions(settings, blocks, input_ids, inputs):
 
 def one_block(settings, inputs):
     """[(3, N / m^2)]: time, height and width of the tokens of a whole video."""
-    t, h, w = inputs.grid
-    m = settings["merge_size"]
+    (t, h, w), m = inputs.grid, settings["merge_size"]
     axes = (torch.arange(k) for k in (t, h // m, w // m))
     time, row, column = torch.meshgrid(*axes, indexing="ij")
     if "tokens_per_second" in settings:

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pasta.datasets.read import read_pairs, root_of
+from pasta.datasets.read import read_pairs
 from pasta.lora import adapted
 from pasta.making.server import MAX_PIXELS, fit_within, png
 from pasta.models.files import local_folder, save_model
@@ -219,7 +219,7 @@ def main(argv=None):
             print(merge(args.run, args.out, args.adapter, args.base, args.dtype))
         else:
             pairs = read_pairs(args.pairs, args.mode, args.video_root)
-            print(describe(pairs, root_of(args.pairs, args.video_root)))
+            print(describe(pairs, args.video_root or args.pairs.parent))
             print(WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels))
     except (ValueError, OSError, VideoError) as error:
         raise SystemExit(str(error)) from None

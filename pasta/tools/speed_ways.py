@@ -17,7 +17,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from pasta.dpo import dpo_loss
 from pasta.lora import adapted, adapter_off, add_lora
-from pasta.models.families import VideoInputs, family_for
+from pasta.models.families import family_for
+from pasta.models.family import VideoInputs
 from pasta.models.load import ATTENTION, checkpoint_activations, video_features
 from pasta.packs import Pack, Segment, pack
 from pasta.policy import Policy

@@ -18,8 +18,7 @@ def find_video(name, root, folders=(".",), any_suffix=False):
 
     name: from a row, perhaps without suffix. root: folder of relative names.
     folders: inside `root`, in order. any_suffix: the file may have another suffix or none
-    Raises ValueError for a name that no file can have, and for a relative one that leaves `root`,
-    directly or through a link.
+    Raises ValueError for a name that no file can have, or that leaves `root`, also through a link.
     """
     if not is_name(name):
         raise ValueError(f"video is {name!r:.80}; expected the name of a file")
@@ -68,15 +67,15 @@ def describe(pairs, root):
     modes = ", ".join(f"{counts[mode]} {mode}" for mode in MODES if counts[mode])
     lost, n = missing(pairs), len({pair.video for pair in pairs})
     text = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
-    names = [os.path.relpath(name, root) for name in lost[:3]]
-    return text + (f", {len(lost)} not, such as {', '.join(names)}" if lost else "")
+    names = ", ".join(os.path.relpath(name, root) for name in lost[:3])
+    return text + (f", {len(lost)} not, such as {names}" if lost else "")
 
 
 def list_videos(folder):
     """Sorted Paths of the videos below a folder: files by suffix, else folders of JPEGs."""
-    found = []
     if not os.path.isdir(folder):
         raise VideoError(folder, "no such folder")
+    found = []
     for here, _, names in os.walk(folder):
         videos = [Path(here, name) for name in names if VIDEO.fullmatch(name)]
         found += videos or [Path(here)] * bool(jpeg_names(here))

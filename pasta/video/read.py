@@ -17,7 +17,7 @@ def read_frames(path, sample, fit=None, start=None, end=None, timeout=120.0, fol
     sample: function (N,) seconds of all frames -> (F,) indices, such as partial(uniform, n=32)
     fit: function (F, H, W) -> (H, W), the size to decode at if smaller than the video's
     start, end: seconds; `sample` gets only the frames from start to end, both included
-    timeout: seconds or None. folder_fps: frames per second of a folder of JPEGs.
+    timeout: seconds. folder_fps: frames per second of a folder of JPEGs.
     Returns (F, H, W, 3) uint8 RGB and (F,) float64 seconds in the file. Raises VideoError.
     """
     with opened(path, folder_fps, timeout) as (timestamps, size, decode):

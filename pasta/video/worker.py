@@ -27,11 +27,9 @@ import numpy as np
 
 from pasta.video.decord_files import VideoError, checked, open_file, open_folder, reading
 
-ROOT = Path(__file__).parents[2]
 SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
 MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
 CURE = "re-encode it: `ffmpeg -i IN OUT.mp4`"
-CRASHED = f"damaged, or too large for memory: decord crashed; {CURE}"
 IDLE = []  # this process's workers that wait for a request
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IDLE.clear)  # their pipes are the parent's
@@ -39,27 +37,27 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def opened(path, folder_fps, timeout):
-    """Open a video in a worker. timeout: seconds for opening and decoding together, or None.
+    """Open a video in a worker. timeout: seconds for opening and decoding together.
 
     Yields ((N,) float64 seconds, (H, W), function (F,) indices, h, w -> (F, h, w, 3) uint8 RGB).
     """
     worker = idle_or_new()
-    limit = time.monotonic() + (float("inf") if timeout is None else timeout)
+    limit = time.monotonic() + timeout
 
     def ask(request):
         try:
-            reply, data = worker.ask(request, None if timeout is None else limit - time.monotonic())
+            reply, data = worker.ask(request, limit - time.monotonic())
         except TimeoutError:
             raise VideoError(path, f"not read in {timeout:g} s; {CURE}") from None
         except (EOFError, BrokenPipeError):
-            raise VideoError(path, CRASHED) from None
+            reason = f"damaged, or too large for memory: decord crashed; {CURE}"
+            raise VideoError(path, reason) from None
         if "reason" in reply:
             raise VideoError(path, reply["reason"])
         return reply, data
 
     def decode(indices, height, width):
-        size = [int(height), int(width)]
-        reply, data = ask({"indices": np.asarray(indices).tolist(), "size": size})
+        reply, data = ask({"indices": indices.tolist(), "size": [int(height), int(width)]})
         return np.frombuffer(data, np.uint8).reshape(reply["shape"])
 
     try:
@@ -74,10 +72,9 @@ def opened(path, folder_fps, timeout):
 
 def idle_or_new():
     with suppress(IndexError):  # of pop: checking first is no use, other threads pop too
-        while True:
-            worker = IDLE.pop()
-            if worker.process.poll() is None:
-                return worker
+        while (worker := IDLE.pop()).process.poll() is not None:
+            pass
+        return worker
     return Worker()
 
 
@@ -85,7 +82,7 @@ class Worker:
     """The parent's handle of the process. `waits`: whether it is ready for a request."""
 
     def __init__(self):
-        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-c", SERVE],  # -P: ignores files in this folder
             stdin=subprocess.PIPE,
@@ -141,15 +138,14 @@ def serve():
     os.dup2(2, 1)  # native code prints to stdout: keep that out of the replies
     replies.write(b"ready\n")
     replies.flush()
-    requests, path, decode = SimpleQueue(), "", None
+    requests = SimpleQueue()
     Thread(target=listen, args=(requests,), daemon=True).start()
     while True:
         request = json.loads(requests.get())
-        path = request.get("path", path)
         try:
-            with reading(path):
+            with reading(None):  # the parent knows the path
                 if "path" in request:
-                    array, size, decode = open_video(path, request["folder_fps"])
+                    array, size, decode = open_video(**request)
                     reply = {"size": [int(n) for n in size]}
                 else:
                     array = decode(np.array(request["indices"]), *request["size"])
