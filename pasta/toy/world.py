@@ -150,11 +150,8 @@ def questions(video, rng):
     asked = [ask("side", thing.name, thing.x < middle) for thing in video.things]
     asked += [ask("height", thing.name, thing.y < middle) for thing in video.things]
     asked.append(ask("order", video.actors[0 if first else 1].name, first))
-    asked += [
-        ask("cut", actor.name, actor.end <= video.cut)
-        for actor in video.actors
-        if actor.end <= video.cut or actor.start >= video.cut
-    ]
+    one_scene = [a for a in video.actors if a.end <= video.cut or a.start >= video.cut]
+    asked += [ask("cut", actor.name, actor.end <= video.cut) for actor in one_scene]
     asked.append(ask("kept", video.marker.name, video.kept))
     asked.append(ask("scenes", [video.marker.name, video.successor][rng.integers(2)], video.kept))
     return [asked[i] for i in rng.permutation(len(asked))]
