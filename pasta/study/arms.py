@@ -1,7 +1,7 @@
 """What the study compares: arms, which are trainings, and the sets of pairs that they use.
 
-A set is made by make_pairs.py from videos (MADE), by its judge stage from candidates of another set
-(JUDGED), or by a function of another set (EDITED). All other settings are those of `videopasta`.
+make_pairs.py makes a set from videos (MADE), or its judge stage from candidates of another set
+(JUDGED), or a function from another set (EDITED). All other settings are those of `videopasta`.
 """
 
 from functools import partial
@@ -34,12 +34,9 @@ JUDGED = {  # set -> (how many of the K candidates of "videopasta", flags of mak
 
 def shuffled(pairs, folder, rng):
     """Each pair with the video of another pair: it is true of that video only by chance."""
-    order = rng.permutation(len(pairs))
-    return [
-        pairs[i] | {"video": pairs[j]["video"]}
-        for i, j in zip(order, [*order[1:], order[0]], strict=True)
-        if pairs[i]["video"] != pairs[j]["video"]
-    ]
+    rows = [pairs[i] for i in rng.permutation(len(pairs))]
+    both = zip(rows, rows[1:] + rows[:1], strict=True)
+    return [a | {"video": b["video"]} for a, b in both if a["video"] != b["video"]]
 
 
 def idle(pairs, folder, rng):
@@ -47,10 +44,9 @@ def idle(pairs, folder, rng):
     found = []
     for mode in world.MODES:
         rows = [pair for pair in pairs if pair["mode"] == mode]
-        for row, other in zip(rows, rng.permutation(len(rows)), strict=True):
-            rejected = rows[other]["rejected"]
-            if rejected not in (row["rejected"], row["chosen"]):
-                found.append(row | {"rejected": rejected})
+        for row, i in zip(rows, rng.permutation(len(rows)), strict=True):
+            if rows[i]["rejected"] not in (row["rejected"], row["chosen"]):
+                found.append(row | {"rejected": rows[i]["rejected"]})
     return found
 
 

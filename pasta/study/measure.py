@@ -86,9 +86,8 @@ def other_questions(vlm, seed, n_videos):
     closed = [row for row in asked if row[0] in world.KINDS]
     presence = [row for row in asked if row[0] == "presence"]
     logps = option_logps(vlm, closed)
-    odds = log_odds(logps)
+    odds, presence_odds = log_odds(logps), log_odds(option_logps(vlm, presence))
     sight, habit = evidence_and_prior(odds, closed)
-    presence_odds = log_odds(option_logps(vlm, presence))
     presence_sight, presence_habit = evidence_and_prior(presence_odds, presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},

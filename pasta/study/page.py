@@ -75,9 +75,9 @@ def numbers(results, family, names, *arms):
     """Numbers of the exam that are not percentages. names: keys of NUMBERS, joined by commas."""
     arms, rows = results.present(arms, family), []
     for name in names.split(","):
-        what, digits = NUMBERS[name]
+        text, digits = NUMBERS[name]
         found = [results.score(arm, field(name), family, scale=1) for arm in arms]
-        rows.append([what, *(x.text(digits=digits) for x in found)])
+        rows.append([text, *(x.text(digits=digits) for x in found)])
     return markdown(["", *(f"`{arm}`" for arm in arms)], rows)
 
 
@@ -154,34 +154,30 @@ def curves(results, path):
     for name, axes, colour in (*lines, ("rewards/accuracies", right, COLOURS["mean"])):
         for row in rows:
             axes.plot(row["step"], row[name], color=colour, alpha=0.3, linewidth=0.7)
-        n = min(len(row["step"]) for row in rows)
-        means = [fmean(row[name][i] for row in rows) for i in range(n)]
-        axes.plot(rows[0]["step"][:n], means, color=colour, label=name)
+        # zip ends with the shortest: sets of pairs, and so trainings, differ in length.
+        means = [fmean(values) for values in zip(*(row[name] for row in rows), strict=False)]
+        axes.plot(rows[0]["step"][: len(means)], means, color=colour, label=name)
         axes.set_xlabel("step")
         axes.legend(fontsize=8)
     save(figure, path)
 
 
-def write_pictures(text, results, folder):
-    """Draw the pictures of a page's `scores` tables, and Figure 4, into a folder."""
+def write(results_file=RESULTS / "results.jsonl", target=PAGE):
+    """Refresh PAGE; any other target gets its headings and the tables that have results.
+
+    The pictures of `scores` tables, and Figure 4, go into a folder next to it (needs matplotlib).
+    """
+    results, text = Results(rows_of(results_file)), PAGE.read_text(encoding="utf-8")
+    text_of = refreshed if target == PAGE else tables_only
+    target.write_text(text_of(text, results), encoding="utf-8")
+    print(f"wrote {target}")
+    folder = target.with_suffix("")
     folder.mkdir(exist_ok=True)
     for heading, mark in marks(text):
         kind, *words = mark.split()
         if kind == "scores":
             gains(results, heading.lstrip("# "), folder, *words)
     curves(results, folder / "figure4.png")
-
-
-def write(results_file=RESULTS / "results.jsonl", target=PAGE):
-    """Refresh PAGE; any other target gets its headings and the tables that have results."""
-    results, text = Results(rows_of(results_file)), PAGE.read_text(encoding="utf-8")
-    text_of = refreshed if target == PAGE else tables_only
-    target.write_text(text_of(text, results), encoding="utf-8")
-    print(f"wrote {target}")
-    try:
-        write_pictures(text, results, target.with_suffix(""))
-    except ModuleNotFoundError as error:
-        print(f"no pictures: {error}; first: pip install -r requirements-dev.txt")
 
 
 if __name__ == "__main__":

@@ -121,8 +121,8 @@ def row_of(arm, family, seed):
         name, flags = ARMS[arm]
         source, made_by, row["pairs_seconds"] = make_set(name, family, seed)
         start, pairs = time.perf_counter(), source / "pairs.jsonl"
-        command = f"train_dpo.py --model {model} --pairs {pairs} --out {out} --seed {seed} {TRAIN}"
-        command = f"{command} {flags}".rstrip()
+        command = f"train_dpo.py --model {model} --pairs {pairs} --out {out} --seed {seed} "
+        command += f"{TRAIN} {flags}".rstrip()
         if not (out / "adapter").exists():
             run(f"{command} --resume", out / "log.txt")
         row |= {"commands": [*made_by, f"python {command}"], "pairs": len(read_rows(pairs))}
@@ -165,8 +165,8 @@ def run_all(plan, path, processes):
                 for row in rows:
                     file.write(row)
         except BrokenProcessPool:
-            text = "a process was killed, perhaps because memory ran out; rerun the same command "
-            raise SystemExit(f"{text}to continue, or with --processes 1") from None
+            text = "a process was killed; to continue, rerun (out of memory: with --processes 1)"
+            raise SystemExit(text) from None
     return errors
 
 

@@ -1,7 +1,4 @@
-"""The built-in default: synthetic videos of coloured shapes, and a tiny Video-LLM for them.
-
-Each function returns the path of ordinary files, and makes them on first use.
-"""
+"""The built-in default: videos of coloured shapes and a tiny Video-LLM, made on first use."""
 
 from pathlib import Path
 

@@ -1,9 +1,8 @@
 """Training samples of the toy model: (prompt, response) pairs about a video of known truth.
 
-The model learns what the pipeline asks of any Video-LLM, in the pipeline's prompts. Some samples
-have *noisy labels*: the majority answer (left, first, kept) whatever the video shows, or an answer
-about something that is not there. A model trained on them relies on the majority answers where the
-video is hard, as real Video-LLMs do.
+The prompts are those of the pipeline. Some samples have *noisy labels*: the majority answer (left,
+first, kept) whatever the video shows, or an answer about an absent thing. A model trained on them
+relies on the majority answers where the video is hard, as real Video-LLMs do.
 """
 
 from pasta.benchmarks import adversarial, mvbench
@@ -18,14 +17,16 @@ NO_NOISE = dict.fromkeys([*world.MODES, "absent"], 0.0)  # share of noisy labels
 def caption_samples(video, rng, noise):
     """Ten or eleven (prompt, response) for learning to see.
 
-    Two-choice questions alone give a model that cannot see yet almost no signal. A description in
-    order of time, and saying when a thing is seen, teach it what order is.
+    Two-choice questions alone give a model that cannot see yet almost no signal. A description and
+    the times of the markers teach it what order is.
     """
     asked = questions_by_mode(video, rng, noise)
     kinds = {q.kind: q for questions in asked.values() for q in questions}
     other = query_sample(asked, rng) if rng.integers(2) else general_or_absent(video, rng, noise)
     samples = [describe(video), other]
-    samples += [when(video, name) for name in dict.fromkeys((video.marker.name, video.successor))]
+    for name in dict.fromkeys((video.marker.name, video.successor)):
+        time = "always" if video.kept else "first" if name == video.marker.name else "last"
+        samples.append((f"When is the {name} seen?", f"The {name} is seen {time}."))
     short = [kinds[kind] for kind in kinds if kind != "order"]
     short += [world.ask("order", actor.name, actor is video.actors[0]) for actor in video.actors]
     return [*samples, *((question.query, question.answer) for question in short)]
@@ -64,8 +65,7 @@ def questions_by_mode(video, rng, noise):
 
 def lettered(question, rng):
     """The question in MVBench's form; first its answer as to an open question, then its letter."""
-    first = int(rng.integers(2))
-    options = [question.options[first], question.options[1 - first]]
+    options = question.options[::-1] if rng.integers(2) else question.options
     letter = "AB"[options.index(question.option)]
     return mvbench.prompt_text(question.query, options), f"{question.answer[:-1]} ({letter})."
 
@@ -88,11 +88,11 @@ def none_of_the_above(video, rng, noise):
     question, noisy = world.questions(video, rng)[0], rng.random() < noise["absent"]
     false = world.ask(question.kind, str(rng.choice(video.absent)), bool(rng.integers(2))).answer
     present = question.answer if rng.random() < 0.3 else question.wrong
-    options = [present, false] if rng.integers(2) else [false, present]
+    options = (present, false) if rng.integers(2) else (false, present)
+    options = (*options, adversarial.NONE)
     right = present if present == question.answer or noisy else adversarial.NONE
-    letter = "ABC"[[*options, adversarial.NONE].index(right)]
-    prompt = adversarial.prompt_text(question.query, (*options, adversarial.NONE))
-    return prompt, f"{right.removesuffix('.')} ({letter})."
+    answer = f"{right.removesuffix('.')} ({'ABC'[options.index(right)]})."
+    return adversarial.prompt_text(question.query, options), answer
 
 
 def denial(name):
@@ -120,9 +120,3 @@ def place(thing):
     """Where a thing is, such as "above left"."""
     middle = world.SIDE // 2
     return ("above " if thing.y < middle else "below ") + ("left" if thing.x < middle else "right")
-
-
-def when(video, name):
-    """When a marker is seen: first (before the cut), last (from the cut on) or always."""
-    time = "always" if video.kept else "first" if name == video.marker.name else "last"
-    return f"When is the {name} seen?", f"The {name} is seen {time}."

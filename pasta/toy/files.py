@@ -14,8 +14,8 @@ from pasta.toy import world
 def write_avi(path, frames, fps=world.FPS):
     """Write frames (F, H, W, 3) uint8 RGB without an encoder; decord reads exactly these pixels.
 
-    RIFF AVI 1.0 with one BGR24 stream: rows from the bottom up, each padded to four bytes, and an
-    index, without which a decoder cannot find the length.
+    RIFF AVI 1.0 with one BGR24 stream, rows from the bottom up, each padded to four bytes. Without
+    the index a decoder cannot find the length.
     """
     n, height, width, _ = frames.shape
     rows = np.zeros((n, height, -(-width * 3 // 4) * 4), np.uint8)
@@ -28,9 +28,9 @@ def write_avi(path, frames, fps=world.FPS):
     main_header = struct.pack(
         "<14I", int(1e6 / fps), int(size * fps), 0, 0x10, n, 0, 1, size, width, height, 0, 0, 0, 0
     )
-    rate, scale = int(fps * 1000), 1000
+    rate = int(fps * 1000)  # of 1000 frames
     stream = b"vidsDIB " + struct.pack(
-        "<IHHIIIIIIiI4h", 0, 0, 0, 0, scale, rate, 0, n, size, -1, 0, 0, 0, width, height
+        "<IHHIIIIIIiI4h", 0, 0, 0, 0, 1000, rate, 0, n, size, -1, 0, 0, 0, width, height
     )
     bitmap = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
     streams = chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", bitmap))
@@ -77,19 +77,17 @@ def write_benchmark(folder, n, seed, blind=False):
     """
     (folder / "json").mkdir()
     (folder / "video/shapes").mkdir(parents=True)
-    items = {mode: [] for mode in world.MODES}
+    items, numbers = {mode: [] for mode in world.MODES}, count()
     wanted = {(kind, majority): n // 4 for kind in world.KINDS for majority in (True, False)}
-    numbers = count()
     while any(wanted.values()):
         video, name, rng = drawn(seed, next(numbers))
-        used = False
-        for q in list({q.kind: q for q in world.questions(video, rng)}.values())[:3]:
-            if wanted[q.kind, q.majority]:
-                used = True
-                wanted[q.kind, q.majority] -= 1
-                options = q.options[::-1] if wanted[q.kind, q.majority] % 2 else q.options
-                row = {"video": name, "question": q.query, "candidates": options}
-                items[q.mode].append(row | {"answer": q.option})
+        asked = list({q.kind: q for q in world.questions(video, rng)}.values())[:3]
+        used = [q for q in asked if wanted[q.kind, q.majority]]  # no two of one kind
+        for q in used:
+            wanted[q.kind, q.majority] -= 1
+            options = q.options[::-1] if wanted[q.kind, q.majority] % 2 else q.options
+            row = {"video": name, "question": q.query, "candidates": options, "answer": q.option}
+            items[q.mode].append(row)
         if used:
             frames = world.render(video)
             write_avi(folder / "video/shapes" / name, 0 * frames if blind else frames)

@@ -1,21 +1,12 @@
-"""A tiny Qwen2.5-VL or LLaVA-OneVision of the real transformers class, as a model folder.
-
-The weights are random; pretrain.py trains them.
-"""
+"""A tiny untrained Qwen2.5-VL or LLaVA-OneVision of the real transformers class."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    LlavaOnevisionConfig,
-    LlavaOnevisionForConditionalGeneration,
-    PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
-    Qwen2_5_VLForConditionalGeneration,
-)
 
 from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
@@ -62,8 +53,7 @@ VIDEO{% elif part['type'] == 'text' %}{{ part['text'] }}\
 
 def make_tokenizer(kind="qwen"):
     """A word-level tokenizer of all texts of the toy world; decoding restores them exactly."""
-    # A word includes the blank before it. "(A)" is one word, so that the model learns quickly
-    # which letter belongs to which option.
+    # With the blank before it. "(A)" is one word: faster to learn which option has which letter.
     split = pre_tokenizers.Split(Regex(r" ?\([A-E]\)| ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
     texts = [*"ABCDE", *(f"{blank}({letter})" for letter in "ABCDE" for blank in ("", " "))]
     texts += [query_prompt(mode, kind) for mode, kinds in QUERIES.items() for kind in kinds]
@@ -71,14 +61,14 @@ def make_tokenizer(kind="qwen"):
     rng = np.random.default_rng(0)
     for _ in range(400):
         video = world.draw_video(rng)
-        samples = [*caption_samples(video, rng, NO_NOISE), *qa_samples(video, rng, NO_NOISE)]
-        texts += [text for sample in samples for text in sample]
+        for samples in (caption_samples, qa_samples):
+            texts += [text for sample in samples(video, rng, NO_NOISE) for text in sample]
     words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<|unknown|>",
         eos_token="<|im_end|>",
@@ -113,7 +103,7 @@ def qwen(tokenizer):
     # The width axis has the lowest frequencies: with a larger base its two positions of a 2 x 2
     # grid would look the same. Height, which needs less, has few frequencies.
     rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [8, 2, 6]}
-    config = Qwen2_5_VLConfig(
+    config = transformers.Qwen2_5_VLConfig(
         text_config=language(tokenizer) | {"rope_parameters": rope},
         vision_config={
             "depth": 1,
@@ -124,7 +114,6 @@ def qwen(tokenizer):
             "spatial_merge_size": pixels["merge_size"],
             "temporal_patch_size": pixels["temporal_patch_size"],
             "out_hidden_size": WIDTH,
-            "window_size": 112,
             "fullatt_block_indexes": [0],
             "tokens_per_second": 1,
             "initializer_range": 0.06,
@@ -135,14 +124,14 @@ def qwen(tokenizer):
         image_token_id=ids["<|image_pad|>"],
         tie_word_embeddings=True,
     )
-    return Qwen2_5_VLForConditionalGeneration(config)
+    return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
 
 def onevision(tokenizer):
     """An untrained LLaVA-OneVision: SigLIP, four tokens a frame, a Qwen2 without M-RoPE."""
     # A small base, as above: the few dozen tokens of a video need different positions.
     rope = {"rope_type": "default", "rope_theta": 100.0}
-    config = LlavaOnevisionConfig(
+    config = transformers.LlavaOnevisionConfig(
         text_config=language(tokenizer) | {"model_type": "qwen2", "rope_parameters": rope},
         vision_config={
             "model_type": "siglip_vision_model",
@@ -158,13 +147,11 @@ def onevision(tokenizer):
         video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
         tie_word_embeddings=True,
     )
-    return LlavaOnevisionForConditionalGeneration(config)
+    return transformers.LlavaOnevisionForConditionalGeneration(config)
 
 
 def make_folder(folder, seed=0, kind="qwen"):
     """Write an untrained toy model, as a model folder with all files. kind: as in PIXELS."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_tokenizer(kind)
     torch.manual_seed(seed)
     model = {"qwen": qwen, "onevision": onevision}[kind](tokenizer)
@@ -176,4 +163,4 @@ def make_folder(folder, seed=0, kind="qwen"):
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PIXELS[kind], indent=1))
+    (Path(folder) / "preprocessor_config.json").write_text(json.dumps(PIXELS[kind], indent=1))

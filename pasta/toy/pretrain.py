@@ -107,9 +107,8 @@ def train(rank, folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATC
 
 
 def descend(model, losses, least, decay, peak, name=None):
-    """AdamW on each loss, with a short warm-up and a linear decay.
+    """AdamW on each (loss, steps left) of `losses`, at least `least`, with a short warm-up.
 
-    losses: yields (loss, steps left), at least `least` of them.
     decay: the last steps, in which the learning rate falls from `peak` to a tenth of it.
     """
     groups = [{"params": [], "share": 1.0}, {"params": [], "share": 0.02}]
@@ -137,8 +136,7 @@ def all_stages(stages, vlm, rng, batch):
     """Yield (loss, steps left) of all stages; before the last one, infinitely many are left."""
     for i, (*stage, least, most, stop_loss) in enumerate(stages, start=1):
         packs = ([sample_pack(vlm, rng, *stage) for _ in range(batch)] for _ in range(most))
-        losses = (batch_loss(vlm, rows) for rows in packs)
-        for loss, left in one_stage(losses, least, most, stop_loss):
+        for loss, left in one_stage(map(partial(batch_loss, vlm), packs), least, most, stop_loss):
             yield loss, left if i == len(stages) else math.inf
 
 
@@ -223,7 +221,7 @@ def batch_loss(vlm, packs):
     """Mean cross-entropy of all response tokens of packs, in one padded batch with a dense mask."""
     longest = max(len(pack.input_ids) for pack in packs)
     ids = torch.zeros(len(packs), longest, dtype=torch.int64)  # (B, L)
-    positions = torch.zeros(len(packs[0].position_ids), len(packs), longest, dtype=torch.int64)
+    positions = ids.repeat(len(packs[0].position_ids), 1, 1)
     mask = torch.eye(longest, dtype=torch.bool).repeat(len(packs), 1, 1, 1)  # (B, 1, L, L)
     for i, pack in enumerate(packs):
         n = len(pack.input_ids)
@@ -232,12 +230,11 @@ def batch_loss(vlm, packs):
     embeddings = vlm.model.get_input_embeddings()(ids)
     visual = ids == vlm.processor.ids(vlm.processor.family.token)[0]
     tokens = torch.cat(visual_tokens(vlm, [pack.inputs for pack in packs]))
-    output = vlm.model.model.language_model(
+    hidden = vlm.model.model.language_model(
         inputs_embeds=embeddings.masked_scatter(visual[..., None], tokens),
         position_ids=as_position_ids(positions),
         attention_mask=mask,
         use_cache=False,
-    )
-    hidden = output.last_hidden_state
+    ).last_hidden_state
     scored = torch.cat([hidden[i, pack.keep] for i, pack in enumerate(packs)])
     return cross_entropy(vlm.model.lm_head(scored), torch.cat([pack.targets for pack in packs]))

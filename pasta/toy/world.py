@@ -113,7 +113,7 @@ class Video:
 
 
 def draw_video(rng):
-    """A random video. Mirroring, rotating or reversing does not change the distribution."""
+    """A random video."""
     colours = rng.permutation(list(COLOURS))  # all different, so that a name means one thing
     shapes = (ACTOR, ACTOR, MARKER, MARKER)
     names = [f"{colour} {shape}" for colour, shape in zip(colours[:4], shapes, strict=True)]
@@ -150,11 +150,8 @@ def questions(video, rng):
     asked = [ask("side", thing.name, thing.x < middle) for thing in video.things]
     asked += [ask("height", thing.name, thing.y < middle) for thing in video.things]
     asked.append(ask("order", video.actors[0 if first else 1].name, first))
-    asked += [
-        ask("cut", actor.name, actor.end <= video.cut)
-        for actor in video.actors
-        if actor.end <= video.cut or actor.start >= video.cut
-    ]
+    one_scene = [a for a in video.actors if a.end <= video.cut or a.start >= video.cut]
+    asked += [ask("cut", actor.name, actor.end <= video.cut) for actor in one_scene]
     asked.append(ask("kept", video.marker.name, video.kept))
     asked.append(ask("scenes", [video.marker.name, video.successor][rng.integers(2)], video.kept))
     return [asked[i] for i in rng.permutation(len(asked))]
@@ -173,16 +170,13 @@ def render(video):
     frames = np.empty((N_FRAMES, SIDE, SIDE, 3), np.uint8)
     first, second = (np.add(BACKGROUNDS[name], video.shade) for name in video.backgrounds)
     frames[: video.cut], frames[video.cut :] = first, second
-    for actor in video.actors:
-        paint(frames[actor.start : actor.end], actor.name, actor)
-    paint(frames[video.marker.start : video.cut], video.marker.name, video.marker)
-    paint(frames[video.cut : video.marker.end], video.successor, video.marker)
+    shown = [(actor, actor.name, actor.start, actor.end) for actor in video.actors]
+    shown.append((video.marker, video.marker.name, video.marker.start, video.cut))
+    shown.append((video.marker, video.successor, video.cut, video.marker.end))
+    for thing, name, start, end in shown:
+        colour, shape = name.split()
+        frames[start:end, silhouette(shape, thing.x, thing.y)] = COLOURS[colour]
     return frames
-
-
-def paint(frames, name, thing):
-    colour, shape = name.split()
-    frames[:, silhouette(shape, thing.x, thing.y)] = COLOURS[colour]
 
 
 @cache
