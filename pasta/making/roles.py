@@ -4,15 +4,21 @@ Both have processor (prepare, fit, n_frames), digest, author, answers, score and
 Only one local model is in memory at a time.
 """
 
+import json
+from contextlib import closing
 from functools import cached_property, partial
 
 from pasta.judge import judge_by_model, judge_by_rules
-from pasta.making.replies import Replies
 from pasta.making.server import Server, is_address
 from pasta.models.files import weights_digest
-from pasta.models.generate import Request, ask_all
+from pasta.models.generate import Answer, Request, ask_all
 from pasta.models.load import load_processor, load_vlm
 from pasta.policy import text_logps
+from pasta.run import ranks
+from pasta.run.digest import digest
+from pasta.run.rows import Appender, rows_of
+
+REPLY = {"key": str, "text": str, "finished": bool}
 
 
 class LocalModel:
@@ -48,6 +54,50 @@ class LocalModel:
     def score(self, inputs, texts):
         """The logps, in nats, of (query, response) texts about VideoInputs, or without video."""
         return text_logps(self.vlm(), inputs, texts).tolist()
+
+
+class Replies:
+    """Answers of judges and servers in replies.jsonl, stored as they arrive: none is asked twice.
+
+    A server may fail after most requests of a row. New rows go to this rank's own file.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.read()
+
+    def read(self):
+        rows = rows_of(self.path, REPLY)
+        self.known = {r["key"]: Answer(r["text"], (), 0.0, r["finished"]) for r in rows}
+
+    def ask(self, author, requests, max_new_tokens, answers):
+        """List of Answer for a list of Request; only new requests are asked, each once.
+
+        answers: list of Request -> generator of (index, Answer). Refused requests are not stored.
+        """
+        keys = [reply_key(author, request, max_new_tokens) for request in requests]
+        new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}
+        refused, order = {}, list(new)
+        arriving = answers(list(new.values()))
+        bar = ranks.progress(arriving, "replies", len(new), leave=False, unit="reply")
+        # Closed, so that an error here, or ctrl-C, stops the requests too.
+        with Appender(ranks.rank_path(self.path)) as out, closing(arriving):
+            for i, answer in bar:
+                key = order[i]
+                if answer.error:
+                    refused[key] = answer
+                    continue
+                row = {"by": author, "key": key, "prompt": new[key].prompt}
+                out.write(row | {"text": answer.text, "finished": answer.finished})
+                self.known[key] = answer
+        return [refused.get(key) or self.known[key] for key in keys]
+
+
+def reply_key(author, request, max_new_tokens):
+    """sha256 hex of what an answer depends on: author, prompt, frames, length and draw."""
+    frames = request.inputs and request.inputs.digest()
+    draw = [request.seed, request.temperature] if request.temperature else []
+    return digest(json.dumps([author, request.prompt, frames, max_new_tokens, *draw]))
 
 
 class Roles:

@@ -33,7 +33,7 @@ from pasta.run.schema import SURROGATE
 
 MAX_PIXELS = 602112  # of a frame, by default: Qwen2.5-VL's own bound for videos
 MAX_REPLY = 2**24  # bytes; a reply has a few thousand
-LONGEST_WAIT = 60.0  # seconds between two tries, unless the server asks for more
+LONGEST_WAIT = 60.0  # seconds between two tries
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
 
@@ -117,12 +117,12 @@ class Server:
 
     def call(self, method, path, read, body=None):
         """`read(JSON of the reply)`, which raises for other JSON; retries what may pass."""
-        data, wait, asked = None if body is None else json.dumps(body), self.wait, 0.0
+        data, wait = None if body is None else json.dumps(body), self.wait
         for attempt in range(self.tries):
             if attempt:
                 # The wait is random, so that clients do not all come back at the same time.
-                time.sleep(max(wait, asked) * random.uniform(1.0, 1.5))
-                wait, asked = min(2 * wait, LONGEST_WAIT), 0.0
+                time.sleep(wait * random.uniform(1.0, 1.5))
+                wait = min(2 * wait, LONGEST_WAIT)
             try:
                 status, headers, reply = self.exchange(method, self.path + path, data)
             except (OSError, HTTPException) as error:  # timeouts and cut connections
@@ -141,8 +141,6 @@ class Server:
                 where = without_key(f" to {headers['Location']}") if headers["Location"] else ""
                 text = "expected status 200: check the address, #MODEL and OPENAI_API_KEY"
                 raise ServerError(f"{self.address}{path}: {trouble}{where}; {text}")
-            seconds = headers["Retry-After"] or ""  # some servers send a date, which is ignored
-            asked = min(float(seconds), 600.0) if seconds.isdecimal() else 0.0
         text = "expected JSON as OpenAI sends it; rerun the same command later to continue"
         raise ServerError(f"{self.address}{path}: {trouble}, {self.tries} times; {text}")
 
