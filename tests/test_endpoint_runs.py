@@ -227,9 +227,9 @@ def test_an_answer_that_cannot_be_written_ends_the_asking(server, tmp_path, monk
     monkeypatch.setattr(roles.Appender, "write", full)
     requests = [Request(None, f"Is number {i} left?") for i in range(200)]
     server.delay = 0.01
-    ask = Server(server.address, in_flight=2).answers
+    model = Server(server.address, in_flight=2)
     with pytest.raises(OSError, match="no space") as caught:
-        roles.Replies(tmp_path / "replies.jsonl").ask("me", requests, 8, ask)
+        roles.Replies(tmp_path / "replies.jsonl").ask(model, requests, 8)
     n = len(server.seen)
     time.sleep(0.1)
     assert len(server.seen) == n < 100 and caught  # its traceback holds the generator

@@ -47,11 +47,10 @@ class Server:
 
     max_pixels: per frame; 0 is MAX_PIXELS. in_flight: parallel requests. timeout: seconds of one.
     tries, wait: attempts per request; seconds before the second one, doubled for each further one.
-    Raises ValueError for a malformed address, ServerError if it must list its models and does not.
+    Raises ValueError for a malformed address, ServerError if it does not list its only model.
     """
 
     n_frames = 32  # the paper's: a server does not report the frame budget of its model
-    keep_answers = True  # in replies.jsonl: it may fail after most requests of a batch
     score = None  # it gives no log-probabilities of given texts
 
     def __init__(self, address, max_pixels=0, in_flight=16, timeout=300.0, tries=6, wait=1.0):
@@ -102,7 +101,7 @@ class Server:
     def answer(self, request, max_new_tokens):
         """The Answer to one Request; its `error` is the reason if the server refused."""
         content = request.prompt
-        if request.inputs is not None:
+        if request.inputs:
             content = [*request.inputs.content(), {"type": "text", "text": content}]
         body = {
             "model": self.model,

@@ -4,8 +4,8 @@
     write_candidates   → candidates.jsonl           one row per query with all answers; costly
     write_pairs        → pairs.jsonl, dropped.jsonl
 
-The first two append what their file lacks, so calling them again after a kill, or with more videos,
-continues. They return {video: reason} for videos that cannot be read or that a server refuses.
+The first two append the rows that their file lacks, so a rerun continues. They return
+{video: reason} for videos that cannot be read or that a server refuses.
 """
 
 import time
@@ -13,8 +13,6 @@ from collections import Counter, defaultdict
 from contextlib import closing
 from functools import partial
 from itertools import product
-
-from tqdm import tqdm
 
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import candidate_rows, query_tasks
@@ -45,7 +43,6 @@ for name, table in TABLES.items():  # checked now, not after hours of answers
 
 
 def reader_for(model, config, videos, sparse_frames=0):
-    """The Reader of a run's videos for a LocalModel or a Server."""
     root = config.videos.absolute()
     return Reader(videos, root, model.processor, config.n_frames, sparse_frames)
 
@@ -126,9 +123,8 @@ def append_rows(path, items, n, read, make):
             failed |= unread | refused
             bar.update(size)
     if groups and ranks.rank() == 0:
-        seconds = time.perf_counter() - start
-        rate = f"{3600 * len(groups) / seconds:,.0f} videos/hour"
-        tqdm.write(f"{path.stem}: {len(groups)} videos in {seconds:.1f} s, {rate}")
+        rate = 3600 * len(groups) / (time.perf_counter() - start)
+        print(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour")
     return failed
 
 
@@ -141,9 +137,9 @@ def write_pairs(config, roles, videos, asked):
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
         ranks.gather([])
         roles.replies.read()
-    pairs = []
+    pairs, c = [], config
     if ranks.rank() == 0:
-        c, share = config, config.target // len(MODES)
+        share = c.target // len(MODES)
         pairs, dropped = make_pairs(rows, roles.judge, c.select, c.keep, c.balance, share, c.seed)
         write_rows(c.out / "pairs.jsonl", pairs)
         write_rows(c.out / "dropped.jsonl", dropped)
@@ -156,8 +152,7 @@ def candidates_in_order(config, videos, asked):
     asked: mode -> how many of the videos it has queries about.
     """
     place = {video: i for i, video in enumerate(videos)}
-    queries = sound_queries(config)
-    n_of = {query_key(row): place.get(row["video"], len(videos)) for row in queries}
+    n_of = {query_key(q): place.get(q["video"], len(videos)) for q in sound_queries(config)}
     made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
     rows = [row for row in made if n_of.get(query_key(row), len(videos)) < asked[row["mode"]]]
     rows.sort(key=lambda row: (place[row["video"]], MODES.index(row["mode"]), row["query"]))
