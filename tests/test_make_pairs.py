@@ -110,7 +110,7 @@ def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
     assert f"skipped {skipped['video']}: {skipped['reason']}\n" in printed
     assert printed.strip().splitlines()[-1].startswith("3 videos, 1 of them skipped")
     for stage in ("queries", "candidates"):
-        assert re.search(rf"{stage}: \d videos in .* videos/hour", printed)
+        assert re.search(rf"{stage}: \d videos, .* videos/hour", printed)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])  # up to three batches of queries, then of answers

@@ -1,7 +1,7 @@
 """Stage 1: the queries that the asker writes about each video, or the user's own.
 
 A query that asks nothing or repeats another about its video is requested again with another seed.
-If that does not help, its row names the `flaw`, and it is not answered.
+After TRIES, its row names the `flaw`, and it is not answered.
 """
 
 import re
@@ -18,7 +18,7 @@ from pasta.run.digest import seed_of
 from pasta.run.schema import ABSENT, schema_error, valid_text
 from pasta.video.find import find_video
 
-TRIES = 3  # how often a query is requested
+TRIES = 3
 OWN_QUERY = {"video": str, "mode": MODES, "query": str, "topic": str | None | ABSENT}
 
 
@@ -40,8 +40,8 @@ def topic_of(seed, name, mode, n):
 
 
 def query_request(inputs, prompt, seed_parts, attempt):
-    seed = seed_of(*seed_parts, attempt) if attempt else seed_of(*seed_parts)
-    return Request(inputs, prompt, seed, 1.0)
+    parts = (*seed_parts, attempt) if attempt else seed_parts
+    return Request(inputs, prompt, seed_of(*parts), temperature=1.0)
 
 
 def query_rows(wanted, earlier, ask, asker):

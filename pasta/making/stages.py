@@ -97,10 +97,10 @@ def append_rows(path, items, n, read, make):
     items: list of (video, item). read: (video, its items) -> list of tasks, or raises VideoError.
     make: list of tasks -> (rows, {video: reason}).
     """
-    groups = defaultdict(list)
+    by_video = defaultdict(list)
     for video, item in items:
-        groups[video].append(item)
-    groups = list(groups.items())
+        by_video[video].append(item)
+    groups = list(by_video.items())
 
     def read_batch(batch):
         tasks, unread = [], {}
