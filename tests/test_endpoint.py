@@ -418,9 +418,7 @@ def output_of(server):
 
 
 ECHOES = {
-    "401": status(401),
-    "400": status(400),
-    "500": status(500),
+    **{str(code): status(code) for code in (401, 400, 500)},
     "307": status(307, Location=f"http://127.0.0.1:9/?key={KEY}"),
     "status line": lambda handler, _: handler.wfile.write(f"SECRET {KEY}\r\n\r\n".encode()),
     "at the edge": replying(b"x" * 190 + KEY.encode(), 401),

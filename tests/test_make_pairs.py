@@ -172,7 +172,6 @@ def test_settings_that_no_costly_row_depends_on_may_change(run):
     ("settings", "message"),
     [
         ({"select": "flip", "adversary": "prompt"}, "--select flip needs"),
-        ({"select": "flip", "adversary": "sample"}, "--select flip needs"),
         ({"responder": "http://h/v1"}, "--select contrast needs log-probabilities"),
         ({"asker": "M", "queries": "q.jsonl"}, "--queries excludes --asker.*--responder"),
         ({"target": 2}, "--target 2: expected 0, or one pair per mode or more"),

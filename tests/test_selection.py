@@ -233,11 +233,8 @@ def test_chosen_is_the_longer_one_as_often_as_rejected():
     ("share", "kept"), [(6, [3, 2, 1]), (5, [2, 2, 1]), (3, [1, 1, 1]), (1, [1, 0, 0]), (9, None)]
 )
 def test_a_target_takes_the_sides_in_turn(share, kept):
-    groups = [
-        sided("spatial", "left", "right", 4),
-        sided("spatial", "right", "left", 2),
-        sided("spatial", None, None, 1),
-    ]
+    sides = [("left", "right", 4), ("right", "left", 2), (None, None, 1)]
+    groups = [sided("spatial", *side) for side in sides]
     other = sided("temporal", "first", "last", 1)
     selection.drop_beyond([row for group in (*groups, other) for row in group], share)
     assert [sum(not row["reason"] for row in group) for group in groups] == (kept or [4, 2, 1])

@@ -75,8 +75,7 @@ class Server:
             raise ServerError(f"{self.address} has {text}")
         return models[0]
 
-    def prepare(self, frames, timestamps):
-        """Pictures of (F, H, W, 3) uint8 frames, which were decoded at the size of `fit`."""
+    def prepare(self, frames, timestamps):  # (F, H, W, 3) uint8, decoded at the size of `fit`
         return Pictures(tuple(map(png, frames)), tuple(map(float, timestamps)))
 
     def answers(self, requests, max_new_tokens=128):
