@@ -6,8 +6,8 @@
         --asker http://127.0.0.1:8000/v1 --judge http://127.0.0.1:8001/v1    # vLLM's servers
 
 Writes queries.jsonl, candidates.jsonl, pairs.jsonl, dropped.jsonl, skipped.jsonl and audit.json
-into --out. The first two grow row by row, and so does replies.jsonl, the answers of judges and
-servers: rerun a killed run to continue. Each process has its own, such as candidates.rank1.jsonl.
+into --out. The first two and replies.jsonl (answers of judges and servers) grow row by row: rerun
+a killed run to continue. Each process has its own, such as candidates.rank1.jsonl.
 """
 
 import math
@@ -34,7 +34,6 @@ from pasta.tools.dry_run import pair_making
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
-CONFIG = {"weights": dict | ABSENT}  # of config.json, what is read again
 
 
 @dataclass
@@ -85,8 +84,7 @@ FREE = """
 
 def main(config):
     found = list_videos(config.videos) if config.videos.is_dir() else []
-    videos = [str(path.absolute()) for path in found]
-    if not videos:
+    if not (videos := [str(path.absolute()) for path in found]):
         raise SystemExit(f"no videos in {config.videos}; --videos takes a folder of them")
     check_choices(config)
     config.asker = None if config.queries else config.asker or config.responder
@@ -116,8 +114,7 @@ def check_choices(config):
     if config.select == "contrast" and is_address(config.responder):
         raise SystemExit("--select contrast needs log-probabilities; a server has none: use flip")
     if config.asker and config.queries:
-        cure = f"add --responder {config.responder} to use --asker in the toy world"
-        raise SystemExit(f"--queries excludes --asker: give one of them, or {cure}")
+        raise SystemExit("--queries excludes --asker; in the toy world, also give --responder")
     if 0 < config.target < len(MODES):
         raise SystemExit(f"--target {config.target}: expected 0, or one pair per mode or more")
     if config.target and min(config.candidates, config.n_queries) < 1:
@@ -125,14 +122,11 @@ def check_choices(config):
 
 
 def start_folder(config, roles, names):
-    """Write config.json; refuse a folder whose rows were made with other settings or weights.
-
-    names: the models of this run; the digests of other models are copied from config.json.
-    """
-    before = read_config(config.out, CONFIG) if (config.out / "config.json").exists() else {}
-    authors = [name for name in names if name in (config.asker, config.responder)]
-    known = before.get("weights", {})
-    weights = known | {name: roles.model(name).digest for name in authors}
+    """Write config.json; refuse a folder with rows of other settings or weights of models."""
+    exists, schema = (config.out / "config.json").exists(), {"weights": dict | ABSENT}
+    before = read_config(config.out, schema) if exists else {}
+    known, authors = before.get("weights", {}), (config.asker, config.responder)
+    weights = known | {name: roles.model(name).digest for name in names if name in authors}
     made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
     theirs = {k: str(v) for k, v in (before | {"weights": weights | known}).items()}
@@ -144,8 +138,7 @@ def start_folder(config, roles, names):
 def make(config, roles, videos):
     """Run the stages. Returns (number of videos used, {video: reason} of those left out).
 
-    With --target, rounds use more and more videos until each mode has its share of pairs. The next
-    number of videos depends only on the pairs so far, so a resumed run has the same rounds.
+    With --target, rounds use more and more videos until each mode has its share of pairs.
     """
     before = {"candidates": "queries", "judge": "candidates"}.get(config.stage)
     if before and not rows_of(config.out / f"{before}.jsonl"):
@@ -166,7 +159,8 @@ def make(config, roles, videos):
         modes = [mode for mode in MODES if share and counts[mode] < share]
         if all(asked[mode] == last for mode in modes):
             break
-        # What the slowest mode needs at its rate so far, at most three times as many as now.
+        # What the slowest mode needs at its rate so far, at most three times as many as now. It
+        # depends only on the pairs so far, so a resumed run has the same rounds.
         needed = 1.1 * n * share / max(1, min(counts[mode] for mode in modes))
         n = min(last, 3 * n, max(n + 1, math.ceil(needed)))
     if modes and ranks.rank() == 0:

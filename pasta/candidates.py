@@ -42,8 +42,8 @@ class QueryTask:
 def query_tasks(video, queries, reader, recipe):
     """A QueryTask for each query about a video. Raises VideoError if it cannot be read.
 
-    queries: rows of queries.jsonl. recipe: candidates (K), adversary (one of KINDS), temperature
-    (of adversarial responses), seed, and twins: whether to score on counterfactuals.
+    recipe: candidates (K), adversary (one of KINDS), temperature (of adversarial responses), seed,
+    and twins: whether to score on counterfactuals.
     """
     frames, name, ready = reader.frames(video), reader.name(video), {}
 
@@ -114,8 +114,7 @@ def candidate_rows(tasks, ask, score, recipe):
         adversarial = [how | text for (how, _), text in zip(task.misled, others, strict=True)]
         done.append((task, task.row | {"preferred": preferred, "adversarial": adversarial}))
     logps = view_logps(*zip(*done, strict=True), score) if score and done else [[] for _ in done]
-    recipe = recipe | {"prompt_version": PROMPT_VERSION}
-    scored = zip(done, logps, strict=True)
+    recipe, scored = recipe | {"prompt_version": PROMPT_VERSION}, zip(done, logps, strict=True)
     return [row | {"logps": own, "recipe": recipe} for (_, row), own in scored], failed
 
 
@@ -123,8 +122,7 @@ def view_logps(tasks, rows, score):
     """How much each response depends on the video: per row a list of {response, VIEW: logp}, nats.
 
     A logp is the mean over a view. A response that falls far from "clean" to "broken" was read off
-    the video; one that does not would have been given anyway. Of fewer than two different responses
-    none is scored: they make no pair.
+    the video. Fewer than two different responses make no pair and are not scored.
     """
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):

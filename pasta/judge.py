@@ -160,10 +160,8 @@ def judge_by_model(cases, ask):
     copy are not asked about. An unreadable reply is asked for once more, in stricter words.
     """
     by_rules = [judge_by_rules(*case) for case in cases]
-    verdicts, undecided = list(by_rules), []
-    for i, verdict in enumerate(by_rules):
-        if verdict.kept or verdict.reason.startswith("no contradiction"):
-            undecided.append(i)
+    undecided = [i for i, v in enumerate(by_rules) if v.kept or "no contradiction" in v.reason]
+    verdicts = list(by_rules)
     for template in (JUDGE_PAIR, JUDGE_AGAIN):
         prompts = {i: judge_prompt(template, *cases[i]) for i in undecided}
         distinct = list(dict.fromkeys(prompts.values()))

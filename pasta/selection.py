@@ -38,12 +38,12 @@ def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0
     """
     rows, rng = proposals(candidates, judge, select), np.random.default_rng(seed)
     # Each step sets the `reason` of the rows that it drops; a row without a reason is a pair.
-    if select != "contrast":
+    if select == "contrast":
+        drop_weakest(rows, keep)
+    else:
         drop_duplicates(rows)
     if select == "flip":
         drop_unflipped(rows)
-    if select == "contrast":
-        drop_weakest(rows, keep)
     if balance:
         drop_excess(rows, by_length, "length", rng)
         drop_excess(rows, by_sides, "balance", rng)
@@ -99,7 +99,6 @@ def by_contrast(candidate):
     """The sound answer that depends most on the video against the one that depends least.
 
     Returns [(chosen, rejected, recipe)]; with fewer than two sound answers, rejected is None.
-    Raises ValueError for a candidate that was not scored on counterfactuals.
     """
     query, answers = candidate["query"], [candidate["preferred"], *candidate["adversarial"]]
     sound = {answer["response"] for answer in answers if not flaw(answer, query)}
@@ -111,9 +110,9 @@ def by_contrast(candidate):
     falls = {row["response"]: row["clean"] - row["broken"] for row in scored}  # nats
     if len(falls) < 2:
         return [(candidate["preferred"], None, {})]
-    texts = max(falls, key=falls.get), min(falls, key=falls.get)
-    chosen, rejected = ({"response": text, "finished": True} for text in texts)
-    recipe = {"kind": "contrast", "contrast": falls[texts[0]] - falls[texts[1]]}
+    best, worst = max(falls, key=falls.get), min(falls, key=falls.get)
+    recipe = {"kind": "contrast", "contrast": falls[best] - falls[worst]}
+    chosen, rejected = ({"response": text, "finished": True} for text in (best, worst))
     return [(chosen, rejected, recipe)]
 
 

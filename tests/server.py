@@ -123,8 +123,7 @@ def endless(start, part, wait=0.05):
 
 
 FAULTS = {
-    "429": status(429, Retry_After="0"),
-    **{str(code): status(code) for code in (500, 503, 400, 401, 404)},
+    **{str(code): status(code) for code in (429, 500, 503, 400, 401, 404)},
     "hang": lambda handler, body: handler.server.stopped.wait(LONG),
     "cut": lambda handler, body: None,
     "cut body": cut(lambda data: {"Content-Length": str(len(data))}, 40),

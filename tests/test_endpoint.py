@@ -87,10 +87,9 @@ def test_a_request_without_video_is_a_plain_text(server):
     assert server.seen[0].body["messages"] == [{"role": "user", "content": "Is it left?"}]
 
 
-@pytest.mark.parametrize("second", [0.0, 0.04, 12.345, 3600.0])
-def test_the_time_of_a_frame_is_sent_to_a_tenth_of_a_second(second):
-    parts = Pictures((b"",), (second,)).content()
-    assert parts[0] == {"type": "text", "text": f"{round(second, 1)} s"}
+def test_the_time_of_a_frame_is_sent_to_a_tenth_of_a_second():
+    times = Pictures((b"",) * 4, (0.0, 0.04, 12.345, 3600.0)).content()[::2]
+    assert [part["text"] for part in times] == ["0.0 s", "0.0 s", "12.3 s", "3600.0 s"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (3, 5), (56, 56), (123, 77)])
@@ -215,18 +214,6 @@ def test_waits_differ_so_that_not_all_come_back_at_once(server, naps):
     server.fault = lambda number, body: "429" if number < 16 else None
     asked(server, questions(16), in_flight=16, tries=20)
     assert len(set(naps)) == len(naps) >= 8
-
-
-RETRY_AFTER = {"7": 7, "0": 1, "100000": 600, "9" * 400: 600}
-RETRY_AFTER |= dict.fromkeys(["Wed, 21 Oct 2026 07:28:00 GMT", "-5", "1.5", "\xb2"], 1)
-
-
-@pytest.mark.parametrize("value", RETRY_AFTER)
-def test_the_next_wait_is_at_least_as_long_as_a_server_asks(server, naps, value):
-    busy = status(429, Retry_After=value)
-    server.fault = lambda number, body: [busy, "500", None][number]
-    asked(server, wait=1.0)
-    assert RETRY_AFTER[value] <= naps[0] <= 1.5 * RETRY_AFTER[value] and 2 <= naps[1] <= 3
 
 
 @pytest.mark.parametrize("code", [401, 402, 403, 404, 405])
@@ -431,9 +418,7 @@ def output_of(server):
 
 
 ECHOES = {
-    "401": status(401),
-    "400": status(400),
-    "500": status(500),
+    **{str(code): status(code) for code in (401, 400, 500)},
     "307": status(307, Location=f"http://127.0.0.1:9/?key={KEY}"),
     "status line": lambda handler, _: handler.wfile.write(f"SECRET {KEY}\r\n\r\n".encode()),
     "at the edge": replying(b"x" * 190 + KEY.encode(), 401),

@@ -16,7 +16,7 @@ from conftest import finish, launch
 from server import FakeServer, at_random, from_number, pictures_of, role_of, sensible, status
 
 import make_pairs
-from pasta.making import replies, roles
+from pasta.making import roles
 from pasta.making.reader import Reader
 from pasta.making.server import Server
 from pasta.models.generate import Request
@@ -201,7 +201,7 @@ def test_a_server_that_goes_away_may_come_back(run, server, whole, monkeypatch, 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_ctrl_c_keeps_what_was_answered(run, server, whole, tmp_path, monkeypatch, stage):
-    write, written = replies.Appender.write, []
+    write, written = roles.Appender.write, []
 
     def interrupted(appender, row):
         write(appender, row)
@@ -211,7 +211,7 @@ def test_ctrl_c_keeps_what_was_answered(run, server, whole, tmp_path, monkeypatc
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(replies.Appender, "write", interrupted)
+        patch.setattr(roles.Appender, "write", interrupted)
         run(in_flight=1)
     assert len(read_rows(tmp_path / "out/replies.jsonl")) == STAGES[stage]
     lost = len(server.seen) - STAGES[stage]
@@ -224,12 +224,12 @@ def test_an_answer_that_cannot_be_written_ends_the_asking(server, tmp_path, monk
     def full(appender, row):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(replies.Appender, "write", full)
+    monkeypatch.setattr(roles.Appender, "write", full)
     requests = [Request(None, f"Is number {i} left?") for i in range(200)]
     server.delay = 0.01
-    ask = Server(server.address, in_flight=2).answers
+    model = Server(server.address, in_flight=2)
     with pytest.raises(OSError, match="no space") as caught:
-        replies.Replies(tmp_path / "replies.jsonl").ask("me", requests, 8, ask)
+        roles.Replies(tmp_path / "replies.jsonl").ask(model, requests, 8)
     n = len(server.seen)
     time.sleep(0.1)
     assert len(server.seen) == n < 100 and caught  # its traceback holds the generator

@@ -18,7 +18,7 @@ from pasta.benchmarks.report import sample_rows, scored_rows
 from pasta.datasets.read import read_pairs
 from pasta.making.audit import audit_of, audit_table
 from pasta.making.queries import own_queries
-from pasta.making.replies import Replies
+from pasta.making.roles import Replies
 from pasta.making.stages import candidates_in_order
 from pasta.packs import by_video
 from pasta.pairs import MODES, Pair

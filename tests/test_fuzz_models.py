@@ -143,7 +143,7 @@ class OneReply(Server):
     reply = b""
 
     def exchange(self, method, path, body):
-        return 200, {"Retry-After": None, "Location": None}, self.reply
+        return 200, {"Location": None}, self.reply
 
 
 @pytest.mark.parametrize("reply", [completion("<think>x</think>Left."), {"data": [{"id": "tiny"}]}])

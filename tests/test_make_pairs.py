@@ -110,8 +110,7 @@ def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
     assert f"skipped {skipped['video']}: {skipped['reason']}\n" in printed
     assert printed.strip().splitlines()[-1].startswith("3 videos, 1 of them skipped")
     for stage in ("queries", "candidates"):
-        line = rf"{stage}: \d videos in .* videos/hour; \d+% of the time waiting"
-        assert re.search(line, printed)
+        assert re.search(rf"{stage}: \d videos, .* videos/hour", printed)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])  # up to three batches of queries, then of answers
@@ -173,7 +172,6 @@ def test_settings_that_no_costly_row_depends_on_may_change(run):
     ("settings", "message"),
     [
         ({"select": "flip", "adversary": "prompt"}, "--select flip needs"),
-        ({"select": "flip", "adversary": "sample"}, "--select flip needs"),
         ({"responder": "http://h/v1"}, "--select contrast needs log-probabilities"),
         ({"asker": "M", "queries": "q.jsonl"}, "--queries excludes --asker.*--responder"),
         ({"target": 2}, "--target 2: expected 0, or one pair per mode or more"),

@@ -11,7 +11,7 @@ from test_selection import LEFT, RIGHT, candidate
 
 from pasta.benchmarks.answers import earlier_rows
 from pasta.benchmarks.report import scored_rows
-from pasta.making.replies import Replies
+from pasta.making.roles import Replies
 from pasta.making.stages import candidates_in_order
 from pasta.run.rows import read_rows, write_rows
 from pasta.run.schema import ABSENT, NUMBER, read_by, read_json, schema_error

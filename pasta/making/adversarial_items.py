@@ -1,7 +1,7 @@
-"""Items of adversarial QA: from candidates with adversarial answers that the judge finds wrong.
+"""Items of adversarial QA, from adversarial answers that the judge finds wrong.
 
-Item "options" is the query with the wrong answers as its options: none of them is right. Item
-"question" is a new question of the asker that presupposes one of them; the judge reads it, too.
+An "options" item is the query with only wrong answers as its options. A "question" item is a new
+question of the asker that presupposes one of them; the judge reads it, too.
 """
 
 from pasta.models.generate import Request
@@ -12,16 +12,14 @@ MAX_OPTIONS = 4  # "None of the above" is one more, and letters end at E
 
 
 def adversarial_rows(candidates, judge, ask):
-    """The rows of items.jsonl for rows of candidates.jsonl. Do not align on the same videos.
-
-    judge, ask: see pasta/judge.py and candidates.py. The asker gets only a wrong answer, no video.
-    """
+    """The rows of items.jsonl for rows of candidates.jsonl. Do not align on the same videos."""
     verdicts = iter(judge([case(c, answer) for c in candidates for answer in c["adversarial"]]))
     wrong = [
         list(dict.fromkeys(a["response"] for a in c["adversarial"] if next(verdicts).kept))
         for c in candidates
     ]
     found = [(c, texts) for c, texts in zip(candidates, wrong, strict=True) if texts]
+    # The asker gets only a wrong answer, no video.
     claims = ask([Request(None, FALSE_PREMISE.format(wrong=texts[0])) for _, texts in found])
     rows, questions = [], []
     for claim in claims:

@@ -83,10 +83,9 @@ def write_report(config, roles, videos, n, failed):
     if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
         earlier = rows_of(path, {"video": str, "reason": str})
         failed = {row["video"]: row["reason"] for row in earlier} | failed
-    if config.stage != "judge":
-        write_rows(path, [{"video": video, "reason": failed[video]} for video in sorted(failed)])
-        for video in sorted(failed):
-            print(f"skipped {video}: {failed[video]}")
+    write_rows(path, [{"video": video, "reason": failed[video]} for video in sorted(failed)])
+    for video in sorted(failed):
+        print(f"skipped {video}: {failed[video]}")
     pairs = config.out / "pairs.jsonl"
     if config.stage in ("all", "judge"):
         report = audit_of(config.out)

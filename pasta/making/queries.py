@@ -1,7 +1,7 @@
 """Stage 1: the queries that the asker writes about each video, or the user's own.
 
 A query that asks nothing or repeats another about its video is requested again with another seed.
-If that does not help, its row names the `flaw`, and it is not answered.
+After TRIES, its row names the `flaw`, and it is not answered.
 """
 
 import re
@@ -18,7 +18,7 @@ from pasta.run.digest import seed_of
 from pasta.run.schema import ABSENT, schema_error, valid_text
 from pasta.video.find import find_video
 
-TRIES = 3  # how often a query is requested
+TRIES = 3
 OWN_QUERY = {"video": str, "mode": MODES, "query": str, "topic": str | None | ABSENT}
 
 
@@ -40,15 +40,14 @@ def topic_of(seed, name, mode, n):
 
 
 def query_request(inputs, prompt, seed_parts, attempt):
-    seed = seed_of(*seed_parts, attempt) if attempt else seed_of(*seed_parts)
-    return Request(inputs, prompt, seed, 1.0)
+    parts = (*seed_parts, attempt) if attempt else seed_parts
+    return Request(inputs, prompt, seed_of(*parts), temperature=1.0)
 
 
 def query_rows(wanted, earlier, ask, asker):
     """The asker's queries: (rows of queries.jsonl, {video: why a server refused a query}).
 
-    wanted: of wanted_queries. earlier: video -> its queries that were written before.
-    ask: list of Request -> list of Answer.
+    earlier: video -> its queries that were written before. ask: list of Request -> list of Answer.
     """
     texts, asked, failed = [[] for _ in wanted], list(range(len(wanted))), {}
     while asked:
@@ -66,7 +65,7 @@ def settle(rows, texts, earlier):
     """(list of (row, text, {} or {"flaw"}), indices of the rows that need another text).
 
     texts: those of each row so far, None for a refused request. A text is compared with those
-    settled before it, so the outcome depends on the order of the rows, but not on the batches.
+    of earlier rows, so the result depends on the order of the rows, but not on the batches.
     """
     known = defaultdict(list, {video: list(queries) for video, queries in earlier.items()})
     settled, again = [], []
@@ -108,8 +107,7 @@ def query_flaw(query, earlier):
 def own_queries(path, videos, root):
     """The user's queries about videos: (rows of queries.jsonl, {other video: why it is left out}).
 
-    path: .jsonl, or .json with one list, of OWN_QUERY rows. root: of relative video paths.
-    Raises ValueError at FILE:LINE for a malformed row.
+    path: .jsonl, or .json with one list. Raises ValueError at FILE:LINE for a malformed row.
     """
     known, counts, rows, missing = set(videos), Counter(), [], {}
     for place, row in placed_rows(path):

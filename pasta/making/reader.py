@@ -15,7 +15,6 @@ class Reader:
 
     root: folder of the videos; names are relative to it, so that seeds do not depend on it.
     n_frames: frame budget; 0: the checkpoint's own. sparse_frames: the same for 1 fps; 0: n_frames.
-    failed: path -> why a video cannot be read; it is not tried again.
     """
 
     def __init__(self, videos, root, processor, n_frames, sparse_frames=0):
@@ -29,7 +28,7 @@ class Reader:
 
     def read(self, video):
         """Sampling -> ((F, H, W, 3) uint8 frames, (F,) seconds). Raises VideoError."""
-        if video in self.failed:
+        if video in self.failed:  # path -> reason; not tried again
             raise VideoError(video, self.failed[video])
         chosen, together = {}, None
 

@@ -1,24 +1,28 @@
 """The models of a run: asker, responder and judge, each a LocalModel or a Server.
 
-Both have processor (prepare, fit, n_frames), digest, author, answers, score and keep_answers.
+Both have processor (prepare, fit, n_frames), digest, author, answers and score.
 Only one local model is in memory at a time.
 """
 
-from functools import cached_property, partial
+import json
+from contextlib import closing
+from functools import cached_property
 
 from pasta.judge import judge_by_model, judge_by_rules
-from pasta.making.replies import Replies
 from pasta.making.server import Server, is_address
 from pasta.models.files import weights_digest
-from pasta.models.generate import Request, ask_all
+from pasta.models.generate import Answer, Request, ask_all
 from pasta.models.load import load_processor, load_vlm
 from pasta.policy import text_logps
+from pasta.run import ranks
+from pasta.run.digest import digest
+from pasta.run.rows import Appender, rows_of
+
+REPLY = {"key": str, "text": str, "finished": bool}
 
 
 class LocalModel:
     """A model folder or a hub id. `loaded` holds at most one VLM, shared by all local models."""
-
-    keep_answers = False  # its answers go into rows at once
 
     def __init__(self, name, config, device, loaded):
         self.name, self.config, self.device, self.loaded = name, config, device, loaded
@@ -36,9 +40,9 @@ class LocalModel:
         return f"{self.name} {self.digest}"
 
     def vlm(self):
+        c = self.config
         if self.name not in self.loaded:
             self.loaded.clear()  # first, because memory may not hold two
-            c = self.config
             self.loaded[self.name] = load_vlm(self.name, c.dtype, self.device, c.max_pixels)
         return self.loaded[self.name]
 
@@ -48,6 +52,44 @@ class LocalModel:
     def score(self, inputs, texts):
         """The logps, in nats, of (query, response) texts about VideoInputs, or without video."""
         return text_logps(self.vlm(), inputs, texts).tolist()
+
+
+class Replies:
+    """Answers of judges and servers, stored as they arrive: no run asks for one twice."""
+
+    def __init__(self, path):
+        self.path = path
+        self.read()
+
+    def read(self):
+        rows = rows_of(self.path, REPLY)
+        self.known = {r["key"]: Answer(r["text"], (), 0.0, r["finished"]) for r in rows}
+
+    def ask(self, model, requests, max_new_tokens):
+        """Answers to a list of Request. Asks each new one once; refused ones are not stored."""
+        keys = [reply_key(model.author, request, max_new_tokens) for request in requests]
+        new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}
+        refused, order = {}, list(new)
+        arriving = model.answers(list(new.values()), max_new_tokens)
+        bar = ranks.progress(arriving, "replies", len(new), leave=False, unit="reply")
+        # Closed, so that an error here, or ctrl-C, stops the requests too.
+        with Appender(ranks.rank_path(self.path)) as out, closing(arriving):
+            for i, answer in bar:
+                key = order[i]
+                if answer.error:
+                    refused[key] = answer
+                    continue
+                row = {"by": model.author, "key": key, "prompt": new[key].prompt}
+                out.write(row | {"text": answer.text, "finished": answer.finished})
+                self.known[key] = answer
+        return [refused.get(key) or self.known[key] for key in keys]
+
+
+def reply_key(author, request, max_new_tokens):
+    """sha256 hex of what an answer depends on: author, prompt, frames, length and draw."""
+    frames = request.inputs and request.inputs.digest()
+    draw = [request.seed, request.temperature] if request.temperature else []
+    return digest(json.dumps([author, request.prompt, frames, max_new_tokens, *draw]))
 
 
 class Roles:
@@ -82,17 +124,15 @@ class Roles:
 
     def ask(self, name, requests):
         """Answers to a list of Request, in their order."""
-        model = self.model(name)
-        if model.keep_answers:
+        if is_address(name):  # stored: a server may fail after most requests of a row
             return self.ask_once(name, requests)
-        found = dict(model.answers(requests, self.config.max_new_tokens))
+        found = dict(self.model(name).answers(requests, self.config.max_new_tokens))
         return [found[i] for i in range(len(requests))]
 
     def ask_once(self, name, requests, max_new_tokens=0):
         """The same, through replies.jsonl. max_new_tokens: 0 is the config's."""
         model, n = self.model(name), max_new_tokens or self.config.max_new_tokens
-        answers = partial(model.answers, max_new_tokens=n)
-        return self.replies.ask(model.author, requests, n, answers)
+        return self.replies.ask(model, requests, n)
 
     def judge(self, cases):
         """The Verdict of the config's judge on each case, see pasta/judge.py."""

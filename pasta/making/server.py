@@ -33,7 +33,7 @@ from pasta.run.schema import SURROGATE
 
 MAX_PIXELS = 602112  # of a frame, by default: Qwen2.5-VL's own bound for videos
 MAX_REPLY = 2**24  # bytes; a reply has a few thousand
-LONGEST_WAIT = 60.0  # seconds between two tries, unless the server asks for more
+LONGEST_WAIT = 60.0  # seconds between two tries
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
 
@@ -47,11 +47,10 @@ class Server:
 
     max_pixels: per frame; 0 is MAX_PIXELS. in_flight: parallel requests. timeout: seconds of one.
     tries, wait: attempts per request; seconds before the second one, doubled for each further one.
-    Raises ValueError for a malformed address, ServerError if it must list its models and does not.
+    Raises ValueError for a malformed address, ServerError if it does not list its only model.
     """
 
     n_frames = 32  # the paper's: a server does not report the frame budget of its model
-    keep_answers = True  # in replies.jsonl: it may fail after most requests of a batch
     score = None  # it gives no log-probabilities of given texts
 
     def __init__(self, address, max_pixels=0, in_flight=16, timeout=300.0, tries=6, wait=1.0):
@@ -76,8 +75,7 @@ class Server:
             raise ServerError(f"{self.address} has {text}")
         return models[0]
 
-    def prepare(self, frames, timestamps):
-        """Pictures of (F, H, W, 3) uint8 frames, which were decoded at the size of `fit`."""
+    def prepare(self, frames, timestamps):  # (F, H, W, 3) uint8, decoded at the size of `fit`
         return Pictures(tuple(map(png, frames)), tuple(map(float, timestamps)))
 
     def answers(self, requests, max_new_tokens=128):
@@ -102,7 +100,7 @@ class Server:
     def answer(self, request, max_new_tokens):
         """The Answer to one Request; its `error` is the reason if the server refused."""
         content = request.prompt
-        if request.inputs is not None:
+        if request.inputs:
             content = [*request.inputs.content(), {"type": "text", "text": content}]
         body = {
             "model": self.model,
@@ -117,12 +115,12 @@ class Server:
 
     def call(self, method, path, read, body=None):
         """`read(JSON of the reply)`, which raises for other JSON; retries what may pass."""
-        data, wait, asked = None if body is None else json.dumps(body), self.wait, 0.0
+        data, wait = None if body is None else json.dumps(body), self.wait
         for attempt in range(self.tries):
             if attempt:
                 # The wait is random, so that clients do not all come back at the same time.
-                time.sleep(max(wait, asked) * random.uniform(1.0, 1.5))
-                wait, asked = min(2 * wait, LONGEST_WAIT), 0.0
+                time.sleep(wait * random.uniform(1.0, 1.5))
+                wait = min(2 * wait, LONGEST_WAIT)
             try:
                 status, headers, reply = self.exchange(method, self.path + path, data)
             except (OSError, HTTPException) as error:  # timeouts and cut connections
@@ -141,8 +139,6 @@ class Server:
                 where = without_key(f" to {headers['Location']}") if headers["Location"] else ""
                 text = "expected status 200: check the address, #MODEL and OPENAI_API_KEY"
                 raise ServerError(f"{self.address}{path}: {trouble}{where}; {text}")
-            seconds = headers["Retry-After"] or ""  # some servers send a date, which is ignored
-            asked = min(float(seconds), 600.0) if seconds.isdecimal() else 0.0
         text = "expected JSON as OpenAI sends it; rerun the same command later to continue"
         raise ServerError(f"{self.address}{path}: {trouble}, {self.tries} times; {text}")
 

@@ -4,8 +4,8 @@
     write_candidates   → candidates.jsonl           one row per query with all answers; costly
     write_pairs        → pairs.jsonl, dropped.jsonl
 
-The first two append what their file lacks, so calling them again after a kill, or with more videos,
-continues. They return {video: reason} for videos that cannot be read or that a server refuses.
+The first two append the rows that their file lacks, so a rerun continues. They return
+{video: reason} for videos that cannot be read or that a server refuses.
 """
 
 import time
@@ -13,8 +13,6 @@ from collections import Counter, defaultdict
 from contextlib import closing
 from functools import partial
 from itertools import product
-
-from tqdm import tqdm
 
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import candidate_rows, query_tasks
@@ -37,21 +35,16 @@ ANSWER = {"response": str, "finished": bool}
 LOGPS = {"response": str, "blind": NUMBER, "clean": NUMBER | ABSENT, "broken": NUMBER | ABSENT}
 CANDIDATE = TASK | {"preferred": ANSWER, "adversarial": [ANSWER | {"kind": str}]}
 CANDIDATE |= {"logps": [LOGPS], "recipe": {"twins": bool}}
-OF_MODES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "QUERIES": QUERIES, "PREMISES": PREMISES,
-            "OPPOSITES": OPPOSITES}  # fmt: skip
-for name, table in OF_MODES.items():  # now, not after hours of answers
-    if lacking := ", ".join(mode for mode in MODES if mode not in table):
-        raise ImportError(f"{name} has no entry for {lacking}; docs/changing.md lists all of them")
+TABLES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "OPPOSITES": OPPOSITES}
+TABLES |= {"QUERIES": QUERIES, "PREMISES": PREMISES}
+for name, table in TABLES.items():  # checked now, not after hours of answers
+    if missing := ", ".join(mode for mode in MODES if mode not in table):
+        raise ImportError(f"{name} has no entry for {missing}; docs/changing.md lists the tables")
 
 
-def query_reader(config, roles, videos):
-    processor = roles.model(config.asker).processor
-    return Reader(videos, config.videos.absolute(), processor, config.n_frames)
-
-
-def candidate_reader(config, roles, videos):
-    processor, root = roles.model(config.responder).processor, config.videos.absolute()
-    return Reader(videos, root, processor, config.n_frames, config.sparse_frames)
+def reader_for(model, config, videos, sparse_frames=0):
+    root = config.videos.absolute()
+    return Reader(videos, root, model.processor, config.n_frames, sparse_frames)
 
 
 def recipe_of(config, reader):
@@ -75,9 +68,9 @@ def write_queries(config, roles, videos, n, modes):
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
     items = [(key[0], key) for key in wanted if key not in done]
-    reader, ask = query_reader(config, roles, videos), partial(roles.ask, config.asker)
+    reader, asker = reader_for(roles.model(config.asker), config, videos), config.asker
     read = partial(wanted_queries, reader=reader, seed=config.seed)
-    make = partial(query_rows, earlier=earlier, ask=ask, asker=config.asker)
+    make = partial(query_rows, earlier=earlier, ask=partial(roles.ask, asker), asker=asker)
     return append_rows(path, items, config.batch_videos, read, make)
 
 
@@ -90,7 +83,8 @@ def write_candidates(config, roles, videos, n):
         if row["video"] in own_videos and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
     items = [(row["video"], row) for row in wanted.values()]
-    reader, responder = candidate_reader(config, roles, videos), roles.model(config.responder)
+    responder = roles.model(config.responder)
+    reader = reader_for(responder, config, videos, config.sparse_frames)
     recipe, ask = recipe_of(config, reader), partial(roles.ask, config.responder)
     read = partial(query_tasks, reader=reader, recipe=recipe)
     make = partial(candidate_rows, ask=ask, score=responder.score, recipe=recipe)
@@ -100,13 +94,13 @@ def write_candidates(config, roles, videos, n):
 def append_rows(path, items, n, read, make):
     """Append the rows of items to `path`, n videos at a time. Returns {video: why it has none}.
 
-    items: list of (video, item). read: (video, its items) -> list of tasks, or raises VideoError; a
-    thread calls it for the next n videos. make: list of tasks -> (rows, {video: reason})
+    items: list of (video, item). read: (video, its items) -> list of tasks, or raises VideoError.
+    make: list of tasks -> (rows, {video: reason}).
     """
-    groups = defaultdict(list)
+    by_video = defaultdict(list)
     for video, item in items:
-        groups[video].append(item)
-    groups = list(groups.items())
+        by_video[video].append(item)
+    groups = list(by_video.items())
 
     def read_batch(batch):
         tasks, unread = [], {}
@@ -118,31 +112,24 @@ def append_rows(path, items, n, read, make):
         return len(batch), tasks, unread
 
     batches = [groups[start : start + n] for start in range(0, len(groups), n)]
-    failed, worked, start = {}, 0.0, time.perf_counter()
+    failed, start = {}, time.perf_counter()
     bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
     ahead = prefetch(read_batch, batches, workers=1, ahead=1)
     with Appender(ranks.rank_path(path)) as out, closing(ahead), bar:
         for size, tasks, unread in ahead:
-            arrived = time.perf_counter()
             rows, refused = make(tasks) if tasks else ((), {})
             for row in rows:
                 out.write(row)
             failed |= unread | refused
             bar.update(size)
-            worked += time.perf_counter() - arrived
     if groups and ranks.rank() == 0:
-        seconds = time.perf_counter() - start
-        rate = f"{3600 * len(groups) / seconds:,.0f} videos/hour"
-        share = f"{1 - worked / seconds:.0%} of the time waiting for videos"
-        tqdm.write(f"{path.stem}: {len(groups)} videos in {seconds:.1f} s, {rate}; {share}")
+        rate = 3600 * len(groups) / (time.perf_counter() - start)
+        print(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour")
     return failed
 
 
 def write_pairs(config, roles, videos, asked):
-    """Stage 3: pairs from the answers. Returns mode -> number of pairs.
-
-    asked: mode -> how many of the videos it has queries about.
-    """
+    """Stage 3: pairs from the answers, see candidates_in_order. Returns mode -> number of pairs."""
     ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
     if ranks.size() > 1:  # each asks the judge about its own videos; rank 0 uses all replies
@@ -150,9 +137,9 @@ def write_pairs(config, roles, videos, asked):
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
         ranks.gather([])
         roles.replies.read()
-    pairs = []
+    pairs, c = [], config
     if ranks.rank() == 0:
-        c, share = config, config.target // len(MODES)
+        share = c.target // len(MODES)
         pairs, dropped = make_pairs(rows, roles.judge, c.select, c.keep, c.balance, share, c.seed)
         write_rows(c.out / "pairs.jsonl", pairs)
         write_rows(c.out / "dropped.jsonl", dropped)
@@ -160,13 +147,12 @@ def write_pairs(config, roles, videos, asked):
 
 
 def candidates_in_order(config, videos, asked):
-    """The rows of candidates.jsonl about the videos asked about, in the order of the videos.
+    """The rows of candidates.jsonl in the order of the videos; rows of other runs are left out.
 
-    Left out are videos of a longer run, and queries that are not asked any more. asked: as above.
+    asked: mode -> how many of the videos it has queries about.
     """
     place = {video: i for i, video in enumerate(videos)}
-    queries = sound_queries(config)
-    n_of = {query_key(row): place.get(row["video"], len(videos)) for row in queries}
+    n_of = {query_key(q): place.get(q["video"], len(videos)) for q in sound_queries(config)}
     made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
     rows = [row for row in made if n_of.get(query_key(row), len(videos)) < asked[row["mode"]]]
     rows.sort(key=lambda row: (place[row["video"]], MODES.index(row["mode"]), row["query"]))

@@ -14,7 +14,7 @@ from pasta.candidates import query_tasks
 from pasta.lora import add_lora
 from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
-from pasta.making.stages import candidate_reader, query_reader, recipe_of
+from pasta.making.stages import reader_for, recipe_of
 from pasta.models.generate import Request
 from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
@@ -130,9 +130,9 @@ def pair_making(config, roles, videos):
     most = n_answers * config.max_new_tokens * 5  # characters of a token, with the space
     print(f"disk: at most {size(most + 1000 * n)} for the answers, and as much for the pairs")
     if config.asker and config.stage in ("all", "queries"):
-        role("asker", config, query_reader(config, roles, videos), queries, n)
+        role("asker", config, reader_for(roles.model(config.asker), config, videos), queries, n)
     if config.stage in ("all", "candidates"):
-        reader = candidate_reader(config, roles, videos)
+        reader = reader_for(roles.model(config.responder), config, videos, config.sparse_frames)
         role("responder", config, reader, queries, n_answers)
     if config.judge != "rules":
         print(f"judge {config.judge}: at most {n * config.candidates:,} requests")
