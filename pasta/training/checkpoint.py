@@ -78,11 +78,9 @@ class Checkpoints:
         check_flags(folder, state["flags"], self.flags)
         if state["data"] != self.data:
             text = "the pairs, the videos that can be read, or the model have changed"
-            cure = "restore them, or choose another --out"
-            raise SystemExit(f"cannot resume from {folder}: {text}; {cure}")
+            raise SystemExit(f"cannot resume from {folder}: {text}; restore them or change --out")
         if self.sharded and (n := len(state["files"])) != ranks.size():
-            text = f"holds the slices of {n} processes; start torchrun with --nproc_per_node {n}"
-            raise SystemExit(f"{folder} {text}")
+            raise SystemExit(f"{folder} has slices of {n} processes: use --nproc_per_node {n}")
         saved = load_file(folder / f"rank{ranks.rank() if self.sharded else 0}.safetensors")
         for name, tensor in training_state(policy, optimizer).items():
             if not name.startswith("random/"):
@@ -138,9 +136,8 @@ def training_state(policy, optimizer):
 
 
 def check_flags(folder, before, now):
-    if changed := changed_settings(before, now):
-        text = f"{'; '.join(changed)}; use the earlier value, or another --out"
-        raise SystemExit(f"cannot resume from {folder}: {text}")
+    if text := "; ".join(changed_settings(before, now)):
+        raise SystemExit(f"cannot resume from {folder}: {text}; undo this, or change --out")
 
 
 def open_run(config):
