@@ -88,12 +88,11 @@ def adapter_parameters(model) -> list[nn.Parameter]:
 @contextmanager
 def adapter_off(model):
     """Inside this context the model is the base model, bit for bit."""
-    layers = [layer for _, layer in adapted(model)]
-    before = [layer.enabled for layer in layers]  # contexts may be nested
+    before = {layer: layer.enabled for _, layer in adapted(model)}  # contexts may be nested
     try:
-        for layer in layers:
+        for layer in before:
             layer.enabled = False
         yield
     finally:
-        for layer, enabled in zip(layers, before, strict=True):
+        for layer, enabled in before.items():
             layer.enabled = enabled

@@ -31,7 +31,7 @@ def lock_folder(folder):
                 print(f"{os.getpid()} on {platform.node()}", file=file, flush=True)
                 OPEN[inode] = file
         except OSError as error:
-            raise SystemExit(f"cannot write into {folder}: {error.strerror}; see --out") from error
+            raise SystemExit(f"cannot write to {folder}: {error.strerror}; change --out") from error
     ranks.gather([])  # no rank writes before the lock is there
 
 

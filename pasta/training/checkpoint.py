@@ -66,7 +66,7 @@ class Checkpoints:
         """Save the weights after update `step`, then raise SystemExit; all ranks call."""
         self.save(step, policy, optimizer)
         saved = f"The weights before it are in {self.folder}/step-{step:06d}"
-        cure = "Look at these pairs; leave them out, or lower --lr, in a run with another --out"
+        cure = "Leave these pairs out, or lower --lr, in a run with another --out"
         raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {saved}. {cure}")
 
     def load(self, policy, optimizer):
@@ -102,10 +102,9 @@ class Checkpoints:
                         raise ValueError(f"{name} has {got} bytes; expected {size}")
                     if digest_files([folder / name]) != digest:
                         raise ValueError(f"{name} was changed: its sha256 differs")
+                return folder, state
             except (OSError, ValueError, TypeError) as error:
                 print(f"{folder} is damaged ({error}); trying the one before", flush=True)
-            else:
-                return folder, state
         print(f"no usable checkpoint in {self.folder}: starting from the beginning", flush=True)
 
 
@@ -148,8 +147,8 @@ def open_run(config):
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
     if not config.resume and (config.out / "metrics.jsonl").exists():
         steps = len(read_rows(config.out / "metrics.jsonl"))
-        cure = "continue it with --resume, choose another --out, or remove it"
-        raise SystemExit(f"{config.out} holds a run that was stopped after {steps} updates; {cure}")
+        text = f"stopped after {steps} updates; continue it with --resume, or change --out"
+        raise SystemExit(f"{config.out} holds a run that was {text}")
     saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
     for path in saved[-1:]:  # before anything is computed; `load` checks the files
         with suppress(ValueError):  # damaged: `load` takes an earlier one

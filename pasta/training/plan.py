@@ -64,10 +64,7 @@ def hold_out(groups, share, seed):
 
 
 def plan_updates(groups, epochs, batch_pairs, seed):
-    """The updates of a run: lists of indices into `groups`, each group once an epoch.
-
-    Each update has batch_pairs pairs or more; the last one of an epoch may be smaller.
-    """
+    """Lists of indices into `groups`: batch_pairs pairs or more, less at the end of an epoch."""
     rng, updates = np.random.default_rng(seed), []
     for _ in range(epochs):
         n_pairs = batch_pairs
