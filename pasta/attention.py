@@ -38,28 +38,21 @@ def shared_prefix_attention(
         causal = attention_mask is None and new > 1
         if causal and new < all_:  # after cached tokens, which all are visible
             causal, attention_mask = False, causal_lower_right(new, all_)
-        out = scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, is_causal=causal, **share
-        )
-        return out.transpose(1, 2), None
+        share |= {"attn_mask": attention_mask, "is_causal": causal}
+        return scaled_dot_product_attention(query, key, value, **share).transpose(1, 2), None
     if sum(lengths) != query.shape[2]:
-        text = f"add up to {sum(lengths)} tokens; the row has {query.shape[2]}"
-        raise ValueError(f"attention: lengths {tuple(lengths)} {text}")
-    prefix = lengths[0]
+        raise ValueError(f"{lengths} add up to {sum(lengths)} tokens; the row has {query.shape[2]}")
     queries, keys, values = (x.split(list(lengths), dim=2) for x in (query, key, value))
     pieces = [scaled_dot_product_attention(queries[0], keys[0], values[0], is_causal=True, **share)]
     for q, k, v in zip(queries[1:], keys[1:], values[1:], strict=True):
         k, v = torch.cat([keys[0], k], dim=2), torch.cat([values[0], v], dim=2)  # (B, G, P+n, D)
-        mask = causal_lower_right(q.shape[2], prefix + q.shape[2])
+        mask = causal_lower_right(q.shape[2], k.shape[2])
         pieces.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, **share))
     return torch.cat(pieces, dim=2).transpose(1, 2), None  # (B, L, N, D)
 
 
 def dense_mask(lengths) -> Tensor:
-    """The same pattern as a mask, for tests and for readers.
-
-    Returns (1, 1, L, L) bool, True where the token of the row attends to the token of the column.
-    """
+    """The same pattern as a mask: (1, 1, L, L) bool, True where row attends to column."""
     owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))  # (L,)
     causal = torch.ones(len(owner), len(owner), dtype=torch.bool).tril()
     same = owner[:, None] == owner[None, :]

@@ -10,9 +10,7 @@ is how much more likely training has made it. The margin compares the two:
 
 sigmoid(margin) is the modelled probability that chosen is preferred. The initial probabilities
 cancel: before training every margin is 0 and every loss ln 2. With a larger beta, a smaller change
-from the reference gives the same margin. The code of the DPO authors takes both ratios within one
-model, chosen against rejected; the margin is the same.
-Log-probabilities are sums over the tokens of a response, in nats.
+from the reference gives the same margin. Log-probabilities are sums over the tokens, in nats.
 
 Shapes: B pairs.
 """
@@ -38,8 +36,7 @@ def dpo_loss(
 
     the four logps: (B,) float32, nats, <= 0.
     beta: > 0, dimensionless; larger keeps the policy nearer the reference.
-    label_smoothing: e, the probability that the two labels are swapped ("conservative" DPO); 0 is
-        the paper's loss.
+    label_smoothing: e, probability that the labels are swapped ("conservative" DPO); 0 in eq. 7.
     Returns losses, chosen_rewards, rejected_rewards, each (B,); the rewards carry no gradient.
     """
     policy = (policy_chosen_logps, policy_rejected_logps)
@@ -105,8 +102,7 @@ def pack_loss(config, item, logps, reference, counts):
     config: as in pair_losses, and mode_weights in the order of MODES.
     item: PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
     reference: (video, query, response) -> nats. counts: mode -> pairs of the whole update.
-    Returns (scalar, B rows of pair_rows, each with the id of its pair). Without pairs the scalar
-    and its gradient are 0.
+    Returns (scalar, B rows of pair_rows with ids). Without pairs the scalar and its gradient are 0.
     """
     group, modes = item.group, item.modes()
     known = torch.tensor([reference[group.video, *text] for text in group.texts()])
@@ -123,9 +119,8 @@ def pair_weights(modes, counts, mode_weights) -> Tensor:
 
         sum_i weight_i loss_i = sum_mode w_mode mean(losses of that mode) / sum_mode w_mode
 
-    modes: mode of each of B pairs, any part of the update.
+    modes: of B pairs, any part of the update. mode_weights: mode -> w_mode, >= 0.
     counts: mode -> number of its pairs in the whole update, over all packs and ranks.
-    mode_weights: mode -> w_mode, >= 0.
     Returns (B,) float32; all 0 if every mode of the update has weight 0.
     Departs from the paper, which gives no weights: dividing by the weights of the modes present
     keeps the loss of an untrained policy at ln 2 for any mix of modes.
@@ -148,8 +143,5 @@ def pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen_logps, rej
         "logps/chosen": chosen_logps,
         "logps/rejected": rejected_logps,
     }
-    numbers = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [
-        {"mode": mode} | dict(zip(columns, row, strict=True))
-        for mode, row in zip(modes, numbers, strict=True)
-    ]
+    numbers = zip(modes, *(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(["mode", *columns], row, strict=True)) for row in numbers]

@@ -61,11 +61,10 @@ def plain_linears(model):
 
 
 def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[str]:
-    """Freeze the model and add a fresh adapter to the linear layers that `targets` matches.
+    """Freeze the model and add an adapter to some linear layers; returns their names.
 
     targets: regex for the full name, as in model.named_modules() and in PEFT's target_modules.
     rank: R. alpha: as in y above. seed: of A; the global random state is not used.
-    Returns the names of the adapted layers. Raises ValueError if none matches.
     """
     linears = plain_linears(model)
     names = [name for name in linears if re.fullmatch(targets, name)]
@@ -73,8 +72,7 @@ def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[st
         raise ValueError(f"the rank of the adapter is {rank}; expected 1 or more")
     if not names:
         some = ", ".join(list(linears)[:: max(1, len(linears) // 5)][:6])
-        text = f"this model has {len(linears)}, such as {some}"
-        raise ValueError(f"no linear layer is named like {targets!r}; {text}")
+        raise ValueError(f"no linear layer is named like {targets!r}; expected one such as {some}")
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for name in names:
@@ -90,12 +88,11 @@ def adapter_parameters(model) -> list[nn.Parameter]:
 @contextmanager
 def adapter_off(model):
     """Inside this context the model is the base model, bit for bit."""
-    layers = [layer for _, layer in adapted(model)]
-    before = [layer.enabled for layer in layers]  # contexts may be nested
+    before = {layer: layer.enabled for _, layer in adapted(model)}  # contexts may be nested
     try:
-        for layer in layers:
+        for layer in before:
             layer.enabled = False
         yield
     finally:
-        for layer, enabled in zip(layers, before, strict=True):
+        for layer, enabled in before.items():
             layer.enabled = enabled

@@ -27,24 +27,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Pack:
-    """A packed row, ready for `Policy`.
+    """A packed row, ready for `Policy`; all tensors are int64."""
 
-    inputs:       the video's VideoInputs, None for a prompt without video
-    input_ids:    (L,) int64
-    position_ids: (3, L) int64, M-RoPE (time, height, width), or (1, L) in a family without it
-    lengths:      (P, n_0, n_1, ...) with sum L
-    keep:         (R,) int64, the positions whose logits predict a response token
-    targets:      (R,) int64, those response tokens
-    owner:        (R,) int64, the segment each belongs to, 0..S-1
-    """
-
-    inputs: object
-    input_ids: Tensor
-    position_ids: Tensor
-    lengths: tuple[int, ...]
-    keep: Tensor
-    targets: Tensor
-    owner: Tensor
+    inputs: object  # the video's VideoInputs, None for a prompt without video
+    input_ids: Tensor  # (L,)
+    position_ids: Tensor  # (3, L), M-RoPE (time, height, width), or (1, L) in a family without it
+    lengths: tuple[int, ...]  # (P, n_0, n_1, ...) with sum L
+    keep: Tensor  # (R,), the positions whose logits predict a response token
+    targets: Tensor  # (R,), those response tokens
+    owner: Tensor  # (R,), the segment each belongs to, 0..S-1
 
     @property
     def n_segments(self):
@@ -58,9 +49,8 @@ class Pack:
 
 def segment_of(processor, query, response, with_video=True):
     """The segment of one query and one response; the end token is scored, too."""
-    query_ids = processor.query_ids(query, with_video)
     response_ids = processor.response_ids(response)
-    return Segment(tuple(query_ids + response_ids), len(response_ids))
+    return Segment((*processor.query_ids(query, with_video), *response_ids), len(response_ids))
 
 
 def pack(processor, inputs, segments):
@@ -79,15 +69,9 @@ def pack(processor, inputs, segments):
         owner += [i] * segment.n_response
         ids += segment.ids
         positions.append(torch.arange(start, start + n).expand(len(positions[0]), n))
-    return Pack(
-        inputs,
-        torch.tensor(ids),
-        torch.cat(positions, dim=1),
-        (len(prefix), *(len(s.ids) for s in segments)),
-        torch.tensor(keep),
-        torch.tensor(targets),
-        torch.tensor(owner),
-    )
+    lengths = (len(prefix), *(len(segment.ids) for segment in segments))
+    scored = map(torch.tensor, (keep, targets, owner))
+    return Pack(inputs, torch.tensor(ids), torch.cat(positions, dim=1), lengths, *scored)
 
 
 def pack_responses(processor, inputs, texts):

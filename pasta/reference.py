@@ -6,8 +6,7 @@ query, response) and of the arithmetic. Each is a row of a .jsonl file, appended
     {"key": sha256 of everything that can change it, "logps": float32 nats,
      "tokens": [of the prompt up to the end of the video, of query and response], "check": crc32}
 
-Moving a video or the weights keeps the key, changing their bytes does not. Settings that cannot
-change a log-probability, such as the learning rate, are not part of it.
+Moving a video or the weights keeps the key, changing their bytes does not.
 """
 
 import json
@@ -111,8 +110,7 @@ def reference_logps(cache, groups, loader, score):
         left_out = f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
         print(f"reference: {found}; {left_out}")
     if not readable:
-        text = "--video_root is the folder that relative paths start from"
-        raise ValueError(f"no video of the pairs can be read, for the reasons above; {text}")
+        raise ValueError("no video of the pairs can be read (reasons above): check --video_root")
     logps, tokens = {}, {}
     for group in readable:
         texts = {text: known[key] for text, key in keys[group.video].items()}

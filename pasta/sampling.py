@@ -39,8 +39,7 @@ def at_fps(timestamps, fps, max_frames):
 def samplers(n_frames, sparse_frames):
     """Name -> function(timestamps) -> indices, for the samplings that adversaries.py names.
 
-    n_frames: frame budget. sparse_frames: budget of the sparse sampling. With one budget of 32, a
-    video of 32 seconds would have the same frames in all samplings.
+    With one budget of 32 frames, a video of 32 seconds would be the same in all samplings.
     """
     return {
         "dense": partial(at_fps, fps=DENSE_FPS, max_frames=n_frames),

@@ -3,6 +3,7 @@
     python -m pytest -q tests/test_config.py
 """
 
+import importlib
 import json
 import os
 import random
@@ -68,11 +69,11 @@ def no_calls():
     calls.clear()
 
 
-def refusal(capsys, cls, *argv):
-    """What parse prints when it refuses argv."""
+def printed(capsys, cls, *argv):
+    """What parse prints before it exits: (help, error)."""
     with pytest.raises(SystemExit):
         parse(cls, list(argv))
-    return capsys.readouterr().err
+    return capsys.readouterr()
 
 
 def test_flags_of_every_kind_arrive_typed():
@@ -101,25 +102,19 @@ def test_a_flag_beats_the_defaults_and_without_model_the_toys_come_first(argv, e
 
 def test_a_function_is_called_only_when_its_value_is_needed(capsys):
     parse(Config, ["--model", "m", "--out", "o"])
-    refusal(capsys, Config, "--scoring", "guess")
+    printed(capsys, Config, "--scoring", "guess")
     assert calls == []
-
-
-def help_of(cls, capsys):
-    with pytest.raises(SystemExit):
-        parse(cls, ["--help"])
-    return capsys.readouterr().out
 
 
 def test_help_shows_the_files_docstring_headings_meanings_and_defaults(capsys):
-    printed = help_of(Config, capsys)
-    text = " ".join(printed.split())
+    whole = printed(capsys, Config, "--help").out
+    text = " ".join(whole.split())
     assert calls == []
-    assert "    python -m pytest -q tests/test_config.py\n" in printed
+    assert "    python -m pytest -q tests/test_config.py\n" in whole
     assert "updates (default: 100, toy: 7)" in text
     assert "model folder (toy: from make_model())" in text
     assert "100% otherwise (default: None)" in text
-    options = printed.partition("\noptions:")[2]
+    options = whole.partition("\noptions:")[2]
     marks = ["  --model", "\nwhat is read:", "  --pairs", "\nhow:", "  --steps"]
     assert sorted(map(options.index, marks)) == list(map(options.index, marks))
 
@@ -127,7 +122,7 @@ def test_help_shows_the_files_docstring_headings_meanings_and_defaults(capsys):
 @pytest.mark.parametrize("script", [make_pairs, train_dpo, evaluate], ids=lambda s: s.__name__)
 def test_every_flag_of_a_script_has_a_heading(script, capsys):
     (cls,) = (x for name, x in vars(script).items() if name.endswith("Config"))
-    head, _, options = help_of(cls, capsys).partition("\noptions:")
+    head, _, options = printed(capsys, cls, "--help").out.partition("\noptions:")
     assert script.__doc__.splitlines()[0] in head
     assert re.findall(r"^  --(\w+)", options.partition("\n\n")[0], re.M) == []
 
@@ -145,7 +140,7 @@ def test_every_flag_of_a_script_has_a_heading(script, capsys):
     ],
 )
 def test_missing_unknown_and_ill_typed_flags_are_refused(capsys, cls, argv, text):
-    assert text in refusal(capsys, cls, *argv.split())
+    assert text in printed(capsys, cls, *argv.split()).err
 
 
 def test_two_configs_share_no_list():
@@ -188,12 +183,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert json.loads((tmp_path / "config.json").read_text()) == {"steps": 1}
 
 
-def test_seeds_repeat_all_three_generators():
-    def draws():
+def test_seeds_repeat_all_three_generators_and_importing_the_config_moves_none():
+    def draws(step=None):
         seed_all(3)
+        if step:
+            importlib.reload(config_module)
         return random.random(), np.random.random(), torch.rand(1).item()
 
-    assert draws() == draws()
+    assert draws() == draws() == draws("import")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"weights": []}'])

@@ -66,7 +66,7 @@ def test_a_killed_process_leaves_no_lock_while_its_children_live(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit, match="cannot write into .*file/run: Not a directory; .*--out"):
+    with pytest.raises(SystemExit, match="cannot write to .*file/run: Not a directory; .*--out"):
         locks.lock_folder(tmp_path / "file/run")
 
 

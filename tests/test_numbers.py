@@ -18,10 +18,6 @@ from pasta.training.loop import not_numbers
 ROW = {"mode": "spatial", "id": "a", "loss": 0.7, "logps/chosen": -3.0}
 
 
-def test_finite_numbers_are_left_alone():
-    assert not not_numbers([ROW], tensor(1.0))
-
-
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("key", ["loss", "logps/chosen"])
 def test_a_non_finite_value_is_named_with_its_pair(key, value):
@@ -30,8 +26,9 @@ def test_a_non_finite_value_is_named_with_its_pair(key, value):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_non_finite_gradient_is_named_with_all_its_pairs(value):
-    printed = not_numbers([ROW, ROW | {"id": "b"}], tensor(value))
-    assert printed == f"the gradient's norm is {value}, of pairs a, b"
+    rows = [ROW, ROW | {"id": "b"}]
+    assert not_numbers(rows, tensor(value)) == f"the gradient's norm is {value}, of pairs a, b"
+    assert not not_numbers(rows, tensor(1.0))
 
 
 @pytest.fixture
@@ -56,23 +53,20 @@ def test_an_infinite_gradient_stops_the_run_and_the_weights_before_it_are_kept(
     assert not read_rows(tmp_path / "run/metrics.jsonl")  # no update was made
 
 
-def test_logps_that_are_no_numbers_stop_the_run_with_the_id_of_their_pair(torchrun, tmp_path, ids):
-    process = torchrun(0, "run", lr=1e30)
+# Held-out pairs at the last update: its own numbers are of the weights before it.
+@pytest.mark.parametrize(
+    ("flags", "text", "n_rows"),
+    [({}, "update 2: ", 1), ({"batch_pairs": 8, "holdout": 0.2}, "of the held-out pairs, ", 0)],
+)
+def test_logps_that_are_no_numbers_stop_the_run_with_the_id_of_their_pair(
+    torchrun, tmp_path, ids, flags, text, n_rows
+):
+    process = torchrun(0, "run", lr=1e30, **flags)
     printed = end_of(process, 200)
     assert process.returncode == 1
-    (line,) = [line for line in printed.splitlines() if line.startswith("update 2: ")]
+    (line,) = [line for line in printed.splitlines() if text in line]
     assert any(f" of pair {known} is nan" in line or f" {known} is inf" in line for known in ids)
-    assert len(read_rows(tmp_path / "run/metrics.jsonl")) == 1
-    assert os.listdir(tmp_path / "run/checkpoints") == ["step-000001"]
-
-
-def test_a_held_out_pair_that_has_no_number_stops_the_run_with_its_id(torchrun, tmp_path, ids):
-    # The last update, which no other would follow: its own numbers are of the weights before it.
-    process = torchrun(0, "run", lr=1e30, batch_pairs=8, holdout=0.2)
-    printed = end_of(process, 200)
-    assert process.returncode == 1
-    (line,) = [line for line in printed.splitlines() if "of the held-out pairs, " in line]
-    assert any(f" of pair {known} is nan" in line for known in ids)
+    assert len(read_rows(tmp_path / "run/metrics.jsonl")) == n_rows
     assert not (tmp_path / "run/adapter").exists()
     assert os.listdir(tmp_path / "run/checkpoints") == ["step-000001"]
 

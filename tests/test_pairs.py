@@ -63,10 +63,9 @@ def test_a_byte_order_mark_blank_lines_and_any_line_ends_are_read(tmp_path, end)
 
 @pytest.mark.parametrize("line", ["{'n': 1}", "3", '{"n": 1} {"n": 2}'])
 def test_a_bad_line_names_file_and_line(tmp_path, line):
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"n": 0}\n' + line + '\n{"n": 3}\n')
+    (tmp_path / "rows.jsonl").write_text('{"n": 0}\n' + line + '\n{"n": 3}\n')
     with pytest.raises(ValueError, match="rows.jsonl:2: .*expected one JSON object a line"):
-        read_rows(path)
+        read_rows(tmp_path / "rows.jsonl")
 
 
 @pytest.mark.parametrize("text", ['[{"n": 1}]', '[\n  {"n": 1}\n]\n'])
@@ -84,15 +83,12 @@ def test_the_appender_cuts_no_line_that_no_writer_tore(tmp_path):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("before", [False, True])
-def test_the_garbage_collector_is_restored(before, fails):
-    was = gc.isenabled()
-    (gc.enable if before else gc.disable)()
-    try:
-        with suppress(KeyError), no_search_for_cycles():
-            assert not gc.isenabled()
-            if fails:
-                raise KeyError
-        assert gc.isenabled() == before
-    finally:
-        (gc.enable if was else gc.disable)()
+@pytest.mark.parametrize("before", [gc.disable, gc.enable])
+def test_the_garbage_collector_is_restored(before, fails, request):
+    request.addfinalizer(gc.enable if gc.isenabled() else gc.disable)
+    before()
+    with suppress(KeyError), no_search_for_cycles():
+        assert not gc.isenabled()
+        if fails:
+            raise KeyError
+    assert gc.isenabled() == (before is gc.enable)

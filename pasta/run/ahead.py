@@ -5,10 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def prefetch(function, items, workers, ahead=None):
-    """Yield `function(item)` in order. Up to `ahead` results, or 2 * workers, are prefetched.
+    """Yield `function(item)` in order; up to `ahead` results, or 2 * workers, are prefetched.
 
-    workers: number of threads; 0 computes each result when it is asked for.
-    Close the generator if you do not exhaust it, or its threads keep working.
+    workers: number of threads, or 0. Close a generator that you do not exhaust: its threads work.
     """
     if not workers:
         yield from map(function, items)

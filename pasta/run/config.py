@@ -34,9 +34,8 @@ def knob(text, default=MISSING, toy=MISSING):
     With neither default, the flag is required; with `toy` alone, it is required next to --model.
     """
     metadata = {"help": text, "default": default, "toy": toy}
-    if isinstance(default, list):
-        return field(default_factory=default.copy, kw_only=True, metadata=metadata)
-    return field(default=default, kw_only=True, metadata=metadata)
+    given = {"default_factory": default.copy} if isinstance(default, list) else {"default": default}
+    return field(**given, kw_only=True, metadata=metadata)
 
 
 def argument_type(kind):
@@ -61,10 +60,9 @@ def help_text(metadata):
 
 
 def parse(cls, argv=None):
-    """The config of a command line: every field of the dataclass `cls` is a flag.
+    """The config of a command line (argv, or sys.argv): every field of `cls` is a flag.
 
-    argv: list of str; None reads sys.argv. A bool also has --no-NAME. --help begins with the
-    docstring of the file of `cls`. Exits with a message if a flag is unknown, missing or ill typed.
+    --help begins with the docstring of the file of `cls`. Exits with a message for bad flags.
     """
     parser = argparse.ArgumentParser(
         usage="%(prog)s [--FLAG VALUE ...]",
@@ -91,10 +89,9 @@ def parse(cls, argv=None):
         for name, knob in missing.items():
             if knob["default"] is MISSING:
                 parser.error(f"--{name} is required when --{model} is given: {knob['help']}")
-        return cls(**values)
-    if model:
-        text = f"no --{model} given: using the built-in toy model and its defaults"
-        print(text, file=sys.stderr)
+        missing = {}
+    elif model:
+        print(f"no --{model} given: using the built-in toy model and its defaults", file=sys.stderr)
     for name, knob in missing.items():
         if (toy := knob["toy"]) is not MISSING:
             values[name] = toy() if callable(toy) else toy
@@ -103,14 +100,11 @@ def parse(cls, argv=None):
 
 def git_commit():
     """The commit of this checkout, with -dirty if files differ from it; None without git."""
-    if not (ROOT / ".git").exists():  # a parent folder's repository is not ours
-        return None
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True)
-    except FileNotFoundError:  # git is not installed
-        return None
-    return done.stdout.strip() or None
+    if (ROOT / ".git").exists():  # a parent folder's repository is not ours
+        with suppress(FileNotFoundError):  # git is not installed
+            done = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True)
+            return done.stdout.strip() or None
 
 
 def package_versions():

@@ -1,20 +1,16 @@
 """Folder locks. The operating system releases them when the process ends, even after a kill.
 
-POSIX record locks: the decoder processes do not inherit them. Windows, and network disks without
-such locks, are not locked; on such a disk we print a warning.
+POSIX record locks: the decoder processes do not inherit them. Network disks without such locks are
+not locked; on such a disk we print a warning.
 """
 
+import fcntl
 import os
 import platform
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from pasta.run import ranks
-
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
 
 OPEN = {}  # (device, inode) -> lock file; closing it would release the lock
 
@@ -32,23 +28,19 @@ def lock_folder(folder):
                     text = "is writing into it; wait until it ends, or choose another --out"
                     raise SystemExit(f"{path.parent}: process {file.read().strip()} {text}")
                 file.truncate(0)
-                file.write(f"{os.getpid()} on {platform.node()}\n")
-                file.flush()
+                print(f"{os.getpid()} on {platform.node()}", file=file, flush=True)
                 OPEN[inode] = file
         except OSError as error:
-            cure = "free some space, or choose another --out"
-            raise SystemExit(f"cannot write into {folder}: {error.strerror}; {cure}") from error
+            raise SystemExit(f"cannot write to {folder}: {error.strerror}; change --out") from error
     ranks.gather([])  # no rank writes before the lock is there
 
 
 @contextmanager
 def wait_for_lock(path):
     """Only one run at a time is inside this context for `path`; the others wait. All ranks call."""
-    path = path.with_name(f".{path.name}.lock")
-    try:
+    path, opened = path.with_name(f".{path.name}.lock"), nullcontext()
+    with suppress(OSError):  # a folder that cannot be written needs no lock
         opened = nullcontext() if ranks.rank() else open(path, "a")
-    except OSError:  # a folder that cannot be written needs no lock
-        opened = nullcontext()
     with opened as file:
         if file and not lock(file, path):
             print(f"{path.parent}: waiting for another run that computes the same", flush=True)
@@ -60,8 +52,7 @@ def wait_for_lock(path):
 def lock(file, path, wait=False):
     """Lock an open file until it is closed. Returns False if another process has the lock."""
     try:
-        if fcntl:
-            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

@@ -22,23 +22,21 @@ from tqdm import tqdm
 
 def start(device):
     """Join torchrun's process group, if torchrun started us. Returns the device of this rank."""
-    if "WORLD_SIZE" not in os.environ:
-        return device
-    if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-        torch.cuda.set_device(device)
-    backend = "nccl" if device.startswith("cuda") else "gloo"
-    # The default is minutes; the slowest share of the reference may take hours.
-    dist.init_process_group(backend, timeout=timedelta(hours=12))
+    if "WORLD_SIZE" in os.environ:
+        if device == "cuda":
+            device = f"cuda:{os.environ['LOCAL_RANK']}"
+            torch.cuda.set_device(device)
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        # The default is minutes; the slowest share of the reference may take hours.
+        dist.init_process_group(backend, timeout=timedelta(hours=12))
     return device
 
 
 def stop():
     """End this process, if torchrun started it. No `parallel` policy may exist any more.
 
-    A thread of gloo may still wait for Python's lock to free a tensor. DDP, if it is freed last,
-    waits for that thread while it keeps the lock. And a thread that wants the lock while the
-    interpreter ends aborts the process (pytorch/pytorch#190489).
+    DDP, if it is freed now, waits for a thread of gloo that waits for Python's lock. And a thread
+    that wants the lock while the interpreter ends aborts the process (pytorch/pytorch#190489).
     """
     if started():
         dist.destroy_process_group()
@@ -67,8 +65,7 @@ def share(items):
 def balance(items, costs):
     """This rank's part of `items`, balanced by cost: most expensive first, in snake order.
 
-    The parts differ by at most one item. Items of one round cost about the same, so ranks that meet
-    after each item do not wait long.
+    Items of one round cost about the same, so ranks that meet after each item do not wait long.
     """
     order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
     rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]

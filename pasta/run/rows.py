@@ -1,7 +1,6 @@
-"""JSONL files: one JSON object a line. Also digests and seeds of their contents.
+"""JSONL files: one JSON object a line.
 
-A killed writer leaves at most one torn line, the last: readers leave it out, and the next writer
-cuts it off.
+A killed writer tears at most the last line: readers leave it out, the next writer cuts it off.
 """
 
 import codecs
@@ -63,20 +62,16 @@ def rows_of(path, shape=dict):
 @contextmanager
 def no_search_for_cycles():
     """Turn off Python's garbage collector: with many rows it takes as long as reading them."""
-    before = gc.isenabled()
+    restore = gc.enable if gc.isenabled() else gc.disable
     gc.disable()
     try:
         yield
     finally:
-        if before:
-            gc.enable()
+        restore()
 
 
 class Appender:
-    """Appends rows to a .jsonl file and flushes each one; a context manager. One writer per file.
-
-    Creates missing folders and cuts off the torn line of a killed writer.
-    """
+    """Appends rows to a .jsonl file, one writer a file; cuts off the torn line of a killed one."""
 
     def __init__(self, path):
         self.path = Path(path)

@@ -17,10 +17,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # half a pair: no tokenizer and no fi
 
 
 def schema_error(value, shape, name=""):
-    """The first place where a value does not fit the schema: "a.b is 3; expected str"; or "".
-
-    true and false are not numbers; integers have 64 bits.
-    """
+    """Where a value does not fit: "a.b is 3; expected str", or "". Booleans are not numbers."""
     parts = []
     if isinstance(shape, dict):
         fits = isinstance(value, dict)

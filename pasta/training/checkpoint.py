@@ -66,7 +66,7 @@ class Checkpoints:
         """Save the weights after update `step`, then raise SystemExit; all ranks call."""
         self.save(step, policy, optimizer)
         saved = f"The weights before it are in {self.folder}/step-{step:06d}"
-        cure = "Look at these pairs; leave them out, or lower --lr, in a run with another --out"
+        cure = "Leave these pairs out, or lower --lr, in a run with another --out"
         raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {saved}. {cure}")
 
     def load(self, policy, optimizer):
@@ -78,11 +78,9 @@ class Checkpoints:
         check_flags(folder, state["flags"], self.flags)
         if state["data"] != self.data:
             text = "the pairs, the videos that can be read, or the model have changed"
-            cure = "restore them, or choose another --out"
-            raise SystemExit(f"cannot resume from {folder}: {text}; {cure}")
+            raise SystemExit(f"cannot resume from {folder}: {text}; restore them or change --out")
         if self.sharded and (n := len(state["files"])) != ranks.size():
-            text = f"holds the slices of {n} processes; start torchrun with --nproc_per_node {n}"
-            raise SystemExit(f"{folder} {text}")
+            raise SystemExit(f"{folder} has slices of {n} processes: use --nproc_per_node {n}")
         saved = load_file(folder / f"rank{ranks.rank() if self.sharded else 0}.safetensors")
         for name, tensor in training_state(policy, optimizer).items():
             if not name.startswith("random/"):
@@ -104,10 +102,9 @@ class Checkpoints:
                         raise ValueError(f"{name} has {got} bytes; expected {size}")
                     if digest_files([folder / name]) != digest:
                         raise ValueError(f"{name} was changed: its sha256 differs")
+                return folder, state
             except (OSError, ValueError, TypeError) as error:
                 print(f"{folder} is damaged ({error}); trying the one before", flush=True)
-            else:
-                return folder, state
         print(f"no usable checkpoint in {self.folder}: starting from the beginning", flush=True)
 
 
@@ -138,9 +135,8 @@ def training_state(policy, optimizer):
 
 
 def check_flags(folder, before, now):
-    if changed := changed_settings(before, now):
-        text = f"{'; '.join(changed)}; use the earlier value, or another --out"
-        raise SystemExit(f"cannot resume from {folder}: {text}")
+    if text := "; ".join(changed_settings(before, now)):
+        raise SystemExit(f"cannot resume from {folder}: {text}; undo this, or change --out")
 
 
 def open_run(config):
@@ -151,8 +147,8 @@ def open_run(config):
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
     if not config.resume and (config.out / "metrics.jsonl").exists():
         steps = len(read_rows(config.out / "metrics.jsonl"))
-        cure = "continue it with --resume, choose another --out, or remove it"
-        raise SystemExit(f"{config.out} holds a run that was stopped after {steps} updates; {cure}")
+        text = f"stopped after {steps} updates; continue it with --resume, or change --out"
+        raise SystemExit(f"{config.out} holds a run that was {text}")
     saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
     for path in saved[-1:]:  # before anything is computed; `load` checks the files
         with suppress(ValueError):  # damaged: `load` takes an earlier one

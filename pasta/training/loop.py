@@ -50,10 +50,7 @@ def clip_and_step(optimizer, norm, lr, max_norm):
 
 
 def check_start(rows, beta, dtype):
-    """Raise RuntimeError unless the untrained policy equals its reference: all rewards 0.
-
-    rows: of pack_loss, before the first update.
-    """
+    """Raise RuntimeError unless all rewards of rows of pack_loss are 0, as before any update."""
     # A share of the log-probability, because other packs round differently.
     tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
     for row in rows:
@@ -89,10 +86,7 @@ def summarise(rows) -> dict:
 
 @torch.no_grad()
 def held_out_metrics(config, policy, plan):
-    """(means of the held-out pairs, as `summarise`, with eval/ before each name; `not_numbers`).
-
-    If the loss falls on the training pairs and rises on these, the policy is overfitting.
-    """
+    """(means of the held-out pairs, as `summarise`, with eval/ before each name; `not_numbers`)."""
     counts, rows = Counter(MODES), []  # one pair of each mode: the summed loss is not used
     policy.eval()
     for item in plan.loader.rounds(plan.held_out):
@@ -107,33 +101,29 @@ class Log:
     """Prints one line per update and writes it as a row of metrics.jsonl, on rank 0."""
 
     def __init__(self, path, done, n_steps):
-        self.n_steps = n_steps
+        self.n_steps, self.best = n_steps, inf
         rows = read_rows(path, METRICS) if path.is_file() else []
         rows = [row for row in rows if row["step"] <= done]  # later updates run again
         ranks.gather([])  # wait until all ranks have read
         if ranks.rank() == 0:
             write_rows(path, rows)
             self.file = Appender(path)
-        self.best = inf
         for row in rows:
             self.is_best(row)
 
     def is_best(self, metrics):
         """Whether the update has a held-out loss, and it is the lowest so far."""
-        best = metrics.get("eval/loss", nan) < self.best  # False for nan
-        if best:
+        if best := metrics.get("eval/loss", nan) < self.best:  # False for nan
             self.best = metrics["eval/loss"]
         return best
 
     def write(self, metrics):
-        """Print and record the metrics of one update, a flat dict of numbers."""
         if ranks.rank() == 0:
             print(log_line(metrics, self.n_steps), flush=True)
             self.file.write(metrics)
 
 
 def log_line(metrics, n_steps):
-    """The metrics of one update as an aligned line."""
     losses = {mode: metrics.get(f"loss/{mode}") for mode in MODES}
     modes = [f"{mode}     -" if x is None else f"{mode} {x:.3f}" for mode, x in losses.items()]
     more = {"n_steps": n_steps, "modes": " ".join(modes)}

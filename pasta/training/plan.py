@@ -37,11 +37,7 @@ def check_config(config):
 
 
 class Plan:
-    """What a run trains on, decided once, before the first update.
-
-    groups: list of VideoPairs. loader: PackLoader.
-    reference, tokens: the results of `reference_logps`; videos that are not in them are left out.
-    """
+    """What a run trains on: the `groups` of VideoPairs that `reference_logps` has results for."""
 
     def __init__(self, config, groups, reference, tokens, loader):
         self.reference, self.loader = reference, loader
@@ -61,20 +57,14 @@ class Plan:
 
 
 def hold_out(groups, share, seed):
-    """(groups to train on, held-out groups). Every video is on one side only.
-
-    share: of the groups, 0..1. Above 0, at least one of two or more groups is held out, never all.
-    """
+    """(groups to train on, held-out groups): above a share of 0, at least one, but never all."""
     n = min(max(1, round(share * len(groups))), len(groups) - 1) if share else 0
     order = np.random.default_rng(seed).permutation(len(groups)).tolist()
     return [groups[i] for i in sorted(order[n:])], [groups[i] for i in sorted(order[:n])]
 
 
 def plan_updates(groups, epochs, batch_pairs, seed):
-    """The updates of a run: lists of indices into `groups`, each group once an epoch.
-
-    Each update has batch_pairs pairs or more; the last one of an epoch may be smaller.
-    """
+    """Lists of indices into `groups`: batch_pairs pairs or more, less at the end of an epoch."""
     rng, updates = np.random.default_rng(seed), []
     for _ in range(epochs):
         n_pairs = batch_pairs
@@ -107,10 +97,7 @@ def read_packs(processor, read, max_length, group):
 
 
 def split_packs(processor, inputs, group, max_length):
-    """One PackedPairs of a video, or several if its pairs have more than `max_length` tokens.
-
-    Nothing is cut: each pack has the video and whole pairs. Raises TooLong if a pair does not fit.
-    """
+    """PackedPairs of a video, at most max_length tokens each: the video and whole pairs, uncut."""
     n_prefix = len(processor.prefix_ids(inputs))
     parts, lengths = [], {}
     for pair in group.pairs:
@@ -153,18 +140,15 @@ class Skipped:
         """Raise SystemExit, with the list, if all ranks skipped more than `limit`; all call."""
         reasons = dict(ranks.gather(list(self.reasons.items())))
         if len(reasons) > self.limit:
-            listed = "\n".join(f"  {video}: {reason}" for video, reason in reasons.items())
-            raise SystemExit(
-                f"{len(reasons)} videos cannot be read, and --max_skipped is {self.limit}:\n"
-                f"{listed}\n--video_root is the folder that relative paths start from"
-            )
+            text = f"{len(reasons)} videos cannot be read, and --max_skipped is {self.limit}"
+            listed = [f"  {video}: {reason}" for video, reason in reasons.items()]
+            raise SystemExit("\n".join([f"{text} (check --video_root):", *listed]))
 
 
 class PackLoader:
-    """Prefetches packs: reads and packs videos in background threads.
+    """Reads and packs videos in `workers` threads, ahead of the model.
 
     read: path -> (frames, timestamps); raises VideoError. max_length: tokens of a pack.
-    workers: videos read at the same time; 0: each video is read when its packs are needed.
     dummy: an empty pack that keeps ranks in step: every rank enters every backward pass.
     """
 
