@@ -3,9 +3,8 @@
     python -m pasta.tools.report out/dpo
     python -m pasta.tools.report out/dpo --eval out/eval/videomme --pairs 4
 
-Writes report.html, which needs no other file, and its pictures as PNG files. The page names each
-missing part with the command to run next. No weights are loaded. The curves need matplotlib
-(requirements-dev.txt).
+Writes report.html, which needs no other file, and its pictures as PNG files. A missing part has the
+command to run next. No weights are loaded. The curves need matplotlib (requirements-dev.txt).
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
