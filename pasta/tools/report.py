@@ -42,7 +42,7 @@ def main(args=None):
     )
     add, scores = parser.add_argument, Path("out/eval/mvbench")
     add("run", type=Path, help="run folder of train_dpo.py")
-    add("--eval", type=Path, default=scores, help="out folder of evaluate.py (%(default)s)")
+    add("--eval", type=Path, default=scores, help="scores folder of evaluate.py (%(default)s)")
     add("--out", type=Path, help="folder of the report (default: RUN/report)")
     add("--pairs", type=int, default=2, help="examples of each kind (%(default)s)")
     add("--seed", type=int, default=0, help="of the random examples (%(default)s)")
