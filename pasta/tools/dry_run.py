@@ -80,34 +80,29 @@ def training(config, groups):
     groups, held_out = hold_out(groups, config.holdout, config.seed)
     n_pairs = sum(len(group.pairs) for group in groups)
     updates = plan_updates(groups, config.epochs, config.batch_pairs, config.seed)
-    print(
-        f"{len(updates):,} updates: {n_pairs:,} pairs of {len(groups):,} videos, "
-        f"{config.epochs} times; {len(held_out):,} videos held out"
-    )
+    text = f"{len(updates):,} updates: {n_pairs:,} pairs of {len(groups):,} videos"
+    print(f"{text}, {config.epochs} times; {len(held_out):,} videos held out")
     processor = load_processor(config.model, config.max_pixels)
     sample = partial(uniform, n=config.n_frames or processor.n_frames)
     read = partial(read_frames, sample=sample, fit=processor.family.fit)
     packs = read_some(groups, lambda g: read_packs(processor, read, config.max_length, g)[1])
     lengths = [sum(item.pack.lengths) for of_video in packs for item in of_video]
     tokens = len(groups) * sum(lengths) / len(packs)
-    print(
-        f"tokens: about {tokens:,.0f} per epoch, and as many for the reference; a pack of the "
-        f"{len(packs)} videos that were read has {min(lengths):,} to {max(lengths):,}"
-    )
+    text = f"tokens: about {tokens:,.0f} per epoch, and as many for the reference; a pack of the"
+    print(f"{text} {len(packs)} videos that were read has {min(lengths):,} to {max(lengths):,}")
     model = bare_model(config.model)
-    total, text = sum(p.numel() for p in model.parameters()), model.config.get_text_config()
+    total, lm = sum(p.numel() for p in model.parameters()), model.config.get_text_config()
     trained, half = n_trained(model, config.lora_rank), BYTES[config.dtype]
     frozen = total * half if config.lora_rank else (total - trained) * 4
     resident = frozen + trained * 16  # float32: weight, gradient, AdamW's two moments
-    stored = text.num_hidden_layers * max(lengths) * text.hidden_size * half
+    stored = lm.num_hidden_layers * max(lengths) * lm.hidden_size * half
     least = "" if config.checkpointing else "at least "  # only layer inputs are counted
     print(f"memory: {size(resident)} for weights and AdamW, {least}{size(stored)} of activations")
-    saved = trained * (12 * config.keep_checkpoints + (4 if config.lora_rank else 0))
-    saved += 0 if config.lora_rank else total * half
-    print(
-        f"disk: {size(saved)} for {trained:,} trained weights and {config.keep_checkpoints} "
-        f"checkpoints, {size(300 * n_pairs)} for the reference, next to the pairs\n{END}"
-    )
+    final = trained * 4 if config.lora_rank else total * half
+    saved = trained * 12 * config.keep_checkpoints + final
+    text = f"disk: {size(saved)} for {trained:,} trained weights and {config.keep_checkpoints}"
+    print(f"{text} checkpoints, {size(300 * n_pairs)} for the reference, next to the pairs")
+    print(END)
 
 
 def pair_making(config, roles, videos):
@@ -123,10 +118,8 @@ def pair_making(config, roles, videos):
         queries = dict.fromkeys(queries, rows * config.n_queries)
     n = sum(map(len, queries.values()))
     n_answers = n * (1 + config.candidates)
-    print(
-        f"{len(queries):,} videos, {n:,} queries, {n_answers:,} answers, at most "
-        f"{n * config.candidates:,} pairs; --target may stop earlier"
-    )
+    text = f"{len(queries):,} videos, {n:,} queries, {n_answers:,} answers"
+    print(f"{text}, at most {n * config.candidates:,} pairs; --target may stop earlier")
     most = n_answers * config.max_new_tokens * 5  # characters of a token, with the space
     print(f"disk: at most {size(most + 1000 * n)} for the answers, and as much for the pairs")
     if config.asker and config.stage in ("all", "queries"):

@@ -57,10 +57,8 @@ def merge(run, out, name="adapter", base=None, dtype=None):
     load_adapter(model, adapter)
     n_layers = fold(model)
     save_model(out, model.to(target), base)
-    return (
-        f"wrote {out}: {base} with the adapter {adapter} in {n_layers} layers, "
-        f"{dtype or stored}; next: python evaluate.py --model {out}"
-    )
+    text = f"wrote {out}: {base} with the adapter {adapter} in {n_layers} layers, {dtype or stored}"
+    return f"{text}; next: python evaluate.py --model {out}"
 
 
 def fold(model):
@@ -85,10 +83,9 @@ def find_adapter(run, name):
         if (folder / CONFIG).is_file():
             return folder
     found = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{CONFIG}")))
-    raise FileNotFoundError(
-        f"{run / name} is no adapter; {run} has these adapters: {found or 'none'}; expected a "
-        "finished run, or --adapter NAME; after --lora_rank 0, the run's model/ needs no merge"
-    )
+    text = f"{run / name} is no adapter; {run} has these adapters: {found or 'none'}; expected a "
+    text += "finished run, or --adapter NAME; after --lora_rank 0, the run's model/ needs no merge"
+    raise FileNotFoundError(text)
 
 
 def find_base(adapter, base):

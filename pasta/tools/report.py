@@ -3,9 +3,8 @@
     python -m pasta.tools.report out/dpo
     python -m pasta.tools.report out/dpo --eval out/eval/videomme --pairs 4
 
-Writes report.html, which needs no other file, and its pictures as PNG files. The page names each
-missing part with the command to run next. No weights are loaded. The curves need matplotlib
-(requirements-dev.txt).
+Writes report.html, which needs no other file, and its pictures as PNG files. A missing part has the
+command to run next. No weights are loaded. The curves need matplotlib (requirements-dev.txt).
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -43,7 +42,7 @@ def main(args=None):
     )
     add, scores = parser.add_argument, Path("out/eval/mvbench")
     add("run", type=Path, help="run folder of train_dpo.py")
-    add("--eval", type=Path, default=scores, help="out folder of evaluate.py (%(default)s)")
+    add("--eval", type=Path, default=scores, help="scores folder of evaluate.py (%(default)s)")
     add("--out", type=Path, help="folder of the report (default: RUN/report)")
     add("--pairs", type=int, default=2, help="examples of each kind (%(default)s)")
     add("--seed", type=int, default=0, help="of the random examples (%(default)s)")
