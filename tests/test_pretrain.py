@@ -51,9 +51,6 @@ def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, kind):
         assert weights == train(tmp_path / "again", kind, threads=2)
 
 
-# ---------------------------------------------------------------- two processes
-
-
 def batches(seed):
     """Inputs and targets of each of 20 steps of one half."""
     draw = torch.Generator().manual_seed(seed)
@@ -87,22 +84,19 @@ def test_two_processes_learn_as_one_process_with_both_halves(tmp_path):
     assert steps == more == [3]  # early stopping compares the mean over both
 
 
-def fail_on_the_second(rank):
+def train_forever(rank, folder=None):
+    """Write the process id into a folder; without a folder, the second process fails."""
+    if folder:
+        (folder / f"pid{rank}").write_text(str(os.getpid()))
     while True:
         pretrain.mean_of_processes(torch.zeros(1))
-        if rank == 1:
+        if rank == 1 and not folder:
             raise ValueError("no such video")
 
 
 def test_a_process_that_fails_raises_in_the_parent():
     with pytest.raises(ProcessRaisedException, match="ValueError: no such video"):
-        pretrain.in_two_processes(fail_on_the_second)
-
-
-def write_pid_and_train(rank, folder):
-    (folder / f"pid{rank}").write_text(str(os.getpid()))
-    while True:
-        pretrain.mean_of_processes(torch.zeros(1))
+        pretrain.in_two_processes(train_forever)
 
 
 def alive(pid):
@@ -118,7 +112,7 @@ def alive(pid):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_the_parent(tmp_path, number):
     code = "import sys; from pathlib import Path; import test_pretrain as t; "
-    code += "t.pretrain.in_two_processes(t.write_pid_and_train, Path(sys.argv[1]))"
+    code += "t.pretrain.in_two_processes(t.train_forever, Path(sys.argv[1]))"
     here = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], env=here)
     files, end = [tmp_path / "pid0", tmp_path / "pid1"], time.monotonic() + 120
@@ -132,22 +126,15 @@ def test_no_process_outlives_the_parent(tmp_path, number):
         time.sleep(0.1)
 
 
-# ---------------------------------------------------------------- stages
-
-
-@pytest.mark.parametrize(
-    ("stop_loss", "least", "steps"),
-    [(0.35, 2, 4), (0.35, 6, 6), (9.0, 1, 1), (0.0, 1, 7)],  # the means: .8, .7, .5, .3, .2, ...
-)
-def test_a_stage_stops_at_its_loss_but_not_before_its_least_steps(
-    monkeypatch, stop_loss, least, steps
-):
+def test_a_stage_stops_at_its_loss_but_not_before_its_least_steps(monkeypatch):
     monkeypatch.setattr(pretrain, "LOSS_WINDOW", 2)
     losses = [torch.tensor(x) for x in (0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.9)]
-    rest = iter(losses)
-    found = list(pretrain.one_stage(rest, least, 7, stop_loss))
-    assert found == [(loss, 6 - i) for i, loss in enumerate(losses[:steps])]
-    assert next(rest) == losses[steps]  # no unused loss is drawn
+    # the means: .8, .7, .5, .3, .2, ...
+    for stop_loss, least, steps in ((0.35, 2, 4), (0.35, 6, 6), (9.0, 1, 1), (0.0, 1, 7)):
+        rest = iter(losses)
+        found = list(pretrain.one_stage(rest, least, 7, stop_loss))
+        assert found == [(loss, 6 - i) for i, loss in enumerate(losses[:steps])]
+        assert next(rest) == losses[steps]  # no unused loss is drawn
 
 
 def test_the_learning_rate_decays_in_the_last_stage_only(tiny):

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, linux
 from numpy.random import default_rng
 from rounding import close_sums
@@ -32,14 +33,11 @@ TEXT = (ROOT / page.PAGE).read_text(encoding="utf-8")
 ARMS = ("videopasta", "sft", "rpo")
 
 
-def test_the_interval_of_students_t_by_hand():
+def test_the_interval_of_students_t_by_hand_and_in_95_percent_of_draws():
     found = estimate((1.0, 2.0, 3.0))  # s = 1, t(2) = 4.303
     assert found.mean == 2.0
     assert found.half == pytest.approx(4.303 / math.sqrt(3))
     assert found.text("+") == "+2.0 [-0.5, +4.5]"
-
-
-def test_the_t_table_covers_95_percent_of_draws():
     rng = default_rng(0)
     for n in (2, 3, 5, 10):
         draws = rng.normal(size=(20000, n))
@@ -84,15 +82,13 @@ def test_a_free_answer_names_one_option_as_a_word():
     assert measure.parse("B", replace(item, task=("lettered", "temporal")), "head") == "B"
 
 
-def test_calibration_error_by_hand():
+def test_calibration_error_evidence_and_prior_by_hand():
     # two answers at 0.9, one of them right; two at 0.55, both right
     confidences, right = np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True])
     assert measure.ece(confidences, right) == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
-
-
-def test_evidence_and_prior_by_hand():
-    odds, asked = np.array([3.0, 4.0, -1.0]), [("side", True), ("side", True), ("side", False)]
-    assert measure.evidence_and_prior(odds, asked) == ((3.5 - 1) / 2, (3.5 + 1) / 2)
+    logps = torch.tensor([[-1.0, -4.0], [-2.0, -6.0], [-3.0, -2.0]])  # log-odds 3, 4 and -1
+    asked = [("side", True), ("side", True), ("side", False)]
+    assert measure.evidence_and_prior(logps, asked) == ((3.5 - 1) / 2, (3.5 + 1) / 2)
 
 
 def test_every_question_has_its_kind_its_options_and_a_denial(tiny):
@@ -111,16 +107,16 @@ def test_every_question_has_its_kind_its_options_and_a_denial(tiny):
     assert kinds == {("presence", True), ("presence", False), ("colour", False)}
 
 
-def test_the_log_odds_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
+def test_the_logps_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
     asked = [
         ("side", tiny_inputs[i], f"Is it {i}?", (f"It is {i}.", f"It is not {i}, no."), False)
         for i in (0, 0, 1)
     ]
-    found = measure.log_odds(measure.option_logps(tiny, asked))
-    for i, (_, inputs, query, (right, wrong), _) in enumerate(asked):
-        alone = [text_logps(tiny, inputs, [(query, text)]).item() for text in (right, wrong)]
-        n_tokens = sum(len(tiny.processor.response_ids(text)) for text in (right, wrong))
-        assert close_sums(found[i], alone[0] - alone[1], n_tokens)
+    found = measure.option_logps(tiny, asked)
+    for i, (_, inputs, query, options, _) in enumerate(asked):
+        for logp, text in zip(found[i], options, strict=True):
+            alone = text_logps(tiny, inputs, [(query, text)]).item()
+            assert close_sums(logp.item(), alone, len(tiny.processor.response_ids(text)))
 
 
 def test_the_kl_is_zero_for_a_new_adapter_and_positive_for_a_changed_one(tiny):
@@ -150,13 +146,10 @@ def test_no_shuffled_pair_keeps_its_video():
     assert all(p | {"video": ""} == BY_ID[p["id"]] | {"video": ""} for p in after)
 
 
-def test_an_idle_rejected_response_is_of_another_pair_of_the_mode():
+def test_idle_pairs_have_another_rejected_response_and_some_are_as_many_of_each_mode():
     after = arms.idle(PAIRS, None, default_rng(0))
     assert len(after) > 0.9 * len(PAIRS)
     assert all(p["rejected"] not in BY_ID[p["id"]].values() for p in after)
-
-
-def test_some_pairs_are_as_many_of_each_mode():
     found = arms.some(21, MODES, PAIRS, None, default_rng(0))
     assert [sum(p["mode"] == mode for p in found) for mode in MODES] == [7, 7, 7]
     assert len({p["id"] for p in found}) == 21
@@ -347,7 +340,7 @@ def test_an_arm_that_fails_is_named_and_the_others_continue(tmp_path, start_stud
         raise ValueError("no pairs")
 
     monkeypatch.setitem(study.EDITED, "shuffled", ("videopasta", refuse))
-    with pytest.raises(SystemExit, match="(?s)qwen-0/shuffled.*no pairs.*qwen-3/shuffled.*rerun"):
+    with pytest.raises(SystemExit, match="(?s)rerun.*qwen-0/shuffled.*no pairs.*qwen-3/shuffled"):
         start_study(tmp_path)
     rows = read_rows(tmp_path / study.OUT / "quick/results.jsonl")
     assert sorted({row["arm"] for row in rows}) == ["base", "sft", "videopasta"]

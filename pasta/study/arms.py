@@ -52,11 +52,10 @@ def idle(pairs, folder, rng):
 
 def ranked(correctly, pairs, folder, rng):
     """The pairs in which the untrained policy gives chosen a higher logp, or all the others."""
-    logps = {
-        (*query_key(row), answer["response"]): answer["clean"]
-        for row in read_rows(folder / "candidates.jsonl")
-        for answer in row["logps"]
-    }
+    logps = {}
+    for row in read_rows(folder / "candidates.jsonl"):
+        for answer in row["logps"]:
+            logps[*query_key(row), answer["response"]] = answer["clean"]
 
     def is_correct(pair):
         return logps[*query_key(pair), pair["chosen"]] > logps[*query_key(pair), pair["rejected"]]

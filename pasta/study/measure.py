@@ -20,7 +20,6 @@ from pasta.toy import adversarial_folder, benchmark_folder, world
 from pasta.toy.captions import GENERAL, YES_NO, denial, general
 from pasta.toy.world import MODES
 
-N_VIDEOS = 150  # of the general questions
 BATCH = 64  # questions asked at once
 MVBENCH = benchmark("mvbench")
 BINS = 10  # of the expected calibration error
@@ -32,7 +31,7 @@ def measure(vlm, seed, fully=True):
     if fully:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
         found["adversarial"] = shares(vlm, bench, bench.items(adversarial_folder(seed)))
-        found |= other_questions(vlm, seed, N_VIDEOS)
+        found |= other_questions(vlm, seed)
     return found
 
 
@@ -68,7 +67,7 @@ def shares(vlm, bench, items):
     return {task: fmean(rows) for task, rows in right.items()}
 
 
-def other_questions(vlm, seed, n_videos):
+def other_questions(vlm, seed, n_videos=150):
     """Measurements on videos drawn for them.
 
     general: kind of general question -> share of right answers
@@ -86,9 +85,9 @@ def other_questions(vlm, seed, n_videos):
     closed = [row for row in asked if row[0] in world.KINDS]
     presence = [row for row in asked if row[0] == "presence"]
     logps = option_logps(vlm, closed)
-    odds, presence_odds = log_odds(logps), log_odds(option_logps(vlm, presence))
-    sight, habit = evidence_and_prior(odds, closed)
-    presence_sight, presence_habit = evidence_and_prior(presence_odds, presence)
+    odds = (logps[:, 0] - logps[:, 1]).numpy()
+    sight, habit = evidence_and_prior(logps, closed)
+    presence_sight, presence_habit = evidence_and_prior(option_logps(vlm, presence), presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
@@ -134,19 +133,15 @@ def option_logps(vlm, asked):
     return torch.cat(found)
 
 
-def log_odds(logps):
-    """log p(right) - log p(wrong) of each row of option_logps, (N,) nats."""
-    return (logps[:, 0] - logps[:, 1]).numpy()
-
-
-def evidence_and_prior(odds, asked):
+def evidence_and_prior(logps, asked):
     """What the video and what the majority answer add to an answer, (evidence, prior) in nats.
 
         mean log-odds of the right answer = evidence + prior   if it is the majority answer
                                             evidence - prior   if it is the other one
 
-    odds: (N,) of log_odds. asked: their N rows of questions_with_inputs.
+    logps: (N, O) of option_logps. asked: their N rows of questions_with_inputs.
     """
+    odds = (logps[:, 0] - logps[:, 1]).numpy()  # right over wrong
     majority = np.array([row[-1] for row in asked])
     for_majority, for_other = odds[majority].mean(), odds[~majority].mean()
     return float((for_majority + for_other) / 2), float((for_majority - for_other) / 2)

@@ -2,8 +2,7 @@
 
     python -m pasta.study.page
 
-Only the text between a mark `<!-- table: KIND WORDS -->` and `<!-- end -->` is generated, by the
-function KIND(results, *WORDS). The same results give the same page, byte for byte.
+KIND(results, *WORDS) makes the text between `<!-- table: KIND WORDS -->` and `<!-- end -->`.
 """
 
 import re
@@ -136,9 +135,8 @@ def gains(results, title, folder, family, picture, *arms):
         style = {"fmt": "o" if name == "mean" else ".", "color": COLOURS[name], "label": name}
         axes.errorbar([x.mean for x in found], heights, xerr=halves, **style)
     axes.axvline(0, color="#999999", linewidth=0.8)
-    axes.set_yticks(range(len(arms)), arms)
+    axes.set(yticks=range(len(arms)), yticklabels=arms, xlabel="points over the base")
     axes.invert_yaxis()
-    axes.set_xlabel("points over the base")
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
     save(figure, folder / f"{picture}.png")

@@ -4,8 +4,7 @@
     python -m pasta.study.study --quick    # two seeds, one model family, Table 1 only
     python -m pasta.study.page             # only refreshes docs/miniature.md from the results
 
-Every seed has its own videos, pairs, order of training and benchmark. results.jsonl has a row for
-every arm and seed, with the commands of make_pairs.py and train_dpo.py that made it.
+Every seed has its own videos, pairs, order of training and benchmark.
 """
 
 import json
@@ -16,8 +15,7 @@ import shutil
 import sys
 import time
 from argparse import ArgumentParser
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -59,27 +57,21 @@ def base(family, seed):
     return toy.model_folder(1 + seed % N_MODELS[family], family)
 
 
-def home(family, seed):
-    return OUT / f"{family}-{seed}"
-
-
 def run(command, log):
     """Run a script and append its output to `log`. Returns its seconds."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    before, start = sys.argv, time.perf_counter()
+    start = time.perf_counter()
     with open(log, "a") as file, redirect_stdout(file), redirect_stderr(file):
         print(f"$ python {command}", flush=True)
         sys.argv = command.split()
-        try:  # in this process: to import torch again takes as long as a training
-            runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
-        finally:
-            sys.argv = before
+        # In this process: to import torch again takes as long as a training.
+        runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
     return round(time.perf_counter() - start)
 
 
 def make_set(name, family, seed):
     """Make a set of pairs unless it exists. Returns (its folder, the commands, their seconds)."""
-    out = home(family, seed) / "pairs" / name
+    out = OUT / f"{family}-{seed}" / "pairs" / name
     if name in MADE:
         return out, *make_pairs(out, family, seed, MADE[name])
     source, edit = EDITED.get(name, ("videopasta", None))
@@ -112,8 +104,8 @@ def make_pairs(out, family, seed, flags):
 
 
 def row_of(arm, family, seed):
-    """The row of one arm in results.jsonl, made unless it exists."""
-    out, model = home(family, seed) / arm, base(family, seed)
+    """The row of one arm for results.jsonl, with its commands. Made unless it exists."""
+    out, model = OUT / f"{family}-{seed}" / arm, base(family, seed)
     if (out / "row.json").exists():
         return json.loads((out / "row.json").read_text())
     row, start = {"arm": arm, "family": family, "seed": seed}, time.perf_counter()
@@ -147,7 +139,7 @@ def rows_of_seed(family, seed, arms):
         try:
             rows.append(row_of(arm, family, seed))
         except (Exception, SystemExit) as error:  # SystemExit: a script refuses its flags
-            errors.append(f"{home(family, seed) / arm}: {error!r}")
+            errors.append(f"{family}-{seed}/{arm}: {error!r}")
     return rows, errors
 
 
@@ -164,9 +156,8 @@ def run_all(plan, path, processes):
                 errors += failed
                 for row in rows:
                     file.write(row)
-        except BrokenProcessPool:
-            text = "a process was killed; to continue, rerun (out of memory: with --processes 1)"
-            raise SystemExit(text) from None
+        except BrokenExecutor:
+            raise SystemExit("a process was killed (no memory?); rerun to continue") from None
     return errors
 
 
@@ -175,15 +166,14 @@ def main():
     parser = ArgumentParser("python -m pasta.study.study", description=message)
     parser.add_argument("--quick", action="store_true", help="two seeds, one family, Table 1 only")
     parser.add_argument("--processes", type=int, default=2, help="how many work in parallel")
-    text = f"folder of the results; default: {page.RESULTS}, of --quick {OUT / 'quick'}"
-    parser.add_argument("--results", type=Path, help=text)
+    parser.add_argument("--results", type=Path, help=f"folder; default: {page.RESULTS}")
     args = parser.parse_args()
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
     lock_folder(OUT)
     path = folder / "results.jsonl"
     errors = sorted(run_all(QUICK if args.quick else FULL, path, args.processes))
     if errors:
-        raise SystemExit("\n".join(["failed:", *errors, "see each log.txt; rerun to continue"]))
+        raise SystemExit("\n".join([f"failed in {OUT} (see log.txt); rerun to continue:", *errors]))
     page.write(path, folder / "miniature.md" if args.quick else page.PAGE)
 
 

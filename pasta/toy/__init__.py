@@ -27,13 +27,9 @@ def made(name, write, *arguments):
 
 def model_folder(seed=0, kind="qwen"):
     """The folder of the toy model of a kind of model.PIXELS, as str. Training it takes minutes."""
+    from pasta.toy.pretrain import train_base  # only now: slow to import
 
-    def train(part):
-        from pasta.toy.pretrain import train_base  # only now: slow to import
-
-        train_base(part, seed, kind)
-
-    return str(made(f"{'model' if kind == 'qwen' else kind}{seed or ''}", train))
+    return str(made(f"{'model' if kind == 'qwen' else kind}{seed or ''}", train_base, seed, kind))
 
 
 def resolved(model):

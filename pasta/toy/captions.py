@@ -76,20 +76,17 @@ def general_or_absent(video, rng, noise):
         return general(video, str(rng.choice(GENERAL)), rng)
     name = str(rng.choice(video.absent))
     question = world.ask(str(rng.choice(list(world.KINDS))), name, True)
-    noisy = rng.random() < noise["absent"]
-    return question.query, question.answer if noisy else denial(name)
+    return question.query, question.answer if rng.random() < noise["absent"] else denial(name)
 
 
 def none_of_the_above(video, rng, noise):
-    """A question with two answers and "None of the above", which is right in 70 %.
-
-    A noisy label is the answer about the thing in the question, even if it is wrong.
-    """
+    """A question with two answers and "None of the above", which is right in 70 %."""
     question, noisy = world.questions(video, rng)[0], rng.random() < noise["absent"]
     false = world.ask(question.kind, str(rng.choice(video.absent)), bool(rng.integers(2))).answer
     present = question.answer if rng.random() < 0.3 else question.wrong
     options = (present, false) if rng.integers(2) else (false, present)
     options = (*options, adversarial.NONE)
+    # With a noisy label, the answer about the thing in the question, even if it is wrong.
     right = present if present == question.answer or noisy else adversarial.NONE
     answer = f"{right.removesuffix('.')} ({'ABC'[options.index(right)]})."
     return adversarial.prompt_text(question.query, options), answer

@@ -1,9 +1,9 @@
 """The toy world as files: uncompressed AVI videos, queries about them, and two benchmarks."""
 
 import json
-import struct
 from itertools import count
 from pathlib import Path
+from struct import pack
 
 import numpy as np
 
@@ -22,23 +22,17 @@ def write_avi(path, frames, fps=world.FPS):
     rows[:, :, : width * 3] = frames[:, ::-1, :, ::-1].reshape(n, height, width * 3)
     size = rows[0].size
 
-    def chunk(tag, data):
-        return tag + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
+    def chunk(tag, data):  # an even number of bytes: no padding
+        return tag + pack("<I", len(data)) + data
 
-    main_header = struct.pack(
-        "<14I", int(1e6 / fps), int(size * fps), 0, 0x10, n, 0, 1, size, width, height, 0, 0, 0, 0
-    )
     rate = int(fps * 1000)  # of 1000 frames
-    stream = b"vidsDIB " + struct.pack(
-        "<IHHIIIIIIiI4h", 0, 0, 0, 0, 1000, rate, 0, n, size, -1, 0, 0, 0, width, height
-    )
-    bitmap = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
+    avih = pack("<10I16x", int(1e6 / fps), int(size * fps), 0, 0x10, n, 0, 1, size, width, height)
+    stream = b"vidsDIB " + pack("<12x5IiI4h", 1000, rate, 0, n, size, -1, 0, 0, 0, width, height)
+    bitmap = pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
     streams = chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", bitmap))
-    header = chunk(b"LIST", b"hdrl" + chunk(b"avih", main_header) + streams)
+    header = chunk(b"LIST", b"hdrl" + chunk(b"avih", avih) + streams)
     movie = b"movi" + b"".join(chunk(b"00db", row.tobytes()) for row in rows)
-    index = b"".join(
-        b"00db" + struct.pack("<III", 0x10, 4 + i * (8 + size + size % 2), size) for i in range(n)
-    )
+    index = b"".join(b"00db" + pack("<III", 0x10, 4 + i * (8 + size), size) for i in range(n))
     body = b"AVI " + header + chunk(b"LIST", movie) + chunk(b"idx1", index)
     Path(path).write_bytes(chunk(b"RIFF", body))
 
@@ -71,9 +65,8 @@ def write_queries(folder, n, seed):
 def write_benchmark(folder, n, seed, blind=False):
     """n questions of each mode in MVBench's layout: json/MODE.json, test.json, video/shapes/.
 
-    Each mode has as many questions of either kind. Within a kind the majority answer is right in
-    exactly half of the questions, and in half of these the right option is (A). A video has at most
-    three questions. blind: the videos are black.
+    Each mode has as many questions of either kind, at most three a video. Within a kind the
+    majority answer is right in half of the questions, and in half of these the right option is (A).
     """
     (folder / "json").mkdir()
     (folder / "video/shapes").mkdir(parents=True)

@@ -99,20 +99,17 @@ def language(tokenizer):
 def qwen(tokenizer):
     """An untrained Qwen2.5-VL."""
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
-    pixels = PIXELS["qwen"]
     # The width axis has the lowest frequencies: with a larger base its two positions of a 2 x 2
     # grid would look the same. Height, which needs less, has few frequencies.
     rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [8, 2, 6]}
     config = transformers.Qwen2_5_VLConfig(
         text_config=language(tokenizer) | {"rope_parameters": rope},
-        vision_config={
+        vision_config={  # also patch_size 14 and spatial_merge_size 2, by default, as in PIXELS
             "depth": 1,
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_heads": 2,
-            "patch_size": pixels["patch_size"],
-            "spatial_merge_size": pixels["merge_size"],
-            "temporal_patch_size": pixels["temporal_patch_size"],
+            "temporal_patch_size": PIXELS["qwen"]["temporal_patch_size"],
             "out_hidden_size": WIDTH,
             "fullatt_block_indexes": [0],
             "tokens_per_second": 1,
