@@ -32,11 +32,6 @@ def make_model():
     return "toy-model"
 
 
-def make_folder():
-    calls.append("folder")
-    return Path("made")
-
-
 @dataclass
 class Config:
     model: str = knob("model folder", toy=make_model)
@@ -50,7 +45,7 @@ class Config:
     names: list[str] = knob("benchmarks", default=["mvbench"])
     rates: list[float] = knob("rates", default=[])
     limit: int | None = knob("at most this many; 100% otherwise", default=None)
-    out: Path = knob("where to write", default=Path("o"), toy=make_folder)
+    out: Path = knob("where to write", default=Path("o"), toy=make_model)
 
 
 @dataclass
