@@ -55,7 +55,7 @@ def test_the_number_of_damaged_files_is_that_of_the_tests():
     n_examples = {}  # test -> of one of its parameters
     bodies = [ast.parse((ROOT / name).read_text()).body for name in names.split()]
     for node in chain(*bodies):
-        if n := re.search(r"@examples\((\d+)\)", ast.unparse(node)):
+        if n := re.search(r"(?:@examples|fuzz)\((\d+)", ast.unparse(node)):
             n_examples[node.name] = int(n[1])
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *names.split()]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
