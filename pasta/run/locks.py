@@ -4,13 +4,17 @@ POSIX record locks: the decoder processes do not inherit them. Network disks wit
 not locked; on such a disk we print a warning.
 """
 
-import fcntl
 import os
 import platform
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from pasta.run import ranks
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked
+    fcntl = None
 
 OPEN = {}  # (device, inode) -> lock file; closing it would release the lock
 
@@ -52,7 +56,8 @@ def wait_for_lock(path):
 def lock(file, path, wait=False):
     """Lock an open file until it is closed. Returns False if another process has the lock."""
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl:
+            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

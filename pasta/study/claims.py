@@ -17,8 +17,8 @@ from pasta.toy.world import MODES
 T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
 CHANCE = 50.0  # percent: two options, each right equally often
 BEATEN = {
-    "sft": "fine-tuning on the same chosen responses",
-    "sft_preferred": "fine-tuning on the preferred responses",
+    "sft": "SFT on the same chosen responses",
+    "sft_preferred": "SFT on the preferred responses",
     "generic": "generic DPO",
 }
 
