@@ -7,6 +7,7 @@ KIND(results, *WORDS) makes the text between `<!-- table: KIND WORDS -->` and `<
 
 import re
 from argparse import ArgumentParser
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 
@@ -169,6 +170,8 @@ def write(results_file=RESULTS / "results.jsonl", target=PAGE):
     text_of = refreshed if target == PAGE else tables_only
     target.write_text(text_of(text, results), encoding="utf-8")
     print(f"wrote {target}")
+    if not find_spec("matplotlib"):
+        return print("without its pictures; first: pip install -r requirements-dev.txt")
     folder = target.with_suffix("")
     folder.mkdir(exist_ok=True)
     for heading, mark in marks(text):
