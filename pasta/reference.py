@@ -62,9 +62,9 @@ class ReferenceCache:
         for path in ranks.rank_paths(self.path):
             for number, row in numbered_rows(path):
                 key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
-                if row.get("check") != check(key, value):
-                    cure = "delete this line, and its value is computed again"
-                    raise ValueError(f"{path}:{number}: damaged: its check differs; {cure}")
+                if row.get("check") != (crc := check(key, value)):
+                    cure = f"expected check {crc}; delete this line to compute its value again"
+                    raise ValueError(f"{path}:{number}: damaged; {cure}")
                 known[key] = value
         return known
 
