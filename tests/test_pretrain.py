@@ -111,7 +111,9 @@ def alive(pid):
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_the_parent(tmp_path, number):
-    code = "import sys; from pathlib import Path; import test_pretrain as t; "
+    code = "import signal, sys; from pathlib import Path; import test_pretrain as t; "
+    # a background job of a shell ignores SIGINT, and so would this process
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "t.pretrain.in_two_processes(t.train_forever, Path(sys.argv[1]))"
     here = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], env=here)
