@@ -162,10 +162,7 @@ def curves(results, path):
 
 
 def write(results_file=RESULTS / "results.jsonl", target=PAGE):
-    """Refresh PAGE; any other target gets its headings and the tables that have results.
-
-    The pictures of `scores` tables, and Figure 4, go into a folder next to it (needs matplotlib).
-    """
+    """Refresh PAGE; other targets get headings and tables with results. Pictures go next to it."""
     results, text = Results(rows_of(results_file)), PAGE.read_text(encoding="utf-8")
     text_of = refreshed if target == PAGE else tables_only
     target.write_text(text_of(text, results), encoding="utf-8")

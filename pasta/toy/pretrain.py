@@ -4,18 +4,18 @@
     caption   two-frame clips, with one frame of each actor and the cut between them; then videos
     qa        everything that the pipeline asks; in the last stage many labels are noisy
 
-The model learns order from clips in a fraction of the time. Noisy labels come last: before it can
-see, the model would learn only the majority answers from them.
+Clips teach order in a fraction of the time. Noisy labels come last: before the model can see, it
+would learn only the majority answers from them.
 
-Two processes, of one thread each, train one model on halves of every batch: g = (g_0 + g_1) / 2. A
-sum of two numbers does not depend on their order, so both have the same weights, bit for bit, and
-the model does not depend on the number of cores.
+Two processes, of one thread each, train on halves of every batch: g = (g_0 + g_1) / 2. A sum of two
+numbers does not depend on their order: equal weights, bit for bit, on any number of cores.
 
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """
 
 import math
 import os
+import signal
 import sys
 from collections import deque
 from dataclasses import replace
@@ -76,6 +76,8 @@ def in_two_processes(function, *arguments):
 
 
 def joined(rank, store, function, arguments):
+    # torch ends a child by SIGINT if its parent dies; a background job of a shell ignores SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     tqdm.set_lock(RLock())  # its default is shared by processes, and would be reported as leaked
     if sys.platform != "win32":  # both are on this machine, whatever its network
