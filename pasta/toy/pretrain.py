@@ -76,6 +76,7 @@ def in_two_processes(function, *arguments):
 
 
 def joined(rank, store, function, arguments):
+    """Join the other process, then run the function in this one."""
     # torch ends a child by SIGINT if its parent dies; a background job of a shell ignores SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
