@@ -82,7 +82,7 @@ def test_the_page_on_pairs_shows_the_audit_that_the_first_command_prints(first_r
     shown, printed = modes_of(AUDIT), modes_of(first_run[2])
     assert list(shown) == list(printed) == ["spatial", "temporal", "cross_frame"]
     for mode, (kept, sides) in printed.items():
-        assert 1 / 2 < kept / shown[mode][0] < 2  # what balance drops hangs on the model's habits
+        assert 1 / 2 < kept / shown[mode][0] < 2  # what balance drops depends on the model
         assert sides.keys() == shown[mode][1].keys()
         counts = sorted(sides.values())
         assert counts[::2] == counts[1::2]  # each side is as common as its opposite
@@ -112,7 +112,7 @@ def test_readme_shows_what_the_first_command_prints(first_run):
 @pytest.mark.slow
 def test_the_page_on_training_shows_the_last_line(first_run):
     shown, printed = (re.findall(r"^step .*", text, re.M)[-1] for text in (TRAINING, first_run[2]))
-    # All but speed; and the number of pairs, hence of steps, hangs on the model that was trained.
+    # All but speed; and the number of pairs, hence of steps, depends on the trained model.
     names = [re.findall(r"[a-z_]+", line.split("pairs/s")[0]) for line in (shown, printed)]
     assert names[0] == names[1]
 
