@@ -1,20 +1,20 @@
-"""How much faster is one packed row than the same pairs in rows of their own?
+"""How much faster is one packed row than one row per response?
 
     python -m pasta.tools.speed --peer trl
     python -m pasta.tools.speed --model qwen2.5-vl-7b
 
-A step is the forward and backward of the DPO loss of one query about one video, with one chosen and
-k rejected responses. The model is a random Qwen2.5-VL with an adapter. No optimizer runs. All ways
-give the same log-probabilities:
+A step is forward and backward of the DPO loss. It has one query about one video, with one chosen
+and k rejected responses. The model is a random Qwen2.5-VL with an adapter. No optimizer runs. All
+methods give the same log-probabilities:
 
-    packed  one row: the video once, then the responses; the reference is known
-    live    packed, and the reference is computed in each step
+    packed  one row: the video once, then the responses; the reference is cached
+    live    packed, but the reference is computed in each step
     rows    1 + k rows, each with the video, padded on the right, with a padding mask
     bare    rows without the mask, which padding on the right does not need
     trl     TRL's DPOTrainer: k pairs are 2k rows, the reference is computed in each step
 
-The ways alternate. A ratio is relative to `packed`; for seconds it is the median over rounds.
-Memory is the peak of allocated tensors in one step, above those of the model.
+The methods run in turn. A ratio is relative to `packed`; for seconds it is the median over rounds.
+Memory is the peak of allocated tensors in one step, without the model's weights.
 """
 
 import gc
@@ -37,14 +37,14 @@ REJECTED = (1, 3)  # k
 
 @dataclass
 class SpeedConfig:
-    """Measure a packed training step against the same pairs in rows of their own."""
+    """Compare a packed training step with one row per response."""
 
     model: Literal["qwen2.5-vl-7b"] = knob("the published size, random weights", toy="small")
     peer: Literal["trl"] | None = knob("another trainer to measure as well", None)
-    rounds: int = knob("rounds of all ways, after a warm-up", 3)
+    rounds: int = knob("rounds of all methods, after a warm-up", 3)
     n_frames: int = knob("frames of 336 x 448 pixels: two are 192 tokens", 32, toy=16)
     lora_rank: int = knob("rank of the adapter", 32, toy=16)
-    dtype: Literal["float32", "bfloat16"] = knob("of the base", "bfloat16", toy="float32")
+    dtype: Literal["float32", "bfloat16"] = knob("dtype of the base", "bfloat16", toy="float32")
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -63,7 +63,7 @@ def report(config, k, checkpointing):
     task, ways = ways_of(config, k, checkpointing)
     seconds, memory, logps = measure(ways, config.rounds, config.device)
     print(f"\nk = {k}, checkpointing {'on' if checkpointing else 'off'}")
-    print("way      seconds   ratio     of rounds       MB   ratio")
+    print("method   seconds   ratio     of rounds       MB   ratio")
     for way in ways:
         if "packed" not in seconds or way not in seconds:
             print(f"{way:6}  does not fit")
