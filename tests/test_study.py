@@ -220,11 +220,12 @@ def test_the_settings_in_the_text_are_those_of_the_arms():
     text = {part.split("\n")[0]: part for part in re.split(r"^#+ ", TEXT, flags=re.MULTILINE)}
     assert f"`{arms.ARMS['rpo'][1]}`" in text["An SFT term added to DPO"]
     (beta,) = re.findall(r"--beta (\S+)", study.TRAIN)
-    assert f"\n{beta} in `videopasta`" in text["Beta"]
+    assert f"`videopasta` uses beta {beta}." in text["Beta"]
     assert f"benchmark of {len(MODES) * toy.N_QUESTIONS} questions" in text["How it is measured"]
     assert arms.ARMS["equal"][1] == "--epochs 4"
     assert "Training takes 4\nepochs" in text["Table 2: one mode alone"]
-    assert f"\n{max(arms.WEIGHTS['spatial'].split())} for the named" in text["Mode weights"]
+    weight = max(arms.WEIGHTS["spatial"].split())
+    assert f"named mode has weight {weight}," in text["Mode weights"]
 
 
 def test_every_arm_has_three_seeds_and_three_models_and_the_main_ones_five(results):
@@ -262,12 +263,12 @@ def test_dpo_denies_more_and_an_sft_term_prevents_it_as_the_page_says(results, f
 def test_the_other_statements_of_the_page_and_readme_follow_from_the_results(results):
     assert min(results.gain("videopasta", field("presence_sight")).values) > 0  # "not the evidence"
     sft, ours = (results.gain(arm, field("general", "colour")) for arm in ("sft", "videopasta"))
-    assert sft.low < ours.mean < sft.high  # "fine-tuning loses as much on them"
+    assert sft.low < ours.mean < sft.high  # "SFT lowers it as much"
     paper = results.gain("paper", mean_of_modes)
-    assert paper.low < 0 < paper.high  # "no gain over the base is seen"
+    assert paper.low < 0 < paper.high  # "shows no gain over the base"
     base, mistaken = (results.score(arm, field("habit")).mean for arm in ("base", "mistaken"))
-    assert mistaken < base / 4  # "the prior is almost gone"
-    assert results.gain("mistaken", mean_of_modes, over="sft").high > 0  # "about as many"
+    assert mistaken < base / 4  # "less than a quarter"
+    assert results.gain("mistaken", mean_of_modes, over="sft").high > 0  # "about as high"
 
 
 def test_readme_shows_verdicts_of_the_page_and_hides_none_that_fails(results):

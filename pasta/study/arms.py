@@ -1,7 +1,8 @@
-"""What the study compares: arms, which are trainings, and the sets of pairs that they use.
+"""What the study compares: arms, which are ways of training, and the sets of pairs that they use.
 
-make_pairs.py makes a set from videos (MADE), or its judge stage from candidates of another set
-(JUDGED), or a function from another set (EDITED). All other settings are those of `videopasta`.
+There are three ways to make a set. MADE: make_pairs.py, from videos. JUDGED: the judge stage of
+make_pairs.py, from the candidates of another set. EDITED: a function of another set. All other
+settings are those of `videopasta`.
 """
 
 from functools import partial
@@ -15,12 +16,12 @@ N_EQUAL = 300  # pairs of each arm of Table 2
 
 MADE = {  # set -> flags of make_pairs.py
     "videopasta": "",
-    # Without adversaries, in the spirit of LLaVA-Hound and TPO: r- is the model's answer to the
-    # same frames and query at temperature 1, r+ its greedy answer as always.
+    # Without adversaries, similar to LLaVA-Hound and TPO: r- is the model's answer to the same
+    # frames and query at temperature 1. r+ is its greedy answer, as in the other sets.
     "generic": "--adversary sample --temperature 1 --select none --no-balance",
     "prompt": "--adversary prompt",
     "frames": "--adversary frames",
-    "sparse": "--n_frames 10",  # preferred answers see no more frames than 1 a second
+    "sparse": "--n_frames 10",  # preferred answers get at most 1 frame per second
 }
 JUDGED = {  # set -> (how many of the K candidates of "videopasta", flags of make_pairs.py)
     "flip": (3, "--select flip"),
@@ -33,14 +34,17 @@ JUDGED = {  # set -> (how many of the K candidates of "videopasta", flags of mak
 
 
 def shuffled(pairs, folder, rng):
-    """Each pair with the video of another pair: it is true of that video only by chance."""
+    """Each pair with the video of another pair, so it is true of the video only by chance."""
     rows = [pairs[i] for i in rng.permutation(len(pairs))]
     both = zip(rows, rows[1:] + rows[:1], strict=True)
     return [a | {"video": b["video"]} for a, b in both if a["video"] != b["video"]]
 
 
 def idle(pairs, folder, rng):
-    """Each pair with the rejected response of another one of its mode: chosen alone can teach."""
+    """Each pair with the rejected response of another pair of its mode.
+
+    So the rejected response carries no information about the query.
+    """
     found = []
     for mode in world.MODES:
         rows = [pair for pair in pairs if pair["mode"] == mode]
@@ -64,7 +68,7 @@ def ranked(correctly, pairs, folder, rng):
 
 
 def some(n, modes, pairs, folder, rng):
-    """n random pairs, as many of each of `modes`."""
+    """n random pairs, equally many of each of `modes`."""
     found = []
     for mode in modes:
         rows = [pair for pair in pairs if pair["mode"] == mode]

@@ -63,26 +63,26 @@ class Results:
         return [arm for arm in arms if self.of(arm, family)]
 
     def score(self, arm, read, family="qwen", scale=100):
-        """Estimate of read(exam) over the rows of an arm, in percent. None without rows."""
+        """Estimate of read(measurements) over the rows of an arm, in percent. None without rows."""
         return estimate([scale * read(row["exam"]) for row in self.of(arm, family).values()])
 
     def gain(self, arm, read, family="qwen", over="base"):
         """Estimate of the differences of an arm from another one, paired by seed."""
         ours, theirs = self.of(arm, family), self.of(over, family)
-        exams = [(ours[seed]["exam"], theirs[seed]["exam"]) for seed in ours if seed in theirs]
-        return estimate([100 * (read(mine) - read(other)) for mine, other in exams])
+        both = [(ours[seed]["exam"], theirs[seed]["exam"]) for seed in ours if seed in theirs]
+        return estimate([100 * (read(mine) - read(other)) for mine, other in both])
 
     def mean(self, arm, field, family="qwen"):
         return fmean(row[field] for row in self.of(arm, family).values())
 
 
-def mean_of_modes(exam):
-    return fmean(exam["benchmark"][mode] for mode in MODES)
+def mean_of_modes(measured):
+    return fmean(measured["benchmark"][mode] for mode in MODES)
 
 
 def field(*keys):
-    """A function that reads one number of an exam, such as exam["benchmark"]["spatial"]."""
-    return lambda exam: reduce(getitem, keys, exam)
+    """A function that reads one measurement, such as measured["benchmark"]["spatial"]."""
+    return lambda measured: reduce(getitem, keys, measured)
 
 
 def above(x, least=0.0):
@@ -118,19 +118,19 @@ def verdicts(results):
     for arm, text in BEATEN.items():
         add(f"VideoPASTA beats {text} (T. 1)", gain(ours, arm), "difference")
     for mode in MODES:
-        harm = gain("equal", read=field("benchmark", mode))
-        add(f"all three modes together do no harm in {mode} (T. 2)", harm, verdict=NO_LOSS)
+        change = gain("equal", read=field("benchmark", mode))
+        add(f"all three modes together do not lower {mode} (T. 2)", change, verdict=NO_LOSS)
     for mode in MODES:
         text = f"all three modes beat {mode} alone in the mean (T. 2)"
         add(text, gain("equal", f"only_{mode}"), "difference")
-    refusals = gain(ours, read=lambda exam: fmean(exam["adversarial"].values()))
+    refusals = gain(ours, read=lambda measured: fmean(measured["adversarial"].values()))
     add("VideoPASTA handles adversarial QA better (T. 6)", refusals)
     add("a second family gains, too", gain(ours, family="onevision"))
     for family, text in (("qwen", ""), ("onevision", " in a second family")):
         for kind in GENERAL:
             change = gain(ours, read=field("general", kind), family=family)
             add(f"other abilities are preserved{text}: {kind}", change, "change", NO_LOSS)
-    add("pairs with the videos of others teach nothing", gain("shuffled"), verdict=NO_GAIN)
-    blind = results.score(ours, lambda exam: fmean(exam["blind"][mode] for mode in MODES))
-    add("a blind model is at chance", blind, "score", AT_CHANCE)
+    add("pairs with the videos of other pairs give no gain", gain("shuffled"), verdict=NO_GAIN)
+    blind = results.score(ours, lambda measured: fmean(measured["blind"][mode] for mode in MODES))
+    add("on black frames, the trained model is at chance", blind, "score", AT_CHANCE)
     return rows

@@ -26,7 +26,11 @@ BINS = 10  # of the expected calibration error
 
 
 def measure(vlm, seed, fully=True):
-    """The `exam` of results.jsonl: all measurements, or `scores` only. seed: of the benchmarks."""
+    """All measurements of a row of results.jsonl, or `scores` only. seed: of the benchmarks.
+
+    results.jsonl keeps older names for its keys: `exam` are the measurements, `sight` is the
+    evidence, `habit` is the prior.
+    """
     found, bench = scores(vlm, benchmark_folder(seed)), benchmark("adversarial")
     if fully:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
@@ -68,12 +72,12 @@ def shares(vlm, bench, items):
 
 
 def other_questions(vlm, seed, n_videos=150):
-    """Measurements on videos drawn for them.
+    """Measurements on other videos than those of the benchmark.
 
     general: kind of general question -> share of right answers
     words: mean length of an answer to the questions of world.KINDS
-    calibration, sight and habit, kl: of `ece`, `evidence_and_prior`, `divergence`
-    presence_sight, presence_habit: the same of questions about presence; the majority is "Yes."
+    calibration: of `ece`. sight and habit: of `evidence_and_prior`. kl: of `divergence`
+    presence_sight, presence_habit: the same for questions about presence; the majority is "Yes."
     denied: mean probability, 0..1, of "There is no X." about an X that is in the video
     """
     asked = list(questions_with_inputs(vlm.processor, seed, n_videos))
@@ -86,16 +90,16 @@ def other_questions(vlm, seed, n_videos=150):
     presence = [row for row in asked if row[0] == "presence"]
     logps = option_logps(vlm, closed)
     odds = (logps[:, 0] - logps[:, 1]).numpy()
-    sight, habit = evidence_and_prior(logps, closed)
-    presence_sight, presence_habit = evidence_and_prior(option_logps(vlm, presence), presence)
+    evidence, prior = evidence_and_prior(logps, closed)
+    for_yes = evidence_and_prior(option_logps(vlm, presence), presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
         "calibration": ece(1 / (1 + np.exp(-abs(odds))), odds > 0),
-        "sight": sight,
-        "habit": habit,
-        "presence_sight": presence_sight,
-        "presence_habit": presence_habit,
+        "sight": evidence,
+        "habit": prior,
+        "presence_sight": for_yes[0],
+        "presence_habit": for_yes[1],
         "denied": logps[:, 2].exp().mean().item(),
         "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
     }
@@ -104,8 +108,8 @@ def other_questions(vlm, seed, n_videos=150):
 def questions_with_inputs(processor, seed, n_videos):
     """Yield (kind, VideoInputs, query, options, majority).
 
-    options: the right answer, the wrong one, the denial that the thing exists; or less of them
-    majority: whether the right answer is the majority one, or "Yes."
+    options: the right answer, the wrong one, the denial that the thing exists; or the first of them
+    majority: whether the right answer is the majority answer, or "Yes."
     """
     for i in range(n_videos):
         rng = np.random.default_rng([seed, 1000, i])
@@ -116,7 +120,7 @@ def questions_with_inputs(processor, seed, n_videos):
             yield q.kind, inputs, q.query, (q.answer, q.wrong, denial(q.name)), q.majority
         for kind in GENERAL:
             query, answer = general(video, kind, rng)
-            if answer in YES_NO:  # also in place of a question about colour
+            if answer in YES_NO:  # colour, too, if no marker is kept
                 yes = answer == YES_NO[0]
                 yield "presence", inputs, query, YES_NO if yes else YES_NO[::-1], yes
             else:
@@ -134,7 +138,7 @@ def option_logps(vlm, asked):
 
 
 def evidence_and_prior(logps, asked):
-    """What the video and what the majority answer add to an answer, (evidence, prior) in nats.
+    """(evidence, prior), nats: what the video adds, and what the majority answer gets in any video.
 
         mean log-odds of the right answer = evidence + prior   if it is the majority answer
                                             evidence - prior   if it is the other one

@@ -16,16 +16,17 @@ from pasta.study.claims import Results, field, mean_of_modes, verdicts
 from pasta.toy.world import MODES
 
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
+POINTS = "percentage points [95 % interval]"
 TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
-NUMBERS = {  # name in the exam: what it is, digits
+NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
     "sight": ("evidence, nats", 2),
     "habit": ("prior, nats", 2),
     "denied": ("probability of denying", 3),
     "presence_sight": ("presence: evidence, nats", 2),
     "presence_habit": ('presence: prior of "yes", nats', 2),
-    "words": ("words of an answer", 2),
-    "kl": ("KL, nats an answer", 2),
-    "calibration": ("expected calibration error", 2),
+    "words": ("words per answer", 2),
+    "kl": ("KL to the base, nats per answer", 2),
+    "calibration": ("calibration error (ECE) of choosing between two options", 2),
 }
 
 
@@ -36,7 +37,7 @@ def markdown(head, rows):
 
 
 def claims(results):
-    return markdown(["claim", "in miniature", "points"], verdicts(results))
+    return markdown(["claim", "in miniature", POINTS], verdicts(results))
 
 
 def scores(results, family, picture, *arms):
@@ -61,18 +62,19 @@ def scores(results, family, picture, *arms):
 
 
 def percent(results, family, group, *arms):
-    """A group of numbers of the exam, in percent: a line for each name in the group."""
+    """A group of measurements, in percent: a line for each name in the group."""
     arms, rows = results.present(arms, family), []
     (row, *_) = results.of(arms[0], family).values()
     for name in row["exam"][group]:
         read = field(group, name)
         cells = [results.score(arm, read, family).text() for arm in arms]
         rows.append([name, *cells, results.gain(arms[-1], read, family, arms[0]).text("+")])
-    return markdown(["", *(f"`{arm}`" for arm in arms), "last minus first"], rows)
+    difference = f"`{arms[-1]}` minus `{arms[0]}`"
+    return markdown(["", *(f"`{arm}`" for arm in arms), difference], rows)
 
 
 def numbers(results, family, names, *arms):
-    """Numbers of the exam that are not percentages. names: keys of NUMBERS, joined by commas."""
+    """Measurements that are not percentages. names: keys of NUMBERS, joined by commas."""
     arms, rows = results.present(arms, family), []
     for name in names.split(","):
         text, digits = NUMBERS[name]
@@ -96,7 +98,7 @@ def table(results, mark):
 
 
 def refreshed(text, results):
-    """A page with the text between its marks made anew."""
+    """A page with new text between its marks."""
     return TABLE.sub(lambda match: f"{match[1]}\n{table(results, match[2])}\n{match[3]}", text)
 
 
@@ -121,7 +123,7 @@ def tables_only(text, results):
 
 
 def gains(results, title, folder, family, picture, *arms):
-    """Draw the points over the base with 95 % intervals: the three modes and the mean."""
+    """Draw the gains over the base with 95 % intervals: the three modes and the mean."""
     from pasta.tools.figures import COLOURS, pyplot, save  # only now: matplotlib may be missing
 
     arms = results.present(arms, family)
@@ -153,7 +155,7 @@ def curves(results, path):
     for name, axes, colour in (*lines, ("rewards/accuracies", right, COLOURS["mean"])):
         for row in rows:
             axes.plot(row["step"], row[name], color=colour, alpha=0.3, linewidth=0.7)
-        # zip ends with the shortest: sets of pairs, and so trainings, differ in length.
+        # zip stops at the shortest: seeds have different numbers of pairs, and so of steps.
         means = [fmean(values) for values in zip(*(row[name] for row in rows), strict=False)]
         axes.plot(rows[0]["step"][: len(means)], means, color=colour, label=name)
         axes.set_xlabel("step")
@@ -168,7 +170,7 @@ def write(results_file=RESULTS / "results.jsonl", target=PAGE):
     target.write_text(text_of(text, results), encoding="utf-8")
     print(f"wrote {target}")
     if not find_spec("matplotlib"):
-        return print("without its pictures; first: pip install -r requirements-dev.txt")
+        return print("no pictures drawn; to draw them: pip install -r requirements-dev.txt")
     folder = target.with_suffix("")
     folder.mkdir(exist_ok=True)
     for heading, mark in marks(text):
