@@ -62,7 +62,7 @@ def test_the_number_of_damaged_files_is_that_of_the_tests():
     tests = [t for t in re.findall(r"^\S+\.py::(\w+)", listed, re.M) if t in n_examples]
     total = int(times) * sum(n_examples[test] for test in tests)
     assert f"{len(tests)} valid files of all kinds" in GUARANTEES
-    assert f"as often as {times} times what the tests do: at most {total:,} files" in GUARANTEES
+    assert f"{times} times as often as the tests do: at most {total:,} damaged" in GUARANTEES
 
 
 def test_the_table_of_many_pairs_shows_proportion_and_steady_memory():
