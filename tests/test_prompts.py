@@ -18,7 +18,7 @@ PAGE = (Path(__file__).parent.parent / "docs/pairs.md").read_text()
 
 @pytest.mark.parametrize("texts", [prompts.QUERIES, prompts.PREMISES])
 def test_each_mode_has_as_many_as_the_page_says(texts):
-    assert "three kinds of query and three premises per mode" in PAGE
+    assert "three topics of queries and three premises per mode" in PAGE
     assert tuple(texts) == MODES
     assert all(len(set(kinds.values())) == 3 for kinds in texts.values())
 
