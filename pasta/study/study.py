@@ -64,7 +64,7 @@ def run(command, log):
     with open(log, "a") as file, redirect_stdout(file), redirect_stderr(file):
         print(f"$ python {command}", flush=True)
         sys.argv = command.split()
-        # In this process: to import torch again takes as long as a training.
+        # Not in a new process: importing torch again takes as long as a training.
         runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
     return round(time.perf_counter() - start)
 
@@ -132,7 +132,7 @@ def row_of(arm, family, seed):
 
 
 def rows_of_seed(family, seed, arms):
-    """(rows, errors) of the arms of one seed, in turn: they share sets of pairs and a cache."""
+    """(rows, errors) of the arms of one seed. In turn: they share sets of pairs and a cache."""
     torch.set_num_threads(1)
     rows, errors = [], []
     for arm in arms:
@@ -165,7 +165,7 @@ def main():
     message = "Measure the paper's claims in the toy world."
     parser = ArgumentParser("python -m pasta.study.study", description=message)
     parser.add_argument("--quick", action="store_true", help="two seeds, one family, Table 1 only")
-    parser.add_argument("--processes", type=int, default=2, help="how many work in parallel")
+    parser.add_argument("--processes", type=int, default=2, help="number of parallel processes")
     parser.add_argument("--results", type=Path, help=f"folder; default: {page.RESULTS}")
     args = parser.parse_args()
     folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)

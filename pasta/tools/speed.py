@@ -78,11 +78,11 @@ def report(config, k, checkpointing):
         return
     tokens, packed = sum(task.pack.lengths), logps["packed"]
     weights = sum(p.numel() * p.element_size() for p in task.policy.model.parameters())
-    apart = max((other - packed).abs().max().item() for other in logps.values())
+    difference = max((other - packed).abs().max().item() for other in logps.values())
     print(
         f"packed reads {tokens} tokens, {tokens / median(seconds['packed']):.0f} per second, "
         f"peak {(weights + memory['packed']) / 2**30:.2f} GiB with the weights;\n"
-        f"log-probabilities of {packed.abs().max():.0f} nats differ by {apart:.0e} at most"
+        f"log-probabilities of {packed.abs().max():.0f} nats differ by at most {difference:.0e}"
     )
 
 
