@@ -210,5 +210,6 @@ def test_the_shipped_model_folder_is_the_one_that_the_code_makes(tmp_path):
 
 def test_the_chat_template_writes_the_marks_of_images_for_servers():
     parts = [{"type": "image"}, {"type": "text", "text": " Is it red?"}]
-    text = make_tokenizer().apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
+    turn = {"role": "user", "content": parts}
+    text = make_tokenizer().apply_chat_template([turn], tokenize=False)
     assert text == "<|im_start|><|vision_start|><|image_pad|><|vision_end|> Is it red?<|im_end|>"
