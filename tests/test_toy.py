@@ -12,12 +12,14 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import ROOT
+from safetensors.numpy import load_file
 
+from pasta import toy
 from pasta.benchmarks import adversarial, benchmark
 from pasta.run.rows import read_rows
 from pasta.toy import captions, files, world
 from pasta.toy.captions import NO_NOISE
-from pasta.toy.model import make_tokenizer
+from pasta.toy.model import make_folder, make_tokenizer
 from pasta.toy.world import MODES
 from pasta.video import read_frames
 
@@ -191,3 +193,23 @@ def test_the_tokenizer_knows_and_restores_every_sample():
                 ids = tokenizer(text, add_special_tokens=False)["input_ids"]
                 assert tokenizer.unk_token_id not in ids
                 assert tokenizer.decode(ids) == text
+
+
+def test_the_shipped_model_folder_is_the_one_that_the_code_makes(tmp_path):
+    make_folder(tmp_path)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {file.name for file in toy.SHIPPED.iterdir()}
+    for name in names - {"model.safetensors", "config.json"}:  # loading adds the config's dtype
+        assert (tmp_path / name).read_bytes() == (toy.SHIPPED / name).read_bytes()
+    shapes = [
+        {key: tensor.shape for key, tensor in load_file(folder / "model.safetensors").items()}
+        for folder in (tmp_path, toy.SHIPPED)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_chat_template_writes_the_marks_of_images_for_servers():
+    parts = [{"type": "image"}, {"type": "text", "text": " Is it red?"}]
+    turn = {"role": "user", "content": parts}
+    text = make_tokenizer().apply_chat_template([turn], tokenize=False)
+    assert text == "<|im_start|><|vision_start|><|image_pad|><|vision_end|> Is it red?<|im_end|>"

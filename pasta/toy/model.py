@@ -41,12 +41,16 @@ SPECIAL = (
     "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|video_pad|> "
     "<|image_pad|> <video> <|unknown|>"
 ).split()
-VIDEO = {"qwen": "<|vision_start|><|video_pad|><|vision_end|>", "onevision": "<video>"}
-# No role names: fewer tokens, faster training.
+MARKS = {  # kind of model: what its chat template writes for a video and for an image
+    "qwen": tuple(f"<|vision_start|><|{name}_pad|><|vision_end|>" for name in ("video", "image")),
+    "onevision": ("<video>", "<|image_pad|>"),
+}
+# No role names: fewer tokens, faster training. Images are for servers, which get frames as images.
 CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>\
 {% if message['content'] is string %}{{ message['content'] }}{% else %}\
 {% for part in message['content'] %}{% if part['type'] == 'video' %}\
-VIDEO{% elif part['type'] == 'text' %}{{ part['text'] }}\
+VIDEO{% elif part['type'] in ('image', 'image_url') %}\
+IMAGE{% elif part['type'] == 'text' %}{{ part['text'] }}\
 {% endif %}{% endfor %}{% endif %}<|im_end|>\
 {% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"""
 
@@ -68,13 +72,14 @@ def make_tokenizer(kind="qwen"):
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.Fuse()
+    video, image = MARKS[kind]
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<|unknown|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=SPECIAL[1:-1],
-        chat_template=CHAT_TEMPLATE.replace("VIDEO", VIDEO[kind]),
+        chat_template=CHAT_TEMPLATE.replace("VIDEO", video).replace("IMAGE", image),
     )
 
 

@@ -1,5 +1,7 @@
 """Pretraining of the toy model, from random weights, in minutes.
 
+    python -m pasta.toy.pretrain FOLDER    # makes the shipped pasta/toy/model again
+
     align     match each visual token with the words for its shape, colour and place
     caption   two-frame clips, with one frame of each actor and the cut between them; then videos
     qa        everything that the pipeline asks; in the last stage many labels are noisy
@@ -17,6 +19,7 @@ import math
 import os
 import signal
 import sys
+from argparse import ArgumentParser
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -36,6 +39,7 @@ from pasta.attention import dense_mask
 from pasta.models.load import as_position_ids, encode, levels, load_vlm
 from pasta.packs import pack_responses
 from pasta.run import ranks
+from pasta.run.atomic import atomic_folder
 from pasta.sampling import uniform
 from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
@@ -241,3 +245,18 @@ def batch_loss(vlm, packs):
     ).last_hidden_state
     scored = torch.cat([hidden[i, pack.keep] for i, pack in enumerate(packs)])
     return cross_entropy(vlm.model.lm_head(scored), torch.cat([pack.targets for pack in packs]))
+
+
+def main():
+    parser = ArgumentParser("python -m pasta.toy.pretrain", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="new model folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the videos")
+    args = parser.parse_args()
+    if args.folder.exists():
+        raise SystemExit(f"{args.folder} exists; expected the name of a new folder")
+    with atomic_folder(args.folder) as part:
+        train_base(part, args.seed)
+
+
+if __name__ == "__main__":
+    main()
