@@ -1,7 +1,7 @@
 """README's first result: its own command, run end to end, prints what README shows.
 
-The world is drawn and the model trained anew, so another processor rounds its way to another model:
-the figures are compared within what such models differ by, the gain must be there in each.
+Another processor rounds its way to another adapter: the figures are compared within what such
+adapters differ by, and the gain must be there in each.
     python -m pytest tests/test_readme.py
 """
 
