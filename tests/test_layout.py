@@ -36,7 +36,6 @@ FLOORS = [  # a room imports only itself and lower floors, which are listed firs
 ]
 RUNTIME = {"torch", "transformers", "decord", "numpy", "tqdm"}
 INCLUDED = {"safetensors", "tokenizers", "jinja2"}  # transformers and torch require them
-PEERS = {"trl", "peft", "datasets"}  # in requirements-dev.txt
 OWNERS = {  # library: the only files that import it
     "decord": ["video/decord_files.py"],
     "transformers": ["models/files.py", "models/load.py", "toy/model.py"],
@@ -162,8 +161,7 @@ def test_one_tool_draws_with_matplotlib():
 def test_runtime_packages_are_five():
     known = RUNTIME | INCLUDED | {*OWNERS, "matplotlib", "pasta", *sys.stdlib_module_names}
     for path in FILES:
-        peers = PEERS if path.name == "speed_trl.py" else set()
-        assert libraries(path) <= known | peers, path
+        assert libraries(path) <= known, path
     required = (ROOT / "requirements.txt").read_text().split()
     assert {line.split("==")[0] for line in required} == RUNTIME
 

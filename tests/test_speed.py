@@ -4,7 +4,6 @@ TRL is compared if it is installed. README's numbers are those of docs/speed.md.
 """
 
 import re
-import sys
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -23,6 +22,8 @@ from pasta.tools.speed_ways import SIZES, random_model, ways_of
 ROOT = Path(__file__).parent.parent
 TINY = ((128, 96, 256, 2, 8, 2), (2, 32, 64, 4, [1]))
 WAYS = ["packed", "live", "rows", "bare"]
+if PEER := find_spec("trl"):
+    from campaigns.peer_trl import trl_step as PEER
 
 
 @pytest.fixture
@@ -35,9 +36,8 @@ def config(monkeypatch):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_all_ways_give_the_same_log_probabilities(config, checkpointing):
-    config.peer = "trl" if find_spec("trl") else None
-    task, ways = ways_of(config, 3, checkpointing)
-    assert list(ways) == WAYS + ["trl"] * bool(config.peer)
+    task, ways = ways_of(config, 3, checkpointing, PEER)
+    assert list(ways) == WAYS + ["trl"] * bool(PEER)
     packed = ways["packed"]()
     for way, step in ways.items():
         assert close_sums(step(), packed, task.pack.response_lengths), way
@@ -46,19 +46,11 @@ def test_all_ways_give_the_same_log_probabilities(config, checkpointing):
 def test_trl_shares_the_weights_and_has_the_adapter(config):
     """Random adapters differ, so equal log-probabilities mean that ours was copied."""
     pytest.importorskip("trl")
-    config.peer = "trl"
-    task, ways = ways_of(config, 1, False)
+    task, ways = ways_of(config, 1, False, PEER)
     before = ways["trl"]()
     assert (before - task.reference).abs().max() > 1e-3 * before.abs().max()
     task.policy.model.model.language_model.norm.weight.data.mul_(2)
     assert (ways["trl"]() - before).abs().max() > 1e-3 * before.abs().max()
-
-
-def test_without_trl_its_packages_are_named(config, monkeypatch):
-    monkeypatch.setitem(sys.modules, "trl", None)
-    config.peer = "trl"
-    with pytest.raises(SystemExit, match="requirements-dev"):
-        main(config)
 
 
 def test_rows_under_another_vision_tower_differ(config):
@@ -96,13 +88,13 @@ def test_the_published_size_has_the_published_number_of_parameters():
 
 
 def test_the_table_has_a_row_for_every_k_and_way_with_and_without_checkpointing(config, capsys):
-    config.peer, rows = "trl" if find_spec("trl") else None, []
-    main(config)
+    rows = []
+    main(config, PEER)
     for table in capsys.readouterr().out.split("\nk = ")[1:]:
         k, checkpointing = re.match(r"(\d), checkpointing (\w+)", table).groups()
         ways = re.findall(r"^(\w+) +[\d.]+ +[\d.]+x .*\d +[\d.]+x$", table, re.M)
         rows += [(k, checkpointing, way) for way in ways]
-    ways = WAYS + ["trl"] * bool(config.peer)
+    ways = WAYS + ["trl"] * bool(PEER)
     assert rows == list(product("13", ("off", "on"), ways))
 
 

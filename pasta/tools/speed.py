@@ -1,7 +1,8 @@
 """How much faster is one packed row than one row per response?
 
-    python -m pasta.tools.speed --peer trl
+    python -m pasta.tools.speed
     python -m pasta.tools.speed --model qwen2.5-vl-7b
+    python tests/campaigns/peer_trl.py                   # with TRL's DPOTrainer
 
 A step is forward and backward of the DPO loss. It has one query about one video, with one chosen
 and k rejected responses. The model is a random Qwen2.5-VL with an adapter. No optimizer runs. All
@@ -11,7 +12,6 @@ methods give the same log-probabilities:
     live    packed, but the reference is computed in each step
     rows    1 + k rows, each with the video, padded on the right, with a padding mask
     bare    rows without the mask, which padding on the right does not need
-    trl     TRL's DPOTrainer: k pairs are 2k rows, the reference is computed in each step
 
 The methods run in turn. A ratio is relative to `packed`; for seconds it is the median over rounds.
 Memory is the peak of allocated tensors in one step, without the model's weights.
@@ -21,7 +21,6 @@ import gc
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import accumulate, product
 from statistics import median
 from typing import Literal
@@ -40,7 +39,6 @@ class SpeedConfig:
     """Compare a packed training step with one row per response."""
 
     model: Literal["qwen2.5-vl-7b"] = knob("the published size, random weights", toy="small")
-    peer: Literal["trl"] | None = knob("another trainer to measure as well", None)
     rounds: int = knob("rounds of all methods, after a warm-up", 3)
     n_frames: int = knob("frames of 336 x 448 pixels: two are 192 tokens", 32, toy=16)
     lora_rank: int = knob("rank of the adapter", 32, toy=16)
@@ -48,19 +46,17 @@ class SpeedConfig:
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def main(config):
-    if config.peer and not find_spec(config.peer):
-        raise SystemExit("--peer trl needs TRL; next: pip install -r requirements-dev.txt")
+def main(config, peer=None):
     machine = f"{config.dtype}, {config.device}, {torch.get_num_threads()} threads"
     print(f"{config.model} model, {machine}, {config.rounds} rounds")
     for k, checkpointing in product(REJECTED, (False, True)):
-        report(config, k, checkpointing)
+        report(config, k, checkpointing, peer)
 
 
-def report(config, k, checkpointing):
+def report(config, k, checkpointing, peer=None):
     """Measure one setting and print its table."""
     gc.collect()  # frees the models of earlier settings; a trainer refers to itself
-    task, ways = ways_of(config, k, checkpointing)
+    task, ways = ways_of(config, k, checkpointing, peer)
     seconds, memory, logps = measure(ways, config.rounds, config.device)
     print(f"\nk = {k}, checkpointing {'on' if checkpointing else 'off'}")
     print("method   seconds   ratio     of rounds       MB   ratio")

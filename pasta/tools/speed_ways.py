@@ -55,11 +55,14 @@ class Task:
     end: int = END  # the token that ends a response and pads rows
 
 
-def ways_of(config, k, checkpointing):
-    """(Task, {way: step}); a step returns the (1 + k,) log-probabilities of the responses."""
+def ways_of(config, k, checkpointing, peer=None):
+    """(Task, {way: step}); a step returns the (1 + k,) log-probabilities of the responses.
+
+    peer: function (config, Task, model without adapter, checkpointing) -> {way: step}
+    """
     model = random_model(config)
     shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
-    twin = copy.deepcopy(model, shared)  # for the peer: the same tensors, without our adapter
+    twin = copy.deepcopy(model, shared)  # for a peer: the same tensors, without our adapter
     task = make_task(config, model, k)
     if checkpointing:
         checkpoint_activations(model)
@@ -70,11 +73,7 @@ def ways_of(config, k, checkpointing):
         "rows": partial(dpo_step, task, partial(rows_logps, task, padding_mask(task))),
         "bare": partial(dpo_step, task, partial(rows_logps, task)),
     }
-    if config.peer:
-        from pasta.tools.speed_trl import trl_step
-
-        ways["trl"] = trl_step(config, task, twin, checkpointing)
-    return task, ways
+    return task, ways | (peer(config, task, twin, checkpointing) if peer else {})
 
 
 def settings_of(name):

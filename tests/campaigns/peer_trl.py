@@ -1,12 +1,17 @@
-"""TRL's DPOTrainer on the same pairs, with the same weights, adapter and positions.
+"""Measures TRL's DPOTrainer with pasta/tools/speed.py: the same pairs, weights and positions.
 
-TRL 1.16 has no videos in DPO: its collator of texts builds the rows, and we add the video. TRL
-computes the reference in each step if data has pictures. Everything else is TRL's default.
+    pip install -r requirements-dev.txt; python tests/campaigns/peer_trl.py --rounds 7
+
+It adds the method `trl`: k pairs are 2k rows, and the reference is computed in each step. TRL 1.16
+has no videos in DPO: its text collator builds the rows, and we add the video. TRL computes the
+reference in each step if data has images. Everything else is TRL's default.
 
 Shapes: k pairs make 2k rows of L tokens: k times the chosen one, then the rejected ones.
 """
 
+import sys
 import warnings
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
@@ -18,7 +23,11 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
 
-from pasta.lora import LANGUAGE_LINEARS, adapted
+sys.path[:0] = [str(Path(__file__).parents[2])]
+
+from pasta.lora import LANGUAGE_LINEARS, adapted  # noqa: E402 (after the path to it)
+from pasta.run.config import parse  # noqa: E402
+from pasta.tools.speed import SpeedConfig, main  # noqa: E402
 
 
 class TokenTrainer(DPOTrainer):
@@ -29,7 +38,7 @@ class TokenTrainer(DPOTrainer):
 
 
 def trl_step(config, task, model, checkpointing):
-    """A step that returns (1 + k,) logps. model: the policy's, without adapter; it is changed."""
+    """{"trl": step}, which returns (1 + k,) logps. model: without adapter; it is changed."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # names that TRL still uses
     # On a GPU, TRL's LM head scores only responses; without this, a CPU would score all tokens.
     trl.trainer.utils._use_triton = lambda device: True
@@ -56,7 +65,7 @@ def trl_step(config, task, model, checkpointing):
         logps = seen[0].float()  # (2k,)
         return torch.cat([logps[:1], logps[len(logps) // 2 :]])
 
-    return step
+    return {"trl": step}
 
 
 def make_trainer(config, task, model, checkpointing):
@@ -86,3 +95,7 @@ def make_trainer(config, task, model, checkpointing):
         for matrix in ("lora_A", "lora_B"):
             getattr(peft_layer, matrix)["default"].weight.data.copy_(getattr(layer, matrix))
     return trainer
+
+
+if __name__ == "__main__":
+    main(parse(SpeedConfig), trl_step)
