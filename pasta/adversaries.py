@@ -4,7 +4,7 @@ One `Adversary` per failure mode (arXiv 2504.14096, section 3). Frames are (F, H
 
 A corruption must be able to turn either answer into the other ("left" into "right" and "right"
 into "left"). If it only removes things, every chosen response says "replaced", and training learns
-that word instead of the video. So scene corruptions come as a pair: one brings new objects in, one
+that word instead of the video. So cross_frame has both: `splice` brings new objects, `repeat_scene`
 keeps the old ones.
 """
 
@@ -22,12 +22,12 @@ class Adversary:
     """What is specific to one failure mode.
 
     sampling:    of the preferred response, within the frame budget: "dense" (32 fps), "native"
-                 (every frame) or "uniform"; adversarial responses get 1 fps
+                 (every frame; within the budget, as "uniform"); adversarial responses get 1 fps
     corruptions: name -> function(frames, rng, other) -> frames of the same shape, for `--adversary
                  frames`; `other` is another video's frames, (F', H', W', 3). Used in turn
-    twins:       the corruptions that make counterfactuals: together they turn either answer into
-                 the other. There, an answer from a prior stays as likely; one read off the video
-                 becomes unlikely, because its opposite is now true. Used by --select contrast
+    twins:       corruptions that make the opposite answer true, in both directions
+                 (counterfactuals). An answer from the prior stays as likely there. An answer that
+                 depends on the video becomes unlikely. Used by --select contrast
     """
 
     sampling: str
@@ -79,7 +79,7 @@ def shuffle(frames, rng, other):
 
 
 def freeze(frames, rng, other):
-    """Repeats one frame of the video: nothing happens before anything else."""
+    """Repeats one frame of the video, so there is no order of events."""
     return np.repeat(frames[[rng.integers(len(frames))]], len(frames), axis=0)
 
 

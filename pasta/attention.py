@@ -2,13 +2,13 @@
 
 A packed row is [prefix | segment 0 | segment 1 | ...]. The prefix attends causally to itself; a
 segment attends to the whole prefix and causally to itself. Each piece is one call of
-scaled_dot_product_attention without a mask tensor, so the flash kernel can take it on a GPU and no
-L x L mask ever exists:
+scaled_dot_product_attention without a mask tensor. So a GPU can use the flash kernel, and no L x L
+mask ever exists:
 
     out[prefix]    = causal(q[prefix], k[prefix], v[prefix])
     out[segment i] = lower-right causal(q[i], [k[prefix], k[i]], [v[prefix], v[i]])
 
-Prefix sharing for preference pairs: arXiv 2410.20305, there with one block mask and two branches.
+Prefix sharing for preference pairs: arXiv 2410.20305, which uses one block mask.
 
 Shapes: B rows, N query heads, G key/value heads, L tokens of a row (L' with those cached before),
 P of the prefix, n of a segment, D head width.
@@ -30,13 +30,13 @@ def shared_prefix_attention(
         for ordinary rows, which are causal or follow `attention_mask`, (B, 1, L, L') bool.
     Returns ((B, L, N, D), None): the second place is for attention weights, never computed.
     """
-    # Under autocast the rotation leaves both in float32; the masked pieces need equal types.
+    # Under autocast, RoPE returns float32 query and key; attention needs equal dtypes.
     query, key = query.to(value.dtype), key.to(value.dtype)
     share = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     if lengths is None:
         new, all_ = query.shape[2], key.shape[2]
         causal = attention_mask is None and new > 1
-        if causal and new < all_:  # after cached tokens, which all are visible
+        if causal and new < all_:  # all cached tokens are visible
             causal, attention_mask = False, causal_lower_right(new, all_)
         share |= {"attn_mask": attention_mask, "is_causal": causal}
         return scaled_dot_product_attention(query, key, value, **share).transpose(1, 2), None

@@ -8,8 +8,8 @@ is how much more likely training has made it. The margin compares the two:
     margin    = reward(chosen) - reward(rejected)
     loss      = -log sigmoid(margin)                               (arXiv 2305.18290, eq. 7)
 
-sigmoid(margin) is the modelled probability that chosen is preferred. The initial probabilities
-cancel: before training every margin is 0 and every loss ln 2. With a larger beta, a smaller change
+sigmoid(margin) is the modelled probability that chosen is preferred. The probabilities before
+training cancel: then every margin is 0 and every loss ln 2. With a larger beta, a smaller change
 from the reference gives the same margin. Log-probabilities are sums over the tokens, in nats.
 
 Shapes: B pairs.
@@ -35,9 +35,9 @@ def dpo_loss(
         loss = -(1 - e) log sigmoid(margin) - e log sigmoid(-margin)
 
     the four logps: (B,) float32, nats, <= 0.
-    beta: > 0, dimensionless; larger keeps the policy nearer the reference.
+    beta: > 0, dimensionless; larger keeps the policy closer to the reference.
     label_smoothing: e, probability that the labels are swapped ("conservative" DPO); 0 in eq. 7.
-    Returns losses, chosen_rewards, rejected_rewards, each (B,); the rewards carry no gradient.
+    Returns losses, chosen_rewards, rejected_rewards, each (B,); the rewards are detached.
     """
     policy = (policy_chosen_logps, policy_rejected_logps)
     reference = (reference_chosen_logps, reference_rejected_logps)
@@ -60,13 +60,13 @@ def sft_loss(policy_chosen_logps, chosen_lengths) -> Tensor:
 
 
 def ipo_loss(chosen_logratios, rejected_logratios, beta) -> Tensor:
-    """Identity preference optimization: the margin is pulled to a value, not to infinity.
+    """Identity preference optimization: the difference of the log-ratios has a finite target.
 
         loss = (h - 1 / (2 beta))^2,   h = chosen logratio - rejected logratio
                                                                       (arXiv 2310.12036, eq. 17)
 
     the logratios: (B,) nats per token, log pi - log pi_ref divided by the tokens of the response,
-        as IPO's authors recommended to TRL's. Mitchell's code takes sums, so its beta differs.
+        as IPO's authors recommended to TRL. The original DPO code uses sums: another beta.
     beta: > 0, tokens per nat (the paper's tau): the target of h is 1 / (2 beta).
     Returns (B,), the square of nats per token, >= 0; 1 / (2 beta)^2 before training, not ln 2.
     """
@@ -132,7 +132,8 @@ def pair_weights(modes, counts, mode_weights) -> Tensor:
 def pair_rows(modes, losses, chosen_rewards, rejected_rewards, chosen_logps, rejected_logps):
     """The metrics of each pair as a dict of plain numbers, for `ranks.gather`.
 
-    Rewards and margins are dimensionless, logps in nats. A tie, as before training, is accuracy 0.
+    Rewards and margins are dimensionless, logps in nats. A tie counts as accuracy 0: before
+    training, all pairs are ties.
     """
     columns = {
         "loss": losses,

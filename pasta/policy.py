@@ -19,7 +19,7 @@ from pasta.run import ranks
 def load_policy(config, device):
     """(VLM, Policy) to train: an adapter or the language model, copied (DDP) or sharded (FSDP2)."""
     if config.shard and not ranks.started():
-        raise SystemExit("--shard slices over the ranks of torchrun: start with torchrun")
+        raise SystemExit("--shard needs torchrun: start the script with torchrun")
     # Trained weights are float32: AdamW's small updates are lost in bfloat16.
     dtype = config.dtype if config.lora_rank else "float32"
     # A model to shard is loaded on the CPU: it may not fit one GPU.
@@ -30,8 +30,8 @@ def load_policy(config, device):
         load.tune_all(vlm.model)
     if config.checkpointing:
         load.checkpoint_activations(vlm.model)
-    half = config.dtype == "bfloat16"
-    return vlm, ranks.parallel(Policy(vlm, half), load.shard_units(vlm.model), config.shard, half)
+    bf16 = config.dtype == "bfloat16"
+    return vlm, ranks.parallel(Policy(vlm, bf16), load.shard_units(vlm.model), config.shard, bf16)
 
 
 def text_logps(vlm, inputs, texts) -> Tensor:
@@ -47,8 +47,8 @@ class Policy(nn.Module):
         log pi(r | video, q) = sum_t log softmax(logits[t-1])[r_t]    (arXiv 2305.18290, eq. 7)
 
     forward(pack) returns (S,) float32, nats, <= 0: sums, so longer responses are more negative.
-    The vision tower is frozen and runs under no_grad; otherwise activation checkpointing would make
-    its output require gradients, and recompute it.
+    The vision tower is frozen and runs under no_grad. Otherwise activation checkpointing would
+    recompute it in backward.
     amp: run in bfloat16 autocast; log-probabilities are float32 either way.
     """
 

@@ -14,7 +14,8 @@ ABOUT = {  # what a mode is about; for the judge
     "cross_frame": "what stays the same or changes between scenes",
 }
 
-# To the asker. The kinds of a mode are used in turn: of one alone, the policy would learn the form.
+# To the asker. The topics of a mode are used in turn: from one topic only, the policy would learn
+# the form of the question.
 # A question with two possible answers makes better pairs than one that asks for a description.
 QUERY = "Write one question about this video that {kind}. Write nothing but the question."
 QUERIES = {
@@ -72,7 +73,7 @@ JUDGE_AGAIN = (
     JUDGE_PAIR + "\nWrite only the two lines, each with one word, yes or no, after the colon."
 )
 
-# To the asker, without the video: questions of adversarial QA presuppose a wrong answer (Table 6).
+# To the asker, without the video: questions of adversarial QA assume a wrong answer (Table 6).
 FALSE_PREMISE = (
     "Write one question about the video that takes it for granted that the following is true, "
     "without repeating it word for word: {wrong}\nReply with the question alone."

@@ -1,7 +1,7 @@
 """Cache of reference log-probabilities on disk, keyed by content.
 
-The reference never changes, so its log-probability of a response is a constant of (model, video,
-query, response) and of the arithmetic. Each is a row of a .jsonl file, appended once it is known:
+The reference never changes, so its log-probability of a response depends only on model, video,
+query, response and numeric settings (dtype, device, versions). Each is a row of a .jsonl file:
 
     {"key": sha256 of everything that can change it, "logps": float32 nats,
      "tokens": [of the prompt up to the end of the video, of query and response], "check": crc32}
@@ -34,7 +34,7 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True)
 class ReferenceCache:
-    """The known values in `path` and the files of other ranks. setting: plain JSON in all keys."""
+    """The known values in `path` and the files of other ranks. setting: JSON, part of every key."""
 
     path: Path
     setting: dict
@@ -73,7 +73,7 @@ class ReferenceCache:
         try:
             return Appender(path)
         except OSError as error:
-            cure = "copy the pairs, which are next to it, into your own folder and set --video_root"
+            cure = "copy the pairs file into a folder that you can write, and set --video_root"
             raise OSError(f"cannot write {path}: {error.strerror}; {cure}") from error
 
 

@@ -32,14 +32,14 @@ def at_fps(timestamps, fps, max_frames):
     Returns (F,) ints, strictly increasing; [0, 0] for a single frame.
     """
     begins = np.append(timestamps, timestamps[-1] + 2 * SAME_TIME) - timestamps[0] - SAME_TIME
-    sampled = np.flatnonzero(np.diff(np.ceil(begins * fps)))  # no list: some files claim years
+    sampled = np.flatnonzero(np.diff(np.ceil(begins * fps)))  # damaged files can claim years
     return sampled[uniform(sampled, max_frames)]
 
 
 def samplers(n_frames, sparse_frames):
     """Name -> function(timestamps) -> indices, for the samplings that adversaries.py names.
 
-    With one budget of 32 frames, a video of 32 seconds would be the same in all samplings.
+    Two budgets: with 32 frames for both, all samplings of a 32-second video would be the same.
     """
     return {
         "dense": partial(at_fps, fps=DENSE_FPS, max_frames=n_frames),

@@ -1,15 +1,15 @@
 """Candidates to pairs: which responses make a pair, and which pairs are kept after the judge.
 
     none      every adversarial response that the judge keeps: the paper's filter
-    flip      only those of queries whose answer on a corrupted video contradicts the preferred one;
-              assumes that an answer which does not change was not read off the video
-    contrast  chosen is the response whose log-probability falls most when the video is corrupted,
-              rejected the one that falls least; of each mode, the share with the largest difference
-              stays. Assumes that what depends on the video is right more often, and replaces
-              preferred answers that follow a prior. The paper always chooses the preferred answer
+    flip      all kept pairs of a query if an answer on a corrupted video contradicts the preferred
+              one. Assumes: an answer that does not change does not depend on the video
+    contrast  chosen is the response with the log-probability that falls most when the video is
+              corrupted, rejected the one that falls least. Keeps the share of each mode with the
+              largest difference. Assumes: answers that depend on the video are right more often.
+              So chosen need not be the preferred answer; in the paper it always is
 
-`--balance` and `--target` come last: they even out what could distinguish chosen from rejected
-without the video, and the modes.
+`--balance` and `--target` come last. `--balance` removes differences that show chosen without the
+video (length, side). `--target` gives each mode the same number of pairs.
 """
 
 import math
@@ -22,8 +22,8 @@ import numpy as np
 from pasta.judge import Verdict, alike, flaw
 from pasta.pairs import MODES, pair_id
 
-LONGER = 1.25  # a response is longer from this ratio of words
-UNSOUND = Verdict(False, "fewer than two sound answers")
+LONGER = 1.25  # ratio of word counts from which a response counts as longer
+UNUSABLE = Verdict(False, "fewer than two different usable answers")
 query_key = itemgetter("video", "mode", "query")
 by_sides = itemgetter("sides")
 
@@ -34,7 +34,7 @@ def make_pairs(candidates, judge, select="none", keep=0.5, balance=True, share=0
     judge: list of (mode, query, preferred, adversarial) -> list of Verdict.
     keep: share of each mode's pairs that contrast keeps, 0..1. share: pairs of each mode; 0: all.
     balance: even out, within a mode, whether chosen is longer, and the sides that are chosen.
-    Each adversarial response is in exactly one row; with contrast, each candidate.
+    Each adversarial response makes exactly one row. With contrast, each candidate makes one row.
     """
     rows, rng = proposals(candidates, judge, select), np.random.default_rng(seed)
     # Each step sets the `reason` of the rows that it drops; a row without a reason is a pair.
@@ -63,7 +63,7 @@ def proposals(candidates, judge, select):
     matches = [(candidate, *found) for candidate in candidates for found in match(candidate)]
     cases = [(c["mode"], c["query"], chosen, other) for c, chosen, other, _ in matches if other]
     verdicts = iter(judge(cases))
-    return [proposal(*found, next(verdicts) if found[2] else UNSOUND) for found in matches]
+    return [proposal(*found, next(verdicts) if found[2] else UNUSABLE) for found in matches]
 
 
 def proposal(candidate, chosen, rejected, recipe, verdict):
@@ -96,17 +96,17 @@ def by_response(candidate):
 
 
 def by_contrast(candidate):
-    """The sound answer that depends most on the video against the one that depends least.
+    """The usable answer that depends most on the video against the one that depends least.
 
-    Returns [(chosen, rejected, recipe)]; with fewer than two sound answers, rejected is None.
+    Returns [(chosen, rejected, recipe)]; with fewer than two usable answers, rejected is None.
     """
     query, answers = candidate["query"], [candidate["preferred"], *candidate["adversarial"]]
-    sound = {answer["response"] for answer in answers if not flaw(answer, query)}
+    usable = {answer["response"] for answer in answers if not flaw(answer, query)}
     unscored = [row for row in candidate["logps"] if {"clean", "broken"} - row.keys()]
     if unscored or not candidate["recipe"]["twins"]:
         about = f"{query!r} about {candidate['video']}: answers were not scored on corrupted videos"
         raise ValueError(f"{about}; choose another --select, or another --out for contrast")
-    scored = [row for row in candidate["logps"] if row["response"] in sound]
+    scored = [row for row in candidate["logps"] if row["response"] in usable]
     falls = {row["response"]: row["clean"] - row["broken"] for row in scored}  # nats
     if len(falls) < 2:
         return [(candidate["preferred"], None, {})]
@@ -133,7 +133,7 @@ def drop_unflipped(rows):
     flipped = {query_key(row) for row in contradicting if row["recipe"]["kind"] == "frames"}
     for row in remaining(rows):
         if query_key(row) not in flipped:
-            row["reason"] = "answer survives the broken video"
+            row["reason"] = "not contradicted on the corrupted video"
 
 
 def weakness(row):
@@ -174,7 +174,7 @@ def by_length(row):
 
 
 def drop_beyond(rows, share):
-    """Of each mode, keep `share` pairs: the chosen sides in turn, the strongest pairs first."""
+    """Of each mode, keep `share` pairs: alternating the chosen sides, the strongest pairs first."""
     groups = defaultdict(lambda: defaultdict(list))
     for row in remaining(rows):
         groups[row["mode"]][row["sides"] and row["sides"][0]].append(row)

@@ -101,7 +101,7 @@ def test_flip_keeps_a_query_whose_answer_on_a_corrupted_video_contradicts():
     survived = candidate(LEFT, ("frames", LEFT), ("prompt", RIGHT), video="/w.avi")
     pairs, dropped = made(flipped, survived, select="flip")
     assert [pair["video"] for pair in pairs] == ["/v.avi"] * 2
-    assert reasons(dropped) == ["same as preferred", "answer survives the broken video"]
+    assert reasons(dropped) == ["same as preferred", "not contradicted on the corrupted video"]
 
 
 def test_flip_counts_an_answer_that_repeats_a_prompted_one_and_treats_each_mode_alone():
@@ -109,7 +109,7 @@ def test_flip_counts_an_answer_that_repeats_a_prompted_one_and_treats_each_mode_
     temporal = candidate("Before.", ("prompt", "After."), mode="temporal")
     pairs, dropped = made(spatial, temporal, select="flip")
     assert [pair["mode"] for pair in pairs] == ["spatial"]
-    assert reasons(dropped) == ["duplicate", "answer survives the broken video"]
+    assert reasons(dropped) == ["duplicate", "not contradicted on the corrupted video"]
 
 
 # ---------------------------------------------------------------- contrast
@@ -135,7 +135,7 @@ def test_contrast_leaves_unsound_answers_out():
     row = candidate(LEFT, ("frames", RIGHT), logps=logps)
     row["adversarial"][0]["finished"] = False
     _, dropped = made(row, candidate(LEFT, ("frames", LEFT), logps=logps), select="contrast")
-    assert reasons(dropped) == ["fewer than two sound answers"] * 2
+    assert reasons(dropped) == ["fewer than two different usable answers"] * 2
 
 
 @pytest.mark.parametrize("lost", [None, "clean", "broken"])
