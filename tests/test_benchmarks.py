@@ -354,16 +354,33 @@ def test_the_items_of_longvideobench_are_in_order_of_duration(tmp_path):
     assert [one.task for one in found] == ["15 s", "15 s", "600 s", "3600 s"]
 
 
-def test_a_newline_at_the_end_of_a_question_of_mlvu_stays(tmp_path):
-    rows = [MLVU | {"question": MLVU["question"] + "\n"}]
-    (found,) = fill("mlvu", tmp_path, rows).items(tmp_path)
-    assert "(D) Blue\n\nOnly give" in found.prompt
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        ("What? (A) x (B) y", ("x", "y")),  # no line begins with (A)
+        ("Is (B) first?\n(A) x\n(B) y\n", ("x", "y")),  # ends in a newline
+        ("What?\n (A) x\n (B) y", ("x", "y")),
+        ("What?\n(A) x\n(B) y\n(C) z\n\n", ("x", "y", "z")),
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_row_of_the_hub_s_mlvu_is_asked_as_it_is(tmp_path, question, options, listed):
+    """lmms-eval's prompt is pre_prompt + question + post_prompt, whatever the question holds."""
+    change = {"question": question, "candidates": list(options) if listed else None, "answer": "B"}
+    (found,) = fill("mlvu", tmp_path, [MLVU | change]).items(tmp_path)
+    assert found.prompt == question + "\nOnly give the best option.\nBest option: ("
+    assert (found.options, found.answer) == (options, "B")
+
+
+def test_no_options_are_added_to_a_row_of_the_hub_s_mlvu(tmp_path):
+    change = {"question": "What color is it?", "answer": "B"}
+    (found,) = fill("mlvu", tmp_path, [MLVU | change]).items(tmp_path)
+    assert found.prompt == "What color is it?\nOnly give the best option.\nBest option: ("
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"question": "What color is the main male character?"},
         {"question": "What color is the main male character?", "answer": "Yellow"},
         {"candidates": None},
         {"video_name": "movie101_66"},

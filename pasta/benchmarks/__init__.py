@@ -10,13 +10,13 @@ from string import ascii_uppercase as LETTERS
 
 from pasta.benchmarks import tables
 from pasta.benchmarks.scoring import by_label, by_task
-from pasta.run.schema import ABSENT
+from pasta.run.schema import ABSENT, NUMBER
 
 NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass",
          "perceptiontest", "vinoground", "adversarial")  # fmt: skip
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.
-SCORED = {"id": str, "task": str, "response": str, "correct": bool}
+SCORED = {"id": str, "task": str, "response": str, "correct": bool, "score": NUMBER | ABSENT}
 ANSWER = SCORED | {"video": str, "prompt": str, "answer": str, "predicted": str | None,
                    "text": str | ABSENT}  # fmt: skip
 
@@ -33,6 +33,7 @@ class Item:
     options: tuple[str, ...]  # their texts; () if they have no letters
     answer: str  # the right letter, or the right response if there are none; "" if none is right
     labels: tuple[str, ...] = ()  # more groups that it belongs to, such as "dim=order"
+    prompts: dict = field(default_factory=dict, compare=False)  # of some models, see models below
 
     @property
     def letters(self):
@@ -67,11 +68,13 @@ class Benchmark:
     folders: tuple[str, ...] = (".",)  # of videos inside the data folder, in order; (): any path
     max_new_tokens: int = 16  # length of an answer
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
-    draws: bool = False  # whether lmms-eval draws a letter if a response names none or is empty
+    # Whether lmms-eval draws a letter if a response names none; "expected": mean score of the draws
+    draws: bool | str = False
     empty: str = "wrong"  # what an empty response is otherwise, or "not counted"
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
     breakdown: Callable = by_label  # (rows, items) -> the same by label; groups may overlap
     read: Callable = read_tables  # (benchmark, data folder) -> list of Item
+    models: dict = field(default_factory=dict)  # {model_type: its name, a key of Item.prompts}
 
     def items(self, data) -> list[Item]:
         """Every question of a data folder, task by task.

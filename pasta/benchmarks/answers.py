@@ -2,7 +2,8 @@
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
-     "drawn" if a letter was drawn for a response that names none, "text" with the reasoning
+     "drawn" if a response names no letter where lmms-eval draws one, then perhaps "score", the mean
+     score of the draws, "text" with the reasoning
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
 than the question now has stay in the file, but are not scored, and the question is asked again.
@@ -19,29 +20,51 @@ from pathlib import Path
 from pasta.benchmarks import ANSWER
 from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, letter_logps
+from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.digest import digest
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
-from pasta.video import VideoError, read_frames
+from pasta.video import VideoError, file_digest, read_frames
 
 
-def fingerprint(item, **settings) -> str:
+def video_digests(items) -> dict:
+    """{video: sha256 of its bytes}; each rank reads its share; all ranks call."""
+    videos = ranks.share(list(dict.fromkeys(item.video for item in items)))
+    found = prefetch(content_digest, videos, 4)
+    found = ranks.progress(found, "digests", len(videos), "video")
+    return dict(ranks.gather(list(zip(videos, found, strict=True))))
+
+
+def content_digest(video) -> str:
+    """`file_digest`, or "" for a video that cannot be read: its answer is asked anew anyway."""
+    try:
+        return file_digest(video)
+    except VideoError:
+        return ""
+
+
+def fingerprint(item, video_digest=None, **settings) -> str:
     """A hash of everything that decides the answer to an item; settings: those of all items."""
-    # The video's size instead of its bytes: reading them would take as long as decoding, and a
-    # file that is made again hardly ever keeps its size.
-    size = item.video.stat().st_size if item.video.is_file() else None
-    facts = [item.id, item.name, size, item.prompt, item.answer, settings]
+    if video_digest is None:
+        video_digest = content_digest(item.video)
+    facts = [item.id, item.name, video_digest, item.prompt, item.answer, settings]
     return digest(json.dumps(facts, sort_keys=True))[:16]
 
 
 def earlier_rows(path, fingerprints) -> dict:
-    """{id: row} of the valid answers in a file, by {id: fingerprint}; failed videos are retried."""
-    return {
-        row["id"]: row
-        for row in rows_of(Path(path), ANSWER | {"fingerprint": str})
-        if row["fingerprint"] == fingerprints.get(row["id"]) and "error" not in row
-    }
+    """{id: row} of the valid answers in a file, by {id: fingerprint}; failed videos are retried.
+
+    Prints how many answers cannot be used.
+    """
+    rows = [row for row in rows_of(Path(path), ANSWER | {"fingerprint": str}) if "error" not in row]
+    valid = {x["id"]: x for x in rows if x["fingerprint"] == fingerprints.get(x["id"])}
+    other = {row["id"] for row in rows} & fingerprints.keys() - valid.keys()
+    if other:
+        why = "the bytes of their videos, their prompts or the settings differ from this run's"
+        text = f"{path}: {len(other)} questions are asked anew. They have answers, but {why}"
+        print(f"{text}, or an earlier version, which compared sizes of videos, wrote them")
+    return valid
 
 
 def with_inputs(load, items, workers):
@@ -112,7 +135,7 @@ def reread(bench, row, item, parser):
     if "letter_logps" in row or "error" in row:
         return row
     text = row.get("text", row["response"])
-    row = {key: value for key, value in row.items() if key not in ("drawn", "text")}
+    row = {key: value for key, value in row.items() if key not in ("drawn", "score", "text")}
     row |= reading(bench, text, item, parser)
     return row | {"correct": row["predicted"] == item.answer}
 
@@ -128,7 +151,9 @@ def reading(bench, text, item, parser):
     row = {"response": response, "predicted": predicted}
     if response != text:
         row["text"] = text
-    if predicted is None and bench.draws:
+    if predicted is None and bench.draws == "expected":
+        row |= {"drawn": True, "score": 1 / len(item.letters)}
+    elif predicted is None and bench.draws:
         # as lmms-eval, but each item has its own generator: earlier items do not change the draw
         row |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
     return row

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 from pasta.lora import plain_linears
 from pasta.models.load import bare_model
 from pasta.models.peft import CONFIG, base_of, read_adapter
+from pasta.run import ranks
 from pasta.run.ahead import prefetch
-from pasta.run.ranks import progress
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
 
@@ -32,10 +33,19 @@ def find_items(bench, data, limit, scoring):
     return items, absent
 
 
+def with_prompts(bench, items, processor):
+    """The items with their prompts for a model, and lmms-eval's name of it or "default"."""
+    name = bench.models[processor.family.model_type] if bench.models else "default"
+    if bench.models and ranks.rank() == 0:
+        print(f"prompt: lmms-eval's for {name}")
+    return [replace(item, prompt=item.prompts.get(name, item.prompt)) for item in items], name
+
+
 def check_items(items, counts):
     """Open every video, and print what is there and what is wrong; counts: of a Benchmark."""
     videos = list(dict.fromkeys(item.video for item in items))
-    errors = [x for x in progress(prefetch(video_error, videos, 4), "videos", len(videos)) if x]
+    found = ranks.progress(prefetch(video_error, videos, 4), "videos", len(videos))
+    errors = [error for error in found if error]
     for error in errors:
         print(error)
     present = Counter(item.task for item in items)

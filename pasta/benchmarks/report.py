@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from pasta.benchmarks import SCORED
-from pasta.benchmarks.scoring import paired_difference, percent, summary
+from pasta.benchmarks.scoring import paired_difference, percent, score_of, summary
 from pasta.run.atomic import write_json
 from pasta.run.digest import digest
 from pasta.run.rows import read_rows
@@ -39,7 +39,8 @@ def counts(bench, rows) -> dict:
     """How many answers are no option: {what happened: number of rows}."""
     failed = {"video not decoded: wrong": sum("error" in row for row in rows)}
     if bench.draws:  # also for an empty response
-        return {"no option named: drawn": sum("drawn" in row for row in rows)} | failed
+        what = "mean score" if bench.draws == "expected" else "drawn"
+        return {f"no option named: {what}": sum("drawn" in row for row in rows)} | failed
     empty = sum(row["response"] == "" and "error" not in row for row in rows)
     unread = sum(row["response"] != "" and row["predicted"] is None for row in rows)
     return {f"empty: {bench.empty}": empty, "no option named: wrong": unread} | failed
@@ -86,7 +87,7 @@ def sample_rows(rows):
         {"doc_id": number, "target": row["answer"], "filtered_resps": [row["response"]]}
         | {"resps": [[row["response"]]]}
         | {"doc_hash": digest(f"{row['id']} {row['video']}")}
-        | {"input": row["prompt"], "predicted": row["predicted"], "accuracy": float(row["correct"])}
+        | {"input": row["prompt"], "predicted": row["predicted"], "accuracy": score_of(row)}
         for number, row in enumerate(rows)
     ]
 

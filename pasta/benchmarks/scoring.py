@@ -1,7 +1,7 @@
 """From answers to numbers: reading a letter, and how sure a score is.
 
 A run's scores are {group: {unit: score}}. A group is a row of the table (a task), a unit is what is
-right or wrong as a whole (an item) and what two runs are paired by, and a score is 1.0, 0.0, or
+right or wrong as a whole (an item) and what two runs are paired by, and a score is 0.0 to 1.0, or
 None for a unit that the benchmark leaves out. Shapes: n units of a group, K groups.
 """
 
@@ -42,13 +42,18 @@ def likeliest_letter(letters, logps) -> str:
     return letters[logps.index(max(logps))]
 
 
+def score_of(row):
+    """The score of a row of answers.py, 0 to 1: 1 or 0 unless it has one of its own."""
+    return float(row.get("score", row["correct"]))
+
+
 def by_task(rows, count_empty=True):
     """{task: {id: score}} of rows of answers.py; None for an empty response that does not count."""
     scores = {}
     for row in rows:
         # a failed video always counts: leaving it out would reward a model for failing
         counts = count_empty or row["response"] or "error" in row
-        scores.setdefault(row["task"], {})[row["id"]] = float(row["correct"]) if counts else None
+        scores.setdefault(row["task"], {})[row["id"]] = score_of(row) if counts else None
     return scores
 
 
@@ -58,7 +63,7 @@ def by_label(rows, items):
     scores = {}
     for row in rows:
         for label in labels[row["id"]]:
-            scores.setdefault(label, {})[row["id"]] = float(row["correct"])
+            scores.setdefault(label, {})[row["id"]] = score_of(row)
     return dict(sorted(scores.items()))
 
 
