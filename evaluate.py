@@ -103,7 +103,7 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
 def main(config):
     bench = benchmark(config.bench)
     if config.compare:
-        return compare(config.compare, bench, config.seed)
+        return compare(config.compare, config.bench, bench, config.seed)
     bench = replace(bench, draws=bench.draws and config.draws)
     if config.judge != "rules" and config.bench != "adversarial":
         raise SystemExit("--judge is only for --bench adversarial")

@@ -2,8 +2,8 @@
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
-     "drawn" if a response names no letter where lmms-eval draws one, then perhaps "score", the mean
-     score of the draws, "text" with the reasoning
+     "drawn" if a letter was drawn for a response that names none, or "score" was, its mean,
+     "text" with the reasoning
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
 than the question now has stay in the file, but are not scored, and the question is asked again.
@@ -53,17 +53,13 @@ def fingerprint(item, video_digest=None, **settings) -> str:
 
 
 def earlier_rows(path, fingerprints) -> dict:
-    """{id: row} of the valid answers in a file, by {id: fingerprint}; failed videos are retried.
-
-    Prints how many answers cannot be used.
-    """
+    """{id: row} of the valid answers in a file, by {id: fingerprint}; failed videos are retried."""
     rows = [row for row in rows_of(Path(path), ANSWER | {"fingerprint": str}) if "error" not in row]
     valid = {x["id"]: x for x in rows if x["fingerprint"] == fingerprints.get(x["id"])}
     other = {row["id"] for row in rows} & fingerprints.keys() - valid.keys()
     if other:
-        why = "the bytes of their videos, their prompts or the settings differ from this run's"
-        text = f"{path}: {len(other)} questions are asked anew. They have answers, but {why}"
-        print(f"{text}, or an earlier version, which compared sizes of videos, wrote them")
+        why = "their video's bytes, prompt or settings changed, or an older version wrote them"
+        print(f"{path}: {len(other)} answers are not used and asked anew: {why}")
     return valid
 
 
@@ -90,21 +86,15 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
     before = time.perf_counter()
     while batch := list(islice(pairs, batch_size)):
         asked = [pair for pair in batch if not isinstance(pair[1], VideoError)]
-        replies = iter(replied(vlm, bench, asked, scoring, parser))
+        replies = iter(replied(vlm, bench, asked, scoring))
         seconds = (time.perf_counter() - before) / len(batch)  # with waiting for the video
         for item, video in batch:
-            if isinstance(video, VideoError):
-                reply = {"response": "", "predicted": None, "error": str(video)}
-            else:
-                reply = next(replies)
-            yield answer_row(item, seconds, **reply)
+            failed = isinstance(video, VideoError)
+            row = {"id": item.id, "task": item.task, "video": item.name, "prompt": item.prompt}
+            row |= {"answer": item.answer, "seconds": round(seconds, 3)}
+            row |= {"response": "", "error": str(video)} if failed else next(replies)
+            yield reread(bench, row, item, parser)
         before = time.perf_counter()
-
-
-def answer_row(item, seconds, response, predicted, **extra):
-    row = {"id": item.id, "task": item.task, "video": item.name, "prompt": item.prompt}
-    row |= {"answer": item.answer, "response": response, "predicted": predicted}
-    return row | {"correct": predicted == item.answer, "seconds": round(seconds, 3)} | extra
 
 
 def video_inputs(item, processor, n_frames):
@@ -116,28 +106,26 @@ def video_inputs(item, processor, n_frames):
         return VideoError(item.video, getattr(error, "reason", str(error)))
 
 
-def replied(vlm, bench, asked, scoring, parser):
-    """Response and prediction of each (item, VideoInputs), as fields of its row."""
+def replied(vlm, bench, asked, scoring):
+    """The response to each (item, VideoInputs), as fields of its row."""
     if not asked:
         return []
     requests = [Request(inputs, item.prompt) for item, inputs in asked]
     if scoring == "letter":
         letters = [list(item.letters) for item, _ in asked]
         scored = zip(letters, letter_logps(vlm, requests, letters), strict=True)
-        best = [(likeliest_letter(texts, logps), logps) for texts, logps in scored]
-        return [{"response": x, "predicted": x, "letter_logps": logps} for x, logps in best]
-    answers = zip(asked, ask(vlm, requests, bench.max_new_tokens), strict=True)
-    return [reading(bench, answer.text, item, parser) for (item, _), answer in answers]
+        return [{"response": likeliest_letter(*x), "letter_logps": x[1]} for x in scored]
+    return [{"response": answer.text} for answer in ask(vlm, requests, bench.max_new_tokens)]
 
 
 def reread(bench, row, item, parser):
     """A row, which may be of an earlier run, with its response read by this run's parser."""
+    kept = {key: value for key, value in row.items() if key not in ("drawn", "score", "text")}
     if "letter_logps" in row or "error" in row:
-        return row
-    text = row.get("text", row["response"])
-    row = {key: value for key, value in row.items() if key not in ("drawn", "score", "text")}
-    row |= reading(bench, text, item, parser)
-    return row | {"correct": row["predicted"] == item.answer}
+        kept["predicted"] = row["response"] or None
+    else:
+        kept |= reading(bench, row.get("text", row["response"]), item, parser)
+    return kept | {"correct": kept["predicted"] == item.answer}
 
 
 def reading(bench, text, item, parser):

@@ -60,11 +60,8 @@ def by_task(rows, count_empty=True):
 def by_label(rows, items):
     """{label: {id: score}} for the labels of the items, sorted."""
     labels = {item.id: item.labels for item in items}
-    scores = {}
-    for row in rows:
-        for label in labels[row["id"]]:
-            scores.setdefault(label, {})[row["id"]] = score_of(row)
-    return dict(sorted(scores.items()))
+    named = [row | {"task": label} for row in rows for label in labels[row["id"]]]
+    return dict(sorted(by_task(named).items()))
 
 
 def wilson(correct, n):

@@ -20,18 +20,38 @@ def find_tables(data, fetch, stems):
 
     stems: paths inside `data` without suffix; "test" also finds all test-00000-of-00002.parquet
     """
-    for stem in stems:
-        for suffix in SUFFIXES:
-            found = [*data.glob(stem + suffix), *data.glob(f"{stem}-*-of-*{suffix}")]
-            if found:
-                return sorted(found)
+    kinds = [[stem + x, f"{stem}-*-of-*{x}"] for stem in stems for x in SUFFIXES]
+    for patterns in kinds:
+        if found := [path for pattern in patterns for path in data.glob(pattern)]:
+            return sorted(found)
     names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
-    raise FileNotFoundError(f"no {names} in {data}; fetch it with: {fetch} {data}")
+    hint = next_command(data, sum(kinds, []))
+    raise FileNotFoundError(f"no {names} in {data}; {hint}fetch it with: {fetch} {data}")
+
+
+def next_command(data, patterns, home=None):
+    """What to do about files of a data folder that are elsewhere or packed; "" if they are not.
+
+    patterns: paths of such files. home: the folder to move them to; None: take another data folder
+    """
+    for place in (data.parent, data, *data.rglob("*/")):
+        if found := next((x for pattern in patterns for x in place.glob(pattern)), None):
+            move = f"mkdir -p {home} && mv {place}/*{found.suffix} {home}"
+            return f"found in {place}: {move if home else f'--data {place}'}; or "
+    for path in data.rglob("*"):
+        if kind := re.search(r"\.(zip|tar)\b", path.name):
+            inside = path.parent.relative_to(data)
+            commands = {"zip": f"unzip -n '{inside}/*.zip'", "tar": f"cat {inside}/*.tar* | tar xi"}
+            return f"unpack its archives: cd {data} && {commands[kind[1]]}; or "
+    return ""
 
 
 def read_table(path):
     """[(place, row)] of a table; place is "FILE: item N", or "FILE:LINE" of a .jsonl file."""
     kind = path.suffix[1:]
+    if path.read_bytes().startswith(b"version https://git-lfs"):
+        text = f"{path} is a pointer that git-lfs left; expected the published file"
+        raise ValueError(f"{text}: cd {path.parent} && git lfs pull")
     if kind == "jsonl":
         return [(f"{path}:{number}", row) for number, row in numbered_rows(path)]
     if kind == "parquet" and not find_spec("pyarrow"):  # pasta itself does not need it

@@ -21,14 +21,10 @@ PROMPTS = {  # of videomme.yaml, by lmms-eval's --model; all others get PROMPT
     "llava_vid": QUESTION + "The best answer is:",
     "qwen3_vl": "Question: {}\nOptions:\n{}\nAnswer with the option letter only.",
 }
-LMMS_EVAL = {  # model_type -> the --model with which lmms-eval runs such a model
-    "qwen2_vl": "qwen2_vl",
-    "qwen2_5_vl": "qwen2_5_vl",
-    "qwen3_vl": "qwen3_vl",
-    "llava_onevision": "llava_onevision",
-    "llava_next_video": "llava_vid",
-    "internvl": "internvl_hf",
-}
+# model_type -> the --model with which lmms-eval runs such a model
+LMMS_EVAL = {"qwen2_vl": "qwen2_vl", "qwen2_5_vl": "qwen2_5_vl", "qwen3_vl": "qwen3_vl",
+             "llava_onevision": "llava_onevision", "llava_next_video": "llava_vid",
+             "internvl": "internvl_hf"}  # fmt: skip
 
 
 def item(row, find, table, number):
