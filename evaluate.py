@@ -77,8 +77,8 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
     Each rank answers its share of the videos and writes its own file; all return all rows.
     """
     weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
-    settings = {"adapter": weights} | settings
-    fingerprints = {x.id: fingerprint(x, digests[x.video], **settings) for x in items}
+    facts = {"adapter": weights} | settings
+    fingerprints = {x.id: fingerprint(x, digests.get(x.video), **facts) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
     videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))

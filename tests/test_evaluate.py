@@ -4,6 +4,7 @@ python -m pytest -q tests/test_evaluate.py
 """
 
 import json
+import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from tiny_models import make_language_model
 
 import evaluate
 from evaluate import EvalConfig, main
-from pasta.benchmarks import answers, inputs, mvbench, scoring
+from pasta.benchmarks import Item, answers, benchmark, inputs, mvbench, scoring
 from pasta.benchmarks.answers import with_inputs
 from pasta.benchmarks.inputs import base_name, find_adapters
 from pasta.lora import add_lora
@@ -229,12 +230,97 @@ def test_a_retrained_adapter_is_asked_anew_and_the_base_is_not(world, tmp_path):
     assert len(saved("model+dpo")) == 10
 
 
-def test_a_new_file_under_an_old_name_is_asked_anew(world, tmp_path):
+def overwrite(path, data):
+    """Replace the bytes of a file in place, so that inode, size and times stay."""
+    before = path.stat()
+    assert len(data) == before.st_size
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def swap_two_files(folder):
+    a, b = folder / "0.mp4", folder / "1.mp4"
+    a.rename(folder / "x"), b.rename(a), (folder / "x").rename(b)
+    return [0, 1]
+
+
+def overwrite_one_file(folder):
+    overwrite(folder / "2.mp4", b"video X")
+    return [2]
+
+
+def overwrite_one_frame(folder):
+    overwrite(folder / "2.mp4/2.jpg", b"frame X")
+    return [2]
+
+
+def swap_two_frames(folder):
+    a, b = folder / "2.mp4/1.jpg", folder / "2.mp4/2.jpg"
+    first, second = a.read_bytes(), b.read_bytes()
+    overwrite(a, second), overwrite(b, first)
+    return [2]
+
+
+def add_a_frame(folder):
+    (folder / "2.mp4/3.jpg").write_bytes(b"frame 3")
+    return [2]
+
+
+def touch_and_copy(folder):
+    """The same bytes with another inode and other times."""
+    (folder / "1.mp4").rename(folder / "x")
+    (folder / "1.mp4").write_bytes((folder / "x").read_bytes())
+    os.utime(folder / "0.mp4", (1, 1))
+    return []
+
+
+@pytest.mark.parametrize(
+    ("change", "frames"),
+    [
+        (swap_two_files, False),
+        (overwrite_one_file, False),
+        (overwrite_one_frame, True),
+        (swap_two_frames, True),
+        (add_a_frame, True),
+        (touch_and_copy, False),
+    ],
+)
+def test_an_answer_belongs_to_the_bytes_of_its_video(world, tmp_path, capsys, change, frames):
+    folder = tmp_path / "bench/video/spatial"
+    for i in range(3):
+        (folder / f"{i}.mp4").write_bytes(b"video %d" % i)
+    if frames:
+        (folder / "2.mp4").unlink()
+        (folder / "2.mp4").mkdir()
+        for i in (1, 2):
+            (folder / f"2.mp4/{i}.jpg").write_bytes(b"frame %d" % i)
     main(config(tmp_path))
+    changed = change(folder)
     world.asked = []
-    (tmp_path / "bench/video/spatial/2.mp4").write_text("another video")
+    capsys.readouterr()
     main(config(tmp_path))
-    assert world.asked == [prompt("spatial", 2)]
+    assert world.asked == [prompt("spatial", number) for number in changed]
+    named = f"model/answers.jsonl: {len(changed)} answers are not used and asked anew: their video"
+    assert (named in capsys.readouterr().out) == bool(changed)
+    world.asked = []
+    main(config(tmp_path))  # the new answers are kept
+    assert world.asked == []
+
+
+def test_answers_of_a_version_that_compared_sizes_are_asked_anew_and_counted(
+    world, tmp_path, capsys
+):
+    main(config(tmp_path))
+    path = evaluate.Path("out/eval/mvbench/model/answers.jsonl")
+    rows = [row | {"fingerprint": f"{i:016x}"} for i, row in enumerate(saved())]
+    write_rows(path, rows)
+    world.asked = []
+    main(config(tmp_path))
+    assert len(world.asked) == 5
+    printed = capsys.readouterr().out
+    assert "5 answers are not used and asked anew" in printed and "an older version" in printed
+    main(config(tmp_path))  # the file also holds the old rows
+    assert len(world.asked) == 5 and "not used" not in capsys.readouterr().out
 
 
 def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_path, capsys):
@@ -461,6 +547,51 @@ def test_the_table_is_also_written_as_markdown(world, tmp_path, capsys):
     before, table, after = evaluate.Path("out/eval/mvbench/scores.md").read_text().split("```")
     assert table.startswith("\npercent") and table in capsys.readouterr().out
     assert not before.strip() and not after.strip()
+
+
+MEANS = [  # response: score of each of 5 options, worked out by hand; C is right
+    ("no idea", 1 / 5),
+    ("", 1 / 5),
+    ("(C) it", 1.0),
+    ("(A) it", 0.0),
+    ("<think>C or A</think>", 1 / 5),
+]
+
+
+@pytest.mark.parametrize(("response", "score"), MEANS)
+@pytest.mark.parametrize("name", ["longvideobench", "nextqa"])
+def test_a_draw_may_be_replaced_by_its_mean(name, response, score):
+    bench = replace(benchmark(name), draws="expected")
+    item = Item("x/1", "t", "v.mp4", None, "", ("v", "w", "x", "y", "z"), "C", ("kind=k",))
+    row = {"id": "x/1", "task": "t", "response": response}
+    row = answers.reread(bench, row, item, "head")
+    assert scoring.by_task([row]) == {"t": {"x/1": score}}
+    assert scoring.by_label([row], [item]) == {"kind=k": {"x/1": score}}
+    assert row["correct"] == (score == 1)
+    drawn = answers.reread(replace(bench, draws="one"), row, item, "head")
+    assert "score" not in drawn and drawn["predicted"] in set("ABCDE")
+
+
+def test_the_mean_of_draws_asks_nothing_again_and_stands_in_the_scores(
+    world, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(mvbench, "BENCHMARK", replace(mvbench.BENCHMARK, draws=True))
+    world.says = {(None, prompt("temporal", 0)): "who knows", (None, prompt("spatial", 1)): "hm"}
+    main(config(tmp_path))
+    asked = list(world.asked)
+    main(config(tmp_path, draws="expected", log_samples=True))
+    assert world.asked == asked
+    run = scores()["runs"]["model"]
+    assert run["groups"]["temporal"]["value"] == pytest.approx(100 * (1 / 2 + 0) / 2)
+    assert run["groups"]["spatial"]["value"] == pytest.approx(100 * (1 + 1 / 2 + 1) / 3)
+    assert run["counts"]["no option named: mean score"] == 2
+    samples = read_rows(evaluate.Path("out/eval/mvbench/model/samples.jsonl"))
+    assert sum(row["accuracy"] for row in samples) == pytest.approx(1 + 1 / 2 + 1 + 1 / 2)
+    folder = "out/eval/mvbench/model"
+    capsys.readouterr()
+    main(EvalConfig(model="toy", compare=[folder, folder]))
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("spatial"))
+    assert line.split()[2] == "83.3"
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():

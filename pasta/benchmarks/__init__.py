@@ -35,7 +35,7 @@ class Item:
     options: tuple[str, ...]  # their texts; () if they have no letters
     answer: str  # the right letter, or the right response if there are none; "" if none is right
     labels: tuple[str, ...] = ()  # more groups that it belongs to, such as "dim=order"
-    prompts: dict = field(default_factory=dict, compare=False)  # of some models, see models below
+    prompts: dict = field(default_factory=dict, compare=False)  # {name: prompt of some models}
 
     @property
     def letters(self):
@@ -75,7 +75,7 @@ class Benchmark:
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
     breakdown: Callable = by_label  # (rows, items) -> the same by label; groups may overlap
     read: Callable = read_tables  # (benchmark, data folder) -> list of Item
-    models: dict = field(default_factory=dict)  # {model_type: its name, a key of Item.prompts}
+    models: dict = field(default_factory=dict)  # {model_type: name of its prompt in Item.prompts}
 
     def items(self, data) -> list[Item]:
         """Every question of a data folder, task by task.

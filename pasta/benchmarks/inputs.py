@@ -10,8 +10,8 @@ from pathlib import Path
 from pasta.lora import plain_linears
 from pasta.models.load import bare_model
 from pasta.models.peft import CONFIG, base_of, read_adapter
-from pasta.run import ranks
 from pasta.run.ahead import prefetch
+from pasta.run.ranks import progress, rank
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
 
@@ -34,9 +34,9 @@ def find_items(bench, data, limit, scoring):
 
 
 def with_prompts(bench, items, processor):
-    """The items with their prompts for a model, and lmms-eval's name of it or "default"."""
-    name = bench.models[processor.family.model_type] if bench.models else "default"
-    if bench.models and ranks.rank() == 0:
+    """The items with their prompts for a model, and lmms-eval's name of these prompts."""
+    name = bench.models.get(processor.family.model_type, "default") if bench.models else "default"
+    if bench.models and rank() == 0:
         print(f"prompt: lmms-eval's for {name}")
     return [replace(item, prompt=item.prompts.get(name, item.prompt)) for item in items], name
 
@@ -44,8 +44,7 @@ def with_prompts(bench, items, processor):
 def check_items(items, counts):
     """Open every video, and print what is there and what is wrong; counts: of a Benchmark."""
     videos = list(dict.fromkeys(item.video for item in items))
-    found = ranks.progress(prefetch(video_error, videos, 4), "videos", len(videos))
-    errors = [error for error in found if error]
+    errors = [x for x in progress(prefetch(video_error, videos, 4), "videos", len(videos)) if x]
     for error in errors:
         print(error)
     present = Counter(item.task for item in items)

@@ -20,12 +20,13 @@ def find_tables(data, fetch, stems):
 
     stems: paths inside `data` without suffix; "test" also finds all test-00000-of-00002.parquet
     """
-    kinds = [[stem + x, f"{stem}-*-of-*{x}"] for stem in stems for x in SUFFIXES]
-    for patterns in kinds:
-        if found := [path for pattern in patterns for path in data.glob(pattern)]:
-            return sorted(found)
+    for stem in stems:
+        for suffix in SUFFIXES:
+            found = [*data.glob(stem + suffix), *data.glob(f"{stem}-*-of-*{suffix}")]
+            if found:
+                return sorted(found)
     names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
-    hint = next_command(data, sum(kinds, []))
+    hint = next_command(data, [stems[0] + suffix for suffix in (*SUFFIXES, "-*-of-*.*")])
     raise FileNotFoundError(f"no {names} in {data}; {hint}fetch it with: {fetch} {data}")
 
 
@@ -40,9 +41,8 @@ def next_command(data, patterns, home=None):
             return f"found in {place}: {move if home else f'--data {place}'}; or "
     for path in data.rglob("*"):
         if kind := re.search(r"\.(zip|tar)\b", path.name):
-            inside = path.parent.relative_to(data)
-            commands = {"zip": f"unzip -n '{inside}/*.zip'", "tar": f"cat {inside}/*.tar* | tar xi"}
-            return f"unpack its archives: cd {data} && {commands[kind[1]]}; or "
+            how = {"zip": "unzip -n '{}/*.zip'", "tar": "cat {}/*.tar* | tar xi"}[kind[1]]
+            return f"unpack {path}: cd {data} && {how.format(path.parent.relative_to(data))}; or "
     return ""
 
 
@@ -50,8 +50,7 @@ def read_table(path):
     """[(place, row)] of a table; place is "FILE: item N", or "FILE:LINE" of a .jsonl file."""
     kind = path.suffix[1:]
     if path.read_bytes().startswith(b"version https://git-lfs"):
-        text = f"{path} is a pointer that git-lfs left; expected the published file"
-        raise ValueError(f"{text}: cd {path.parent} && git lfs pull")
+        raise ValueError(f"{path} is a pointer; expected the file: git -C {path.parent} lfs pull")
     if kind == "jsonl":
         return [(f"{path}:{number}", row) for number, row in numbered_rows(path)]
     if kind == "parquet" and not find_spec("pyarrow"):  # pasta itself does not need it

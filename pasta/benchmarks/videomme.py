@@ -17,14 +17,10 @@ QUESTION = (
     "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.\n{}\n{}\n"
 )
 PROMPT = QUESTION + "\nAnswer with the option's letter from the given choices directly."
-PROMPTS = {  # of videomme.yaml, by lmms-eval's --model; all others get PROMPT
+PROMPTS = {  # of videomme.yaml, by lmms-eval's --model; other models get PROMPT
     "llava_vid": QUESTION + "The best answer is:",
     "qwen3_vl": "Question: {}\nOptions:\n{}\nAnswer with the option letter only.",
 }
-# model_type -> the --model with which lmms-eval runs such a model
-LMMS_EVAL = {"qwen2_vl": "qwen2_vl", "qwen2_5_vl": "qwen2_5_vl", "qwen3_vl": "qwen3_vl",
-             "llava_onevision": "llava_onevision", "llava_next_video": "llava_vid",
-             "internvl": "internvl_hf"}  # fmt: skip
 
 
 def item(row, find, table, number):
@@ -54,5 +50,6 @@ BENCHMARK = Benchmark(
     counts=dict.fromkeys(TASKS, 900),
     tables={"": ("videomme/test", "test")},
     folders=("data", "videos", "video"),  # videos/ is Qwen's name for it
-    models=LMMS_EVAL,
+    # model_type: lmms-eval's --model for it; our other families get the default prompt
+    models={"qwen3_vl": "qwen3_vl", "llava_next_video": "llava_vid"},
 )
