@@ -20,6 +20,7 @@ from pasta.benchmarks import Item, answers, benchmark, inputs, mvbench, scoring
 from pasta.benchmarks.answers import with_inputs
 from pasta.benchmarks.inputs import base_name, find_adapters
 from pasta.lora import add_lora
+from pasta.models.families import FAMILIES
 from pasta.models.generate import Answer
 from pasta.models.peft import save_adapter
 from pasta.run.config import parse
@@ -38,7 +39,7 @@ class FakeWorld:
 
     def __init__(self):
         self.says, self.asked, self.loaded, self.read, self.damaged = {}, [], [], [], set()
-        self.dies_after, self.too_wide = None, set()
+        self.dies_after, self.too_wide, self.model_type = None, set(), "qwen2_5_vl"
 
     def load_vlm(self, name, dtype, device, max_pixels):
         self.loaded.append(name)
@@ -47,7 +48,7 @@ class FakeWorld:
 
     def processor(self, name, max_pixels):
         return SimpleNamespace(
-            family=SimpleNamespace(fit=None),
+            family=SimpleNamespace(fit=None, model_type=self.model_type),
             n_frames=8,
             digest=f"preprocessor of {max_pixels} pixels",
             prepare=lambda frames, times: len(frames),
@@ -513,6 +514,118 @@ def test_fully_tuned_models_are_named_as_their_runs(tmp_path):
         assert base_name(tmp_path / path) == name
 
 
+def compare_runs(tmp_path, change_a, change_b=None, bench="mvbench"):
+    """--compare of two runs of two items, after changes of their rows."""
+    folders = []
+    for name, change in (("a", change_a), ("b", change_b or (lambda rows: rows))):
+        rows = [
+            {"id": f"t/{i}", "task": "t", "response": "A", "answer": "A", "correct": True}
+            for i in range(2)
+        ]
+        write_rows(tmp_path / name / "scored.jsonl", change(rows))
+        folders.append(str(tmp_path / name))
+    main(EvalConfig(model="toy", compare=folders, bench=bench))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [rows[0], rows[1] | {"task": "u"}], "1 of 2 ids, such as t/1, are of other"),
+        (lambda rows: [x | {"answer": "B"} for x in rows], "2 of 2 ids, such as t/0, are of other"),
+        (lambda rows: [x | {"id": "u" + x["id"]} for x in rows], "no answered item in common"),
+        (lambda rows: [x | {"error": "damaged"} for x in rows], "no answered item in common"),
+        (lambda rows: [], "no answered item in common"),
+        (lambda rows: [rows[0], rows[1] | {"correct": "yes"}], "scored.jsonl:2: correct is 'yes'"),
+        (lambda rows: [rows[0] | {"score": "1"}], "scored.jsonl:1: score is '1'; expected"),
+        (lambda rows: [{"id": "t/0"}], "scored.jsonl:1: task is missing"),
+    ],
+)
+def test_runs_that_do_not_compare_are_refused_in_one_sentence(tmp_path, change, message):
+    with pytest.raises((SystemExit, ValueError)) as error:
+        compare_runs(tmp_path, change)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_runs_of_other_items_are_compared_on_those_of_both(tmp_path, capsys):
+    compare_runs(tmp_path, lambda rows: rows, lambda rows: [*rows[:1], rows[1] | {"id": "t/2"}])
+    assert "1 items answered by both, 1 by A alone, 1 by B alone" in capsys.readouterr().out
+
+
+def test_a_damaged_line_of_a_run_is_named(tmp_path):
+    write_answers(tmp_path / "a", [1, 1])
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/scored.jsonl").write_text('{"id": "t/0"\n{"id": "t/1"}\n')
+    with pytest.raises(ValueError, match=r"b/scored.jsonl:1: .*expected one JSON object a line"):
+        main(EvalConfig(model="toy", compare=[str(tmp_path / "a"), str(tmp_path / "b")]))
+
+
+@pytest.mark.parametrize("bench", ["mvbench", "vinoground"])
+def test_runs_of_another_benchmark_are_refused_with_its_name(tmp_path, bench):
+    a = write_answers(tmp_path / "eval/videomme/a", [1, 1])
+    b = write_answers(tmp_path / "eval/videomme/b", [0, 1])
+    (tmp_path / "eval/videomme/config.json").write_text('{"bench": "videomme"}')
+    with pytest.raises(SystemExit, match=f"a is a run of videomme, not of {bench}: add --bench vi"):
+        main(EvalConfig(model="toy", compare=[a, b], bench=bench))
+    main(EvalConfig(model="toy", compare=[a, b], bench="videomme"))
+
+
+# Prompts of Video-MME's yaml in lmms-eval, by the name that its --model has.
+DEFAULT = (
+    "Select the best answer to the following multiple-choice question based on the video and the "
+    "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.\n"
+    "Which?\nA. x\nB. y\n"
+)
+VIDEOMME_PROMPTS = {
+    "qwen2_vl": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                 "directly."),
+    "qwen2_5_vl": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                   "directly."),
+    "qwen3_vl": ("qwen3_vl", "Question: Which?\nOptions:\nA. x\nB. y\n"
+                 "Answer with the option letter only."),
+    "llava_onevision": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given "
+                        "choices directly."),
+    "llava_next_video": ("llava_vid", f"{DEFAULT}The best answer is:"),
+    "internvl": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                 "directly."),
+}  # fmt: skip
+
+
+def write_videomme(folder):
+    row = {"videoID": "v", "question_id": "1-1", "duration": "short", "domain": "d",
+           "sub_category": "s", "task_type": "t", "question": "Which?",
+           "options": ["A. x", "B. y"], "answer": "A"}  # fmt: skip
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/v.mp4").write_bytes(b"video")
+    (folder / "test.json").write_text(json.dumps([row]))
+    return folder
+
+
+def test_every_family_has_its_prompt_of_video_mme():
+    assert VIDEOMME_PROMPTS.keys() == FAMILIES.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_is_asked_with_lmms_evals_prompt_for_its_family(world, tmp_path, capsys, family):
+    data = write_videomme(tmp_path / "vmme")
+    name, text = VIDEOMME_PROMPTS[family]
+    world.model_type = family
+    main(config(tmp_path, bench="videomme", data=data))
+    assert world.asked == [text]
+    assert capsys.readouterr().out.count(f"prompt: lmms-eval's for {name}\n") == 1
+    folder = evaluate.Path("out/eval/videomme")
+    assert json.loads((folder / "config.json").read_text())["prompts_used"] == name
+    assert json.loads((folder / "model/answers.jsonl").read_text())["prompt"] == text
+
+
+def test_answers_to_another_prompt_are_asked_anew(world, tmp_path, capsys):
+    data = write_videomme(tmp_path / "vmme")
+    for family in ("qwen2_5_vl", "qwen3_vl", "qwen2_vl"):  # the last has the prompt of the first
+        world.model_type = family
+        main(config(tmp_path, bench="videomme", data=data))
+    assert world.asked == [VIDEOMME_PROMPTS[x][1] for x in ("qwen2_5_vl", "qwen3_vl")]
+    assert "1 answers are not used and asked anew" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("folders", [["x"], ["x", "y", "z"]])
 def test_compare_takes_two_runs(folders):
     with pytest.raises(SystemExit, match="two folders"):
@@ -572,7 +685,7 @@ def test_a_draw_may_be_replaced_by_its_mean(name, response, score):
     assert "score" not in drawn and drawn["predicted"] in set("ABCDE")
 
 
-def test_the_mean_of_draws_asks_nothing_again_and_stands_in_the_scores(
+def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
     world, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(mvbench, "BENCHMARK", replace(mvbench.BENCHMARK, draws=True))
