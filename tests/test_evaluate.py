@@ -301,7 +301,7 @@ def test_an_answer_belongs_to_the_bytes_of_its_video(world, tmp_path, capsys, ch
     capsys.readouterr()
     main(config(tmp_path))
     assert world.asked == [prompt("spatial", number) for number in changed]
-    named = f"model/answers.jsonl: {len(changed)} answers are not used and asked anew: their video"
+    named = f"model/answers.jsonl: {len(changed)} answers are not reused but asked anew: the video"
     assert (named in capsys.readouterr().out) == bool(changed)
     world.asked = []
     main(config(tmp_path))  # the new answers are kept
@@ -319,9 +319,9 @@ def test_answers_of_a_version_that_compared_sizes_are_asked_anew_and_counted(
     main(config(tmp_path))
     assert len(world.asked) == 5
     printed = capsys.readouterr().out
-    assert "5 answers are not used and asked anew" in printed and "an older version" in printed
+    assert "5 answers are not reused but asked anew" in printed and "an older version" in printed
     main(config(tmp_path))  # the file also holds the old rows
-    assert len(world.asked) == 5 and "not used" not in capsys.readouterr().out
+    assert len(world.asked) == 5 and "not reused" not in capsys.readouterr().out
 
 
 def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_path, capsys):
@@ -623,7 +623,7 @@ def test_answers_to_another_prompt_are_asked_anew(world, tmp_path, capsys):
         world.model_type = family
         main(config(tmp_path, bench="videomme", data=data))
     assert world.asked == [VIDEOMME_PROMPTS[x][1] for x in ("qwen2_5_vl", "qwen3_vl")]
-    assert "1 answers are not used and asked anew" in capsys.readouterr().out
+    assert "1 answers are not reused but asked anew" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("folders", [["x"], ["x", "y", "z"]])

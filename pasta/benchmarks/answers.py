@@ -51,8 +51,8 @@ def earlier_rows(path, fingerprints) -> dict:
     valid = {x["id"]: x for x in rows if x["fingerprint"] == fingerprints.get(x["id"])}
     other = {row["id"] for row in rows} & fingerprints.keys() - valid.keys()
     if other:
-        why = "their video's bytes, prompt or settings changed, or an older version wrote them"
-        print(f"{path}: {len(other)} answers are not used and asked anew: {why}")
+        why = "the video's bytes, prompt or settings changed, or an older version wrote them"
+        print(f"{path}: {len(other)} answers are not reused but asked anew: {why}")
     return valid
 
 

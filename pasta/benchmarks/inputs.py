@@ -69,15 +69,12 @@ def find_adapters(model, adapters):
 
     A name is the end of the path, as long as needed. FileNotFoundError for a folder without one.
     """
-    folders = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
+    given = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
+    folders = given or [ADAPTER.resolve()] * (ADAPTER / CONFIG).is_file()
     for folder in folders:
         if other := other_base(folder, model):
-            print(f"{folder} is loaded anyway: {other}")
-    if not folders and (ADAPTER / CONFIG).is_file():
-        if other := other_base(ADAPTER, model):
-            print(f"{ADAPTER} is left out: {other}")
-        else:
-            folders = [ADAPTER.resolve()]
+            print(f"{folder} is {'loaded anyway' if given else 'left out'}: {other}")
+            folders = given
     runs = [x.parent if x.name == "adapter" and x.parent not in folders else x for x in folders]
     depth = 1
     while len({run.parts[-depth:] for run in runs}) < len(runs):
