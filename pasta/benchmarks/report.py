@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from pasta.benchmarks import SCORED
-from pasta.benchmarks.scoring import paired_difference, percent, score_of, summary
+from pasta.benchmarks.scoring import paired_difference, percent, summary
 from pasta.run.atomic import write_json
 from pasta.run.digest import digest
 from pasta.run.rows import read_rows
@@ -87,8 +87,8 @@ def sample_rows(rows):
     return [
         {"doc_id": number, "target": row["answer"], "filtered_resps": [row["response"]]}
         | {"resps": [[row["response"]]]}
-        | {"doc_hash": digest(f"{row['id']} {row['video']}")}
-        | {"input": row["prompt"], "predicted": row["predicted"], "accuracy": score_of(row)}
+        | {"doc_hash": digest(f"{row['id']} {row['video']}"), "input": row["prompt"]}
+        | {"predicted": row["predicted"], "accuracy": float(row.get("score", row["correct"]))}
         for number, row in enumerate(rows)
     ]
 

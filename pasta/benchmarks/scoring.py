@@ -42,18 +42,14 @@ def likeliest_letter(letters, logps) -> str:
     return letters[logps.index(max(logps))]
 
 
-def score_of(row):
-    """The score of a row of answers.py, 0 to 1: 1 or 0 unless it has one of its own."""
-    return float(row.get("score", row["correct"]))
-
-
 def by_task(rows, count_empty=True):
     """{task: {id: score}} of rows of answers.py; None for an empty response that does not count."""
     scores = {}
     for row in rows:
         # a failed video always counts: leaving it out would reward a model for failing
         counts = count_empty or row["response"] or "error" in row
-        scores.setdefault(row["task"], {})[row["id"]] = score_of(row) if counts else None
+        score = float(row.get("score", row["correct"])) if counts else None
+        scores.setdefault(row["task"], {})[row["id"]] = score
     return scores
 
 
@@ -106,7 +102,10 @@ def paired_difference(scores, baseline, macro=True, seed=0):
     same units from both runs, because what is hard for one is hard for the other.
     Returns (value, low, high), fractions.
     """
-    strata = [columns(units, baseline[group]) for group, units in scores.items()]
+    pairs = [[(units[x], baseline[group][x]) for x in units] for group, units in scores.items()]
+    # (n, 4) of each group: score and counted (0 or 1) of the run, the same of the baseline
+    strata = [np.array([[a or 0, a is not None, b or 0, b is not None] for a, b in of], float)
+              for of in pairs]  # fmt: skip
     if not macro:
         strata = [np.concatenate(strata)]
     rng = np.random.default_rng(seed)
@@ -115,14 +114,8 @@ def paired_difference(scores, baseline, macro=True, seed=0):
     return mean_difference(strata), float(low), float(high)
 
 
-def columns(units, others):
-    """(n, 4) array of a group: score and counted (0 or 1) of the run, the same of the baseline."""
-    pairs = [(units[unit], others[unit]) for unit in units]
-    return np.array([[a or 0.0, a is not None, b or 0.0, b is not None] for a, b in pairs], float)
-
-
 def mean_difference(strata):
-    """Mean over groups of (run - baseline), from each group's columns (n, 4)."""
+    """Mean over groups of (run - baseline), from each group's (n, 4) array."""
     sums = [s.sum(0) for s in strata]
     shares = [s[0] / max(s[1], 1) - s[2] / max(s[3], 1) for s in sums]
     return float(np.mean(shares))
