@@ -141,7 +141,7 @@ def main(config):
         if config.log_samples:
             write_rows(path.with_name("samples.jsonl"), sample_rows(rows[name]))
     if ranks.rank() == 0:
-        facts = {"data": data, "absent": absent, "adapters": adapters} | settings
+        facts = {"data": data, "absent": absent, "adapters": adapters, "prompt": prompts} | settings
         report(bench, items, rows, folder, facts, config.seed)
 
 

@@ -677,6 +677,16 @@ def archived_in_parts(data, table, video):
     return data
 
 
+def interrupted(data, table, video):
+    """What `hf download` leaves is not taken for the data."""
+    home = data / ".cache/huggingface/download"
+    touch(home / "videos.zip.metadata", home / table.relative_to(data).with_suffix(".json.lock"))
+    part = home / table.relative_to(data)
+    table.rename(part)
+    touch(part.with_name(f"{table.stem}-00000-of-00001.parquet.incomplete"))
+    return data
+
+
 def pointer(data, table, video):
     table.write_bytes(LFS + b"oid sha256:4d7a\nsize 12345\n")
     return data
@@ -704,6 +714,7 @@ MISTAKES = {  # a mistake: what the message also holds
     videos_too_deep: "mv {data}/unpacked/some/videos/*.mp4 {video.parent}",
     archived: "cd {data} && unzip -n './*.zip'",
     archived_in_parts: "cd {data} && cat ./*.tar* | tar xi",
+    interrupted: "{data}; fetch",
     pointer: "{table} is a pointer; expected the file: git -C {table.parent} lfs pull",
     pointer_as_parquet: "is a pointer; expected the file: git -C {table.parent} lfs pull",
     another_table: "{table}",

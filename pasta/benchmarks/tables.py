@@ -35,11 +35,13 @@ def next_command(data, patterns, home=None):
 
     patterns: paths of such files. home: the folder to move them to; None: take another data folder
     """
-    for place in (data.parent, data, *data.rglob("*/")):
+    # hidden folders hold what a download left
+    inside = [x for x in data.rglob("*") if "/." not in f"/{x.relative_to(data)}"]
+    for place in (data.parent, data, *filter(Path.is_dir, inside)):
         if found := next((x for pattern in patterns for x in place.glob(pattern)), None):
             move = f"mkdir -p {home} && mv {place}/*{found.suffix} {home}"
             return f"found in {place}: {move if home else f'--data {place}'}; or "
-    for path in data.rglob("*"):
+    for path in inside:
         if kind := re.search(r"\.(zip|tar)\b", path.name):
             how = {"zip": "unzip -n '{}/*.zip'", "tar": "cat {}/*.tar* | tar xi"}[kind[1]]
             return f"unpack {path}: cd {data} && {how.format(path.parent.relative_to(data))}; or "
