@@ -9,7 +9,7 @@ Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues
 scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pasta import toy
 from pasta.benchmarks import NAMES, benchmark, inputs
 from pasta.benchmarks.adversarial import judged
-from pasta.benchmarks.answers import answered, earlier_rows, fingerprint, reread
+from pasta.benchmarks.answers import answered, earlier_rows, fingerprint, reread, video_digests
 from pasta.benchmarks.report import compare, report, sample_rows
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
@@ -48,6 +48,7 @@ class EvalConfig:
     SCORES: ClassVar = "how answers are read"
     scoring: Literal["generate", "letter"] = knob("generate, or compare the letters", "generate")
     parser: Literal["head", "v0.5"] = knob("the lmms-eval that reads Video-MME and MLVU", "head")
+    draws: Literal["one", "expected"] = knob("lmms-eval's random letters: one, or the mean", "one")
     judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
     log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
     seed: int = knob("seed of the bootstrap; answers are greedy", 0)
@@ -70,13 +71,14 @@ def find_data(config, bench):
     return in_toy[config.bench]()
 
 
-def rows_of_model(config, bench, items, adapter, path, settings):
+def rows_of_model(config, bench, items, digests, adapter, path, settings):
     """The row of every item under one model: those in the file, and the others, asked now.
 
     Each rank answers its share of the videos and writes its own file; all return all rows.
     """
     weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
-    fingerprints = {x.id: fingerprint(x, adapter=weights, **settings) for x in items}
+    facts = {"adapter": weights} | settings
+    fingerprints = {x.id: fingerprint(x, digests.get(x.video), **facts) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
     videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))
@@ -101,7 +103,8 @@ def rows_of_model(config, bench, items, adapter, path, settings):
 def main(config):
     bench = benchmark(config.bench)
     if config.compare:
-        return compare(config.compare, bench, config.seed)
+        return compare(config.compare, config.bench, bench, config.seed)
+    bench = replace(bench, draws=bench.draws and config.draws)
     if config.judge != "rules" and config.bench != "adversarial":
         raise SystemExit("--judge is only for --bench adversarial")
     data = find_data(config, bench)
@@ -118,16 +121,17 @@ def main(config):
     folder, adapters = config.out / config.bench, inputs.find_adapters(config.model, config.adapter)
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
+    items, prompts = inputs.with_prompts(bench, items, processor)
     if config.dry_run:
         return scoring(config, bench, items, adapters, frames)
     lock_folder(folder)
     if ranks.rank() == 0:
-        write_config(folder, config, data_used=data, frames_used=frames)
+        write_config(folder, config, data_used=data, frames_used=frames, prompts_used=prompts)
 
-    rows, base = {}, next(iter(adapters))
+    rows, base, digests = {}, next(iter(adapters)), video_digests(items)
     for name, adapter in adapters.items():
         path = folder / (base + name if adapter else name) / "answers.jsonl"
-        rows[name] = rows_of_model(config, bench, items, adapter, path, settings)
+        rows[name] = rows_of_model(config, bench, items, digests, adapter, path, settings)
         if ranks.rank():
             continue
         if config.judge != "rules":
@@ -137,7 +141,7 @@ def main(config):
         if config.log_samples:
             write_rows(path.with_name("samples.jsonl"), sample_rows(rows[name]))
     if ranks.rank() == 0:
-        facts = {"data": data, "absent": absent, "adapters": adapters} | settings
+        facts = {"data": data, "absent": absent, "adapters": adapters, "prompt": prompts} | settings
         report(bench, items, rows, folder, facts, config.seed)
 
 

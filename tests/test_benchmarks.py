@@ -7,9 +7,14 @@ python -m pytest -q tests/test_benchmarks.py
 
 import csv
 import json
+import re
+import subprocess
 import sys
+import tarfile
+import zipfile
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +23,7 @@ import evaluate
 from pasta import benchmarks
 from pasta.benchmarks import Item, benchmark, tables
 from pasta.benchmarks.scoring import by_label, summary
-from pasta.run.rows import read_rows
+from pasta.run.rows import read_rows, write_rows
 from pasta.toy.files import write_videos
 
 OURS = {"adversarial"}  # the others are lmms-eval's
@@ -110,6 +115,9 @@ CAPTIONS = (
     "a toddler plays around the grassfield before he picks up a water bottle and drinks",
     "a toddler picks up a water bottle and drinks before he plays around the grassfield",
 )
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 def write_json(path, content):
@@ -354,16 +362,33 @@ def test_the_items_of_longvideobench_are_in_order_of_duration(tmp_path):
     assert [one.task for one in found] == ["15 s", "15 s", "600 s", "3600 s"]
 
 
-def test_a_newline_at_the_end_of_a_question_of_mlvu_stays(tmp_path):
-    rows = [MLVU | {"question": MLVU["question"] + "\n"}]
-    (found,) = fill("mlvu", tmp_path, rows).items(tmp_path)
-    assert "(D) Blue\n\nOnly give" in found.prompt
+@pytest.mark.parametrize(
+    ("question", "options"),
+    [
+        ("What? (A) x (B) y", ("x", "y")),  # no line begins with (A)
+        ("Is (B) first?\n(A) x\n(B) y\n", ("x", "y")),  # ends in a newline
+        ("What?\n (A) x\n (B) y", ("x", "y")),
+        ("What?\n(A) x\n(B) y\n(C) z\n\n", ("x", "y", "z")),
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_row_of_the_hub_s_mlvu_is_asked_as_it_is(tmp_path, question, options, listed):
+    """lmms-eval's prompt is pre_prompt + question + post_prompt, whatever the question holds."""
+    change = {"question": question, "candidates": list(options) if listed else None, "answer": "B"}
+    (found,) = fill("mlvu", tmp_path, [MLVU | change]).items(tmp_path)
+    assert found.prompt == question + "\nOnly give the best option.\nBest option: ("
+    assert (found.options, found.answer) == (options, "B")
+
+
+def test_no_options_are_added_to_a_row_of_the_hub_s_mlvu(tmp_path):
+    change = {"question": "What color is it?", "answer": "B"}
+    (found,) = fill("mlvu", tmp_path, [MLVU | change]).items(tmp_path)
+    assert found.prompt == "What color is it?\nOnly give the best option.\nBest option: ("
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"question": "What color is the main male character?"},
         {"question": "What color is the main male character?", "answer": "Yellow"},
         {"candidates": None},
         {"video_name": "movie101_66"},
@@ -567,6 +592,166 @@ def test_a_model_is_asked_all_of_a_folder_with_real_videos(
     assert saved["runs"]["tiny"]["groups"].keys() == bench.aggregate(rows.values()).keys()
 
 
+# -- everyday mistakes: one sentence, and its command helps ----------------------------------------
+
+
+def whole(name, data):
+    """A small folder of any benchmark; returns (benchmark, its table, a video)."""
+    if name == "mvbench":
+        path, row = data / "json/action_count.json", {"video": "v.mp4", "question": "Which?"}
+        write_json(path, [row | {"candidates": ["x", "y"], "answer": "y"}])
+        touch(data / "perception/videos/v.mp4")
+    elif name == "adversarial":
+        path, row = data / "items.jsonl", {"id": "1", "video": "v.mp4", "mode": "spatial"}
+        write_rows(path, [row | {"kind": "question", "query": "Which?"}])
+        touch(data / "v.mp4")
+    else:
+        fill(name, data)
+        first = {"tempcompass": "multi-choice/test.json", "vinoground": "vinoground_textscore.json"}
+        path = data / first.get(name, LAYOUTS.get(name, ("",))[0])
+    bench = benchmark(name)
+    return bench, path, bench.items(data)[0].video
+
+
+def move_into(source, target):
+    """Move all that is in a folder into another, which may be inside it."""
+    names = list(source.iterdir())
+    target.mkdir(parents=True)
+    for path in names:
+        path.rename(target / path.name)
+
+
+def one_level_too_deep(data, table, video):
+    move_into(data, data / "downloaded")
+    return data
+
+
+def inner_folder(data, table, video):
+    """The folder that is given is one of those in the data folder."""
+    (data / "other").mkdir()
+    return data / "other"
+
+
+def empty(data, table, video):
+    move_into(data, data.with_name("elsewhere"))
+    return data
+
+
+def absent(data, table, video):
+    data.rename(data.with_name("elsewhere"))
+    return data
+
+
+def a_file(data, table, video):
+    return table
+
+
+def videos_too_deep(data, table, video):
+    others = [x for x in video.parent.iterdir() if x.suffix == ".mp4"]
+    for path in others:
+        touch(data / "unpacked/some/videos" / path.name)
+        path.unlink()
+    return data
+
+
+def archived(data, table, video):
+    """The videos of one folder are in an archive, which lies next to a table."""
+    names = [path for path in sorted(data.rglob("*")) if path.suffix == ".mp4"]
+    with zipfile.ZipFile(data / "videos_1.zip", "w") as archive:
+        for path in names:
+            archive.write(path, path.relative_to(data))
+            path.unlink()
+    return data
+
+
+def archived_in_parts(data, table, video):
+    names = [path for path in sorted(data.rglob("*")) if path.suffix == ".mp4"]
+    with tarfile.open(data / "videos.tar", "w") as archive:
+        for path in names:
+            archive.add(path, path.relative_to(data))
+            path.unlink()
+    content = (data / "videos.tar").read_bytes()
+    (data / "videos.tar").unlink()
+    (data / "videos.tar.part.aa").write_bytes(content[:700])
+    (data / "videos.tar.part.ab").write_bytes(content[700:])
+    return data
+
+
+def interrupted(data, table, video):
+    """What `hf download` leaves is not taken for the data."""
+    home = data / ".cache/huggingface/download"
+    touch(home / "videos.zip.metadata", home / table.relative_to(data).with_suffix(".json.lock"))
+    part = home / table.relative_to(data)
+    table.rename(part)
+    touch(part.with_name(f"{table.stem}-00000-of-00001.parquet.incomplete"))
+    return data
+
+
+def pointer(data, table, video):
+    table.write_bytes(LFS + b"oid sha256:4d7a\nsize 12345\n")
+    return data
+
+
+def pointer_as_parquet(data, table, video):
+    table.unlink()
+    part = table.with_name(f"{table.stem}-00000-of-00001.parquet")
+    part.write_bytes(LFS + b"oid sha256:4d7a\nsize 12345\n")
+    return data
+
+
+def another_table(data, table, video):
+    row = {"name": "x", "text": "y"}
+    write_rows(table, [row]) if table.suffix == ".jsonl" else write_json(table, [row])
+    return data
+
+
+MISTAKES = {  # a mistake: what the message also holds
+    one_level_too_deep: "--data {data}/downloaded",
+    inner_folder: "--data {data}",
+    empty: "{fetch} {given}",
+    absent: "{fetch} {given}",
+    a_file: "no ",
+    videos_too_deep: "mv {data}/unpacked/some/videos/*.mp4 {video.parent}",
+    archived: "cd {data} && unzip -n './*.zip'",
+    archived_in_parts: "cd {data} && cat ./*.tar* | tar xi",
+    interrupted: "{data}; fetch",
+    pointer: "{table} is a pointer; expected the file: git -C {table.parent} lfs pull",
+    pointer_as_parquet: "is a pointer; expected the file: git -C {table.parent} lfs pull",
+    another_table: "{table}",
+}
+CURED = ("--data ([^ ;]+)", "(mkdir -p [^;]*)", "(cd [^;]*)")  # commands that need no network
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake"),
+    [
+        (x, mistake)
+        for x in benchmarks.NAMES
+        for mistake in MISTAKES
+        if (x, mistake) != ("mvbench", pointer_as_parquet)
+    ],  # it has no other tables than json
+)
+def test_a_mistake_with_data_is_one_sentence_with_the_next_command(tmp_path, name, mistake):
+    data = tmp_path / "data"
+    bench, table, video = whole(name, data)
+    n_items = len(bench.items(data))
+    given = mistake(data, table, video)
+    with pytest.raises((FileNotFoundError, ValueError)) as error:
+        bench.items(given)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    facts = {"data": data, "given": given, "table": table, "video": video, "fetch": bench.fetch}
+    assert MISTAKES[mistake].format(**facts) in message
+    commands = [found[1] for form in CURED if (found := re.search(form, message))]
+    for command in commands:
+        if Path(command).is_dir():
+            given = command
+        else:
+            subprocess.run(command, shell=True, check=True, capture_output=True)
+    if commands:
+        assert len(bench.items(given)) == n_items
+
+
 # -- malformed data --------------------------------------------------------------------------------
 
 
@@ -664,9 +849,6 @@ def test_a_malformed_item_of_vinoground_is_refused(tmp_path, change, message):
 def test_a_row_that_is_no_object_or_has_an_earlier_id_is_refused(tmp_path, second, message):
     with pytest.raises(ValueError, match=f"test.json: item 1: .*{message}"):
         fill("videomme", tmp_path, [VIDEOMME, second]).items(tmp_path)
-
-
-LFS = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 @pytest.mark.parametrize("suffix", ["json", "csv"])

@@ -4,6 +4,7 @@ python -m pytest -q tests/test_evaluate.py
 """
 
 import json
+import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ from tiny_models import make_language_model
 
 import evaluate
 from evaluate import EvalConfig, main
-from pasta.benchmarks import answers, inputs, mvbench, scoring
+from pasta.benchmarks import Item, answers, benchmark, inputs, mvbench, scoring
 from pasta.benchmarks.answers import with_inputs
 from pasta.benchmarks.inputs import base_name, find_adapters
 from pasta.lora import add_lora
+from pasta.models.families import FAMILIES
 from pasta.models.generate import Answer
 from pasta.models.peft import save_adapter
 from pasta.run.config import parse
@@ -37,7 +39,7 @@ class FakeWorld:
 
     def __init__(self):
         self.says, self.asked, self.loaded, self.read, self.damaged = {}, [], [], [], set()
-        self.dies_after, self.too_wide = None, set()
+        self.dies_after, self.too_wide, self.model_type = None, set(), "qwen2_5_vl"
 
     def load_vlm(self, name, dtype, device, max_pixels):
         self.loaded.append(name)
@@ -46,7 +48,7 @@ class FakeWorld:
 
     def processor(self, name, max_pixels):
         return SimpleNamespace(
-            family=SimpleNamespace(fit=None),
+            family=SimpleNamespace(fit=None, model_type=self.model_type),
             n_frames=8,
             digest=f"preprocessor of {max_pixels} pixels",
             prepare=lambda frames, times: len(frames),
@@ -229,12 +231,97 @@ def test_a_retrained_adapter_is_asked_anew_and_the_base_is_not(world, tmp_path):
     assert len(saved("model+dpo")) == 10
 
 
-def test_a_new_file_under_an_old_name_is_asked_anew(world, tmp_path):
+def overwrite(path, data):
+    """Replace the bytes of a file in place, so that inode, size and times stay."""
+    before = path.stat()
+    assert len(data) == before.st_size
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def swap_two_files(folder):
+    a, b = folder / "0.mp4", folder / "1.mp4"
+    a.rename(folder / "x"), b.rename(a), (folder / "x").rename(b)
+    return [0, 1]
+
+
+def overwrite_one_file(folder):
+    overwrite(folder / "2.mp4", b"video X")
+    return [2]
+
+
+def overwrite_one_frame(folder):
+    overwrite(folder / "2.mp4/2.jpg", b"frame X")
+    return [2]
+
+
+def swap_two_frames(folder):
+    a, b = folder / "2.mp4/1.jpg", folder / "2.mp4/2.jpg"
+    first, second = a.read_bytes(), b.read_bytes()
+    overwrite(a, second), overwrite(b, first)
+    return [2]
+
+
+def add_a_frame(folder):
+    (folder / "2.mp4/3.jpg").write_bytes(b"frame 3")
+    return [2]
+
+
+def touch_and_copy(folder):
+    """The same bytes with another inode and other times."""
+    (folder / "1.mp4").rename(folder / "x")
+    (folder / "1.mp4").write_bytes((folder / "x").read_bytes())
+    os.utime(folder / "0.mp4", (1, 1))
+    return []
+
+
+@pytest.mark.parametrize(
+    ("change", "frames"),
+    [
+        (swap_two_files, False),
+        (overwrite_one_file, False),
+        (overwrite_one_frame, True),
+        (swap_two_frames, True),
+        (add_a_frame, True),
+        (touch_and_copy, False),
+    ],
+)
+def test_an_answer_belongs_to_the_bytes_of_its_video(world, tmp_path, capsys, change, frames):
+    folder = tmp_path / "bench/video/spatial"
+    for i in range(3):
+        (folder / f"{i}.mp4").write_bytes(b"video %d" % i)
+    if frames:
+        (folder / "2.mp4").unlink()
+        (folder / "2.mp4").mkdir()
+        for i in (1, 2):
+            (folder / f"2.mp4/{i}.jpg").write_bytes(b"frame %d" % i)
     main(config(tmp_path))
+    changed = change(folder)
     world.asked = []
-    (tmp_path / "bench/video/spatial/2.mp4").write_text("another video")
+    capsys.readouterr()
     main(config(tmp_path))
-    assert world.asked == [prompt("spatial", 2)]
+    assert world.asked == [prompt("spatial", number) for number in changed]
+    named = f"model/answers.jsonl: {len(changed)} answers are not reused but asked anew: the video"
+    assert (named in capsys.readouterr().out) == bool(changed)
+    world.asked = []
+    main(config(tmp_path))  # the new answers are kept
+    assert world.asked == []
+
+
+def test_answers_of_a_version_that_compared_sizes_are_asked_anew_and_counted(
+    world, tmp_path, capsys
+):
+    main(config(tmp_path))
+    path = evaluate.Path("out/eval/mvbench/model/answers.jsonl")
+    rows = [row | {"fingerprint": f"{i:016x}"} for i, row in enumerate(saved())]
+    write_rows(path, rows)
+    world.asked = []
+    main(config(tmp_path))
+    assert len(world.asked) == 5
+    printed = capsys.readouterr().out
+    assert "5 answers are not reused but asked anew" in printed and "an older version" in printed
+    main(config(tmp_path))  # the file also holds the old rows
+    assert len(world.asked) == 5 and "not reused" not in capsys.readouterr().out
 
 
 def test_a_video_that_does_not_decode_is_named_wrong_and_never_asked(world, tmp_path, capsys):
@@ -427,6 +514,118 @@ def test_fully_tuned_models_are_named_as_their_runs(tmp_path):
         assert base_name(tmp_path / path) == name
 
 
+def compare_runs(tmp_path, change_a, change_b=None, bench="mvbench"):
+    """--compare of two runs of two items, after changes of their rows."""
+    folders = []
+    for name, change in (("a", change_a), ("b", change_b or (lambda rows: rows))):
+        rows = [
+            {"id": f"t/{i}", "task": "t", "response": "A", "answer": "A", "correct": True}
+            for i in range(2)
+        ]
+        write_rows(tmp_path / name / "scored.jsonl", change(rows))
+        folders.append(str(tmp_path / name))
+    main(EvalConfig(model="toy", compare=folders, bench=bench))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [rows[0], rows[1] | {"task": "u"}], "1 of 2 ids, such as t/1, are of other"),
+        (lambda rows: [x | {"answer": "B"} for x in rows], "2 of 2 ids, such as t/0, are of other"),
+        (lambda rows: [x | {"id": "u" + x["id"]} for x in rows], "no answered item in common"),
+        (lambda rows: [x | {"error": "damaged"} for x in rows], "no answered item in common"),
+        (lambda rows: [], "no answered item in common"),
+        (lambda rows: [rows[0], rows[1] | {"correct": "yes"}], "scored.jsonl:2: correct is 'yes'"),
+        (lambda rows: [rows[0] | {"score": "1"}], "scored.jsonl:1: score is '1'; expected"),
+        (lambda rows: [{"id": "t/0"}], "scored.jsonl:1: task is missing"),
+    ],
+)
+def test_runs_that_do_not_compare_are_refused_in_one_sentence(tmp_path, change, message):
+    with pytest.raises((SystemExit, ValueError)) as error:
+        compare_runs(tmp_path, change)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_runs_of_other_items_are_compared_on_those_of_both(tmp_path, capsys):
+    compare_runs(tmp_path, lambda rows: rows, lambda rows: [*rows[:1], rows[1] | {"id": "t/2"}])
+    assert "1 items answered by both, 1 by A alone, 1 by B alone" in capsys.readouterr().out
+
+
+def test_a_damaged_line_of_a_run_is_named(tmp_path):
+    write_answers(tmp_path / "a", [1, 1])
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/scored.jsonl").write_text('{"id": "t/0"\n{"id": "t/1"}\n')
+    with pytest.raises(ValueError, match=r"b/scored.jsonl:1: .*expected one JSON object a line"):
+        main(EvalConfig(model="toy", compare=[str(tmp_path / "a"), str(tmp_path / "b")]))
+
+
+@pytest.mark.parametrize("bench", ["mvbench", "vinoground"])
+def test_runs_of_another_benchmark_are_refused_with_its_name(tmp_path, bench):
+    a = write_answers(tmp_path / "eval/videomme/a", [1, 1])
+    b = write_answers(tmp_path / "eval/videomme/b", [0, 1])
+    (tmp_path / "eval/videomme/config.json").write_text('{"bench": "videomme"}')
+    with pytest.raises(SystemExit, match=f"a is a run of videomme, not of {bench}: add --bench vi"):
+        main(EvalConfig(model="toy", compare=[a, b], bench=bench))
+    main(EvalConfig(model="toy", compare=[a, b], bench="videomme"))
+
+
+# Prompts of Video-MME's yaml in lmms-eval, by the name that its --model has.
+DEFAULT = (
+    "Select the best answer to the following multiple-choice question based on the video and the "
+    "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.\n"
+    "Which?\nA. x\nB. y\n"
+)
+VIDEOMME_PROMPTS = {
+    "qwen2_vl": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                 "directly."),
+    "qwen2_5_vl": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                   "directly."),
+    "qwen3_vl": ("qwen3_vl", "Question: Which?\nOptions:\nA. x\nB. y\n"
+                 "Answer with the option letter only."),
+    "llava_onevision": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given "
+                        "choices directly."),
+    "llava_next_video": ("llava_vid", f"{DEFAULT}The best answer is:"),
+    "internvl": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                 "directly."),
+}  # fmt: skip
+
+
+def write_videomme(folder):
+    row = {"videoID": "v", "question_id": "1-1", "duration": "short", "domain": "d",
+           "sub_category": "s", "task_type": "t", "question": "Which?",
+           "options": ["A. x", "B. y"], "answer": "A"}  # fmt: skip
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/v.mp4").write_bytes(b"video")
+    (folder / "test.json").write_text(json.dumps([row]))
+    return folder
+
+
+def test_every_family_has_its_prompt_of_video_mme():
+    assert VIDEOMME_PROMPTS.keys() == FAMILIES.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_is_asked_with_lmms_evals_prompt_for_its_family(world, tmp_path, capsys, family):
+    data = write_videomme(tmp_path / "vmme")
+    name, text = VIDEOMME_PROMPTS[family]
+    world.model_type = family
+    main(config(tmp_path, bench="videomme", data=data))
+    assert world.asked == [text]
+    assert capsys.readouterr().out.count(f"prompt: lmms-eval's for {name}\n") == 1
+    folder = evaluate.Path("out/eval/videomme")
+    assert json.loads((folder / "config.json").read_text())["prompts_used"] == name
+    assert json.loads((folder / "model/answers.jsonl").read_text())["prompt"] == text
+
+
+def test_answers_to_another_prompt_are_asked_anew(world, tmp_path, capsys):
+    data = write_videomme(tmp_path / "vmme")
+    for family in ("qwen2_5_vl", "qwen3_vl", "qwen2_vl"):  # the last has the prompt of the first
+        world.model_type = family
+        main(config(tmp_path, bench="videomme", data=data))
+    assert world.asked == [VIDEOMME_PROMPTS[x][1] for x in ("qwen2_5_vl", "qwen3_vl")]
+    assert "1 answers are not reused but asked anew" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("folders", [["x"], ["x", "y", "z"]])
 def test_compare_takes_two_runs(folders):
     with pytest.raises(SystemExit, match="two folders"):
@@ -461,6 +660,51 @@ def test_the_table_is_also_written_as_markdown(world, tmp_path, capsys):
     before, table, after = evaluate.Path("out/eval/mvbench/scores.md").read_text().split("```")
     assert table.startswith("\npercent") and table in capsys.readouterr().out
     assert not before.strip() and not after.strip()
+
+
+MEANS = [  # response: score of each of 5 options, worked out by hand; C is right
+    ("no idea", 1 / 5),
+    ("", 1 / 5),
+    ("(C) it", 1.0),
+    ("(A) it", 0.0),
+    ("<think>C or A</think>", 1 / 5),
+]
+
+
+@pytest.mark.parametrize(("response", "score"), MEANS)
+@pytest.mark.parametrize("name", ["longvideobench", "nextqa"])
+def test_a_draw_may_be_replaced_by_its_mean(name, response, score):
+    bench = replace(benchmark(name), draws="expected")
+    item = Item("x/1", "t", "v.mp4", None, "", ("v", "w", "x", "y", "z"), "C", ("kind=k",))
+    row = {"id": "x/1", "task": "t", "response": response}
+    row = answers.reread(bench, row, item, "head")
+    assert scoring.by_task([row]) == {"t": {"x/1": score}}
+    assert scoring.by_label([row], [item]) == {"kind=k": {"x/1": score}}
+    assert row["correct"] == (score == 1)
+    drawn = answers.reread(replace(bench, draws="one"), row, item, "head")
+    assert "score" not in drawn and drawn["predicted"] in set("ABCDE")
+
+
+def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
+    world, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(mvbench, "BENCHMARK", replace(mvbench.BENCHMARK, draws=True))
+    world.says = {(None, prompt("temporal", 0)): "who knows", (None, prompt("spatial", 1)): "hm"}
+    main(config(tmp_path))
+    asked = list(world.asked)
+    main(config(tmp_path, draws="expected", log_samples=True))
+    assert world.asked == asked
+    run = scores()["runs"]["model"]
+    assert run["groups"]["temporal"]["value"] == pytest.approx(100 * (1 / 2 + 0) / 2)
+    assert run["groups"]["spatial"]["value"] == pytest.approx(100 * (1 + 1 / 2 + 1) / 3)
+    assert run["counts"]["no option named: mean score"] == 2
+    samples = read_rows(evaluate.Path("out/eval/mvbench/model/samples.jsonl"))
+    assert sum(row["accuracy"] for row in samples) == pytest.approx(1 + 1 / 2 + 1 + 1 / 2)
+    folder = "out/eval/mvbench/model"
+    capsys.readouterr()
+    main(EvalConfig(model="toy", compare=[folder, folder]))
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("spatial"))
+    assert line.split()[2] == "83.3"
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():

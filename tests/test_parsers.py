@@ -191,6 +191,31 @@ def test_tempcompass_reads_yes_or_no_at_the_start(response, expected):
     assert parsers.yes_or_no(response) == expected
 
 
+# What strip_reasoning_tags of lmms-eval 0.7.3 makes of each response, with its two default tags.
+REASONING = {
+    "B</think><think>": "B</think><think>",  # an opening tag is left, so nothing is cut
+    "x</think>A<think>y": "x</think>A<think>y",
+    "B<thi<think>x</think>nk>C</think>A": "BA",  # a removal joins another block
+    "<think>a</think> B ": "B",
+    "a</think>b</think>C": "C",
+    "<think>a<think>b</think>C": "C",
+    "<think>a</think>B<think>c": "B<think>c",
+    "<analysis>a</think>B</analysis>C": "C",
+    "a</analysis>B</think>C": "C",
+    "<analysis><think>x</analysis>A</think>B": "<analysis>B",
+    "<THINK>x</THINK>A": "<THINK>x</THINK>A",
+    "<think>a</think></think>B": "B",
+    "</think>": "",
+    " A\n": "A",
+}
+
+
+@pytest.mark.parametrize("text", REASONING)
+def test_reasoning_is_removed_as_by_lmms_eval(text):
+    reasoning = pytest.importorskip("pasta.run.reasoning")
+    assert reasoning.without_reasoning(text) == REASONING[text]
+
+
 LINES = (
     "Sentence A: A man is dunking a basketball.",
     "Sentence B: A video showing a person passing a basketball.",

@@ -1,5 +1,6 @@
 """Benchmarks, one short file each, which holds a `Benchmark` named BENCHMARK."""
 
+import glob
 import importlib
 import os
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from string import ascii_uppercase as LETTERS
 
 from pasta.benchmarks import tables
 from pasta.benchmarks.scoring import by_label, by_task
-from pasta.run.schema import ABSENT
+from pasta.run.schema import ABSENT, NUMBER
+from pasta.video.find import SUFFIXES
 
 NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass",
          "perceptiontest", "vinoground", "adversarial")  # fmt: skip
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.
-SCORED = {"id": str, "task": str, "response": str, "correct": bool}
+SCORED = {"id": str, "task": str, "response": str, "correct": bool, "score": NUMBER | ABSENT}
 ANSWER = SCORED | {"video": str, "prompt": str, "answer": str, "predicted": str | None,
                    "text": str | ABSENT}  # fmt: skip
 
@@ -33,6 +35,7 @@ class Item:
     options: tuple[str, ...]  # their texts; () if they have no letters
     answer: str  # the right letter, or the right response if there are none; "" if none is right
     labels: tuple[str, ...] = ()  # more groups that it belongs to, such as "dim=order"
+    prompts: dict = field(default_factory=dict, compare=False)  # {name: prompt of some models}
 
     @property
     def letters(self):
@@ -67,11 +70,12 @@ class Benchmark:
     folders: tuple[str, ...] = (".",)  # of videos inside the data folder, in order; (): any path
     max_new_tokens: int = 16  # length of an answer
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
-    draws: bool = False  # whether lmms-eval draws a letter if a response names none or is empty
+    draws: bool | str = False  # whether lmms-eval draws a letter if a response names none
     empty: str = "wrong"  # what an empty response is otherwise, or "not counted"
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
     breakdown: Callable = by_label  # (rows, items) -> the same by label; groups may overlap
     read: Callable = read_tables  # (benchmark, data folder) -> list of Item
+    models: dict = field(default_factory=dict)  # {model_type: name of its prompt in Item.prompts}
 
     def items(self, data) -> list[Item]:
         """Every question of a data folder, task by task.
@@ -85,8 +89,11 @@ class Benchmark:
         missing = [video for video in videos if not os.path.exists(video)]
         if missing:
             text = f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]}"
-            get = f"unpack any archives in {data}, or fetch them with: {self.fetch} {data}"
-            raise FileNotFoundError(f"{text}; {get}")
+            # "[.]" makes a pattern of it: a name may be too long to look for
+            names = [f"{glob.escape(missing[0].stem)}[.]{suffix[1:]}" for suffix in SUFFIXES]
+            hint = tables.next_command(data, names, missing[0].parent)
+            hint = hint or f"unpack any archives in {data}, or "
+            raise FileNotFoundError(f"{text}; {hint}fetch them with: {self.fetch} {data}")
         order = list(dict.fromkeys([*self.tasks, *(item.task for item in items)]))
         return sorted(items, key=lambda item: order.index(item.task))
 

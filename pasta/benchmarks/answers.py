@@ -2,7 +2,8 @@
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
-     "drawn" if a letter was drawn for a response that names none, "text" with the reasoning
+     "drawn" if a letter was drawn for a response that names none, or "score" was, its mean,
+     "text" with the reasoning
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
 than the question now has stay in the file, but are not scored, and the question is asked again.
@@ -12,6 +13,7 @@ import json
 import random
 import re
 import time
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,29 +21,39 @@ from pathlib import Path
 from pasta.benchmarks import ANSWER
 from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, letter_logps
+from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.digest import digest
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
-from pasta.video import VideoError, read_frames
+from pasta.video import VideoError, file_digest, read_frames
 
 
-def fingerprint(item, **settings) -> str:
+def video_digests(items) -> dict:
+    """{video: sha256 of its bytes}; each rank reads its share; all ranks call."""
+    # Reading all bytes costs little next to decoding: 1,000 files of 1 MiB take 2.5 s.
+    videos, found = ranks.share(list(dict.fromkeys(item.video for item in items))), []
+    for video in ranks.progress(videos, "digests", unit="video"):
+        with suppress(VideoError):  # its questions are asked anew in any case
+            found.append((video, file_digest(video)))
+    return dict(ranks.gather(found))
+
+
+def fingerprint(item, video_digest, **settings) -> str:
     """A hash of everything that decides the answer to an item; settings: those of all items."""
-    # The video's size instead of its bytes: reading them would take as long as decoding, and a
-    # file that is made again hardly ever keeps its size.
-    size = item.video.stat().st_size if item.video.is_file() else None
-    facts = [item.id, item.name, size, item.prompt, item.answer, settings]
+    facts = [item.id, item.name, video_digest, item.prompt, item.answer, settings]
     return digest(json.dumps(facts, sort_keys=True))[:16]
 
 
 def earlier_rows(path, fingerprints) -> dict:
     """{id: row} of the valid answers in a file, by {id: fingerprint}; failed videos are retried."""
-    return {
-        row["id"]: row
-        for row in rows_of(Path(path), ANSWER | {"fingerprint": str})
-        if row["fingerprint"] == fingerprints.get(row["id"]) and "error" not in row
-    }
+    rows = [row for row in rows_of(Path(path), ANSWER | {"fingerprint": str}) if "error" not in row]
+    valid = {x["id"]: x for x in rows if x["fingerprint"] == fingerprints.get(x["id"])}
+    other = {row["id"] for row in rows} & fingerprints.keys() - valid.keys()
+    if other:
+        why = "the video's bytes, prompt or settings changed, or an older version wrote them"
+        print(f"{path}: {len(other)} answers are not reused but asked anew: {why}")
+    return valid
 
 
 def with_inputs(load, items, workers):
@@ -67,21 +79,15 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
     before = time.perf_counter()
     while batch := list(islice(pairs, batch_size)):
         asked = [pair for pair in batch if not isinstance(pair[1], VideoError)]
-        replies = iter(replied(vlm, bench, asked, scoring, parser))
+        replies = iter(replied(vlm, bench, asked, scoring) if asked else ())
         seconds = (time.perf_counter() - before) / len(batch)  # with waiting for the video
         for item, video in batch:
-            if isinstance(video, VideoError):
-                reply = {"response": "", "predicted": None, "error": str(video)}
-            else:
-                reply = next(replies)
-            yield answer_row(item, seconds, **reply)
+            failed = isinstance(video, VideoError)
+            row = {"id": item.id, "task": item.task, "video": item.name, "prompt": item.prompt}
+            row |= {"answer": item.answer, "seconds": round(seconds, 3)}
+            row |= {"response": "", "error": str(video)} if failed else next(replies)
+            yield reread(bench, row, item, parser)
         before = time.perf_counter()
-
-
-def answer_row(item, seconds, response, predicted, **extra):
-    row = {"id": item.id, "task": item.task, "video": item.name, "prompt": item.prompt}
-    row |= {"answer": item.answer, "response": response, "predicted": predicted}
-    return row | {"correct": predicted == item.answer, "seconds": round(seconds, 3)} | extra
 
 
 def video_inputs(item, processor, n_frames):
@@ -93,28 +99,24 @@ def video_inputs(item, processor, n_frames):
         return VideoError(item.video, getattr(error, "reason", str(error)))
 
 
-def replied(vlm, bench, asked, scoring, parser):
-    """Response and prediction of each (item, VideoInputs), as fields of its row."""
-    if not asked:
-        return []
+def replied(vlm, bench, asked, scoring):
+    """The response to each (item, VideoInputs), as fields of its row."""
     requests = [Request(inputs, item.prompt) for item, inputs in asked]
     if scoring == "letter":
         letters = [list(item.letters) for item, _ in asked]
         scored = zip(letters, letter_logps(vlm, requests, letters), strict=True)
-        best = [(likeliest_letter(texts, logps), logps) for texts, logps in scored]
-        return [{"response": x, "predicted": x, "letter_logps": logps} for x, logps in best]
-    answers = zip(asked, ask(vlm, requests, bench.max_new_tokens), strict=True)
-    return [reading(bench, answer.text, item, parser) for (item, _), answer in answers]
+        return [{"response": likeliest_letter(*x), "letter_logps": x[1]} for x in scored]
+    return [{"response": answer.text} for answer in ask(vlm, requests, bench.max_new_tokens)]
 
 
 def reread(bench, row, item, parser):
     """A row, which may be of an earlier run, with its response read by this run's parser."""
+    kept = {key: value for key, value in row.items() if key not in ("drawn", "score", "text")}
     if "letter_logps" in row or "error" in row:
-        return row
-    text = row.get("text", row["response"])
-    row = {key: value for key, value in row.items() if key not in ("drawn", "text")}
-    row |= reading(bench, text, item, parser)
-    return row | {"correct": row["predicted"] == item.answer}
+        kept["predicted"] = row["response"] or None
+    else:
+        kept |= reading(bench, row.get("text", row["response"]), item, parser)
+    return kept | {"correct": kept["predicted"] == item.answer}
 
 
 def reading(bench, text, item, parser):
@@ -128,7 +130,9 @@ def reading(bench, text, item, parser):
     row = {"response": response, "predicted": predicted}
     if response != text:
         row["text"] = text
-    if predicted is None and bench.draws:
+    if predicted is None and bench.draws == "expected":
+        row |= {"drawn": True, "score": 1 / len(item.letters)}
+    elif predicted is None and bench.draws:
         # as lmms-eval, but each item has its own generator: earlier items do not change the draw
         row |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
     return row

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from pasta.lora import plain_linears
 from pasta.models.load import bare_model
 from pasta.models.peft import CONFIG, base_of, read_adapter
 from pasta.run.ahead import prefetch
-from pasta.run.ranks import progress
+from pasta.run.ranks import progress, rank
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
 
@@ -30,6 +31,14 @@ def find_items(bench, data, limit, scoring):
     if not items:
         raise SystemExit(f"{data} holds no question that can be asked; expected one or more")
     return items, absent
+
+
+def with_prompts(bench, items, processor):
+    """The items with their prompts for a model, and lmms-eval's name of these prompts."""
+    name = bench.models.get(processor.family.model_type, "default") if bench.models else "default"
+    if bench.models and rank() == 0:
+        print(f"prompt: lmms-eval's for {name}")
+    return [replace(item, prompt=item.prompts.get(name, item.prompt)) for item in items], name
 
 
 def check_items(items, counts):
@@ -60,15 +69,12 @@ def find_adapters(model, adapters):
 
     A name is the end of the path, as long as needed. FileNotFoundError for a folder without one.
     """
-    folders = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
+    given = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
+    folders = given or [ADAPTER.resolve()] * (ADAPTER / CONFIG).is_file()
     for folder in folders:
         if other := other_base(folder, model):
-            print(f"{folder} is loaded anyway: {other}")
-    if not folders and (ADAPTER / CONFIG).is_file():
-        if other := other_base(ADAPTER, model):
-            print(f"{ADAPTER} is left out: {other}")
-        else:
-            folders = [ADAPTER.resolve()]
+            print(f"{folder} is {'loaded anyway' if given else 'left out'}: {other}")
+            folders = given
     runs = [x.parent if x.name == "adapter" and x.parent not in folders else x for x in folders]
     depth = 1
     while len({run.parts[-depth:] for run in runs}) < len(runs):

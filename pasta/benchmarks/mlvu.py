@@ -20,11 +20,13 @@ AFTER = "\nOnly give the best option.\nBest option: ("  # tasks/mlvu/mlvu_dev.ya
 def item(row, find, table, number):
     task = one_of(row["task_type"].replace("findNeedle", "needle"), TASKS, "task_type")
     name, video = find(text(row, "video_name"))
-    question = text(row, "question")
-    options = texts(row.get("candidates") or re.findall(r"(?m)^\([A-Z]\) ?(.*)", question))
-    if not re.search(r"(?m)^\(A\)", question):  # most questions contain their options
+    question, answer = text(row, "question"), row["answer"]  # a candidate or its letter
+    lettered_part = question.partition("(A)")[2]
+    found = [x.strip() for x in re.split(r"\([B-Z]\)", lettered_part)]
+    options = texts(row.get("candidates") or found)
+    if answer in options and not lettered_part:
+        # The authors' rows. The hub's have a letter, and lmms-eval asks them as they are.
         question = "\n".join([question, *lettered(options, "({}) {}")])
-    answer = row["answer"]  # a candidate or its letter
     if answer in options:
         answer = letter_at(options.index(answer), options)
     elif len(answer) > 1 and video.name in NONE_RIGHT:

@@ -49,8 +49,10 @@ def read(bench, data):
             find = partial(tables.video_fields, data, [folder])
             found += read_items([path], item, bench.columns, find, path.stem)
     if not found:
-        get = f"unpack any archives, or fetch them with: {bench.fetch} {data}"
-        raise FileNotFoundError(f"no json/TASK.json with a folder of videos in {data}; {get}")
+        lost = (TASKS.values(), data) if any(data.glob("json/*.json")) else (["json/*.json"],)
+        hint = tables.next_command(data, *lost)
+        text = f"no json/TASK.json with a folder of videos in {data}; {hint}"
+        raise FileNotFoundError(f"{text}fetch them with: {bench.fetch} {data}")
     return found
 
 

@@ -8,6 +8,7 @@ from pasta.benchmarks.scoring import paired_difference, percent, summary
 from pasta.run.atomic import write_json
 from pasta.run.digest import digest
 from pasta.run.rows import read_rows
+from pasta.run.schema import read_json
 
 
 def mcnemar(scores, baseline):
@@ -39,7 +40,8 @@ def counts(bench, rows) -> dict:
     """How many answers are no option: {what happened: number of rows}."""
     failed = {"video not decoded: wrong": sum("error" in row for row in rows)}
     if bench.draws:  # also for an empty response
-        return {"no option named: drawn": sum("drawn" in row for row in rows)} | failed
+        what = "mean score" if bench.draws == "expected" else "drawn"
+        return {f"no option named: {what}": sum("drawn" in row for row in rows)} | failed
     empty = sum(row["response"] == "" and "error" not in row for row in rows)
     unread = sum(row["response"] != "" and row["predicted"] is None for row in rows)
     return {f"empty: {bench.empty}": empty, "no option named: wrong": unread} | failed
@@ -85,24 +87,36 @@ def sample_rows(rows):
     return [
         {"doc_id": number, "target": row["answer"], "filtered_resps": [row["response"]]}
         | {"resps": [[row["response"]]]}
-        | {"doc_hash": digest(f"{row['id']} {row['video']}")}
-        | {"input": row["prompt"], "predicted": row["predicted"], "accuracy": float(row["correct"])}
+        | {"doc_hash": digest(f"{row['id']} {row['video']}"), "input": row["prompt"]}
+        | {"predicted": row["predicted"], "accuracy": float(row.get("score", row["correct"]))}
         for number, row in enumerate(rows)
     ]
 
 
-def compare(folders, bench, seed):
+def compare(folders, name, bench, seed):
     """Print how much better the second run is than the first, over items that both answered."""
     if len(folders) != 2:
         raise SystemExit(f"--compare takes two folders, such as out/eval/BENCH/NAME, not {folders}")
+    for folder in map(Path, folders):
+        if not (folder / "scored.jsonl").is_file():
+            get = "--compare takes folders of finished runs, such as out/eval/BENCH/NAME"
+            raise FileNotFoundError(f"no {folder / 'scored.jsonl'}; {get}")
+        config = folder.parent / "config.json"
+        if config.is_file() and (of := read_json(config).get("bench")) not in (name, None):
+            raise SystemExit(f"{folder} is a run of {of}, not of {name}: add --bench {of}")
     a, b = map(scored_rows, folders)
     both = [id_ for id_ in a if id_ in b]
     if not both:
         raise SystemExit(f"{' and '.join(folders)} have no answered item in common")
+    other = [x for x in both if any(a[x].get(k) != b[x].get(k) for k in ("task", "answer"))]
+    if other:
+        text = f"{len(other)} of {len(both)} ids, such as {other[0]}, are of other questions in"
+        raise SystemExit(f"{text} {' than in '.join(folders)}; compare runs of the same data")
     scores = [bench.aggregate([rows[id_] for id_ in both]) for rows in (a, b)]
     first, second = (summary(s, bench.macro) for s in scores)
     difference = comparison(scores[1], scores[0], bench.macro, seed)
-    print(f"A: {folders[0]}\nB: {folders[1]}\n{len(both)} items answered by both")
+    alone = f"{len(a) - len(both)} by A alone, {len(b) - len(both)} by B alone"
+    print(f"A: {folders[0]}\nB: {folders[1]}\n{len(both)} items answered by both, {alone}")
     print(table({"A": first, "B": second}, {"B": difference}, bench.macro))
     named = labelled(difference, "all")
     print("McNemar's p:", ", ".join(f"{name} {x['p']:.2g}" for name, x in named.items()))

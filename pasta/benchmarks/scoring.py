@@ -1,7 +1,7 @@
 """From answers to numbers: reading a letter, and how sure a score is.
 
 A run's scores are {group: {unit: score}}. A group is a row of the table (a task), a unit is what is
-right or wrong as a whole (an item) and what two runs are paired by, and a score is 1.0, 0.0, or
+right or wrong as a whole (an item) and what two runs are paired by, and a score is 0.0 to 1.0, or
 None for a unit that the benchmark leaves out. Shapes: n units of a group, K groups.
 """
 
@@ -48,18 +48,16 @@ def by_task(rows, count_empty=True):
     for row in rows:
         # a failed video always counts: leaving it out would reward a model for failing
         counts = count_empty or row["response"] or "error" in row
-        scores.setdefault(row["task"], {})[row["id"]] = float(row["correct"]) if counts else None
+        score = float(row.get("score", row["correct"])) if counts else None
+        scores.setdefault(row["task"], {})[row["id"]] = score
     return scores
 
 
 def by_label(rows, items):
     """{label: {id: score}} for the labels of the items, sorted."""
     labels = {item.id: item.labels for item in items}
-    scores = {}
-    for row in rows:
-        for label in labels[row["id"]]:
-            scores.setdefault(label, {})[row["id"]] = float(row["correct"])
-    return dict(sorted(scores.items()))
+    named = [row | {"task": label} for row in rows for label in labels[row["id"]]]
+    return dict(sorted(by_task(named).items()))
 
 
 def wilson(correct, n):
@@ -104,7 +102,10 @@ def paired_difference(scores, baseline, macro=True, seed=0):
     same units from both runs, because what is hard for one is hard for the other.
     Returns (value, low, high), fractions.
     """
-    strata = [columns(units, baseline[group]) for group, units in scores.items()]
+    pairs = [[(units[x], baseline[group][x]) for x in units] for group, units in scores.items()]
+    # (n, 4) of each group: score and counted (0 or 1) of the run, the same of the baseline
+    strata = [np.array([[a or 0, a is not None, b or 0, b is not None] for a, b in of], float)
+              for of in pairs]  # fmt: skip
     if not macro:
         strata = [np.concatenate(strata)]
     rng = np.random.default_rng(seed)
@@ -113,14 +114,8 @@ def paired_difference(scores, baseline, macro=True, seed=0):
     return mean_difference(strata), float(low), float(high)
 
 
-def columns(units, others):
-    """(n, 4) array of a group: score and counted (0 or 1) of the run, the same of the baseline."""
-    pairs = [(units[unit], others[unit]) for unit in units]
-    return np.array([[a or 0.0, a is not None, b or 0.0, b is not None] for a, b in pairs], float)
-
-
 def mean_difference(strata):
-    """Mean over groups of (run - baseline), from each group's columns (n, 4)."""
+    """Mean over groups of (run - baseline), from each group's (n, 4) array."""
     sums = [s.sum(0) for s in strata]
     shares = [s[0] / max(s[1], 1) - s[2] / max(s[3], 1) for s in sums]
     return float(np.mean(shares))

@@ -26,12 +26,33 @@ def find_tables(data, fetch, stems):
             if found:
                 return sorted(found)
     names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
-    raise FileNotFoundError(f"no {names} in {data}; fetch it with: {fetch} {data}")
+    hint = next_command(data, [stems[0] + suffix for suffix in (*SUFFIXES, "-*-of-*.*")])
+    raise FileNotFoundError(f"no {names} in {data}; {hint}fetch it with: {fetch} {data}")
+
+
+def next_command(data, patterns, home=None):
+    """What to do about files of a data folder that are elsewhere or packed; "" if they are not.
+
+    patterns: paths of such files. home: the folder to move them to; None: take another data folder
+    """
+    # hidden folders hold what a download left
+    inside = [x for x in data.rglob("*") if "/." not in f"/{x.relative_to(data)}"]
+    for place in (data.parent, data, *filter(Path.is_dir, inside)):
+        if found := next((x for pattern in patterns for x in place.glob(pattern)), None):
+            move = f"mkdir -p {home} && mv {place}/*{found.suffix} {home}"
+            return f"found in {place}: {move if home else f'--data {place}'}; or "
+    for path in inside:
+        if kind := re.search(r"\.(zip|tar)\b", path.name):
+            how = {"zip": "unzip -n '{}/*.zip'", "tar": "cat {}/*.tar* | tar xi"}[kind[1]]
+            return f"unpack {path}: cd {data} && {how.format(path.parent.relative_to(data))}; or "
+    return ""
 
 
 def read_table(path):
     """[(place, row)] of a table; place is "FILE: item N", or "FILE:LINE" of a .jsonl file."""
     kind = path.suffix[1:]
+    if path.read_bytes().startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path} is a pointer; expected the file: git -C {path.parent} lfs pull")
     if kind == "jsonl":
         return [(f"{path}:{number}", row) for number, row in numbered_rows(path)]
     if kind == "parquet" and not find_spec("pyarrow"):  # pasta itself does not need it

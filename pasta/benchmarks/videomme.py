@@ -12,20 +12,26 @@ from pasta.benchmarks.tables import letter_in, one_of, text, texts
 
 TASKS = ("short", "medium", "long")
 # lmms-eval's prompt mentions subtitles although it gives none (tasks/videomme/utils.py).
-PROMPT = (
+QUESTION = (
     "Select the best answer to the following multiple-choice question based on the video and the "
-    "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.\n"
-    "{}\n\nAnswer with the option's letter from the given choices directly."
+    "subtitles. Respond with only the letter (A, B, C, or D) of the correct option.\n{}\n{}\n"
 )
+PROMPT = QUESTION + "\nAnswer with the option's letter from the given choices directly."
+PROMPTS = {  # of videomme.yaml, by lmms-eval's --model; other models get PROMPT
+    "llava_vid": QUESTION + "The best answer is:",
+    "qwen3_vl": "Question: {}\nOptions:\n{}\nAnswer with the option letter only.",
+}
 
 
 def item(row, find, table, number):
     options = texts(row["options"])  # they begin with their letters
     id_, task = text(row, "question_id"), one_of(row["duration"], TASKS, "duration")
-    prompt = PROMPT.format("\n".join([text(row, "question"), *options]))
+    asked = (text(row, "question"), "\n".join(options))
+    prompts = {name: form.format(*asked) for name, form in PROMPTS.items()}
     answer = letter_in(row["answer"], options)
     labels = tuple(f"{key}={text(row, key)}" for key in ("domain", "sub_category", "task_type"))
-    return Item(id_, task, *find(text(row, "videoID")), prompt, options, answer, labels)
+    video, prompt = find(text(row, "videoID")), PROMPT.format(*asked)
+    return Item(id_, task, *video, prompt, options, answer, labels, prompts)
 
 
 def parse(response, item, parser="head"):
@@ -44,4 +50,6 @@ BENCHMARK = Benchmark(
     counts=dict.fromkeys(TASKS, 900),
     tables={"": ("videomme/test", "test")},
     folders=("data", "videos", "video"),  # videos/ is Qwen's name for it
+    # model_type: lmms-eval's --model for it; our other families get the default prompt
+    models={"qwen3_vl": "qwen3_vl", "llava_next_video": "llava_vid"},
 )
