@@ -150,7 +150,7 @@ def test_the_papers_names_of_the_failures_are_modes(tmp_path, column, name, mode
 
 BAD = {  # message: what is different in the row
     "mode is 'sideways'; expected one of spatial, temporal, cross_frame": {"mode": "sideways"},
-    "mode is None; .*or --mode for all rows": {"mode": None},
+    "mode is 0; expected one of .*other": {"mode": 0},
     "chosen and rejected are both 'Red.'": {"rejected": " Red."},
     "chosen is ''": {"chosen": ""},
     "query is 3": {"query": 3},
@@ -163,17 +163,17 @@ BAD = {  # message: what is different in the row
     "has no column for the chosen": {"chosen": None},
     "video is \\['a', 'b'\\]": {"video": ["a", "b"]},
     "video is '../v.mp4'": {"video": "../v.mp4"},
-    "rejected_videos differ from videos": {"rejected_videos": ["w.mp4"]},
+    "its videos are .*v.mp4.*w.mp4.*; expected one": {"rejected_videos": ["w.mp4"]},
     "id is 1.5": {"id": 1.5},
     "recipe is 'x'": {"recipe": "x"},
-    "has an answer in the dialogue and chosen": {"query": None, "messages": [TURN, RED]},
+    "chosen has 'Red.' where another column has 'Blue.'": {"messages": [TURN, BLUE]},
     "has a column history, \\[.*; expected one question": {"history": [["What?", "This."]]},
     "has a column system, 'Be good.'; expected one question": {"system": "Be good."},
-    "is a dialogue of 2 turns, .*Be good.*; expected .* without history or system prompt": {
+    "chosen is a dialogue of 3 turns, by system, .*Be good.*; expected .* without history or system prompt": {
         "query": None,
         "conversations": [{"from": "system", "value": "Be good."}, TURN],
     },
-    "rejected is a dialogue of 2 turns about 'What is last": {
+    "rejected has 'What is last.' where another column has 'What is first": {
         "rejected": [{"role": "user", "content": "What is last?"}, BLUE]
     },
     r"chosen holds '.ud83d'; expected no half of a surrogate pair": {"chosen": "red \ud83d"},
@@ -207,7 +207,7 @@ def test_the_message_about_an_unknown_layout_lists_what_it_has_and_what_is_neede
     first, *needed, cure = str(error.value).splitlines()
     assert first == (
         f"{path}:1: has no column for the video: its columns are clip, q, good, bad; "
-        "expected one of each, or --mode:"
+        "expected one of each, except mode:"
     )
     assert [line.split()[0] for line in needed[:5]] == "video query chosen rejected mode".split()
     assert "preferred_response" in needed[2] and "failure_mode" in needed[4]

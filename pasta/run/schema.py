@@ -45,10 +45,13 @@ def described(shape):
     return {"dict": "an object", "object": "any value"}.get(kinds, kinds).replace(" | ellipsis", "")
 
 
-def read_json(path, shape=dict):
-    """The value in a JSON file. Raises ValueError "FILE: what it has; what is expected"."""
+def read_json(path, shape=dict, check=None):
+    """The value in a JSON file. Raises ValueError "FILE: what it has; what is expected".
+
+    check: a list of the (name, value) of each object -> the object; it may raise ValueError.
+    """
     try:
-        value = json.loads(Path(path).read_bytes())
+        value = json.loads(Path(path).read_bytes(), object_pairs_hook=check)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}; expected {described(shape)}") from None
     if wrong := schema_error(value, shape):
