@@ -242,7 +242,7 @@ def test_exported_pairs_read_back_the_same(tmp_path, toy_videos, to):
 @pytest.mark.parametrize(
     ("change", "name", "message"),
     [
-        ({"query": "see <audio> here"}, "o.jsonl", "pair a1: query holds <audio>"),
+        ({"query": "see <audio> here"}, "o.jsonl", ":1: query has <audio>"),
         ({"chosen": "see <image> here"}, "o.jsonl", "pair a1: chosen holds <image>"),
         ({"rejected": "see <video> here"}, "o.jsonl", "pair a1: rejected holds <video>"),
         ({"video": "frames"}, "o.jsonl", "/frames is a folder of frames; expected a video"),

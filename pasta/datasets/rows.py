@@ -276,7 +276,7 @@ def text_of(content, by, what):
         text += "<video>" if is_video else more
     if by == "user":
         if (tags := TAGS.findall(text)) not in ([], ["<video>"]):
-            raise ValueError(f"{what} has {', '.join(tags)}; {ALONE}, marked by <video> or not")
+            raise ValueError(f"{what} has {', '.join(tags)}; {ALONE}: no tag but one <video>")
         text = VIDEO_TAG.sub("", text)
     if not text.strip() and by != "system":
         alone = " alone" * (by == "user" and bool(tags))

@@ -31,7 +31,7 @@ def find_video(name, root, folders=(".",)):
     that fits several files equally.
     """
     if ADDRESS.match(name) or BASE64.fullmatch(name):
-        raise ValueError(f"video is {name!r:.80}; expected a path: save it, and name its file")
+        raise ValueError(f"video is {name!r:.80}; expected a path: download it, and write its path")
     if not is_name(name):
         raise ValueError(f"video is {name!r:.80}; expected the name of a file")
     if os.path.normpath(name).split(os.sep)[0] == "..":
