@@ -238,6 +238,7 @@ def test_an_id_does_not_depend_on_where_the_video_is_and_may_be_a_number(tmp_pat
         ("mode", "temporal incoherence", "temporal"),
         ("failure_mode", "Cross-Frame Disconnection", "cross_frame"),
         ("mode", "cross-frame", "cross_frame"),
+        ("mode", "other", "other"),
         ("type", "spatial", "temporal"),  # a category of something else: the flag decides
     ],
 )
@@ -245,6 +246,11 @@ def test_the_papers_names_of_the_failures_are_modes(tmp_path, column, name, mode
     """The columns of VideoPASTA-7k are not documented; the names are those of the paper."""
     row = without(ROW, "mode") | {column: name}
     assert one_pair(tmp_path, row, mode="temporal").mode == mode
+
+
+@pytest.mark.parametrize("nothing", [{}, {"mode": None}, {"mode": ""}, {"failure_mode": None}])
+def test_a_row_without_a_mode_is_in_the_group_other(tmp_path, nothing):
+    assert one_pair(tmp_path, without(ROW, "mode") | nothing).mode == "other"
 
 
 BAD = {  # message: what is different in the row
@@ -455,17 +461,26 @@ def test_the_command_shows_modes_videos_and_the_first_pair(tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     write_videos(tmp_path / "videos", 1, seed=0)
     names = ["00000", "x.mp4", "x.mp4", "y.mp4"]
-    modes = ["spatial", "cross-frame", None, None]
+    modes = ["spatial", "cross-frame", "other", None]
     rows = [ROW | {"id": k, "video": name, "mode": mode}
             for k, (name, mode) in enumerate(zip(names, modes, strict=True))]  # fmt: skip
     path = write(tmp_path / "pairs.jsonl", *rows)
     main([str(path), "--video_root", f"{tmp_path}/videos", "--mode", "spatial"])
     report, first = capsys.readouterr().out.split("\n", 1)
     assert report == (
-        f"4 pairs (3 spatial, 1 cross_frame) about 3 videos: 1 found under {tmp_path}/videos, "
-        "2 not, such as x.mp4, y.mp4"
+        "4 pairs (2 spatial, 1 cross_frame, 1 other) about 3 videos: "
+        f"1 found under {tmp_path}/videos, 2 not, such as x.mp4, y.mp4"
     )
     assert json.loads(first)["video"] == str(tmp_path / "videos" / "00000.avi")
+
+
+def test_the_command_shows_rows_without_modes_as_one_group(tmp_path, capsys):
+    (tmp_path / "v.mp4").touch()
+    rows = [without(ROW, "mode") | {"id": i} for i in range(3)]
+    main([str(write(tmp_path / "pairs.jsonl", *rows))])
+    report, first = capsys.readouterr().out.split("\n", 1)
+    assert report == f"3 pairs (3 other) about 1 videos: 1 found under {tmp_path}"
+    assert json.loads(first)["mode"] == "other"
 
 
 def test_the_command_exits_with_1_for_a_file_that_cannot_be_read(tmp_path):

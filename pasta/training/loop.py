@@ -125,8 +125,7 @@ class Log:
 
 def log_line(metrics, n_steps):
     losses = {mode: metrics[f"loss/{mode}"] for mode in GROUPS if f"loss/{mode}" in metrics}
-    names = GROUPS if OTHER in losses else MODES
-    names = [OTHER] if [*losses] == [OTHER] else names  # data without modes
+    names = losses if [*losses] == [OTHER] else GROUPS if OTHER in losses else MODES
     modes = [f"{x} {losses[x]:.3f}" if x in losses else f"{x}     -" for x in names]
     more = {"n_steps": n_steps, "modes": " ".join(modes)}
     more["speed"] = metrics["pairs"] / metrics["seconds"]
