@@ -300,7 +300,10 @@ BAD = {  # message: what is different in the row
     "chosen is ''": {"chosen": ""},
     "query is 3": {"query": 3},
     "query is '<video>' alone": {"query": "<video>"},
-    "chosen is by 'user'": {"chosen": {"role": "user", "content": "Red."}},
+    "chosen has 'Red.' where another column has 'What is": {
+        "chosen": {"role": "user", "content": "Red."}
+    },
+    "chosen is a dialogue of 1 turns, by user": {"query": None, "chosen": [TURN]},
     "query is \\[.*image": {"query": [{"type": "image"}, {"type": "text", "text": "Q"}]},
     "rejected is an empty list": {"rejected": []},
     "has several columns for the chosen: chosen, preferred; expected one": {"preferred": "Red."},

@@ -1,23 +1,13 @@
 """Reads one row of a preference data set, in the layouts of several publishers, as our pairs.
 
-    LLaVA-Hound    id, video, prompt, chosen, rejected (RifleZhang/LLaVA-Hound-DPO run_dpo.py,
-                   LLaVA-VL/LLaVA-NeXT train_dpo.py); or id, video, conversations and two turns
-                   (verl-project/verl-omni llava_hound_dpo_dataset.md)
-    ms-swift       messages or conversation, videos, rejected_response or rejected_messages; or
-                   query, response (modelscope/ms-swift Customization/Custom-dataset.md)
-    LLaMA-Factory  conversations, chosen, rejected, videos; or instruction, input, chosen, rejected
-                   (hiyouga/LLaMA-Factory data/README.md); or chosen_messages, rejected_messages
-    TRL            prompt, chosen, rejected as messages; chosen and rejected may hold the prompt
-                   (huggingface/trl dataset_formats.md), as in UltraFeedback and Anthropic's HH
-    VideoPASTA-7k, LongVA-TPO-10k: undocumented; these names, or a message that lists all names
-
-All of them are two dialogues with the same question. So every column is read as a list of turns,
-and columns that hold the same turn must agree. Column names are compared without case, and with _
-for a blank and for -.
+docs/pairs.md lists the layouts, tests/test_datasets.py has a row and the source of each. All of
+them are two dialogues with the same question. So every column is read as a list of turns,
+(speaker, text), and columns that hold the same turn must agree. Column names are compared without
+case, and with _ for a blank and for -. For the undocumented VideoPASTA-7k and LongVA-TPO-10k there
+are likely names, or a message that lists all names.
 """
 
 import re
-from typing import NamedTuple
 
 from pasta.pairs import GROUPS, OTHER, Pair, pair_id
 from pasta.run.schema import ABSENT, schema_error, valid_text
@@ -48,16 +38,11 @@ MODE_NAMES = {  # letters only: the paper's names of the failures
 SPEAKERS = {"system": "system", "user": "user", "human": "user"}
 SPEAKERS |= dict.fromkeys(("assistant", "gpt", "bot", "model"), "assistant")
 HH = re.compile(r"\n\n(Human|Assistant):")  # a dialogue in one text
-TEXT_KEYS = ("content", "value", "text", "response")  # of a message or of a part
+TEXT_KEYS = ("text", "value", "content", "response")  # of a part or of a message
 VIDEO_KEYS = ("video", "video_url", "path", "url", "value")  # of a part, or of a struct in it
 TAGS = re.compile("<(?:video|image|audio)>")  # where a trainer puts them
 # A tag, and the blanks on one side of it: a line break is kept.
 VIDEO_TAG = re.compile(r"\s*<video>(?=\s*\n|[.,;:?!)])|(?<=\s)<video>\s*|<video>")
-
-
-class Turn(NamedTuple):
-    by: str  # user, assistant or system
-    text: str
 
 
 def pairs_of(row, mode, find):
@@ -71,12 +56,12 @@ def pairs_of(row, mode, find):
             raise ValueError(f"has a column {column}, {row[column]!r:.80}; {expected}")
     name, mode, dialogue = video_name(row), mode_of(row, mode), chosen_dialogue(row)
     query, chosen = texts_of(dialogue, "chosen")
-    others = [replied(dialogue[:1], value, "rejected") for value in rejected_of(row)]
+    others = [turns_of(value, "assistant", "rejected") for value in rejected_of(row)]
     if wrong := schema_error(row, {"id": str | int | ABSENT, "recipe": dict | ABSENT}):
         raise ValueError(wrong)
     path, pairs = find(name), []
     for k, other in enumerate(others):
-        _, rejected = texts_of(other, "rejected")
+        _, rejected = texts_of(joined(dialogue[:1], other, "rejected"), "rejected")
         if rejected == chosen:
             raise ValueError(f"chosen and rejected are both {chosen!r}; expected different texts")
         id_ = pair_id(name, mode, query, chosen, rejected)
@@ -150,16 +135,17 @@ def video_name(row):
 
 def videos_in(value):
     """The parts of dialogues that hold the path of a video."""
-    if isinstance(value, dict):
-        if kind_of(value) == "video":
-            return [value] * any(key in value for key in VIDEO_KEYS)
-        value = list(value.values())
+    if kind_of(value) == "video":
+        return [value] * any(key in value for key in VIDEO_KEYS)
+    value = list(value.values()) if isinstance(value, dict) else value
     return [x for part in value for x in videos_in(part)] if isinstance(value, list) else []
 
 
 def kind_of(part):
-    """The type of a part of a content, such as {"type": "text", "text": "Q"}."""
-    kind = part.get("type", "video" if "video" in part else "text")
+    """The type of a part of a content, such as {"type": "text", "text": "Q"}; None of others."""
+    if not isinstance(part, dict) or part.keys() & {"role", "from", *TEXT_KEYS[2:]}:
+        return None
+    kind = part.get("type") or next((key for key in ("video", "text") if key in part), None)
     return "video" if kind == "video_url" else kind
 
 
@@ -181,13 +167,18 @@ def chosen_dialogue(row):
         turns = turns_of(row[name], "user", name)
         if name == "instruction" and row.get("input"):
             turns += turns_of(row["input"], "user", "input")
-            turns = [turns[0]._replace(text="\n".join(turn.text for turn in turns))]
+            turns = [("user", "\n".join(text for _, text in turns))]
         dialogue = joined(dialogue, turns, name)
-    if not dialogue or dialogue[-1].by != "assistant" or columns_of(row, "chosen"):
-        dialogue = replied(dialogue, pick(row, "chosen"), "chosen")
-    if not columns and dialogue[0].by == "assistant":
+    if columns_of(row, "chosen") or not is_answered(dialogue):
+        turns = turns_of(pick(row, "chosen"), "assistant", "chosen")
+        dialogue = joined(dialogue, turns, "chosen")
+    if not columns and is_answered(dialogue[:1]):
         pick(row, "query")  # raises
     return dialogue
+
+
+def is_answered(dialogue):
+    return bool(dialogue) and dialogue[-1][0] == "assistant"
 
 
 def rejected_of(row):
@@ -197,38 +188,28 @@ def rejected_of(row):
         return [value]
     if not value:
         raise ValueError("rejected is an empty list; expected one response or more")
-    speakers = [turn.by for turn in turns_of(value[0], "assistant", "rejected")]
+    speakers = [by for by, _ in turns_of(value[0], "assistant", "rejected")]
     return [value] if isinstance(value[0], dict) and speakers != ["assistant"] else value
-
-
-def replied(dialogue, value, what):
-    """The turns of a dialogue and its response, which may repeat the dialogue."""
-    turns = turns_of(value, "assistant", what)
-    if not turns or turns[-1].by != "assistant":
-        by = turns[-1].by if turns else "system"
-        raise ValueError(f"{what} is by {by!r}, {value!r:.80}; expected a response by assistant")
-    return joined(dialogue, turns, what)
 
 
 def joined(dialogue, turns, what):
     """A dialogue with the turns of one more column, which may repeat it."""
-    if turns and turns[0].by == "assistant":
-        answered = bool(dialogue) and dialogue[-1].by == "assistant"
-        turns = dialogue[: len(dialogue) - answered] + turns
-    for old, new in zip(dialogue, turns, strict=False):
+    if turns and turns[0][0] == "assistant":
+        turns = dialogue[: len(dialogue) - is_answered(dialogue)] + turns
+    for (_, old), (_, new) in zip(dialogue, turns, strict=False):
         if old != new:
-            got = f"{what} has {new.text!r:.80} where another column has {old.text!r:.80}"
+            got = f"{what} has {new!r:.80} where another column has {old!r:.80}"
             raise ValueError(f"{got}; expected the same turn in both")
     return max(dialogue, turns, key=len)
 
 
 def texts_of(dialogue, what):
     """The texts of the one question and the one answer."""
-    speakers = [turn.by for turn in dialogue]
+    speakers, texts = [by for by, _ in dialogue], [text for _, text in dialogue]
     if speakers != ["user", "assistant"]:
-        got = f"{what} is a dialogue of {len(speakers)} turns, by {', '.join(speakers)}"
-        raise ValueError(f"{got}: {[turn.text for turn in dialogue]!r:.80}; {SINGLE}")
-    return [turn.text for turn in dialogue]
+        got = f"{what} is a dialogue of {len(texts)} turns, by {', '.join(speakers)}: {texts!r:.80}"
+        raise ValueError(f"{got}; {SINGLE}")
+    return texts
 
 
 def turns_of(value, by, what):
@@ -253,15 +234,11 @@ def turns_of(value, by, what):
         raise ValueError(f"{what} has a turn by {by!r:.80}; expected user and assistant")
     speaker = SPEAKERS[by.lower()]
     text = text_of(content, speaker, what)
-    return [Turn(speaker, text)] if text or speaker != "system" else []
+    return [(speaker, text)] if text or speaker != "system" else []
 
 
 def is_parts(value):
-    """Whether it is a content in parts, such as [{"type": "text", "text": "Q"}]."""
-    if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
-        return False
-    names, other = {"type", "text", "video"}, {"role", "from"}
-    return bool(value) and all(x.keys() & names and not x.keys() & other for x in value)
+    return isinstance(value, list) and bool(value) and all(map(kind_of, value))
 
 
 def text_of(content, by, what):

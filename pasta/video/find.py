@@ -51,9 +51,10 @@ def nearest(home, name):
     *parents, last = Path(name).parts or ("",)
     for part in parents:
         if not os.path.isdir(home / part):
-            part = next((x for x in listed(home, part) if split(x) == split(part)), part)
+            alike = listing(home).get(split(part)[0], ())
+            part = next((x for x in alike if split(x) == split(part)), part)
         home /= part
-    alike = [x for x in listed(home, last) if is_video(home / x)]
+    alike = [x for x in listing(home).get(split(last)[0], ()) if is_video(home / x)]
     alike = [x for x in alike if split(x) == split(last)] or alike
     if len(alike) > 1:
         text = f"video is {name!r}, and {home} has {' and '.join(map(repr, sorted(alike)))}"
@@ -61,13 +62,9 @@ def nearest(home, name):
     return str(home / alike[0]) if alike else None
 
 
-def listed(folder, name):
-    """The names in a folder that differ from `name` in accents' form and suffix alone."""
-    return listing(folder).get(split(name)[0], ())
-
-
 @functools.cache  # cleared before a file of rows is read: a folder may have as many names as rows
 def listing(folder):
+    """{name without accents' form and suffix: the names in a folder that have it}"""
     names = {}
     with suppress(OSError):
         for name in os.listdir(folder):
@@ -123,8 +120,7 @@ def list_videos(folder):
     """
     if not os.path.isdir(folder):
         raise VideoError(folder, "no such folder")
-    found, lost, seen, tops = [], [], set(), [os.fspath(folder)]
-    errors = []
+    found, lost, errors, seen, tops = [], [], [], set(), [os.fspath(folder)]
     for top in tops:  # grows: links come last, so that they only add what has no other name
         for here, folders, names in os.walk(top, onerror=errors.append):
             identity = os.stat(here)[1:3]  # inode and device
@@ -137,7 +133,8 @@ def list_videos(folder):
             paths = [os.path.join(here, name) for name in names]
             lost += [path for path in paths if not os.access(path, os.R_OK)]
             tops += filter(os.path.islink, (os.path.join(here, x) for x in folders))
-            videos = [Path(x) for x, name in zip(paths, names, strict=True) if is_video_name(name)]
+            names = [x for x in names if not x.startswith(".")]  # macOS adds ._v.mp4
+            videos = [Path(here, x) for x in names if split(x)[1]]
             found += videos or [Path(here)] * bool(jpeg_names(here))
     lost = [error.filename for error in errors] + lost
     if lost and os.environ.get("RANK", "0") == "0":
@@ -145,7 +142,3 @@ def list_videos(folder):
         names = ", ".join(map(repr, lost[:10])) + ", ..." * (len(lost) > 10)
         print(f"{len(lost)} paths below {folder} cannot be read ({why}): {names}", file=sys.stderr)
     return sorted(found)
-
-
-def is_video_name(name):
-    return not name.startswith(".") and bool(split(name)[1])  # macOS adds names with a dot
