@@ -401,7 +401,7 @@ TWICE = "comes twice in one object, .*chosen.*chosen"
         (f'{LINE}\n{LINE[:-1]}, "chosen": "Blue."}}\n', f"d.jsonl:2: .*{TWICE}"),
         (f'[{LINE}, {LINE[:-1]}, "chosen": "Blue."}}]', f"d.jsonl is not JSON: .*{TWICE}"),
         (f'{LINE[:-1]}, "recipe": {{"a": 1, "b": 2, "a": 3}}}}', "d.jsonl:1: .*comes twice"),
-        (f"{LINE}\n".encode("utf-16") + b"x", "d.jsonl is not utf-16: .*truncated"),
+        (f"{LINE}\n".encode("utf-16") + b"x", "d.jsonl:2: .*expected one JSON object"),
         (LINE.replace("Red", "R\xe9d").encode("latin-1"), "d.jsonl:1: .*utf-8"),
         ('{"video": ' + "[" * 5000 + "]" * 5000 + "}", "d.jsonl:1: .*; expected"),
     ],

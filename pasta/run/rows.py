@@ -8,7 +8,7 @@ import gc
 import json
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pasta.run import ranks
@@ -27,13 +27,9 @@ def is_torn(line):
 def read_utf8(path) -> bytes:
     """The bytes of a JSON file in UTF-8, without mark; PowerShell's > writes UTF-16."""
     data = Path(path).read_bytes()
-    encoding = json.detect_encoding(data)
-    if encoding.startswith("utf-8"):
-        return data.removeprefix(codecs.BOM_UTF8)
-    try:
-        return data.decode(encoding).encode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not {encoding}: {error}; expected JSON in UTF-8") from None
+    with suppress(UnicodeDecodeError):  # damaged: the reader names the first bad line
+        return data.decode(json.detect_encoding(data)).encode()
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def once(pairs):
