@@ -269,7 +269,7 @@ BAD = {  # message: what is different in the row
     "video is '.*'; expected a path: download": {
         "video": b64encode(b"\0\0\0 ftypisom" * 3).decode()
     },
-    "video is 'A{79}; expected a path: down": {"video": b64encode(bytes(1000)).decode()},
+    "video is 'A{79}; expected a path: down": {"video": b64encode(bytes(4000)).decode()},
     "video is 'http.*; expected a path": {
         "video": None,
         "query": [{"type": "video", "video": "http://a.com/v.mp4"}, {"type": "text", "text": "Q"}],

@@ -266,8 +266,9 @@ def test_missing_videos_are_counted(tmp_path, toy_pairs, capsys):
 def test_missing_and_unusable_pairs_and_existing_outputs_are_named(tmp_path, toy_pairs, to):
     command, out = ("pairs", "--to", to), tmp_path / "out.jsonl"
     assert str(tmp_path / "no.jsonl") in refused(*command, tmp_path / "no.jsonl", out)
-    write_rows(toy_pairs, [{"video": "v.mp4", "query": "?", "chosen": "a", "rejected": "b"}])
-    assert f"{toy_pairs}:1: mode is None" in refused(*command, toy_pairs, out)
+    texts = {"query": "?", "chosen": "a", "rejected": "b"}
+    write_rows(toy_pairs, [{"video": "v.mp4", "mode": "sideways"} | texts])
+    assert f"{toy_pairs}:1: mode is 'sideways'" in refused(*command, toy_pairs, out)
     out.write_text("mine")
     assert "exists" in refused(*command, toy_pairs, out) and out.read_text() == "mine"
 

@@ -16,9 +16,8 @@ from pasta.video.decord_files import VideoError, jpeg_names
 SUFFIXES = """
     .3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .vob .webm .wmv .y4m
 """.split()
-# BASE64: a video itself, long, or with the first bytes of an MP4, MKV or AVI file.
-ADDRESS = re.compile("(?i)[a-z][a-z0-9+.-]*://|data:")
-BASE64 = re.compile(r"([\w+/]{256,}|(AAAA.GZ0eX|GkXfo|UklGR)[\w+/]{20,})={0,2}\s*", re.ASCII)
+# An address, or the base64 of an MP4, MKV or AVI file or of any other that no path is as long as.
+NO_PATH = re.compile("(?i:[a-z][a-z0-9+.-]*://|data:)|(AAAA.GZ0eX|GkXfo|UklGR)[^._-]{20}|.{4096}")
 
 
 def find_video(name, root, folders=(".",)):
@@ -30,7 +29,7 @@ def find_video(name, root, folders=(".",)):
     Raises ValueError for a name that no file can have, that leaves `root`, also through a link, or
     that fits several files equally.
     """
-    if ADDRESS.match(name) or BASE64.fullmatch(name):
+    if NO_PATH.match(name):
         raise ValueError(f"video is {name!r:.80}; expected a path: download it, and write its path")
     if not is_name(name):
         raise ValueError(f"video is {name!r:.80}; expected the name of a file")
