@@ -44,7 +44,7 @@ def placed_rows(path):
     """(place, row) of every row: the place is FILE:3, or FILE: row 3 in a JSON list."""
     listing.cache_clear()
     if read_utf8(path).lstrip().startswith(b"["):
-        rows = enumerate(read_json(path, [dict], once), start=1)
+        rows = enumerate(read_json(path, [dict], object_pairs_hook=once), start=1)
         return ((f"{path}: row {number}", row) for number, row in rows)
     rows = numbered_rows(path, appended=False)
     return ((f"{path}:{number}", row) for number, row in rows)

@@ -54,9 +54,8 @@ def numbered_rows(path, shape=dict, appended=True):
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        fault = ""
         try:
-            row = json.loads(line, object_pairs_hook=check)
+            row, fault = json.loads(line, object_pairs_hook=check), ""
         except (ValueError, RecursionError) as error:
             row, fault = None, f" ({error})"
         if not isinstance(row, dict):

@@ -45,13 +45,10 @@ def described(shape):
     return {"dict": "an object", "object": "any value"}.get(kinds, kinds).replace(" | ellipsis", "")
 
 
-def read_json(path, shape=dict, check=None):
-    """The value in a JSON file. Raises ValueError "FILE: what it has; what is expected".
-
-    check: a list of the (name, value) of each object -> the object; it may raise ValueError.
-    """
+def read_json(path, shape=dict, **options):
+    """The value in a JSON file. Raises ValueError "FILE: what it has; what is expected"."""
     try:
-        value = json.loads(Path(path).read_bytes(), object_pairs_hook=check)
+        value = json.loads(Path(path).read_bytes(), **options)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}; expected {described(shape)}") from None
     if wrong := schema_error(value, shape):

@@ -23,8 +23,8 @@ NO_PATH = re.compile("(?i:[a-z][a-z0-9+.-]*://|data:)|(AAAA.GZ0eX|GkXfo|UklGR)[^
 def find_video(name, root, folders=(".",)):
     """The path of a video, a file or a folder of JPEGs; the first place tried if it is not there.
 
-    name: from a row. On disk its suffix may be another, in other case, or missing, and its
-        accents may be in another Unicode form; the closest name counts.
+    name: from a row. On disk its suffix may be another or missing, in small letters or capitals,
+        and accents may have another Unicode form; the closest name counts.
     root: folder of relative names. folders: inside `root`, in order.
     Raises ValueError for a name that no file can have, that leaves `root`, also through a link, or
     that fits several files equally.
@@ -63,7 +63,7 @@ def nearest(home, name):
 
 @functools.cache  # cleared before a file of rows is read: a folder may have as many names as rows
 def listing(folder):
-    """{name without accents' form and suffix: the names in a folder that have it}"""
+    """{stem of `split`: its names in the folder}; {} if it cannot be read."""
     names = {}
     with suppress(OSError):
         for name in os.listdir(folder):
@@ -72,7 +72,7 @@ def listing(folder):
 
 
 def split(name):
-    """(name with composed accents, which macOS does not always write; suffix of a video or "")."""
+    """(stem, suffix) in composed Unicode: macOS may write é as two characters. suffix: or ""."""
     stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
     return (stem, suffix.lower()) if suffix.lower() in SUFFIXES else (stem + suffix, "")
 
