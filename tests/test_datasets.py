@@ -123,6 +123,8 @@ SHAPES = {
     "ms-swift, query and answer": BARE
     | {"query": "What is first?", "answer": "Red.", "rejected_response": "Blue."}
     | {"videos": ["v.mp4"]},
+    "ms-swift, with the right answer": BARE
+    | {"messages": [TURN, RED], "rejected_response": "Blue.", "videos": ["v.mp4"], "answer": "Red"},
     "ms-swift, alpaca": BARE
     | {"instruction": "What is first?", "input": "", "output": "Red.", "video": "v.mp4"}
     | {"rejected_response": "Blue.", "images": [], "tools": "[]"},
@@ -291,6 +293,9 @@ BAD = {  # message: what is different in the row
         "rejected": [TURN, RED, user("Why?"), RED],
     },
     "rejected is a dialogue of 4 turns": {"rejected": [TURN, BLUE, user("Why?"), RED]},
+    "chosen is a dialogue of 3 turns, by system, user, assistant: .*Be good": {
+        "chosen": [{"role": "system", "content": "Be good."}, TURN, RED]
+    },
     "messages has a turn by 'tool'": {"messages": [TURN, {"role": "tool", "content": "x"}]},
     "has no column for the query": {"query": None, "chosen": "It is red.", "rejected": "It is"},
     "id is True; expected str": {"id": True},

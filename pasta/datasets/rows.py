@@ -42,7 +42,7 @@ TEXT_KEYS = ("text", "value", "content", "response")  # of a part or of a messag
 VIDEO_KEYS = ("video", "video_url", "path", "url", "value")  # of a part, or of a struct in it
 TAGS = re.compile("<(?:video|image|audio)>")  # where a trainer puts them
 # A tag, and the blanks on one side of it: a line break is kept.
-VIDEO_TAG = re.compile(r"\s*<video>(?=\s*\n|[.,;:?!)])|(?<=\s)<video>\s*|<video>")
+VIDEO_TAG = re.compile(r"(?<!\s)\s*<video>(?=\s*\n|[.,;:?!)])|(?<=\s)<video>\s*|<video>")
 
 
 def pairs_of(row, mode, find):
@@ -123,9 +123,7 @@ def mode_of(row, default):
 def video_name(row):
     """The one video of the row, in its columns and in the parts of its dialogues."""
     columns = [name for name in (*COLUMNS["video"], "rejected_videos") if row.get(name)]
-    texts = [
-        row[name] for what in ("query", "chosen", "rejected") for name in columns_of(row, what)
-    ]
+    texts = [row[x] for what in ("query", "chosen", "rejected") for x in columns_of(row, what)]
     found = [file_name(value) for value in [row[name] for name in columns] + videos_in(texts)]
     found = list(dict.fromkeys(found)) or [file_name(pick(row, "video"))]
     if len(found) > 1:
@@ -169,7 +167,7 @@ def chosen_dialogue(row):
             turns += turns_of(row["input"], "user", "input")
             turns = [("user", "\n".join(text for _, text in turns))]
         dialogue = joined(dialogue, turns, name)
-    if columns_of(row, "chosen") or not is_answered(dialogue):
+    if not is_answered(dialogue) or any(name in row for name in COLUMNS["chosen"]):
         turns = turns_of(pick(row, "chosen"), "assistant", "chosen")
         dialogue = joined(dialogue, turns, "chosen")
     if not columns and is_answered(dialogue[:1]):
@@ -196,8 +194,8 @@ def joined(dialogue, turns, what):
     """A dialogue with the turns of one more column, which may repeat it."""
     if turns and turns[0][0] == "assistant":
         turns = dialogue[: len(dialogue) - is_answered(dialogue)] + turns
-    for (_, old), (_, new) in zip(dialogue, turns, strict=False):
-        if old != new:
+    for (speaker, old), (by, new) in zip(dialogue, turns, strict=False):
+        if speaker == by and old != new:
             got = f"{what} has {new!r:.80} where another column has {old!r:.80}"
             raise ValueError(f"{got}; expected the same turn in both")
     return max(dialogue, turns, key=len)
