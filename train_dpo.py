@@ -42,7 +42,7 @@ class TrainConfig:
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     pairs: Path = knob("preference pairs, a .jsonl file", Path("out/pairs/pairs.jsonl"))
     video_root: Path | None = knob("folder of relative video paths; None: that of --pairs", None)
-    mode: Literal[MODES] | None = knob("mode of the pairs that have none, as in other data", None)
+    mode: Literal[MODES] | None = knob("mode of pairs that have none; None: group `other`", None)
     holdout: float = knob("share of the videos held out: their pairs are only scored", 0.0)
     max_skipped: int = knob("videos that may be unreadable before the run stops", 100)
     SIZES: ClassVar = "what the model sees"

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from pasta.pairs import MODES
+from pasta.pairs import MODES, OTHER
 
 
 def dpo_loss(
@@ -99,7 +99,7 @@ def pair_losses(config, logps, reference, lengths) -> tuple[Tensor, Tensor, Tens
 def pack_loss(config, item, logps, reference, counts):
     """The part of the update's loss that one pack contributes, and the metrics of each pair.
 
-    config: as in pair_losses, and mode_weights in the order of MODES.
+    config: as in pair_losses, and mode_weights in the order of MODES; OTHER has weight 1.
     item: PackedPairs with B pairs. logps: (2B,) nats, of B chosen, then B rejected.
     reference: (video, query, response) -> nats. counts: mode -> pairs of the whole update.
     Returns (scalar, B rows of pair_rows with ids). Without pairs the scalar and its gradient are 0.
@@ -108,7 +108,8 @@ def pack_loss(config, item, logps, reference, counts):
     known = torch.tensor([reference[group.video, *text] for text in group.texts()])
     lengths = item.pack.response_lengths[item.where]
     losses, *rewards = pair_losses(config, logps, known.to(logps), lengths.to(logps.device))
-    weights = pair_weights(modes, counts, dict(zip(MODES, config.mode_weights, strict=True)))
+    mode_weights = dict(zip(MODES, config.mode_weights, strict=True)) | {OTHER: 1.0}
+    weights = pair_weights(modes, counts, mode_weights)
     rows = pair_rows(modes, losses, *rewards, *logps.chunk(2))
     rows = [row | {"id": pair.id} for row, pair in zip(rows, group.pairs, strict=True)]
     return (weights.to(logps.device) * losses).sum(), rows

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from pasta.run.digest import digest
 
 MODES = ("spatial", "temporal", "cross_frame")  # failure modes, in the paper's order
+OTHER = "other"  # the group of pairs that name no mode, such as general preference data
+GROUPS = (*MODES, OTHER)
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two responses to one query about one video; `chosen` is preferred.
 
-    video: path of a file or a folder of frames. mode: one of MODES, the error of `rejected`.
+    video: path of a file or a folder of frames. mode: one of GROUPS, the error of `rejected`.
     recipe: how the pair was made; selection and audit read it, training does not.
     """
 

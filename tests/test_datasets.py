@@ -3,9 +3,11 @@
 python -m pytest -q tests/test_datasets.py
 """
 
+import codecs
 import json
 import subprocess
 import sys
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +25,16 @@ TEXTS = {"query": "What is first?", "chosen": "Red.", "rejected": "Blue."}
 ROW = {"id": "a1", "video": "v.mp4", "mode": "temporal"} | TEXTS | {"recipe": {"seed": 0}}
 BARE = {"id": "a1", "mode": "temporal"}
 TURN = {"role": "user", "content": "<video>What is first?"}
+PARTS = [{"type": "video", "video": "v.mp4"}, {"type": "text", "text": "What is first?"}]
+LF_PARTS = [{"type": "video_url", "value": "v.mp4"}, {"type": "text", "value": "What is first?"}]
 RED, BLUE = ({"role": "assistant", "content": text} for text in ("Red.", "Blue."))
+
+
+def user(content):
+    return {"role": "user", "content": content}
+
+
+PART_TURN, LF_TURN = user(PARTS), user(LF_PARTS) | {"loss_weight": 0.0}
 
 
 def write(path, *rows):
@@ -72,6 +83,51 @@ SHAPES = {
     "LLaVA-Hound in turns": BARE
     | {"video": "v.mp4", "conversations": [{"from": "human", "value": "<video>\nWhat is first?"}]}
     | {"chosen": {"from": "gpt", "value": "Red."}, "rejected": {"from": "gpt", "value": "Blue."}},
+    # huggingface/trl docs/source/dataset_formats.md: the prompt is what chosen and rejected share
+    "TRL, implicit prompt": BARE
+    | {"video": "v.mp4", "chosen": [TURN, RED], "rejected": [TURN, BLUE]},
+    "TRL, implicit prompt, a path in each part": BARE
+    | {"chosen": [PART_TURN, RED], "rejected": [PART_TURN, BLUE]},
+    "TRL, path in a struct": BARE
+    | {"videos": [{"path": "v.mp4", "bytes": None}], "prompt": [TURN], "chosen": [RED]}
+    | {"rejected": [BLUE]},
+    "Qwen's utilities": BARE
+    | {"messages": [user([{"video": "file://v.mp4", "fps": 1.0}, {"text": "What is first?"}]), RED]}
+    | {"rejected_response": "Blue."},
+    "OpenAI's parts": BARE
+    | {"messages": [user([{"type": "video_url", "video_url": {"url": "v.mp4"}},
+                          {"type": "text", "text": "What is first?"}])]}
+    | {"chosen": RED, "rejected": BLUE},
+    # HuggingFaceH4/ultrafeedback_binarized
+    "UltraFeedback": BARE
+    | {"video": "v.mp4", "prompt": "What is first?", "messages": [TURN, RED]}
+    | {"chosen": [TURN, RED], "rejected": [TURN, BLUE], "score_chosen": 8.5},
+    "a dialogue in chosen alone": BARE
+    | {"video": "v.mp4", "prompt": [TURN], "chosen": [TURN, RED], "rejected": "Blue."},
+    # Anthropic/hh-rlhf
+    "HH": BARE
+    | {"video": "v.mp4", "chosen": "\n\nHuman: What is first?\n\nAssistant: Red."}
+    | {"rejected": "\n\nHuman: What is first?\n\nAssistant: Blue."},
+    "HH with a prompt": BARE
+    | {"video": "v.mp4", "prompt": "\n\nHuman: What is first?\n\nAssistant:"}
+    | {"chosen": " Red.", "rejected": " Blue."},
+    # hiyouga/LLaMA-Factory data/v1_dpo_demo.jsonl, data/v1_multimodal_demo.jsonl
+    "LLaMA-Factory v1": BARE
+    | {"chosen_messages": [LF_TURN, {"role": "assistant", "loss_weight": 1.0,
+                                     "content": [{"type": "text", "value": "Red."}]}]}
+    | {"rejected_messages": [LF_TURN, {"role": "assistant", "loss_weight": 1.0,
+                                       "content": [{"type": "text", "value": " Blue."}]}]},
+    "ms-swift, ShareGPT": BARE
+    | {"conversation": [{"human": "<video>What is first?", "assistant": "Red."}]}
+    | {"rejected_response": "Blue.", "videos": "v.mp4"},
+    "ms-swift, query and answer": BARE
+    | {"query": "What is first?", "answer": "Red.", "rejected_response": "Blue."}
+    | {"videos": ["v.mp4"]},
+    "ms-swift, with the right answer": BARE
+    | {"messages": [TURN, RED], "rejected_response": "Blue.", "videos": ["v.mp4"], "answer": "Red"},
+    "ms-swift, alpaca": BARE
+    | {"instruction": "What is first?", "input": "", "output": "Red.", "video": "v.mp4"}
+    | {"rejected_response": "Blue.", "images": [], "tools": "[]"},
     "candidates": BARE
     | {"video": "v.mp4", "query": "What is first?", "preferred": "Red."}
     | {"adversarial": [{"kind": "reverse", "instruction": None, "response": "Blue."}]},
@@ -85,6 +141,51 @@ SHAPES = {
 def test_each_shape_of_the_field_is_the_same_pair(tmp_path, shape):
     pair = one_pair(tmp_path, SHAPES[shape])
     assert replace(pair, recipe={}) == Pair("a1", str(tmp_path / "v.mp4"), "temporal", **TEXTS)
+
+
+def assistant(text):
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [user(PARTS)], "chosen": [assistant("Red.")], "rejected": [assistant("Blue.")]},
+        {"chosen": [PART_TURN, assistant("Red.")], "rejected": [PART_TURN, assistant("Blue.")]},
+        SHAPES["OpenAI's parts"],
+    ],
+)
+def test_rows_that_arrow_wrote_are_read(tmp_path, row):
+    """`datasets` gives each object the fields of all others, with null."""
+    rows = [BARE | row | {"recipe": {"seed": 1}}, BARE | row | {"id": "a2", "recipe": None}]
+    pytest.importorskip("datasets").Dataset.from_list(rows).to_json(tmp_path / "arrow.jsonl")
+    written = (tmp_path / "arrow.jsonl").read_text()
+    assert '"text":null' in written and '"recipe":null' in written
+    pairs = read_pairs(tmp_path / "arrow.jsonl")
+    expected = Pair("a1", str(tmp_path / "v.mp4"), "temporal", **TEXTS, recipe={"seed": 1})
+    assert pairs == [expected, replace(expected, id="a2", recipe={})]
+
+
+def test_nulls_in_a_recipe_are_kept(tmp_path):
+    assert one_pair(tmp_path, ROW | {"recipe": {"corruption": None}}).recipe == {"corruption": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        ("Watch <video> and say: Q", "Watch and say: Q"),
+        ("Watch\n<video>\nQ", "Watch\nQ"),
+        ("Watch this <video>\nQ", "Watch this\nQ"),
+        ("Watch\n<video> Q", "Watch\nQ"),
+        ("Watch <video>, then: Q", "Watch, then: Q"),
+        ("<video>\nQ", "Q"),
+        ("Q\n<video>", "Q"),
+        ("Two  blanks <video> of one's own", "Two  blanks of one's own"),
+        ([{"text": "Watch "}, {"type": "video"}, {"text": " and say: Q"}], "Watch and say: Q"),
+    ],
+)
+def test_the_tag_of_the_video_leaves_no_gap(tmp_path, query, read):
+    assert one_pair(tmp_path, ROW | {"query": query}).query == read
 
 
 def test_a_row_of_llava_hound_is_a_pair_about_a_folder_of_frames(tmp_path):
@@ -139,6 +240,7 @@ def test_an_id_does_not_depend_on_where_the_video_is_and_may_be_a_number(tmp_pat
         ("mode", "temporal incoherence", "temporal"),
         ("failure_mode", "Cross-Frame Disconnection", "cross_frame"),
         ("mode", "cross-frame", "cross_frame"),
+        ("mode", "other", "other"),
         ("type", "spatial", "temporal"),  # a category of something else: the flag decides
     ],
 )
@@ -148,14 +250,65 @@ def test_the_papers_names_of_the_failures_are_modes(tmp_path, column, name, mode
     assert one_pair(tmp_path, row, mode="temporal").mode == mode
 
 
+@pytest.mark.parametrize("nothing", [{}, {"mode": None}, {"mode": ""}, {"failure_mode": None}])
+def test_a_row_without_a_mode_is_in_the_group_other(tmp_path, nothing):
+    assert one_pair(tmp_path, without(ROW, "mode") | nothing).mode == "other"
+
+
 BAD = {  # message: what is different in the row
+    "query has <image>, <video>; expected one video": {"query": "<image><video>What is first?"},
+    "query has <video>, <audio>; expected one video": {"query": "<video><audio>What is first?"},
+    "query has <video>, <video>; expected one video": {"query": "<video><video>What is first?"},
+    "has a column images, .*i.jpg.*; expected one video": {"images": ["i.jpg"]},
+    "has a column audio, 'a.wav'; expected one video": {"audio": "a.wav"},
+    "has a column tools, .*; expected one question": {"tools": [{"name": "search"}]},
+    "has a column system_prompt, .*; expected one question": {"system_prompt": "Be good."},
+    "query is .*audio.*; expected a text, or parts": {"query": [{"type": "audio"}, *PARTS]},
+    "chosen is .*video.*; expected a text$": {"chosen": [PARTS[0], {"type": "text", "text": "A"}]},
+    "video is 'https://a.com/v.mp4'; expected a path: download": {"video": "https://a.com/v.mp4"},
+    "video is 's3://a/v.mp4'; expected a path: download": {"video": "s3://a/v.mp4"},
+    "video is 'data:video/mp4;base64,AA'; expected a path": {"video": "data:video/mp4;base64,AA"},
+    "video is '.*'; expected a path: download": {
+        "video": b64encode(b"\0\0\0 ftypisom" * 3).decode()
+    },
+    "video is 'A{79}; expected a path: down": {"video": b64encode(bytes(4000)).decode()},
+    "video is 'http.*; expected a path": {
+        "video": None,
+        "query": [{"type": "video", "video": "http://a.com/v.mp4"}, {"type": "text", "text": "Q"}],
+    },
+    "its videos are .*v.mp4.*other.mp4": {
+        "query": [{"type": "video", "video": "other.mp4"}, {"type": "text", "text": "Q"}]
+    },
+    "video is .*1.jpg.*2.jpg.*; expected the path of one video": {
+        "video": None,
+        "query": [{"type": "video", "video": ["1.jpg", "2.jpg"]}, {"type": "text", "text": "Q"}],
+    },
+    "rejected has 'What is last.' where": {
+        "chosen": [TURN, RED],
+        "rejected": [user("What is last?"), BLUE],
+    },
+    "chosen is a dialogue of 4 turns, by user, assistant, user, assistant": {
+        "query": None,
+        "chosen": [TURN, RED, user("Why?"), BLUE],
+        "rejected": [TURN, RED, user("Why?"), RED],
+    },
+    "rejected is a dialogue of 4 turns": {"rejected": [TURN, BLUE, user("Why?"), RED]},
+    "chosen is a dialogue of 3 turns, by system, user, assistant: .*Be good": {
+        "chosen": [{"role": "system", "content": "Be good."}, TURN, RED]
+    },
+    "messages has a turn by 'tool'": {"messages": [TURN, {"role": "tool", "content": "x"}]},
+    "has no column for the query": {"query": None, "chosen": "It is red.", "rejected": "It is"},
+    "id is True; expected str": {"id": True},
     "mode is 'sideways'; expected one of spatial, temporal, cross_frame": {"mode": "sideways"},
-    "mode is None; .*or --mode for all rows": {"mode": None},
+    "mode is 0; expected one of .*other": {"mode": 0},
     "chosen and rejected are both 'Red.'": {"rejected": " Red."},
     "chosen is ''": {"chosen": ""},
     "query is 3": {"query": 3},
     "query is '<video>' alone": {"query": "<video>"},
-    "chosen is by 'user'": {"chosen": {"role": "user", "content": "Red."}},
+    "chosen has 'Red.' where another column has 'What is": {
+        "chosen": {"role": "user", "content": "Red."}
+    },
+    "chosen is a dialogue of 1 turns, by user": {"query": None, "chosen": [TURN]},
     "query is \\[.*image": {"query": [{"type": "image"}, {"type": "text", "text": "Q"}]},
     "rejected is an empty list": {"rejected": []},
     "has several columns for the chosen: chosen, preferred; expected one": {"preferred": "Red."},
@@ -163,17 +316,17 @@ BAD = {  # message: what is different in the row
     "has no column for the chosen": {"chosen": None},
     "video is \\['a', 'b'\\]": {"video": ["a", "b"]},
     "video is '../v.mp4'": {"video": "../v.mp4"},
-    "rejected_videos differ from videos": {"rejected_videos": ["w.mp4"]},
+    "its videos are .*v.mp4.*w.mp4.*; expected one": {"rejected_videos": ["w.mp4"]},
     "id is 1.5": {"id": 1.5},
     "recipe is 'x'": {"recipe": "x"},
-    "has an answer in the dialogue and chosen": {"query": None, "messages": [TURN, RED]},
+    "chosen has 'Red.' where another column has 'Blue.'": {"messages": [TURN, BLUE]},
     "has a column history, \\[.*; expected one question": {"history": [["What?", "This."]]},
     "has a column system, 'Be good.'; expected one question": {"system": "Be good."},
-    "is a dialogue of 2 turns, .*Be good.*; expected .* without history or system prompt": {
+    "chosen is a dialogue of 3 turns, by system, .*Be good.*; expected .* or system prompt": {
         "query": None,
         "conversations": [{"from": "system", "value": "Be good."}, TURN],
     },
-    "rejected is a dialogue of 2 turns about 'What is last": {
+    "rejected has 'What is last.' where another column has 'What is first": {
         "rejected": [{"role": "user", "content": "What is last?"}, BLUE]
     },
     r"chosen holds '.ud83d'; expected no half of a surrogate pair": {"chosen": "red \ud83d"},
@@ -207,7 +360,7 @@ def test_the_message_about_an_unknown_layout_lists_what_it_has_and_what_is_neede
     first, *needed, cure = str(error.value).splitlines()
     assert first == (
         f"{path}:1: has no column for the video: its columns are clip, q, good, bad; "
-        "expected one of each, or --mode:"
+        "expected one of each, except mode:"
     )
     assert [line.split()[0] for line in needed[:5]] == "video query chosen rejected mode".split()
     assert "preferred_response" in needed[2] and "failure_mode" in needed[4]
@@ -215,6 +368,54 @@ def test_the_message_about_an_unknown_layout_lists_what_it_has_and_what_is_neede
 
 
 # ---------------------------------------------------------------- files
+
+
+FORMS = {  # bytes of lines of a text, as other tools write it
+    "\\r alone": lambda text: text.replace("\n", "\r").encode(),
+    "\\r\\n and a mark": lambda text: codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode(),
+    "PowerShell's >": lambda text: (
+        codecs.BOM_UTF16_LE + text.replace("\n", "\r\n").encode("utf-16-le")
+    ),
+    "UTF-16, big-endian": lambda text: codecs.BOM_UTF16_BE + text.encode("utf-16-be"),
+    "UTF-16 without a mark": lambda text: text.encode("utf-16-le"),
+    "no last line end": lambda text: text.rstrip("\n").encode(),
+}
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_all_line_ends_and_unicode_encodings_are_read(tmp_path, form, as_list):
+    rows = [ROW | {"chosen": "Où ? 左"}, ROW | {"id": "a2"}]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n" if as_list else text
+    (tmp_path / "d.jsonl").write_bytes(FORMS[form](text))
+    pairs = read_pairs(tmp_path / "d.jsonl")
+    assert [(pair.id, pair.chosen) for pair in pairs] == [("a1", "Où ? 左"), ("a2", "Red.")]
+
+
+LINE = json.dumps(ROW)
+TWICE = "comes twice in one object, .*chosen.*chosen"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"{LINE}\n{LINE[:-9]}", "d.jsonl:2: .*expected one JSON object"),  # cut short
+        (f"{LINE}\n{LINE[:-1]},}}", "d.jsonl:2: .*expected one JSON object"),  # a typo
+        (f"{LINE}\r{{'id': 1}}\r", "d.jsonl:2: .*expected one JSON object"),
+        (f'{LINE}\n{LINE[:-1]}, "chosen": "Blue."}}\n', f"d.jsonl:2: .*{TWICE}"),
+        (f'[{LINE}, {LINE[:-1]}, "chosen": "Blue."}}]', f"d.jsonl is not JSON: .*{TWICE}"),
+        (f'{LINE[:-1]}, "recipe": {{"a": 1, "b": 2, "a": 3}}}}', "d.jsonl:1: .*comes twice"),
+        (f"{LINE}\n".encode("utf-16") + b"x", "d.jsonl:2: .*expected one JSON object"),
+        (LINE.replace("Red", "R\xe9d").encode("latin-1"), "d.jsonl:1: .*utf-8"),
+        ('{"video": ' + "[" * 5000 + "]" * 5000 + "}", "d.jsonl:1: .*; expected"),
+    ],
+)
+def test_a_damaged_line_of_the_users_own_file_is_an_error(tmp_path, content, message):
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "d.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        read_pairs(tmp_path / "d.jsonl")
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -268,17 +469,26 @@ def test_the_command_shows_modes_videos_and_the_first_pair(tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     write_videos(tmp_path / "videos", 1, seed=0)
     names = ["00000", "x.mp4", "x.mp4", "y.mp4"]
-    modes = ["spatial", "cross-frame", None, None]
+    modes = ["spatial", "cross-frame", "other", None]
     rows = [ROW | {"id": k, "video": name, "mode": mode}
             for k, (name, mode) in enumerate(zip(names, modes, strict=True))]  # fmt: skip
     path = write(tmp_path / "pairs.jsonl", *rows)
     main([str(path), "--video_root", f"{tmp_path}/videos", "--mode", "spatial"])
     report, first = capsys.readouterr().out.split("\n", 1)
     assert report == (
-        f"4 pairs (3 spatial, 1 cross_frame) about 3 videos: 1 found under {tmp_path}/videos, "
-        "2 not, such as x.mp4, y.mp4"
+        "4 pairs (2 spatial, 1 cross_frame, 1 other) about 3 videos: "
+        f"1 found under {tmp_path}/videos, 2 not, such as x.mp4, y.mp4"
     )
     assert json.loads(first)["video"] == str(tmp_path / "videos" / "00000.avi")
+
+
+def test_the_command_shows_rows_without_modes_as_one_group(tmp_path, capsys):
+    (tmp_path / "v.mp4").touch()
+    rows = [without(ROW, "mode") | {"id": i} for i in range(3)]
+    main([str(write(tmp_path / "pairs.jsonl", *rows))])
+    report, first = capsys.readouterr().out.split("\n", 1)
+    assert report == f"3 pairs (3 other) about 1 videos: 1 found under {tmp_path}"
+    assert json.loads(first)["mode"] == "other"
 
 
 def test_the_command_exits_with_1_for_a_file_that_cannot_be_read(tmp_path):

@@ -242,7 +242,7 @@ def test_exported_pairs_read_back_the_same(tmp_path, toy_videos, to):
 @pytest.mark.parametrize(
     ("change", "name", "message"),
     [
-        ({"query": "see <audio> here"}, "o.jsonl", "pair a1: query holds <audio>"),
+        ({"query": "see <audio> here"}, "o.jsonl", ":1: query has <audio>"),
         ({"chosen": "see <image> here"}, "o.jsonl", "pair a1: chosen holds <image>"),
         ({"rejected": "see <video> here"}, "o.jsonl", "pair a1: rejected holds <video>"),
         ({"video": "frames"}, "o.jsonl", "/frames is a folder of frames; expected a video"),
@@ -266,8 +266,9 @@ def test_missing_videos_are_counted(tmp_path, toy_pairs, capsys):
 def test_missing_and_unusable_pairs_and_existing_outputs_are_named(tmp_path, toy_pairs, to):
     command, out = ("pairs", "--to", to), tmp_path / "out.jsonl"
     assert str(tmp_path / "no.jsonl") in refused(*command, tmp_path / "no.jsonl", out)
-    write_rows(toy_pairs, [{"video": "v.mp4", "query": "?", "chosen": "a", "rejected": "b"}])
-    assert f"{toy_pairs}:1: mode is None" in refused(*command, toy_pairs, out)
+    texts = {"query": "?", "chosen": "a", "rejected": "b"}
+    write_rows(toy_pairs, [{"video": "v.mp4", "mode": "sideways"} | texts])
+    assert f"{toy_pairs}:1: mode is 'sideways'" in refused(*command, toy_pairs, out)
     out.write_text("mine")
     assert "exists" in refused(*command, toy_pairs, out) and out.read_text() == "mine"
 

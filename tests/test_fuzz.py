@@ -21,7 +21,7 @@ from pasta.making.queries import own_queries
 from pasta.making.roles import Replies
 from pasta.making.stages import candidates_in_order
 from pasta.packs import by_video
-from pasta.pairs import MODES, Pair
+from pasta.pairs import GROUPS, MODES, Pair
 from pasta.reference import ReferenceCache, reference_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.selection import make_pairs
@@ -49,7 +49,7 @@ def pairs(folder):
             typed(one, Pair)
             for text in (one.id, one.video, one.query, one.chosen, one.rejected):
                 text.encode("utf-8")
-            assert one.mode in MODES and isinstance(one.recipe, dict)
+            assert one.mode in GROUPS and isinstance(one.recipe, dict)
 
     (folder / "v.mp4").touch()
     write_rows(path := folder / "pairs.jsonl", [PAIR, *SHAPES])

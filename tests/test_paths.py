@@ -3,24 +3,27 @@
 python -m pytest -q tests/test_paths.py
 """
 
+import errno
 import functools
 import http.server
 import json
 import os
 import shutil
 import threading
+import unicodedata
 
 import pytest
 
 import evaluate
 import train_dpo
 from pasta.benchmarks import tables
+from pasta.datasets.read import read_pairs
 from pasta.pairs import Pair
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
 from pasta.tools.export import WRITERS
 from pasta.toy.files import write_videos
-from pasta.video import VideoError, read_frames
+from pasta.video import VideoError, list_videos, read_frames
 from pasta.video.find import find_video
 
 
@@ -85,6 +88,130 @@ def test_a_link_inside_the_root_is_followed_and_a_root_may_be_a_link_or_below_on
     (root / "disk").symlink_to(root.parent / "outside")
     for folder in (root / "disk", root / "disk/deep"):
         assert os.path.samefile(find("v.mp4", folder), folder / "v.mp4")
+
+
+NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+ON_DISK = {  # names of files below the root: {name in data: the file that it means}
+    "v_abc.mkv": {"v_abc.mp4": "v_abc.mkv", "v_abc.avi": "v_abc.mkv", "v_abc": "v_abc.mkv"},
+    "UP.MP4": {"UP": "UP.MP4", "UP.mp4": "UP.MP4", "UP.Mp4": "UP.MP4", "UP.mkv": "UP.MP4"},
+    f"{NFD}.mp4": {f"{NFC}.mp4": f"{NFD}.mp4", NFC: f"{NFD}.mp4", f"{NFC}.webm": f"{NFD}.mp4"},
+    f"{NFC}.MOV": {f"{NFD}.mov": f"{NFC}.MOV"},
+    f"{NFD}/a/v.m4v": {f"{NFC}/a/v.mp4": f"{NFD}/a/v.m4v", f"{NFC}/a/v": f"{NFD}/a/v.m4v"},
+    "frames/1.jpg": {"frames.mp4": "frames", "frames": "frames"},
+    "bare": {"bare.mp4": "bare"},
+    "v.mp4 v.MP4 v.mkv": {"v.mp4": "v.mp4", "v.MP4": "v.MP4", "v.mkv": "v.mkv", "v.Mkv": "v.mkv"},
+    f"{NFC}.avi {NFD}.avi": {f"{NFC}.avi": f"{NFC}.avi", f"{NFD}.avi": f"{NFD}.avi"},
+    "v.1.mp4 v.2.mp4": {"v.1": "v.1.mp4", "v.1.mkv": "v.1.mp4"},
+    "w.mp4.part w.txt": {"w.mp4": None, "w": None},
+    "aB.mp4": {"ab.mp4": None, "ab": None},  # YouTube's ids differ in the case of a letter
+}
+
+
+@every_reader
+@pytest.mark.parametrize("names", ON_DISK)
+def test_a_video_is_found_by_the_closest_name_on_disk(root, find, names):
+    for name in names.split(" "):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"file")
+    for name, file in ON_DISK[names].items():
+        assert str(find(name, root)) == str(root / (file or name))
+
+
+UNCLEAR = {  # names on disk: (name in data, the two that it may mean)
+    "v.mkv v.webm": ("v.mp4", "'v.mkv' and 'v.webm'"),
+    "v.mp4 v.mkv": ("v", "'v.mkv' and 'v.mp4'"),
+    "v.MP4 v.Mp4": ("v.mp4", "'v.MP4' and 'v.Mp4'"),
+    "v/1.jpg v.avi": ("v.mp4", "'v' and 'v.avi'"),
+}
+
+
+@every_reader
+@pytest.mark.parametrize("names", UNCLEAR)
+def test_a_name_that_fits_two_files_is_refused_with_both(root, find, names):
+    for name in names.split(" "):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"file")
+    name, both = UNCLEAR[names]
+    with pytest.raises(ValueError, match=f"video is '{name}', and .* has {both}; expected one"):
+        find(name, root)
+
+
+def test_names_on_disk_are_listed_once_for_all_rows(root, monkeypatch):
+    """Listing the folder for each row would take hours with 100,000 rows."""
+    listed, listdir = [], os.listdir
+    for i in range(3):
+        (root / f"{i}.mkv").touch()
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
+    rows = [{"video": f"{i % 5}.mp4", "query": f"{i}?", "chosen": "A", "rejected": "B"}
+            for i in range(40)]  # fmt: skip
+    write_rows(root / "pairs.jsonl", rows)
+    pairs = read_pairs(root / "pairs.jsonl")
+    assert {pair.video for pair in pairs[:3]} == {str(root / f"{i}.mkv") for i in range(3)}
+    assert len(listed) == 1
+    (root / "3.webm").touch()  # a file of rows that is read later sees new files
+    assert read_pairs(root / "pairs.jsonl")[3].video == str(root / "3.webm")
+
+
+# Folders of videos: --videos is the user's own choice, so its links are followed
+
+
+def tree(root, links):
+    """Videos a.mp4, real/b.mp4 below the root, far/c.mp4, far/deep/d.mp4 outside; and links."""
+    for path in ("root/a.mp4", "root/real/b.mp4", "far/c.mp4", "far/deep/d.mp4"):
+        (root.parent / path).parent.mkdir(parents=True, exist_ok=True)
+        (root.parent / path).write_bytes(b"video")
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+
+
+OWN = ["a.mp4", "real/b.mp4"]
+FOLLOWED = {  # links: the names of the videos besides OWN
+    "one": ({"part2": "../far"}, ["part2/c.mp4", "part2/deep/d.mp4"]),
+    "two to one folder": ({"x": "../far", "y": "../far"}, ["x/c.mp4", "x/deep/d.mp4"]),
+    "to a parent": ({"real/up": "..", "up": "."}, []),
+    "to a real folder, sorted before it": ({"again": "real"}, []),
+    "to a folder inside another link's": (
+        {"a": "../far/deep", "b": "../far"}, ["a/d.mp4", "b/c.mp4"]),
+    "to a link": ({"l": "../far/loop", "../far/loop": "../far"}, ["l/c.mp4", "l/deep/d.mp4"]),
+    "to a file": ({"f.mp4": "../far/c.mp4"}, ["f.mp4"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_links_below_the_folder_of_videos_are_followed_each_folder_once(root, capsys, case):
+    links, more = FOLLOWED[case]
+    tree(root, links)
+    assert list_videos(root) == sorted(root / name for name in OWN + more)
+    assert not capsys.readouterr().err
+
+
+def test_a_linked_folder_of_frames_is_a_video(root):
+    (root / "frames").symlink_to("../outside/frames")
+    assert list_videos(root) == [root / "frames"]
+
+
+def test_what_cannot_be_read_is_named_and_counted(root, capsys, monkeypatch):
+    tree(root, {"part2": "/nowhere", "gone.mp4": "nothing.mp4", "self": "self"})
+    (root / "closed").mkdir()
+    (root / "no.mp4").write_bytes(b"video")
+    bad = os.fsdecode(b"caf\xe9.mp4")
+    (root / bad).write_bytes(b"video")
+    scandir, access = os.scandir, os.access  # as a user who may not read them: root may
+
+    def closed(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    monkeypatch.setattr(os, "access", lambda x, how: "no.mp4" not in str(x) and access(x, how))
+    videos = list_videos(root)
+    # the last two are skipped with their reason when they are read
+    assert videos == sorted(root / name for name in [*OWN, "gone.mp4", "no.mp4"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"6 paths below {root} cannot be read (")
+    lost = ("closed", "part2", "gone.mp4", "self", "no.mp4", bad)
+    assert all(repr(str(root / name)) in line for name in lost)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION
 from pasta.run.atomic import write_json
 from pasta.run.config import parse
-from pasta.run.rows import write_rows
+from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
 from pasta.tools.report_run import Run, marked, reader_of, show, view_of
 from pasta.toy import files, world
@@ -172,6 +172,16 @@ def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilit
     assert "blind clean corrupted clean minus corrupted chosen -0.70 -0.25 -2.50 +2.25 " in pairs
     assert "nats blind chosen -0.70 rejected -0.80 " in pairs  # without twins
     assert not list((folder / "report").glob("pair-cross_frame-1-twin*"))
+
+
+def test_pairs_without_a_mode_are_a_group_of_their_own(folder):
+    path = folder / "pairs/pairs.jsonl"
+    write_rows(path, [{k: x for k, x in row.items() if k != "mode"} for row in read_rows(path)])
+    metrics = (folder / "run/metrics.jsonl").read_text()
+    (folder / "run/metrics.jsonl").write_text(metrics.replace("loss/spatial", "loss/other"))
+    sections = sections_of(folder)
+    assert f"{' '.join(MODES)} other all videos 0 0 0 3 3 3" in words(sections["pairs"])
+    assert "other: " in words(sections["pairs"]) and not {"pairs", "curves"} & {*lacking(sections)}
 
 
 def test_the_marked_words_are_those_that_differ():

@@ -344,12 +344,32 @@ def test_videos_that_fail_later_are_left_out_of_their_updates(run, tmp_path, mon
     assert sum(row["pairs"] for row in metrics) == sum(PAIRS_OF_VIDEO) - lost
 
 
-def test_pairs_of_other_tools_train_under_a_given_mode(run, toy_pairs):
+def test_pairs_without_a_mode_train_as_one_group_or_under_a_given_mode(run, toy_pairs, capsys):
     rows = [{k: v for k, v in row.items() if k != "mode"} for row in read_rows(toy_pairs)]
     write_rows(toy_pairs, rows)
-    with pytest.raises(ValueError, match="mode is None"):
-        run()
-    assert "loss/temporal" in run(mode="temporal")[0]
+    metrics = run(holdout=0.3, mode_weights=[0.0, 0.0, 1.0])  # weights of modes: others have 1
+    assert len(metrics) > 1 and metrics[0]["loss"] == pytest.approx(LN2, abs=1e-4)
+    for row in metrics:
+        assert row["loss/other"] == row["loss"] and row["grad_norm"] > 0
+        assert not {f"loss/{mode}" for mode in MODES} & row.keys()
+    assert metrics[-1]["eval/loss/other"] == metrics[-1]["eval/loss"]
+    printed = capsys.readouterr().out
+    assert f"{len(rows)} pairs ({len(rows)} other)" in printed and "| other 0.693 |" in printed
+    assert not any(mode in printed for mode in MODES)
+    assert "loss/temporal" in run("second", mode="temporal")[0]
+
+
+def test_pairs_with_and_without_a_mode_train_together(run, toy_pairs, capsys):
+    rows = read_rows(toy_pairs)
+    rows = [row | {"mode": "spatial" if i % 3 else None} for i, row in enumerate(rows)]
+    write_rows(toy_pairs, rows)
+    first = run(batch_pairs=len(rows))[0]
+    assert first["pairs"] == len(rows) and {"loss/spatial", "loss/other"} <= first.keys()
+    printed = capsys.readouterr().out
+    assert "| spatial 0.693 temporal     - cross_frame     - other 0.693 |" in printed
+    write_rows(toy_pairs, [rows[0] | {"mode": "sideways"}, *rows[1:]])
+    with pytest.raises(ValueError, match="mode is 'sideways'; expected one of"):
+        run("third")
 
 
 def stopped_run(run, tmp_path):

@@ -10,7 +10,7 @@ from string import ascii_uppercase as LETTERS
 
 from pasta.run.rows import numbered_rows
 from pasta.run.schema import is_name, read_by, valid_text
-from pasta.video.find import find_video
+from pasta.video.find import find_video, listing
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a package
 
@@ -76,6 +76,7 @@ def read_items(paths, item, expected, *context):
     expected: the columns, for the ValueError that names a malformed row or an id that comes twice.
     """
     items, places = [], {}
+    listing.cache_clear()
     for place, row in (placed for path in paths for placed in read_table(path)):
         try:
             items.append(item(row, *context, len(items)))
@@ -105,7 +106,7 @@ def video_fields(data, folders, name):
         return name, Path(find_video(name, data))
     if wrong := leads_out(name, data):
         raise ValueError(wrong)
-    video = Path(find_video(name, data, folders, any_suffix=True))
+    video = Path(find_video(name, data, folders))
     return str(video.relative_to(data)), video
 
 

@@ -1,8 +1,9 @@
 """Shows how a preference data set is read, without training.
 
-    python -m pasta.datasets FILE --video_root DIR --mode temporal
+    python -m pasta.datasets FILE --video_root DIR
 
-Prints the number of pairs of each mode, how many of their videos were found, and the first pair.
+Prints the number of pairs of each mode (`other`: rows without a mode), how many of their videos
+were found, and the first pair.
 Exits with 1 if the file cannot be read or no video is found.
 """
 

@@ -1,24 +1,23 @@
 """Reads a preference data set of any publisher as pairs, and checks that its videos are there."""
 
-import codecs
 import functools
 from pathlib import Path
 
 from pasta.datasets.rows import pairs_of
 from pasta.pairs import Pair
-from pasta.run.rows import no_search_for_cycles, numbered_rows
+from pasta.run.rows import no_search_for_cycles, numbered_rows, once, read_utf8
 from pasta.run.schema import read_json
-from pasta.video.find import SUFFIXES, describe, find_video, missing
+from pasta.video.find import describe, find_video, listing, missing
 
 
 @no_search_for_cycles()
 def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
     """The pairs of a .jsonl file, or of a .json file with one list, in order.
 
-    mode: of rows that name none; with None they are an error.
+    mode: of rows that name none; None makes them one group, OTHER.
     video_root: folder of relative video paths, which may not leave it; None is the file's folder.
     A list of rejected responses gives one pair each, with ids "ID#0", "ID#1", ... Rows without an
-    id get a hash of their content. <video> and <image> tags are removed from queries.
+    id get a hash of their content. A <video> tag is removed from the query: the video goes first.
     Raises ValueError "FILE:LINE: ...; expected ...", and when the file has no pairs.
     """
     root = video_root or Path(path).parent
@@ -34,6 +33,8 @@ def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
                 pairs.append(pair)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
+        except RecursionError:
+            raise ValueError(f"{place}: is nested too deep; expected a pair") from None
     if not pairs:
         raise ValueError(f"{path} holds no pairs; `python make_pairs.py` makes some")
     return pairs
@@ -41,11 +42,12 @@ def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
 
 def placed_rows(path):
     """(place, row) of every row: the place is FILE:3, or FILE: row 3 in a JSON list."""
-    data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    if data.lstrip().startswith(b"["):
-        rows = enumerate(read_json(path, [dict]), start=1)
+    listing.cache_clear()
+    if read_utf8(path).lstrip().startswith(b"["):
+        rows = enumerate(read_json(path, [dict], object_pairs_hook=once), start=1)
         return ((f"{path}: row {number}", row) for number, row in rows)
-    return ((f"{path}:{number}", row) for number, row in numbered_rows(path))
+    rows = numbered_rows(path, appended=False)
+    return ((f"{path}:{number}", row) for number, row in rows)
 
 
 def open_pairs(path, mode, video_root, verbose) -> list[Pair]:
@@ -57,7 +59,7 @@ def open_pairs(path, mode, video_root, verbose) -> list[Pair]:
         print(describe(pairs, root))
     lost = missing(pairs)
     if len(lost) == len({pair.video for pair in pairs}):
-        tried = f"the first would be {lost[0]}, also looked for with {', '.join(SUFFIXES)}"
+        tried = f"the first would be {lost[0]}, also looked for with any other suffix of a video"
         cure = f"relative names begin in {root}: give the folder that holds them with --video_root"
         raise SystemExit(f"no video of the pairs is found: {tried}; {cure}")
     return pairs

@@ -1,42 +1,48 @@
 """Reads one row of a preference data set, in the layouts of several publishers, as our pairs.
 
-    LLaVA-Hound    id, video, prompt, chosen, rejected (RifleZhang/LLaVA-Hound-DPO run_dpo.py,
-                   LLaVA-VL/LLaVA-NeXT train_dpo.py); or id, video, conversations and two turns
-                   (verl-project/verl-omni llava_hound_dpo_dataset.md)
-    ms-swift       messages, videos, rejected_response or rejected_messages; or query, response
-                   (modelscope/ms-swift docs/source_en/Customization/Custom-dataset.md)
-    LLaMA-Factory  conversations, chosen, rejected, videos; or instruction, input, chosen, rejected
-                   (hiyouga/LLaMA-Factory data/README.md)
-    TRL            prompt, chosen, rejected as messages (huggingface/trl dataset_formats.md)
-    VideoPASTA-7k, LongVA-TPO-10k: undocumented; these names, or a message that lists all names
-
-Column names are compared without case, and with _ for a blank and for -.
+docs/pairs.md lists the layouts, tests/test_datasets.py has a row and the source of each. All of
+them are two dialogues with the same question. So every column is read as a list of turns,
+(speaker, text), and columns that hold the same turn must agree. Column names are compared without
+case, and with _ for a blank and for -. For the undocumented VideoPASTA-7k and LongVA-TPO-10k there
+are likely names, or a message that lists all names.
 """
 
 import re
 
-from pasta.pairs import MODES, Pair, pair_id
+from pasta.pairs import GROUPS, OTHER, Pair, pair_id
 from pasta.run.schema import ABSENT, schema_error, valid_text
 
-COLUMNS = {  # a row must have exactly one name of each
+COLUMNS = {  # a row must have exactly one name of each, but the query may be in several
     "video": ("video", "videos", "video_path", "video_file", "video_name"),
-    "query": ("query", "question", "prompt", "instruction", "conversations", "messages"),
-    "chosen": ("chosen", "preferred", "chosen_response", "preferred_response", "chosen_answer"),
+    "query": ("query", "question", "prompt", "instruction", "conversation", "conversations",
+              "messages"),
+    "chosen": ("chosen", "preferred", "chosen_response", "preferred_response", "chosen_answer",
+               "chosen_messages"),
     "rejected": ("rejected", "adversarial", "dispreferred", "rejected_response",
                  "adversarial_response", "dispreferred_response", "rejected_answer",
                  "adversarial_responses", "rejected_responses", "rejected_messages"),
     "mode": ("mode", "failure_mode"),
 }  # fmt: skip
-ELSE = {"video": ("video_id",), "chosen": ("response",)}  # used if there is none of the above
+ELSE = {"video": ("video_id",), "chosen": ("response", "answer", "output")}  # without the above
+SINGLE = "expected one question and one answer, without history or system prompt or tools"
+ALONE = "expected one video, without images or sound"
+REFUSED = {  # columns that change what is asked
+    **dict.fromkeys(("history", "system", "system_prompt", "tools"), SINGLE),
+    **dict.fromkeys(("image", "images", "rejected_images", "audio", "audios"), ALONE),
+}
 MODE_NAMES = {  # letters only: the paper's names of the failures
     "spatialmisalignment": "spatial",
     "temporalincoherence": "temporal",
     "crossframedisconnection": "cross_frame",
-} | {mode.replace("_", ""): mode for mode in MODES}
-SPEAKERS = {"user": ("user", "human"), "assistant": ("assistant", "gpt")}  # and ShareGPT's names
-PARTS = [{"type": ("text", "video"), "text": str | ABSENT}]  # the parts of a message's content
-TAGS = re.compile("<(video|image)>")  # where a trainer puts the video
-SINGLE = "expected one question and one answer, without history or system prompt"
+} | {mode.replace("_", ""): mode for mode in GROUPS}
+SPEAKERS = {"system": "system", "user": "user", "human": "user"}
+SPEAKERS |= dict.fromkeys(("assistant", "gpt", "bot", "model"), "assistant")
+HH = re.compile(r"\n\n(Human|Assistant):")  # a dialogue in one text
+TEXT_KEYS = ("text", "value", "content", "response")  # of a part or of a message
+VIDEO_KEYS = ("video", "video_url", "path", "url", "value")  # of a part, or of a struct in it
+TAGS = re.compile("<(?:video|image|audio)>")  # where a trainer puts them
+# A tag, and the blanks on one side of it: a line break is kept.
+VIDEO_TAG = re.compile(r"(?<!\s)\s*<video>(?=\s*\n|[.,;:?!)])|(?<=\s)<video>\s*|<video>")
 
 
 def pairs_of(row, mode, find):
@@ -45,17 +51,22 @@ def pairs_of(row, mode, find):
     mode: for rows without one, or None. find: a video's name -> its path; may raise ValueError.
     """
     row = simple_names(row)
-    name, mode = video_name(row), mode_of(row, mode)
-    query, chosen = query_and_chosen(row)
+    for column, expected in REFUSED.items():
+        if row.get(column, "") not in ("", "[]", [], {}, False):
+            raise ValueError(f"has a column {column}, {row[column]!r:.80}; {expected}")
+    name, mode, dialogue = video_name(row), mode_of(row, mode), chosen_dialogue(row)
+    query, chosen = texts_of(dialogue, "chosen")
+    others = [turns_of(value, "assistant", "rejected") for value in rejected_of(row)]
     if wrong := schema_error(row, {"id": str | int | ABSENT, "recipe": dict | ABSENT}):
         raise ValueError(wrong)
-    path, pairs, responses = find(name), [], rejected_of(row, query)
-    for k, rejected in enumerate(responses):
+    path, pairs = find(name), []
+    for k, other in enumerate(others):
+        _, rejected = texts_of(joined(dialogue[:1], other, "rejected"), "rejected")
         if rejected == chosen:
             raise ValueError(f"chosen and rejected are both {chosen!r}; expected different texts")
         id_ = pair_id(name, mode, query, chosen, rejected)
         if "id" in row:
-            id_ = str(row["id"]) if len(responses) == 1 else f"{row['id']}#{k}"
+            id_ = str(row["id"]) if len(others) == 1 else f"{row['id']}#{k}"
         pairs.append(Pair(id_, path, mode, query, chosen, rejected, row.get("recipe", {})))
     return pairs
 
@@ -65,9 +76,19 @@ def simple_names(row):
     simple = {}
     for name, value in row.items():
         short = re.sub("[ -]", "_", name.strip().lower())
-        if value is not None and simple.setdefault(short, value) is not value:
+        if value is None:
+            continue
+        if short in simple:
             raise ValueError(f"has two columns {short}; expected one")
+        simple[short] = value if short == "recipe" else without_nulls(value)
     return simple
+
+
+def without_nulls(value):
+    """`datasets` writes null for each field that another row's object has."""
+    if isinstance(value, dict):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    return [without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def columns_of(row, what):
@@ -82,95 +103,157 @@ def pick(row, what):
         known = "\n".join(f"  {key:9}{', '.join(names)}" for key, names in COLUMNS.items())
         got = f"has no column for the {what}: its columns are {', '.join(row) or 'none'}"
         cure = "jq -c '{id, mode, video: .A, query: .B, chosen: .C, rejected: .D}' OLD > NEW.jsonl"
-        raise ValueError(f"{got}; expected one of each, or --mode:\n{known}\nrename them: {cure}")
+        text = f"{got}; expected one of each, except mode:\n{known}\nrename them: {cure}"
+        raise ValueError(text)
     if len(names) > 1:
         raise ValueError(f"has several columns for the {what}: {', '.join(names)}; expected one")
     return row[names[0]]
 
 
-def video_name(row):
-    """The one video of the row."""
-    name = pick(row, "video")
-    if isinstance(name, list) and len(name) == 1:
-        name = name[0]
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"video is {name!r:.80}; expected the path of one video")
-    if row.get("rejected_videos") not in (None, [], [name]):
-        raise ValueError("rejected_videos differ from videos; expected both responses about one")
-    return name
-
-
 def mode_of(row, default):
-    value = next(filter(None, map(row.get, COLUMNS["mode"])), default)
+    values = [row[name] for name in COLUMNS["mode"] if row.get(name, "") != ""]
+    value = values[0] if values else default or OTHER
     letters = re.sub("[^a-z]", "", value.lower()) if isinstance(value, str) else None
     if letters not in MODE_NAMES:
-        cure = f"in a column {', '.join(COLUMNS['mode'])}, or --mode for all rows without"
-        raise ValueError(f"mode is {value!r:.80}; expected one of {', '.join(MODES)}, {cure}")
+        names = ", ".join(GROUPS)
+        raise ValueError(f"mode is {value!r:.80}; expected one of {names}, or no column mode")
     return MODE_NAMES[letters]
 
 
-def query_and_chosen(row):
-    """The texts of the query and the chosen response, which may be the dialogue's last turn."""
-    query = pick(row, "query")
-    for name in ("history", "system"):
-        if row.get(name):
-            raise ValueError(f"has a column {name}, {row[name]!r:.80}; {SINGLE}")
-    if is_dialogue(query) and (len(query) > 2 or speaker(query[0]) == "system"):
-        raise ValueError(f"is a dialogue of {len(query)} turns, {query[0]!r:.80}, ...; {SINGLE}")
-    if is_dialogue(query) and len(query) == 2:
-        if names := columns_of(row, "chosen"):
-            raise ValueError(f"has an answer in the dialogue and {', '.join(names)}; expected one")
-        query, chosen = query
-    else:
-        chosen = pick(row, "chosen")
-    query = text_of(query, "user", "query")
-    if "instruction" in row and row.get("input"):
-        query += "\n" + text_of(row["input"], "user", "input")
-    text = TAGS.sub("", query).strip()
-    if not text:
-        raise ValueError(f"query is {query!r} alone; expected a text that is not empty")
-    return text, text_of(chosen, "assistant", "chosen")
+def video_name(row):
+    """The one video of the row, in its columns and in the parts of its dialogues."""
+    columns = [name for name in (*COLUMNS["video"], "rejected_videos") if row.get(name)]
+    texts = [row[x] for what in ("query", "chosen", "rejected") for x in columns_of(row, what)]
+    found = [file_name(value) for value in [row[name] for name in columns] + videos_in(texts)]
+    found = list(dict.fromkeys(found)) or [file_name(pick(row, "video"))]
+    if len(found) > 1:
+        raise ValueError(f"its videos are {found!r:.200}; expected one, for both responses")
+    return found[0]
 
 
-def rejected_of(row, query):
-    """The texts of the rejected responses; a dialogue that ends with one must ask the query."""
-    rejected = pick(row, "rejected")
-    if is_dialogue(rejected) and speaker(rejected[0]) in SPEAKERS["user"]:
-        asked = TAGS.sub("", text_of(rejected[0], "user", "rejected question")).strip()
-        if len(rejected) != 2 or asked != query:
-            got = f"rejected is a dialogue of {len(rejected)} turns about {asked!r:.80}"
-            raise ValueError(f"{got}; expected the query and one answer")
-        rejected = rejected[1:]
-    rejected = rejected if isinstance(rejected, list) else [rejected]
-    if not rejected:
-        raise ValueError("rejected is an empty list; expected one response or more")
-    return [text_of(one, "assistant", "rejected") for one in rejected]
+def videos_in(value):
+    """The parts of dialogues that hold the path of a video."""
+    if kind_of(value) == "video":
+        return [value] * any(key in value for key in VIDEO_KEYS)
+    value = list(value.values()) if isinstance(value, dict) else value
+    return [x for part in value for x in videos_in(part)] if isinstance(value, list) else []
 
 
-def is_dialogue(value):
-    turns = isinstance(value, list) and all(isinstance(turn, dict) for turn in value)
-    return turns and bool(value) and all("role" in turn or "from" in turn for turn in value)
+def kind_of(part):
+    """The type of a part of a content, such as {"type": "text", "text": "Q"}; None of others."""
+    if not isinstance(part, dict) or part.keys() & {"role", "from", *TEXT_KEYS[2:]}:
+        return None
+    kind = part.get("type") or next((key for key in ("video", "text") if key in part), None)
+    return "video" if kind == "video_url" else kind
 
 
-def speaker(turn):
-    return turn.get("role", turn.get("from"))
-
-
-def text_of(value, by, what):
-    """The text of a message in any of the known layouts, stripped.
-
-    value: str, {"role", "content"}, {"from", "value"}, our candidates' {"response"}, or a list of
-        one of them; a content may be a list of PARTS. by: "user" or "assistant".
-    """
+def file_name(value):
+    """The path of a video: a text, a list of one, or an object that holds it."""
     if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, dict):
-        role = value.get("role", value.get("from", by))
-        if role not in SPEAKERS[by]:
-            raise ValueError(f"{what} is by {role!r}; expected {by}")
-        value = next((value[k] for k in ("content", "value", "response") if k in value), None)
-    if not schema_error(value, PARTS):
-        value = "".join(part.get("text", "") for part in value)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{what} is {value!r:.80}; expected one text that is not empty")
-    return valid_text(value, what).strip()
+        return file_name(value[0])
+    if isinstance(value, dict) and (keys := [key for key in VIDEO_KEYS if key in value]):
+        return file_name(value[keys[0]])
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"video is {value!r:.80}; expected the path of one video")
+    return value.removeprefix("file://")
+
+
+def chosen_dialogue(row):
+    """The turns of the columns of the query and of the chosen response."""
+    dialogue, columns = [], columns_of(row, "query")
+    for name in columns:
+        turns = turns_of(row[name], "user", name)
+        if name == "instruction" and row.get("input"):
+            turns += turns_of(row["input"], "user", "input")
+            turns = [("user", "\n".join(text for _, text in turns))]
+        dialogue = joined(dialogue, turns, name)
+    if not is_answered(dialogue) or any(name in row for name in COLUMNS["chosen"]):
+        turns = turns_of(pick(row, "chosen"), "assistant", "chosen")
+        dialogue = joined(dialogue, turns, "chosen")
+    if not columns and is_answered(dialogue[:1]):
+        pick(row, "query")  # raises
+    return dialogue
+
+
+def is_answered(dialogue):
+    return bool(dialogue) and dialogue[-1][0] == "assistant"
+
+
+def rejected_of(row):
+    """The rejected responses, each a text, a message or a dialogue."""
+    value = pick(row, "rejected")
+    if not isinstance(value, list) or is_parts(value):
+        return [value]
+    if not value:
+        raise ValueError("rejected is an empty list; expected one response or more")
+    speakers = [by for by, _ in turns_of(value[0], "assistant", "rejected")]
+    return [value] if isinstance(value[0], dict) and speakers != ["assistant"] else value
+
+
+def joined(dialogue, turns, what):
+    """A dialogue with the turns of one more column, which may repeat it."""
+    if turns and turns[0][0] == "assistant":
+        turns = dialogue[: len(dialogue) - is_answered(dialogue)] + turns
+    for (speaker, old), (by, new) in zip(dialogue, turns, strict=False):
+        if speaker == by and old != new:
+            got = f"{what} has {new!r:.80} where another column has {old!r:.80}"
+            raise ValueError(f"{got}; expected the same turn in both")
+    return max(dialogue, turns, key=len)
+
+
+def texts_of(dialogue, what):
+    """The texts of the one question and the one answer."""
+    speakers, texts = [by for by, _ in dialogue], [text for _, text in dialogue]
+    if speakers != ["user", "assistant"]:
+        got = f"{what} is a dialogue of {len(texts)} turns, by {', '.join(speakers)}: {texts!r:.80}"
+        raise ValueError(f"{got}; {SINGLE}")
+    return texts
+
+
+def turns_of(value, by, what):
+    """The turns of a text, a message, a content in parts, or a list of these.
+
+    by: the speaker of a text or content without one.
+    """
+    if isinstance(value, str) and HH.match(value):
+        _, *pieces = HH.split(value)
+        pieces = zip(pieces[::2], pieces[1::2], strict=True)
+        value = [{"role": role, "content": text} for role, text in pieces if text.strip()]
+    if isinstance(value, dict) and not {"role", "from"} & value.keys():
+        names = [name for name in SPEAKERS if name in value]  # ShareGPT's {"human", "assistant"}
+        value = [{"role": name, "content": value[name]} for name in names] or value
+    if isinstance(value, list) and value and not is_parts(value):
+        return [turn for one in value for turn in turns_of(one, by, what)]
+    content = value
+    if isinstance(value, dict) and not is_parts([value]):
+        by = value.get("role", value.get("from", by))
+        content = next((value[key] for key in TEXT_KEYS if key in value), value)
+    if str(by).lower() not in SPEAKERS:
+        raise ValueError(f"{what} has a turn by {by!r:.80}; expected user and assistant")
+    speaker = SPEAKERS[by.lower()]
+    text = text_of(content, speaker, what)
+    return [(speaker, text)] if text or speaker != "system" else []
+
+
+def is_parts(value):
+    return isinstance(value, list) and bool(value) and all(map(kind_of, value))
+
+
+def text_of(content, by, what):
+    """The text of a content, stripped; parts are joined, and the tag of the video is taken out."""
+    text, parts = "", [content] if isinstance(content, dict) else content
+    for part in parts if is_parts(parts) else [{"text": content}]:
+        kind, more = kind_of(part), next((part[key] for key in TEXT_KEYS if key in part), "")
+        is_video = kind == "video" and by == "user"
+        if not is_video and (kind != "text" or not isinstance(more, str)):
+            more = ", or parts of text and one video" * (by == "user")
+            raise ValueError(f"{what} is {content!r:.80}; expected a text{more}")
+        text += "<video>" if is_video else more
+    if by == "user":
+        if (tags := TAGS.findall(text)) not in ([], ["<video>"]):
+            raise ValueError(f"{what} has {', '.join(tags)}; {ALONE}: no tag but one <video>")
+        text = VIDEO_TAG.sub("", text)
+    if not text.strip() and by != "system":
+        alone = " alone" * (by == "user" and bool(tags))
+        raise ValueError(f"{what} is {content!r:.80}{alone}; expected a text that is not empty")
+    return valid_text(text, what).strip()

@@ -8,7 +8,7 @@ import gc
 import json
 import os
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pasta.run import ranks
@@ -24,26 +24,44 @@ def is_torn(line):
     return False
 
 
-def numbered_rows(path, shape=dict):
+def read_utf8(path) -> bytes:
+    """The bytes of a JSON file in UTF-8, without mark; PowerShell's > writes UTF-16."""
+    data = Path(path).read_bytes()
+    with suppress(UnicodeDecodeError):  # damaged: the reader names the first bad line
+        return data.decode(json.detect_encoding(data)).encode()
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+def once(pairs):
+    """The dict of a JSON object. Raises ValueError if a name comes twice."""
+    if len(row := dict(pairs)) < len(pairs):
+        raise ValueError(f"a name comes twice in one object, {[name for name, _ in pairs]}")
+    return row
+
+
+def numbered_rows(path, shape=dict, appended=True):
     """Yield (line number, row) of a .jsonl file, without blank lines and a torn last line.
 
     shape: schema of every row, see pasta/run/schema.py. Raises ValueError "FILE:LINE: ...".
+    appended: whether our scripts append to it. In other files a torn line is an error, and so is
+    a name that comes twice in an object.
     """
-    lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    if is_torn(lines[-1]):
+    data = read_utf8(path)
+    lines, check = data.splitlines(), None if appended else once
+    if appended and not data.endswith(b"\n") and is_torn(lines[-1] if lines else b""):
         warnings.warn(f"{path}:{len(lines)}: left out a last line that is cut short", stacklevel=2)
         lines.pop()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
+            row, fault = json.loads(line, object_pairs_hook=check), ""
+        except (ValueError, RecursionError) as error:
+            row, fault = None, f" ({error})"
         if not isinstance(row, dict):
             hint = f"; from a JSON list: jq -c '.[]' {path}" if line.startswith(b"[") else ""
-            text = line[:60].decode(errors="replace")
-            raise ValueError(f"{path}:{number}: {text!r}; expected one JSON object a line{hint}")
+            text = repr(line[:60].decode(errors="replace")) + fault
+            raise ValueError(f"{path}:{number}: {text}; expected one JSON object a line{hint}")
         if wrong := schema_error(row, shape):
             raise ValueError(f"{path}:{number}: {wrong}")
         yield number, row

@@ -45,10 +45,10 @@ def described(shape):
     return {"dict": "an object", "object": "any value"}.get(kinds, kinds).replace(" | ellipsis", "")
 
 
-def read_json(path, shape=dict):
+def read_json(path, shape=dict, **options):
     """The value in a JSON file. Raises ValueError "FILE: what it has; what is expected"."""
     try:
-        value = json.loads(Path(path).read_bytes())
+        value = json.loads(Path(path).read_bytes(), **options)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}; expected {described(shape)}") from None
     if wrong := schema_error(value, shape):

@@ -5,13 +5,13 @@ from itertools import cycle
 import matplotlib
 import numpy as np
 
-from pasta.pairs import MODES
+from pasta.pairs import GROUPS
 
 matplotlib.use("agg")
 from matplotlib import pyplot  # noqa: E402 (after choosing a backend without a window)
 
 PALETTE = ("#4477aa", "#ccbb44", "#228833", "#aa3377", "#66ccee", "#ee8866")
-COLOURS = dict(zip(MODES, cycle(PALETTE), strict=False)) | {"mean": "#333333"}
+COLOURS = dict(zip(GROUPS, cycle(PALETTE), strict=False)) | {"mean": "#333333"}
 SIDES = {"chosen": "#228833", "rejected": "#cc3311"}
 TITLES = ("loss, nats", "rewards", "margins: chosen reward minus rejected",
           "accuracies: share of margins above 0")  # fmt: skip
@@ -24,7 +24,7 @@ def curves(rows, path):
     """
     figure, panels = pyplot.subplots(2, 2, figsize=(10, 6.4), layout="constrained", sharex=True)
     loss, rewards, margins, accuracies = panels.flat
-    modes = {f"/{mode}": (mode, COLOURS[mode]) for mode in MODES} | {"": ("all", COLOURS["mean"])}
+    modes = {f"/{mode}": (mode, COLOURS[mode]) for mode in GROUPS} | {"": ("all", COLOURS["mean"])}
     by_mode = {"loss": loss, "rewards/margins": margins, "rewards/accuracies": accuracies}
     for key, axes in by_mode.items():
         for end, (name, colour) in modes.items():

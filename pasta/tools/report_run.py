@@ -25,7 +25,7 @@ from pasta.making.server import Server, is_address, png
 from pasta.making.stages import CANDIDATE
 from pasta.models.family import resized
 from pasta.models.load import load_processor
-from pasta.pairs import MODES
+from pasta.pairs import MODES, OTHER
 from pasta.prompts import PREMISES, PROMPT_VERSION
 from pasta.run.config import read_config
 from pasta.run.rows import rows_of
@@ -126,7 +126,8 @@ def missing(what, next_command):
 def pairs_section(run):
     """The number of pairs, and examples of each mode. Raises OSError, ValueError."""
     examples, counts, (candidates, reader, note) = [], {}, making_of(run)
-    for mode in MODES:
+    others = [OTHER] * any(pair.mode == OTHER for pair in run.pairs)
+    for mode in (*MODES, *others):
         pairs = [pair for pair in run.pairs if pair.mode == mode]
         counts[mode] = len(pairs)
         for k, pair in enumerate(run.examples(pairs), start=1):

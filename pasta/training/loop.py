@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from pasta.dpo import pack_loss
-from pasta.pairs import MODES
+from pasta.pairs import GROUPS, MODES, OTHER
 from pasta.run import ranks
 from pasta.run.rows import Appender, read_rows, write_rows
 from pasta.run.schema import ABSENT, NUMBER
@@ -87,7 +87,7 @@ def summarise(rows) -> dict:
 @torch.no_grad()
 def held_out_metrics(config, policy, plan):
     """(means of the held-out pairs, as `summarise`, with eval/ before each name; `not_numbers`)."""
-    counts, rows = Counter(MODES), []  # one pair of each mode: the summed loss is not used
+    counts, rows = Counter(GROUPS), []  # one pair of each mode: the summed loss is not used
     policy.eval()
     for item in plan.loader.rounds(plan.held_out):
         rows += pack_loss(config, item, policy(item.pack)[item.where], plan.reference, counts)[1]
@@ -124,8 +124,9 @@ class Log:
 
 
 def log_line(metrics, n_steps):
-    losses = {mode: metrics.get(f"loss/{mode}") for mode in MODES}
-    modes = [f"{mode}     -" if x is None else f"{mode} {x:.3f}" for mode, x in losses.items()]
+    losses = {mode: metrics[f"loss/{mode}"] for mode in GROUPS if f"loss/{mode}" in metrics}
+    names = losses if [*losses] == [OTHER] else GROUPS if OTHER in losses else MODES
+    modes = [f"{x} {losses[x]:.3f}" if x in losses else f"{x}     -" for x in names]
     more = {"n_steps": n_steps, "modes": " ".join(modes)}
     more["speed"] = metrics["pairs"] / metrics["seconds"]
     more["minutes"] = (n_steps - metrics["step"]) * metrics["seconds"] / 60

@@ -1,39 +1,80 @@
 """Finds the videos of rows on this disk, and lists those of a folder."""
 
+import functools
 import os
 import re
+import sys
+import unicodedata
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
-from pasta.pairs import MODES
+from pasta.pairs import GROUPS
 from pasta.run.schema import is_name
 from pasta.video.decord_files import VideoError, jpeg_names
 
-SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
-VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts|vob|webm|wmv|y4m)")
+SUFFIXES = """
+    .3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .vob .webm .wmv .y4m
+""".split()
+# An address, or the base64 of an MP4, MKV or AVI file or of any other that no path is as long as.
+NO_PATH = re.compile("(?i:[a-z][a-z0-9+.-]*://|data:)|(AAAA.GZ0eX|GkXfo|UklGR)[^._-]{20}|.{4096}")
 
 
-def find_video(name, root, folders=(".",), any_suffix=False):
+def find_video(name, root, folders=(".",)):
     """The path of a video, a file or a folder of JPEGs; the first place tried if it is not there.
 
-    name: from a row, perhaps without suffix. root: folder of relative names.
-    folders: inside `root`, in order. any_suffix: the file may have another suffix or none
-    Raises ValueError for a name that no file can have, or that leaves `root`, also through a link.
+    name: from a row. On disk its suffix may be another or missing, in small letters or capitals,
+        and accents may have another Unicode form; the closest name counts.
+    root: folder of relative names. folders: inside `root`, in order.
+    Raises ValueError for a name that no file can have, that leaves `root`, also through a link, or
+    that fits several files equally.
     """
+    if NO_PATH.match(name):
+        raise ValueError(f"video is {name!r:.80}; expected a path: download it, and write its path")
     if not is_name(name):
         raise ValueError(f"video is {name!r:.80}; expected the name of a file")
     if os.path.normpath(name).split(os.sep)[0] == "..":
         raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
-    stem, suffix = os.path.splitext(name)
-    if suffix.lower() not in SUFFIXES:
-        stem, suffix = name, ""
-    others = [stem + x for x in (*SUFFIXES, "")] if any_suffix or not suffix else []
     homes = [Path(root) / folder for folder in folders]
-    places = [(str(home / x), home) for home in homes for x in (name, *others)]
-    found, home = next((place for place in places if is_video(place[0])), places[0])
+    places = ((nearest(home, name), home) for home in homes)
+    found, home = next(filter(all, places), (str(homes[0] / name), homes[0]))
     if not os.path.isabs(name):
         check_links(found, home)
     return found
+
+
+def nearest(home, name):
+    """The path of the video with the closest name in a folder, or None."""
+    if is_video(home / name):
+        return str(home / name)
+    *parents, last = Path(name).parts or ("",)
+    for part in parents:
+        if not os.path.isdir(home / part):
+            alike = listing(home).get(split(part)[0], ())
+            part = next((x for x in alike if split(x) == split(part)), part)
+        home /= part
+    alike = [x for x in listing(home).get(split(last)[0], ()) if is_video(home / x)]
+    alike = [x for x in alike if split(x) == split(last)] or alike
+    if len(alike) > 1:
+        text = f"video is {name!r}, and {home} has {' and '.join(map(repr, sorted(alike)))}"
+        raise ValueError(f"{text}; expected one of these names")
+    return str(home / alike[0]) if alike else None
+
+
+@functools.cache  # cleared before a file of rows is read: a folder may have as many names as rows
+def listing(folder):
+    """{stem of `split`: its names in the folder}; {} if it cannot be read."""
+    names = {}
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            names.setdefault(split(name)[0], []).append(name)
+    return names
+
+
+def split(name):
+    """(stem, suffix) in composed Unicode: macOS may write é as two characters. suffix: or ""."""
+    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
+    return (stem, suffix.lower()) if suffix.lower() in SUFFIXES else (stem + suffix, "")
 
 
 def check_links(path, root):
@@ -58,13 +99,13 @@ def is_video(path):
 
 def missing(pairs):
     """The videos of the pairs that are not on this disk, in order of first appearance."""
-    return [name for name in dict.fromkeys(p.video for p in pairs) if not os.path.exists(name)]
+    return [name for name in dict.fromkeys(p.video for p in pairs) if not is_video(name)]
 
 
 def describe(pairs, root):
     """One line: the pairs of each mode, and how many of their videos are on this disk."""
     counts = Counter(pair.mode for pair in pairs)
-    modes = ", ".join(f"{counts[mode]} {mode}" for mode in MODES if counts[mode])
+    modes = ", ".join(f"{counts[mode]} {mode}" for mode in GROUPS if counts[mode])
     lost, n = missing(pairs), len({pair.video for pair in pairs})
     text = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
     names = ", ".join(os.path.relpath(name, root) for name in lost[:3])
@@ -72,11 +113,31 @@ def describe(pairs, root):
 
 
 def list_videos(folder):
-    """Sorted Paths of the videos below a folder: files by suffix, else folders of JPEGs."""
+    """Sorted Paths of the videos below a folder: files by suffix, else folders of JPEGs.
+
+    Links to folders are followed, each folder once. What cannot be read is named on stderr.
+    """
     if not os.path.isdir(folder):
         raise VideoError(folder, "no such folder")
-    found = []
-    for here, _, names in os.walk(folder):
-        videos = [Path(here, name) for name in names if VIDEO.fullmatch(name)]
-        found += videos or [Path(here)] * bool(jpeg_names(here))
+    found, lost, errors, seen, tops = [], [], [], set(), [os.fspath(folder)]
+    for top in tops:  # grows: links come last, so that they only add what has no other name
+        for here, folders, names in os.walk(top, onerror=errors.append):
+            identity = os.stat(here)[1:3]  # inode and device
+            if identity in seen:
+                folders.clear()
+                continue
+            seen.add(identity)
+            lost += [os.path.join(here, x) for x in folders + names if not is_name(x)]
+            folders[:], names = (sorted(filter(is_name, x)) for x in (folders, names))
+            paths = [os.path.join(here, name) for name in names]
+            lost += [path for path in paths if not os.access(path, os.R_OK)]
+            tops += filter(os.path.islink, (os.path.join(here, x) for x in folders))
+            names = [x for x in names if not x.startswith(".")]  # macOS adds ._v.mp4
+            videos = [Path(here, x) for x in names if split(x)[1]]
+            found += videos or [Path(here)] * bool(jpeg_names(here))
+    lost = [error.filename for error in errors] + lost
+    if lost and os.environ.get("RANK", "0") == "0":
+        why = "a link to nothing, no permission, or a name that is not UTF-8"
+        names = ", ".join(map(repr, lost[:10])) + ", ..." * (len(lost) > 10)
+        print(f"{len(lost)} paths below {folder} cannot be read ({why}): {names}", file=sys.stderr)
     return sorted(found)
