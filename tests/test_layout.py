@@ -40,7 +40,7 @@ PEERS = {"trl", "peft", "datasets"}  # in requirements-dev.txt
 OWNERS = {  # library: the only files that import it
     "decord": ["video/decord_files.py"],
     "transformers": ["models/files.py", "models/load.py", "toy/model.py"],
-    "safetensors": ["models/peft.py", "training/checkpoint.py"],
+    "safetensors": ["models/load.py", "models/peft.py", "training/checkpoint.py"],
     "jinja2": ["tools/report.py"],
 }
 

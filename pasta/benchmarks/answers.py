@@ -10,7 +10,6 @@ than the question now has stay in the file, but are not scored, and the question
 
 import json
 import random
-import re
 import time
 from functools import partial
 from itertools import islice
@@ -21,6 +20,7 @@ from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, letter_logps
 from pasta.run.ahead import prefetch
 from pasta.run.digest import digest
+from pasta.run.reasoning import without_reasoning
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
@@ -119,11 +119,7 @@ def reread(bench, row, item, parser):
 
 def reading(bench, text, item, parser):
     """What a benchmark reads in a response, as fields of its row."""
-    response = text
-    for tag in ("think", "analysis"):  # lmms-eval removes these blocks
-        response = re.sub(rf"<{tag}>.*?</{tag}>", "", response, flags=re.DOTALL)
-        response = response.rpartition(f"</{tag}>")[2]  # of a block that the chat template opened
-    response = response.strip()
+    response = without_reasoning(text)
     predicted = bench.parse(response, item, parser)
     row = {"response": response, "predicted": predicted}
     if response != text:

@@ -9,12 +9,13 @@ Shapes: B requests, D distinct videos among them, P tokens of the longest prefix
 query, C = P + T + new tokens in the cache, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import pad
 
 from pasta.models.load import as_position_ids, video_features
+from pasta.run.reasoning import final_answer
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Answer:
 
 
 def ask_all(load, requests, batch_size, max_new_tokens=128):
-    """Answer any number of requests in batches. Yields (index of the request, Answer).
+    """Answer any number of requests in batches. Yields (index, Answer without reasoning).
 
     load: function () -> VLM, called once per batch, so that zero requests load no model.
     """
@@ -46,9 +47,11 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
         first.setdefault(id(request.inputs), i)
     order = sorted(range(len(requests)), key=lambda i: first[id(requests[i].inputs)])
     for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        answers = ask(load(), [requests[i] for i in batch], max_new_tokens)
-        yield from zip(batch, answers, strict=True)
+        batch, vlm = order[start : start + batch_size], load()
+        answers = ask(vlm, [requests[i] for i in batch], max_new_tokens)
+        for i, answer in zip(batch, answers, strict=True):
+            text, finished = final_answer(vlm.processor.turn[2] + answer.text, answer.finished)
+            yield i, replace(answer, text=text, finished=finished)
 
 
 @torch.inference_mode()
