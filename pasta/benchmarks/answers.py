@@ -104,7 +104,12 @@ def replied(vlm, bench, asked, scoring, parser):
         best = [(likeliest_letter(texts, logps), logps) for texts, logps in scored]
         return [{"response": x, "predicted": x, "letter_logps": logps} for x, logps in best]
     answers = zip(asked, ask(vlm, requests, bench.max_new_tokens), strict=True)
-    return [reading(bench, answer.text, item, parser) for (item, _), answer in answers]
+    return [
+        {"response": "", "predicted": None, "error": answer.error}
+        if answer.error
+        else reading(bench, answer.text, item, parser)
+        for (item, _), answer in answers
+    ]
 
 
 def reread(bench, row, item, parser):

@@ -34,7 +34,7 @@ class Answer:
     ids: tuple[int, ...]  # with the end token; () from a server
     logps: float  # the sum over ids in nats, at temperature 1; 0.0 from a server
     finished: bool  # False when cut off at max_new_tokens
-    error: str = ""  # why a server refused the request
+    error: str = ""  # why the request was refused
 
 
 def ask_all(load, requests, batch_size, max_new_tokens=128):
@@ -56,7 +56,14 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
 
 @torch.inference_mode()
 def ask(vlm, requests, max_new_tokens=128):
-    """Answer a batch of requests. Returns a list of Answer, in order."""
+    """Answer a batch of requests. Returns a list of Answer, in order.
+
+    A prompt with one of the model's own tokens is not asked: its Answer has an error.
+    """
+    own = [vlm.processor.own.search(request.prompt) for request in requests]
+    requests = [
+        replace(r, prompt="") if token else r for r, token in zip(requests, own, strict=True)
+    ]
     draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     token_logps, cache, real, positions = read_prompts(vlm, requests)
@@ -76,7 +83,11 @@ def ask(vlm, requests, max_new_tokens=128):
         token_logps = logits.float().log_softmax(-1).cpu()
         positions = positions + 1
     answers, decode = [], vlm.processor.tokenizer.decode
-    for ids, logp in zip(found, logps, strict=True):
+    for ids, logp, token in zip(found, logps, own, strict=True):
+        if token:
+            error = f"the prompt holds {token[0]}, a token of {vlm.name}"
+            answers.append(Answer("", (), 0.0, False, error))
+            continue
         finished = ids[-1] in end
         text = decode(ids[:-1] if finished else ids, skip_special_tokens=True)
         answers.append(Answer(text.strip(), tuple(ids), logp, finished))
