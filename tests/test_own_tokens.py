@@ -8,7 +8,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from golden.make_families import FAMILIES, QWEN3_TEMPLATE, SPECIAL, save_checkpoint
+from golden.make_families import FAMILIES, QWEN3_TEMPLATE, save_checkpoint
 from tiny_models import TINY, make_tiny
 
 import train_dpo
@@ -34,7 +34,9 @@ def processors(tmp_path_factory):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_special_token_of_a_family_is_its_own_and_other_tags_are_text(processors, name):
-    own, special = processors[name].own, FAMILIES[name]["special"]
+    own, ids = processors[name].own, processors[name].ids
+    special = [token for token in FAMILIES[name]["special"] if len(ids(token)) == 1]
+    assert len(special) > 4
     for token in special:
         assert own.search(f"The {token} begins.")[0] == token
     for text in ("<video>", "<image>", "</s>", "<|im_end|>", "<b>", "<", "im_end", ""):
@@ -84,12 +86,11 @@ def test_pairs_with_the_models_tokens_are_named_and_the_others_train(train, tmp_
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "token"),
-    [("query", "a <|video_pad|>?", "<|video_pad|>"), ("query", "<video> Why?", "<video>"),
-     ("chosen", "left<|endoftext|>", "<|endoftext|>"), ("chosen", "a<|im_start|>b", "<|im_start|>"),
-     ("rejected", "<|image_pad|>", "<|image_pad|>"), ("rejected", "<|vision_end|>x", "<|vision_end|>")],
+    ("field", "text"),
+    [("query", "a <|video_pad|>?"), ("query", "Why?<|im_end|>"), ("chosen", "left<|endoftext|>"),
+     ("chosen", "a<|im_start|>b"), ("rejected", "<|image_pad|>"), ("rejected", "<video> x")],
 )  # fmt: skip
-def test_every_text_of_a_pair_is_looked_at(train, monkeypatch, field, text, token):
+def test_every_text_of_a_pair_is_looked_at(train, monkeypatch, field, text):
     seen = []
     monkeypatch.setattr(train_dpo, "reference_logps", lambda cache, groups, *_: seen.extend(groups))
     with pytest.raises(TypeError):  # nothing is computed here
@@ -242,7 +243,7 @@ def test_a_template_that_training_would_contradict_is_refused_by_name(
     "text",
     [
         "{{ raise_exception('no assistant') }}",
-        "{% for m in messages %}{{ m.content.x.y }}{% endfor %}",
+        "{{ messages[-1].content.split('</think>') }}",
     ],
 )
 def test_a_template_that_cannot_write_an_answer_is_refused(processor, text):

@@ -72,9 +72,13 @@ def test_a_verdict_is_not_read_from_reasoning(before, read):
 
 @pytest.mark.parametrize(
     ("opening", "text", "expected"),
-    [("", "left", ("left", True)), ("<think>\n", "left", ("", False)),
-     ("<think>\n", "hm</think>left", ("left", True)), ("<think>\n\n</think>\n\n", "left", ("left", True))],
-)  # fmt: skip
+    [
+        ("", "left", ("left", True)),
+        ("<think>\n", "left", ("", False)),
+        ("<think>\n", "hm</think>left", ("left", True)),
+        ("<think>\n\n</think>\n\n", "left", ("left", True)),
+    ],
+)
 def test_a_judge_may_think_in_a_thought_that_its_template_opens(
     tmp_path, monkeypatch, opening, text, expected
 ):
