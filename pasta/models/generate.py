@@ -56,10 +56,7 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
 
 @torch.inference_mode()
 def ask(vlm, requests, max_new_tokens=128):
-    """Answer a batch of requests. Returns a list of Answer, in order.
-
-    A prompt with one of the model's own tokens is not asked: its Answer has an error.
-    """
+    """A list of Answer, in order; for a prompt with one of the model's own tokens an error."""
     own = [vlm.processor.own.search(request.prompt) for request in requests]
     requests = [
         replace(r, prompt="") if token else r for r, token in zip(requests, own, strict=True)

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -113,7 +113,10 @@ def load_processor(name, max_pixels=0):
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
     files = [folder / f for f in CONFIG_FILES if (folder / f).is_file()]
     digest = f"{digest_files(files)} max_pixels={family.max_pixels}"
-    return Processor(tokenizer, family, n_frames, digest)
+    processor = Processor(tokenizer, family, n_frames, digest)
+    if processor.turn != ("", tokenizer.eos_token_id, ""):  # otherwise caches of before are valid
+        processor = replace(processor, digest=f"{digest} {processor.turn}")
+    return processor
 
 
 def reads_text_only(config):

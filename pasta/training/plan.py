@@ -126,7 +126,7 @@ def without_own_tokens(groups, processor, skipped):
                 kept.append(pair)
             elif ranks.rank() == 0:
                 reason = f"pair {pair.id}: {', '.join(held)}, a token of the model"
-                skipped.record(VideoPairs(group.video, (pair,)), reason)
+                skipped.add(VideoPairs(group.video, (pair,)), reason, readable=True)
         sound += [VideoPairs(group.video, tuple(kept))] if kept else []
     n_pairs, n_kept = (sum(len(group.pairs) for group in of) for of in (groups, sound))
     if ranks.rank() == 0 and n_kept < n_pairs:
@@ -137,7 +137,7 @@ def without_own_tokens(groups, processor, skipped):
 
 
 class Skipped:
-    """The videos that cannot be read: printed, recorded in `path`, and at most `limit` of them.
+    """What is left out: printed, recorded in `path`; of unreadable videos at most `limit`.
 
     resume: keep the rows of the earlier run; a video in them counts only if it fails again.
     """
@@ -149,12 +149,9 @@ class Skipped:
         rows = read_rows(self.path, {"video": str, "pairs": [str]}) if self.path.is_file() else []
         self.written = {(row["video"], *row["pairs"]) for row in rows}
 
-    def add(self, group, reason):
-        self.reasons[group.video] = reason
-        self.record(group, reason)
-
-    def record(self, group, reason):
-        """Name pairs that are left out, once; they do not count towards the limit."""
+    def add(self, group, reason, readable=False):
+        if not readable:
+            self.reasons[group.video] = reason
         ids = [pair.id for pair in group.pairs]
         if (group.video, *ids) in self.written:
             return
