@@ -32,7 +32,7 @@ from pasta.sampling import uniform
 from pasta.tools.dry_run import training
 from pasta.training import loop
 from pasta.training.checkpoint import Checkpoints, open_run, save_trained
-from pasta.training.plan import PackLoader, Plan, Skipped, check_config
+from pasta.training.plan import PackLoader, Plan, Skipped, check_config, without_own_tokens
 from pasta.video import read_frames
 
 
@@ -93,6 +93,7 @@ def main(config):
         write_config(config.out, config, frames_used=n_frames, processes=ranks.size())
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
+    groups = without_own_tokens(groups, vlm.processor, skipped)
     loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)
     cache = open_cache(config, vlm, n_frames)
     with adapter_off(vlm.model), torch.no_grad():  # the reference: the model before training

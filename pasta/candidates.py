@@ -16,6 +16,7 @@ from statistics import fmean
 import numpy as np
 
 from pasta.adversaries import ADVERSARIES
+from pasta.judge import TOKEN
 from pasta.models.generate import Request
 from pasta.prompts import PREMISES, PROMPT_VERSION, misled_prompt
 from pasta.run.digest import seed_of
@@ -127,7 +128,9 @@ def view_logps(tasks, rows, score):
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):
         answers = [row["preferred"], *row["adversarial"]]
-        own = dict.fromkeys((row["query"], a["response"]) for a in answers if a["response"])
+        # no judge keeps an answer with a model's own token, and no model can score some of them
+        own = [a["response"] for a in answers if not TOKEN.search(a["response"])]
+        own = dict.fromkeys((row["query"], text) for text in own if text)
         texts.append(own if len(own) > 1 else {})
         for inputs in chain(*task.views.values()):
             groups.setdefault(id(inputs), (inputs, {}))[1].update(texts[-1])

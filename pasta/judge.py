@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from pasta.prompts import ABOUT, JUDGE_AGAIN, JUDGE_PAIR
+from pasta.run.reasoning import final_answer
 
 OPPOSITES = {  # mode -> pairs of contradicting sides; the first word of a side is its name
     "spatial": (
@@ -54,7 +55,9 @@ LEAKS = re.compile(  # a misled answer that mentions its premise, or that it was
     r"|(?:the|your|this|that) (?:premise|assumption)|assum(?:e|ing) that"
     r"|tak(?:e|ing) (?:it |that )?for granted)\b"
 )
-TOKEN = re.compile(r"<[|/]?\w+[|/]?>|<\|")  # special tokens of models, not allowed in a prompt
+TOKEN = re.compile(  # special tokens of models: <video>, </s>, <|im_end|>, <｜User｜>, [INST]
+    r"<[|/]?\w+[|/]?>|<\||<｜|\[/?[A-Z_]{3,}\]"
+)
 COMMON = set("a an the is are was were be".split())  # not "in" and "on", which are about positions
 ALIKE = 0.95  # share of content words in common, in order, above which two texts are alike
 
@@ -191,7 +194,7 @@ def model_verdict(reply, mode, sides):
 
 def read_verdict(reply):
     """{"fits": bool, "contradicts": bool} of lines like `fits: yes`; None unless each is once."""
-    fields, reply = {}, plain(reply).rpartition("</think>")[2]
+    fields, reply = {}, plain(final_answer(reply)[0])
     for name in ("fits", "contradicts"):
         found = re.findall(rf"^\W*{name}\W*(yes|no)\W*$", reply, re.M)
         if len(found) != 1:

@@ -196,8 +196,10 @@ def test_letters_score_as_transformers_first_token(vlm, videos):
 def test_a_query_may_not_hold_the_models_own_video_tokens(vlm, videos):
     family = vlm.processor.family
     for mark in {family.placeholder, family.token}:
-        with pytest.raises(ValueError, match="may not contain the model's own video tokens"):
-            ask(vlm, [Request(videos[0], f"What is {mark}?")])
+        [answer] = ask(vlm, [Request(videos[0], f"What is {mark}?")])
+        assert answer.error.startswith(f"the prompt holds {mark}, a token of ") and not answer.ids
+        with pytest.raises(ValueError, match="may not contain the model's own tokens"):
+            vlm.processor.query_ids(f"What is {mark}?")
 
 
 # ------------------------------------------------------------------------------- training

@@ -39,7 +39,7 @@ INCLUDED = {"safetensors", "tokenizers", "jinja2"}  # transformers and torch req
 OWNERS = {  # library: the only files that import it
     "decord": ["video/decord_files.py"],
     "transformers": ["models/files.py", "models/load.py", "toy/model.py"],
-    "safetensors": ["models/peft.py", "training/checkpoint.py"],
+    "safetensors": ["models/load.py", "models/peft.py", "training/checkpoint.py"],
     "jinja2": ["tools/report.py"],
 }
 

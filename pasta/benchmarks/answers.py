@@ -11,7 +11,6 @@ than the question now has stay in the file, but are not scored, and the question
 
 import json
 import random
-import re
 import time
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from pasta.models.generate import Request, ask, letter_logps
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.digest import digest
+from pasta.run.reasoning import without_reasoning
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.video import VideoError, file_digest, read_frames
@@ -106,7 +106,8 @@ def replied(vlm, bench, asked, scoring):
         letters = [list(item.letters) for item, _ in asked]
         scored = zip(letters, letter_logps(vlm, requests, letters), strict=True)
         return [{"response": likeliest_letter(*x), "letter_logps": x[1]} for x in scored]
-    return [{"response": answer.text} for answer in ask(vlm, requests, bench.max_new_tokens)]
+    answers = ask(vlm, requests, bench.max_new_tokens)
+    return [{"response": x.text} | ({"error": x.error} if x.error else {}) for x in answers]
 
 
 def reread(bench, row, item, parser):
@@ -121,11 +122,7 @@ def reread(bench, row, item, parser):
 
 def reading(bench, text, item, parser):
     """What a benchmark reads in a response, as fields of its row."""
-    response = text
-    for tag in ("think", "analysis"):  # lmms-eval removes these blocks
-        response = re.sub(rf"<{tag}>.*?</{tag}>", "", response, flags=re.DOTALL)
-        response = response.rpartition(f"</{tag}>")[2]  # of a block that the chat template opened
-    response = response.strip()
+    response = without_reasoning(text)
     predicted = bench.parse(response, item, parser)
     row = {"response": response, "predicted": predicted}
     if response != text:

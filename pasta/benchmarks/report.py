@@ -7,6 +7,7 @@ from pasta.benchmarks import SCORED
 from pasta.benchmarks.scoring import paired_difference, percent, summary
 from pasta.run.atomic import write_json
 from pasta.run.digest import digest
+from pasta.run.reasoning import final_answer
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
 
@@ -39,6 +40,8 @@ def comparison(scores, baseline, macro=True, seed=0) -> dict:
 def counts(bench, rows) -> dict:
     """How many answers are no option: {what happened: number of rows}."""
     failed = {"video not decoded: wrong": sum("error" in row for row in rows)}
+    if cut := sum(not final_answer(row["response"])[1] for row in rows):
+        failed["reasoning cut off: read as it is"] = cut
     if bench.draws:  # also for an empty response
         what = "mean score" if bench.draws == "expected" else "drawn"
         return {f"no option named: {what}": sum("drawn" in row for row in rows)} | failed

@@ -29,6 +29,7 @@ from threading import Timer
 from urllib.parse import quote, urlsplit
 
 from pasta.models.generate import Answer
+from pasta.run.reasoning import final_answer
 from pasta.run.schema import SURROGATE
 
 MAX_PIXELS = 602112  # of a frame, by default: Qwen2.5-VL's own bound for videos
@@ -191,10 +192,11 @@ def valid(text):
 
 
 def read_answer(reply):
-    """The Answer in a chat completion, without a <think> block."""
+    """The Answer in a chat completion, without its reasoning."""
     choice = reply["choices"][0]
-    text = re.sub(r"^\s*<think>.*?</think>", "", choice["message"]["content"] or "", flags=re.S)
-    return Answer(valid(text).strip(), (), 0.0, choice["finish_reason"] == "stop")
+    text = valid(choice["message"]["content"] or "")
+    text, finished = final_answer(text, choice["finish_reason"] == "stop")
+    return Answer(text, (), 0.0, finished)
 
 
 @dataclass(frozen=True)

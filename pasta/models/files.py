@@ -22,20 +22,45 @@ CONFIG_FILES = """
 LAYOUT = 1  # raise it when prompts, positions or packs change
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"[^/\\\0]+\.safetensors")  # a plain file name: no path, and no pickle
+WEIGHTS = re.compile(  # and pickles and code: files of a model that are not copied
+    r"adapter_.*|.*\.index\.json|.*\.(safetensors|bin|pth?|ckpt|pkl|pickle|np[yz]|h5|msgpack|gguf"
+    r"|onnx|pyc?|so)"
+)
 
 
 def local_folder(name):
     """The folder with a checkpoint's files; a hub id is fetched into the hub's cache."""
     if Path(name).is_dir():
         return Path(name)
-    if Path(name).is_absolute() or str(name).count("/") != 1:
-        raise FileNotFoundError(f"no model folder {name}; give a folder or a hub id OWNER/NAME")
-    folder = Path(cached_file(str(name), "config.json")).parent
-    for file in (*CONFIG_FILES, "generation_config.json", INDEX):
-        cached_file(str(name), file, _raise_exceptions_for_missing_entries=False)
-    for shard in shards(folder):
-        cached_file(str(name), shard)
+    if Path(name).is_absolute() or str(name).count("/") != 1 or "@" in str(name):
+        text = f"no model folder {name}; give a folder or a hub id OWNER/NAME"
+        if "@" in str(name):
+            text += ", or get one: hf download OWNER/NAME --revision REVISION --local-dir FOLDER"
+        raise FileNotFoundError(text)
+    file = "config.json"
+    try:
+        folder = Path(cached_file(str(name), file)).parent
+        for more in (*CONFIG_FILES, "generation_config.json", "tokenizer.model", INDEX):
+            cached_file(str(name), more, _raise_exceptions_for_missing_entries=False)
+        for file in shards(folder):
+            cached_file(str(name), file)
+    except OSError as error:
+        text = f"no folder {name}, and {file} of this hub id is not found: check the name, or run"
+        why = str(error).splitlines()[0]
+        raise FileNotFoundError(f"{text} `hf download {name}` ({why})") from None
     return folder
+
+
+def check_files(folder):
+    """Raise FileNotFoundError for a folder without a model's files, or with Git LFS's pointers."""
+    for names in (["config.json"], ["tokenizer.json", "vocab.*", "*.model"]):
+        if not any(path for name in names for path in folder.glob(name)):
+            raise FileNotFoundError(f"{folder} has no {names[0]}; copy the checkpoint's own")
+    for path in filter(Path.is_file, (*folder.glob("*.json"), *folder.glob("*.safetensors"))):
+        with path.open("rb") as file:
+            if file.read(23) == b"version https://git-lfs":
+                got = f"{path} holds only a pointer of Git LFS"
+                raise FileNotFoundError(f"{got}; run `git lfs pull` in its folder")
 
 
 def shards(folder):
@@ -64,9 +89,9 @@ def save_model(folder, model, source, state_dict=None):
     dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
     with atomic_folder(folder) as part:
         model.save_pretrained(part, state_dict=state_dict)
-        for name in (*CONFIG_FILES, "generation_config.json"):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, part / name)
+        for path in filter(Path.is_file, source.iterdir()):
+            if not WEIGHTS.fullmatch(path.name):
+                shutil.copyfile(path, part / path.name)
         config = read_json(part / "config.json")
         if retyped(config, dtype) != config:
             write_json(part / "config.json", retyped(config, dtype))

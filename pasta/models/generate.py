@@ -9,12 +9,13 @@ Shapes: B requests, D distinct videos among them, P tokens of the longest prefix
 query, C = P + T + new tokens in the cache, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import pad
 
 from pasta.models.load import as_position_ids, video_features
+from pasta.run.reasoning import final_answer
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Answer:
     ids: tuple[int, ...]  # with the end token; () from a server
     logps: float  # the sum over ids in nats, at temperature 1; 0.0 from a server
     finished: bool  # False when cut off at max_new_tokens
-    error: str = ""  # why a server refused the request
+    error: str = ""  # why the request was refused
 
 
 def ask_all(load, requests, batch_size, max_new_tokens=128):
-    """Answer any number of requests in batches. Yields (index of the request, Answer).
+    """Answer any number of requests in batches. Yields (index, Answer without reasoning).
 
     load: function () -> VLM, called once per batch, so that zero requests load no model.
     """
@@ -46,14 +47,20 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
         first.setdefault(id(request.inputs), i)
     order = sorted(range(len(requests)), key=lambda i: first[id(requests[i].inputs)])
     for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        answers = ask(load(), [requests[i] for i in batch], max_new_tokens)
-        yield from zip(batch, answers, strict=True)
+        batch, vlm = order[start : start + batch_size], load()
+        answers = ask(vlm, [requests[i] for i in batch], max_new_tokens)
+        for i, answer in zip(batch, answers, strict=True):
+            text, finished = final_answer(vlm.processor.turn[2] + answer.text, answer.finished)
+            yield i, replace(answer, text=text, finished=finished)
 
 
 @torch.inference_mode()
 def ask(vlm, requests, max_new_tokens=128):
-    """Answer a batch of requests. Returns a list of Answer, in order."""
+    """A list of Answer, in order; for a prompt with one of the model's own tokens an error."""
+    own = [vlm.processor.own.search(request.prompt) for request in requests]
+    requests = [
+        replace(r, prompt="") if token else r for r, token in zip(requests, own, strict=True)
+    ]
     draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     token_logps, cache, real, positions = read_prompts(vlm, requests)
@@ -73,7 +80,11 @@ def ask(vlm, requests, max_new_tokens=128):
         token_logps = logits.float().log_softmax(-1).cpu()
         positions = positions + 1
     answers, decode = [], vlm.processor.tokenizer.decode
-    for ids, logp in zip(found, logps, strict=True):
+    for ids, logp, token in zip(found, logps, own, strict=True):
+        if token:
+            error = f"the prompt holds {token[0]}, a token of {vlm.name}"
+            answers.append(Answer("", (), 0.0, False, error))
+            continue
         finished = ids[-1] in end
         text = decode(ids[:-1] if finished else ids, skip_special_tokens=True)
         answers.append(Answer(text.strip(), tuple(ids), logp, finished))

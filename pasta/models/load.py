@@ -1,12 +1,14 @@
 """Loads a Video-LLM, or a language model for a judge, and computes the features of videos."""
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 from torch.nn.functional import linear
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -14,8 +16,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from pasta.attention import shared_prefix_attention
 from pasta.models.families import FAMILIES, family_of_folder, text_family
-from pasta.models.files import CONFIG_FILES, local_folder, shards
+from pasta.models.files import CONFIG_FILES, check_files, local_folder, shards
 from pasta.models.processor import Processor
+from pasta.run import ranks
 from pasta.run.digest import digest_files
 from pasta.run.schema import read_by, read_json
 
@@ -35,9 +38,10 @@ class VLM:
     name: str
 
     def end_ids(self):
-        """The set of token ids that end an answer: the checkpoint's and the tokenizer's."""
-        ids = self.model.generation_config.eos_token_id or []
-        return {*([ids] if isinstance(ids, int) else ids), self.processor.tokenizer.eos_token_id}
+        """The token ids that end an answer: the checkpoint's, the tokenizer's, the template's."""
+        ids, processor = self.model.generation_config.eos_token_id or [], self.processor
+        ids = [ids] if isinstance(ids, int) else ids
+        return {*ids, processor.tokenizer.eos_token_id, processor.turn[1]}
 
     def new_cache(self):
         return transformers.DynamicCache(config=self.model.config.get_text_config())
@@ -91,6 +95,7 @@ def levels(output, lengths):
 def load_processor(name, max_pixels=0):
     """The Processor of a folder or hub id, also of a text model. max_pixels: see `family_for`."""
     folder = local_folder(name)
+    check_files(folder)
     config = read_json(folder / "config.json", {"model_type": str})
     if reads_text_only(config):
         family, n_frames = text_family(config["model_type"]), 0
@@ -108,7 +113,10 @@ def load_processor(name, max_pixels=0):
         raise ValueError(f"{name}: {mark} is not one token; is the tokenizer this checkpoint's?")
     files = [folder / f for f in CONFIG_FILES if (folder / f).is_file()]
     digest = f"{digest_files(files)} max_pixels={family.max_pixels}"
-    return Processor(tokenizer, family, n_frames, digest)
+    processor = Processor(tokenizer, family, n_frames, digest)
+    if processor.turn != ("", tokenizer.eos_token_id, ""):  # otherwise caches of before are valid
+        processor = replace(processor, digest=f"{digest} {processor.turn}")
+    return processor
 
 
 def reads_text_only(config):
@@ -120,16 +128,28 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     """A frozen VLM from a folder or hub id, of "float32" or "bfloat16". Remote code never runs."""
     folder = local_folder(name)
     processor = load_processor(name, max_pixels)
-    shards(folder)  # refuses what use_safetensors lets pass
+    if (opening := processor.turn[0]) and ranks.rank() == 0:
+        print(f"{name}: as in dialogues of its chat template, answers begin after {opening!r}")
+    for shard in shards(folder):  # refuses what use_safetensors lets pass
+        with read_by("safetensors", folder / shard), safe_open(folder / shard, "pt"):
+            pass  # only its header is read
     auto, config = class_of(name, folder)
-    model = auto.from_pretrained(
+    model, keys = auto.from_pretrained(
         folder,
         config=config,  # already read: otherwise its own _attn_implementation would win
         trust_remote_code=False,
         use_safetensors=True,  # otherwise pytorch_model.bin, a pickle, would do
         dtype=getattr(torch, dtype),
         attn_implementation=ATTENTION if processor.family.placeholder else ATTENTION["text_config"],
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # otherwise an error that names no tensor
     )
+    wrong = [f"{key} is {(*got,)}, not {(*size,)}" for key, got, size in keys["mismatched_keys"]]
+    wrong += [f"{key} is missing" for key in keys["missing_keys"]]  # and would be random
+    unused = [key for key in keys["unexpected_keys"] if re.search(r"\.\d+\.", key)]  # of layers
+    if wrong := sorted(wrong + [f"{key} is of no layer" for key in unused]):
+        got = f"{folder}: {len(wrong)} weights do not fit config.json: {'; '.join(wrong[:3])}"
+        raise ValueError(f"{got}; expected the files of one checkpoint: download them again")
     multiply_patches(model)
     return VLM(processor, model.requires_grad_(False).eval().to(device), str(name))
 

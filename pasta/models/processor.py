@@ -6,11 +6,17 @@
 Shapes: P tokens of the prefix, L of a prompt.
 """
 
+import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from pasta.models.family import Family
+from pasta.run.reasoning import final_answer
+from pasta.run.schema import read_by
+
+ANSWER = "An answer, 7."  # marks its place in a rendered dialogue
 
 
 @dataclass(frozen=True)
@@ -37,14 +43,46 @@ class Processor:
 
     def query_ids(self, query, with_video=True):
         """The ids of the prompt between the prefix and the response."""
+        opening = self.turn[0]
         if not with_video:
-            return self.prompt_ids(self.prompt(query, with_video=False))[1:]
+            return self.prompt_ids(self.prompt(query, with_video=False) + opening)[1:]
         # with the special token first: some tokenizers put a blank before the first word
-        return self.ids(self.family.placeholder + self.split(query)[1])[1:]
+        return self.ids(self.family.placeholder + self.split(query)[1] + opening)[1:]
 
     def response_ids(self, response):
         """The ids of a response and its end token; all are scored."""
-        return [*self.ids(response), self.tokenizer.eos_token_id]
+        return [*self.ids(response), self.turn[1]]
+
+    @cached_property
+    def own(self):
+        """Pattern of the model's own tokens in a text: special ones, and added ones with signs."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        texts = {t.content for t in added if t.special or re.search(r"[^\w\s]", t.content)}
+        texts |= {self.family.placeholder, self.family.token} - {None}
+        return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))))
+
+    @cached_property
+    def turn(self):
+        """How the chat template writes an answer: (what is between its prompt and the answer, id of
+        the token that ends it, "<think>" if it begins in a thought). Raises ValueError.
+        """
+        prompt = self.prompt("Why?", with_video=False)
+        if not self.family.placeholder:  # a judge may think, and is not trained
+            tag = "" if final_answer(prompt)[1] else "<think>"
+            return "", self.tokenizer.eos_token_id, tag
+        texts = {"user": "Why?", "assistant": ANSWER}.items()
+        turns = [{"role": r, "content": [{"type": "text", "text": text}]} for r, text in texts]
+        with read_by("transformers", "chat template, with an answer"):
+            dialogue = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        before, _, after = dialogue.rpartition(ANSWER)
+        opening = "" if before.split() == prompt.split() else before.removeprefix(prompt)
+        closing = self.own.match(after.strip() or self.tokenizer.eos_token or "")
+        if not closing or opening == before or not final_answer(prompt + opening)[1]:
+            name = self.tokenizer.name_or_path
+            got = f"{name}: the chat template asks for an answer after {prompt[-30:]!r}, but writes"
+            got += f" one between {before[-30:]!r} and {after[:30]!r}; expected the same start,"
+            raise ValueError(f"{got} without an open thought, and a special token at the end")
+        return opening, self.tokenizer.convert_tokens_to_ids(closing[0]), ""
 
     def positions(self, ids, inputs):
         """(3, L) int64 M-RoPE positions of L ids; (1, L) in a family without M-RoPE."""
@@ -63,10 +101,9 @@ class Processor:
     def prompt(self, query, with_video):
         """One user turn in the checkpoint's chat template, with a placeholder for the video."""
         family = self.family
-        for mark in {family.placeholder, family.token} - {None}:
-            if mark in query:
-                rule = "a query may not contain the model's own video tokens"
-                raise ValueError(f"the query {query[:60]!r} holds {mark}; {rule}")
+        if family.placeholder and (found := self.own.search(query)):
+            rule = "a query may not contain the model's own tokens"
+            raise ValueError(f"the query {query[:60]!r} holds {found[0]}; {rule}")
         content = [{"type": "video"}] * with_video + [{"type": "text", "text": query}]
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content if family.placeholder else query}],

@@ -1,8 +1,8 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: frames keep their shape, positions have three axes.
 
-Positions are ours: transformers versions disagree, and 5.23 restarts the text inside the video's
-time. The checkpoints were trained with this layout (transformers PR #35569, issue #45381; vLLM),
-for a video after S tokens of text:
+Positions are ours: transformers versions disagree, and 5.6 to 5.23 restart the text inside the
+video's time. The checkpoints were trained with this layout (transformers PR #35569, issue #45381;
+vLLM), for a video after S tokens of text:
 
     time   = S + floor(grid index * tokens_per_second * seconds_per_grid)
     height = S + row,  width = S + column,  next text = largest of all three + 1
@@ -168,7 +168,8 @@ def one_block(settings, inputs):
     axes = (torch.arange(k) for k in (t, h // m, w // m))
     time, row, column = torch.meshgrid(*axes, indexing="ij")
     if "tokens_per_second" in settings:
-        # a product in float32, as in transformers and vLLM: 1.9999999999999998 is 2 before floor
+        # a product in float32, as in transformers: 1.9999999999999998 is 2 before floor.
+        # vLLM 0.32 multiplies in float64, so a few of its times are one less.
         time = (time * settings["tokens_per_second"] * inputs.seconds_per_grid).long()
     return [torch.stack([time, row, column]).flatten(1)]
 

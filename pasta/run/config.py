@@ -9,6 +9,7 @@ import json
 import random
 import subprocess
 import sys
+import traceback
 from contextlib import suppress
 from dataclasses import MISSING, asdict, field, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -64,6 +65,7 @@ def parse(cls, argv=None):
 
     --help begins with the docstring of the file of `cls`. Exits with a message for bad flags.
     """
+    sys.excepthook = one_sentence
     parser = argparse.ArgumentParser(
         usage="%(prog)s [--FLAG VALUE ...]",
         description=sys.modules[cls.__module__].__doc__,
@@ -96,6 +98,16 @@ def parse(cls, argv=None):
         if (toy := knob["toy"]) is not MISSING:
             values[name] = toy() if callable(toy) else toy
     return cls(**values)
+
+
+def one_sentence(kind, error, trace):
+    """End a script with the message alone where our own code raises ValueError or OSError."""
+    last = traceback.extract_tb(trace)[-1]
+    raised = last.filename.startswith(str(ROOT / "pasta")) and last.line.startswith("raise")
+    if raised and issubclass(kind, (ValueError, OSError)):
+        print(error, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def git_commit():

@@ -113,8 +113,31 @@ def split_packs(processor, inputs, group, max_length):
     return [PackedPairs(g, *pack_responses(processor, inputs, g.texts())) for g in groups]
 
 
+def without_own_tokens(groups, processor, skipped):
+    """The groups without the pairs in which a text holds a token of the model: those are named."""
+    sound = []
+    for group in groups:
+        kept = []
+        for pair in group.pairs:
+            texts = {name: getattr(pair, name) for name in ("query", "chosen", "rejected")}
+            found = {name: processor.own.search(text) for name, text in texts.items()}
+            held = [f"{name} holds {token[0]}" for name, token in found.items() if token]
+            if not held:
+                kept.append(pair)
+            elif ranks.rank() == 0:
+                reason = f"pair {pair.id}: {', '.join(held)}, a token of the model"
+                skipped.add(VideoPairs(group.video, (pair,)), reason, readable=True)
+        sound += [VideoPairs(group.video, tuple(kept))] if kept else []
+    n_pairs, n_kept = (sum(len(group.pairs) for group in of) for of in (groups, sound))
+    if ranks.rank() == 0 and n_kept < n_pairs:
+        print(f"{n_pairs - n_kept} of {n_pairs} pairs are left out: they hold tokens of the model")
+    if not sound:
+        raise SystemExit("no pair is left; take the tokens of the model out of the texts")
+    return sound
+
+
 class Skipped:
-    """The videos that cannot be read: printed, recorded in `path`, and at most `limit` of them.
+    """What is left out: printed, recorded in `path`; of unreadable videos at most `limit`.
 
     resume: keep the rows of the earlier run; a video in them counts only if it fails again.
     """
@@ -123,15 +146,16 @@ class Skipped:
         self.path, self.limit, self.reasons = ranks.rank_path(path), limit, {}
         if not resume:
             self.path.unlink(missing_ok=True)  # left by a run that made no update
-        rows = read_rows(self.path, {"video": str}) if self.path.is_file() else []
-        self.written = {row["video"] for row in rows}
+        rows = read_rows(self.path, {"video": str, "pairs": [str]}) if self.path.is_file() else []
+        self.written = {(row["video"], *row["pairs"]) for row in rows}
 
-    def add(self, group, reason):
-        self.reasons[group.video] = reason
-        if group.video in self.written:
-            return
-        self.written.add(group.video)
+    def add(self, group, reason, readable=False):
+        if not readable:
+            self.reasons[group.video] = reason
         ids = [pair.id for pair in group.pairs]
+        if (group.video, *ids) in self.written:
+            return
+        self.written.add((group.video, *ids))
         with Appender(self.path) as out:  # opened here because most runs skip nothing
             out.write({"video": group.video, "pairs": ids, "reason": reason})
         tqdm.write(f"skipped {len(ids)} pairs of {group.video}: {reason}")
