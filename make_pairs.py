@@ -22,7 +22,7 @@ from pasta.candidates import KINDS
 from pasta.making.audit import write_report
 from pasta.making.roles import Roles
 from pasta.making.server import ServerError, is_address
-from pasta.making.stages import write_candidates, write_pairs, write_queries
+from pasta.making.stages import check_rows, write_candidates, write_pairs, write_queries
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.run import ranks
@@ -132,6 +132,7 @@ def start_folder(config, roles, names):
     theirs = {k: str(v) for k, v in (before | {"weights": weights | known}).items()}
     if before and (changed := changed_settings(theirs, ours)):
         raise SystemExit(f"{config.out}: {', '.join(changed)}; choose another --out")
+    check_rows(config)
     write_config(config.out, config, **made_by)
 
 
@@ -155,7 +156,8 @@ def make(config, roles, videos):
             failed |= write_candidates(config, roles, videos, n)
         asked |= dict.fromkeys(modes, n)
         if config.stage in ("all", "judge"):
-            counts = write_pairs(config, roles, videos, asked)
+            counts, changed = write_pairs(config, roles, videos, asked)
+            failed |= changed
         modes = [mode for mode in MODES if share and counts[mode] < share]
         if all(asked[mode] == last for mode in modes):
             break

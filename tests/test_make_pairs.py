@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import finish, launch, printed
 from safetensors.torch import load_file, save_file
-from tiny_models import make_language_model
+from tiny_models import make_language_model, write_babbler
 
 import make_pairs
 from pasta.datasets.read import read_pairs
@@ -30,7 +30,7 @@ from pasta.toy.files import write_videos
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")
 N_VIDEOS = 2  # and a corrupted one
 SETTINGS = {"select": "contrast", "max_new_tokens": 16, "max_pixels": 0, "n_queries": 3}
-SETTINGS |= {"dtype": "float32", "device": "cpu"}
+SETTINGS |= {"dtype": "float32", "device": "cpu", "seed": 5, "keep": 1.0}  # makes a few pairs
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,17 @@ def videos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory, tiny_folder):
+    """The tiny model with words that ask, end and contradict: some of its answers make pairs."""
+    write_babbler(folder := tmp_path_factory.mktemp("babbler") / "model", tiny_folder)
+    return folder
+
+
 def run_in(folder, **settings):
     """Run the script in this process. Returns its folder."""
-    make_pairs.main(make_pairs.PairsConfig(**SETTINGS | {"out": folder} | settings))
+    defaults = SETTINGS | {"out": folder, "balance": False}
+    make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
     return folder
 
 
@@ -165,7 +173,9 @@ def test_a_judge_that_cannot_be_loaded_is_refused_at_once(run, monkeypatch):
 
 def test_settings_that_no_costly_row_depends_on_may_change(run):
     run(limit=1)
-    run(select="none", keep=0.9, balance=False, batch_size=2, batch_videos=4)
+    run(keep=0.9, batch_size=2, batch_videos=4)
+    with pytest.raises(SystemExit, match="no pairs"):  # at its end
+        run(select="none", balance=True)
 
 
 @pytest.mark.parametrize(
@@ -203,9 +213,9 @@ def test_sensible_answers_become_pairs_that_can_be_read(run, sensible, adversary
 
 
 def test_equal_own_queries_are_answered_once(run, sensible, tmp_path, videos):
-    row = {"video": "00000.avi", "mode": "spatial", "query": "Is it left?"}
+    row = {"video": "00000.avi", "mode": "spatial", "query": "Is number 1 left?"}
     write_rows(tmp_path / "own.jsonl", [row, row, row | {"video": "gone.avi"}])
-    out = run(queries=tmp_path / "own.jsonl")
+    out = run(queries=tmp_path / "own.jsonl", select="none")
     assert len(read_rows(out / "queries.jsonl")) == 2
     assert len(read_rows(out / "candidates.jsonl")) == 1
     assert not any(request.prompt.startswith("Write") for request in sensible)
@@ -272,7 +282,7 @@ def test_the_first_videos_have_the_same_rows_with_and_without_a_limit(run, whole
 
 def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, videos):
     flags = SETTINGS | {"responder": tiny_folder, "videos": videos, "out": tmp_path / "out"}
-    finish(launch("make_pairs.py", 2, flags, logs=tmp_path / "logs"))
+    finish(launch("make_pairs.py", 2, flags, "--no-balance", logs=tmp_path / "logs"))
     both = printed(tmp_path / "logs", 2)
     assert [text.count("3 videos, 1 of them skipped") for text in both] == [1, 0]
     for name in FILES:

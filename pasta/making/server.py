@@ -37,6 +37,7 @@ MAX_REPLY = 2**24  # bytes; a reply has a few thousand
 LONGEST_WAIT = 60.0  # seconds between two tries
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
+FIRST = 16  # videos, or cases of a judge: if none of them gets anything usable, the run stops
 
 
 class ServerError(Exception):
