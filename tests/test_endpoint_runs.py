@@ -155,7 +155,7 @@ def test_a_model_folder_judges_what_a_server_answers(
 ):
     judge = {"judge": str(tiny_folder), "dtype": "float32"}
     message = stop(**judge)  # it is no judge
-    assert re.search("judge's replies cannot be read in (\\d+) of \\1, for example: '", message)
+    assert re.search("judge's replies cannot be read in (\\d+) of \\1, such as '", message)
     before = contents(tmp_path / "out")
     assert set(roles_of(server)) == {"asker", "responder"}
     by = Counter(json.loads(line)["by"].split()[0] for line in before["replies.jsonl"])
@@ -396,7 +396,7 @@ def only_shows(video, server):
 
 def test_a_refusing_judge_is_reported_and_asked_again_by_the_next_run(run, stop, server, whole):
     server.fault = lambda number, body: "400" if role_of(body) == "judge" else None
-    bad = f"judge's replies cannot be read in 27 of 27, for example: {server.address} refused"
+    bad = f"judge's replies cannot be read in 27 of 27, such as {server.address} refused"
     assert f"{bad}: HTTP 400" in stop()
     server.fault = lambda number, body: None
     assert contents(run()) == whole
@@ -414,8 +414,10 @@ def test_a_judge_that_misreads_some_cases_is_reported_with_their_number(run, ser
     server.say = say
     run()
     printed = capsys.readouterr().out
-    [line] = [line for line in printed.splitlines() if "cannot be read in" in line]
-    assert re.match(r"judge's replies cannot be read in \d of 27, for example: 'I think ", line)
+    [line] = [
+        line.partition("; ")[2] for line in printed.splitlines() if "cannot be read in" in line
+    ]
+    assert re.match(r"judge's replies cannot be read in \d of 27, such as 'I think ", line)
     assert "\x1b" not in printed
 
 

@@ -13,14 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from pasta.making.adversarial_items import adversarial_rows
-from pasta.making.stages import (
-    AWAY,
-    CHANGED,
-    QUERY,
-    candidates_in_order,
-    print_unused,
-    sound_queries,
-)
+from pasta.making.stages import AWAY, CHANGED, QUERY, candidates_in_order, sound_queries
 from pasta.pairs import MODES
 from pasta.run.atomic import write_json
 from pasta.run.rows import rows_of, write_rows
@@ -28,19 +21,19 @@ from pasta.run.schema import ABSENT, NUMBER, printable
 
 PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
 PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
-SKIPPED, DROPPED = {"video": str, "reason": str}, {"mode": MODES, "reason": str}
-CURES = {  # part of a reason for dropping pairs or queries -> the flag that changes it
+DROPPED = {"mode": MODES, "reason": str}
+CURES = {  # part of a reason for leaving something out -> what changes it; else it is --videos
+    "refused: ": "--asker, --responder or their server",
     "judge": "--judge or --judge_tokens",
     "query": "--asker or --max_new_tokens",
     "cut off": "--max_new_tokens",
-    "empty": "--responder or --max_new_tokens",
+    "no contradiction": "--judge, with a language model",
     "survives": "--select none",
     "weak": "--keep",
-    "fewer": "--candidates or --temperature",
-    "same as": "--temperature or --adversary",
-    "no contradiction": "--judge, with a language model",
     "balance": "--no-balance",
     "length": "--no-balance",
+    "preferred": "--responder, --adversary or --temperature",
+    "answers": "--max_new_tokens or --temperature",
 }
 
 
@@ -105,24 +98,20 @@ def write_report(config, roles, videos, n, failed):
     """
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
-        earlier = {row["video"]: row["reason"] for row in rows_of(path, SKIPPED)}
-        passing = {v for v, reason in earlier.items() if reason == CHANGED or AWAY in reason}
-        failed = {v: reason for v, reason in earlier.items() if v not in passing} | failed
+        earlier = rows_of(path, {"video": str, "reason": str})
+        earlier = {row["video"]: row["reason"] for row in earlier}
+        failed = {v: why for v, why in earlier.items() if why not in (AWAY, CHANGED)} | failed
+    write_rows(path, [{"video": video, "reason": failed[video]} for video in sorted(failed)])
     for video in sorted(failed):
         print(printable(f"skipped {video}: {failed[video]}"))
-    failed |= print_unused(config, videos)
-    write_rows(path, [{"video": video, "reason": failed[video]} for video in sorted(failed)])
     name = config.stage if config.stage in ("queries", "candidates") else "pairs"
     path, dropped = config.out / f"{name}.jsonl", []
     if name == "pairs":
-        dropped = rows_of(config.out / "dropped.jsonl", DROPPED)
-        report = audit_of(config.out)
+        report, dropped = audit_of(config.out), rows_of(config.out / "dropped.jsonl", DROPPED)
         write_json(config.out / "audit.json", report)
         print(audit_table(report))
-        kept = sum(row["kept"] for row in report.values())
-        if roles.unreadable:
-            print(roles.unreadable)
-        print(f"wrote {kept} pairs to {path}, and {len(dropped)} to dropped.jsonl")
+        kept = f"wrote {sum(row['kept'] for row in report.values())} pairs to {path}"
+        print(f"{kept}, and {len(dropped)} to dropped.jsonl{roles.unreadable}")
     made = {row["video"] for row in rows_of(path, {"video": str}) if "flaw" not in row}
     first, asked = set(videos[:n]), {row["video"] for row in sound_queries(config)}
     used = first - failed.keys()
@@ -131,7 +120,7 @@ def write_report(config, roles, videos, n, failed):
     counts += f", {len(used & asked - made)} without {name}, {len(used & made)} with {name}"
     if not made & first:
         print(counts)
-        raise SystemExit(f"no {name}: {commonest(config, roles.unreadable, failed, dropped)}")
+        raise SystemExit(f"no {name}: {commonest(config, failed, dropped)}{roles.unreadable}")
     if config.adversarial_qa and name == "pairs":
         rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
         ask = partial(roles.ask_once, config.asker or config.responder)
@@ -144,23 +133,18 @@ def write_report(config, roles, videos, n, failed):
     print(f"{counts}; next: {commands.get(name, f'torchrun train_dpo.py --pairs {path}')}")
 
 
-def commonest(config, unreadable, failed, dropped):
-    """The most frequent reason why videos, queries and pairs were left out, and what changes it."""
-    found = [(reason, video) for video, reason in failed.items()]
+def commonest(config, failed, dropped):
+    """The most frequent reason why something was left out, an example, and what changes it."""
     queries = rows_of(config.out / "queries.jsonl", QUERY)
-    found += [(f"query {q['flaw']}", q["query"]) for q in queries if "flaw" in q]
-    for row in dropped:
-        found.append((row["reason"], row["chosen" if "preferred" in row["reason"] else "rejected"]))
-    if not found:
-        return f"{config.queries or config.out} has no queries; check --queries"
-    reason, count = Counter(reason for reason, _ in found).most_common(1)[0]
-    example = next(text for other, text in found if other == reason)
-    cure = next((flag for word, flag in CURES.items() if word in reason), "--adversary")
-    if reason in failed.values():
-        cure = "--asker, --responder or their server" if "refused: HTTP" in reason else "--videos"
-    text = f"{count} of {len(found)} times the reason is: {reason}, for example {example!r:.200}"
-    text = unreadable if unreadable.startswith(reason) else text
-    return printable(f"{text}; it depends on {cure}")
+    found = [(reason, video) for video, reason in failed.items()]
+    found += [(f"query {row['flaw']}", row["query"]) for row in queries if "flaw" in row]
+    sides = ["chosen" if "preferred" in row["reason"] else "rejected" for row in dropped]
+    found += [(row["reason"], row[side]) for row, side in zip(dropped, sides, strict=True)]
+    [(reason, n)] = Counter(reason for reason, _ in found).most_common(1) or [("no query", 0)]
+    example = next((text for other, text in found if other == reason), str(config.queries))
+    cure = next((flags for part, flags in CURES.items() if part in reason), "--videos")
+    text = f"{n} of {len(found)} times because of: {reason}, such as {example!r:.200}"
+    return printable(f"{text}; this depends on {cure}")
 
 
 if __name__ == "__main__":

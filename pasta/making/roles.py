@@ -139,23 +139,21 @@ class Roles:
         """The Verdict of the config's judge on each case, see pasta/judge.py."""
         if self.config.judge == "rules":
             return [judge_by_rules(*case) for case in cases]
-        example = ""
+        unread = []  # replies without a verdict, or why the server refused
 
         def ask(prompts):  # "" for a prompt that a server refuses
-            nonlocal example
             requests = [Request(None, prompt) for prompt in prompts]
             answers = self.ask_once(self.config.judge, requests, self.config.judge_tokens)
-            unread = [answer for answer in answers if not read_verdict(answer.text)]
-            example = next((a.error or f"{a.text!r:.200}" for a in unread), example)
+            unread.extend(a.error or repr(a.text) for a in answers if not read_verdict(a.text))
             return [answer.text for answer in answers]
 
-        # Some cases come first, because a judge that cannot read them cannot read the others.
+        # Some cases come first: a judge that can read none of them will not read the others.
         for n in sorted({min(2 * FIRST, len(cases)), len(cases)}):
             verdicts = judge_by_model(cases[:n], ask)
             asked = [v for v in verdicts if v.kept or v.reason.startswith("judge")]
             bad = asked.count(UNREADABLE)
-            text = f"{UNREADABLE.reason} in {bad} of {len(asked)}, for example: {example}"
-            self.unreadable = text if bad else ""
-            if bad == len(asked) >= FIRST and n < len(cases):
-                raise ServerError(f"--judge {self.config.judge}: {text}")
+            text = f"; {UNREADABLE.reason} in {bad} of {len(asked)}, such as "
+            self.unreadable = text + unread[-1][:200] if bad else ""
+            if FIRST <= bad == len(asked) and n < len(cases):
+                raise ServerError(f"--judge {self.config.judge}{self.unreadable}")
         return verdicts

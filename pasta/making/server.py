@@ -37,6 +37,7 @@ MAX_REPLY = 2**24  # bytes; a reply has a few thousand
 LONGEST_WAIT = 60.0  # seconds between two tries
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
+ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrt]|)")
 FIRST = 16  # videos, or cases of a judge: if none of them gets anything usable, the run stops
 
 
@@ -57,7 +58,12 @@ class Server:
 
     def __init__(self, address, max_pixels=0, in_flight=16, timeout=300.0, tries=6, wait=1.0):
         self.address = address.partition("#")[0]
-        if not (url := parsed(address)):
+        try:
+            url = urlsplit(address)
+            sound = url.hostname.encode("idna") and url.port != 0 and not url.query
+        except (ValueError, AttributeError):  # a port of letters; no host
+            sound = False
+        if not sound or not re.fullmatch("(?i)https?://[!-?A-~]+", self.address):
             hidden = re.sub(r"//.*[@?].*", "//***", address, flags=re.S)  # perhaps a password
             text = "expected http://HOST:PORT/v1 or .../v1#MODEL, without user, password or ?"
             text += "; Ports are 1 to 65535; the key is OPENAI_API_KEY"
@@ -173,17 +179,6 @@ def is_address(name):
     return "://" in str(name)
 
 
-def parsed(address):
-    """The parts of a server's address; None if it is malformed or holds a password or a query."""
-    bad = re.search(r"[@\s]", place := address.partition("#")[0]) or not place.isprintable()
-    try:
-        url = urlsplit(address)
-        sound = url.scheme in ("http", "https") and url.port != 0 and url.path.isascii()
-        return url if sound and not (bad or url.query) and url.hostname.encode("idna") else None
-    except (ValueError, AttributeError):  # a port of letters; no host
-        return None
-
-
 def api_key():
     """OPENAI_API_KEY, or "". Raises ServerError if it cannot be sent in a header."""
     key = os.environ.get("OPENAI_API_KEY", "").strip()
@@ -193,12 +188,10 @@ def api_key():
 
 
 def shown(text):
-    """A server's text for a message of one line."""
     return printable(without_key(text).strip())
 
 
 def valid(text):
-    """A server's text for a row."""
     return SURROGATE.sub("\ufffd", without_key(text))
 
 
@@ -213,32 +206,25 @@ def without_key(text):
 
 @cache
 def key_pattern(key):
-    """Matches the key, its hex and base64 (also inside longer base64), or eight characters of one.
-
-    Between characters it allows line ends, the NULs of UTF-16 and what is invisible.
-    """
-    data, forms = key.encode(), {key, unescaped(key)}
-    forms |= {data.hex(), data.hex().upper()}
-    for shift in range(3):  # bytes before the key; the outer sextets hold bits of its neighbours
-        coded = base64.b64encode(bytes(shift) + data)
-        coded = coded[-(-8 * shift // 6) : 8 * (shift + len(data)) // 6].decode()
+    """Matches the key, its hex and base64, also inside longer base64, and 8 characters of them."""
+    data = key.encode()
+    forms = {key, unescaped(key), data.hex()}
+    for n in range(3):  # bytes before it; the outer sextets hold bits of its neighbours
+        start, end = -(-8 * n // 6), 8 * (n + len(data)) // 6
+        coded = base64.b64encode(bytes(n) + data)[start:end].decode()
         forms |= {coded, coded.replace("+", "-").replace("/", "_")}
-    forms = sorted((form for form in forms if len(form) >= 8), key=len, reverse=True)
-    starts = [(form, i) for form in forms for i in (*range(0, len(form) - 7, 8), len(form) - 8)]
-    forms += [form[i : i + 8] for form, i in starts]  # parts, because a line end may cut it
+    forms = [form for form in forms if len(form) >= 8]
+    for form in forms[:]:
+        forms += [form[i : i + 8] for i in (*range(0, len(form) - 7, 8), len(form) - 8)]
+    # Between characters there may be line ends, NULs of UTF-16, and what is invisible.
     return re.compile("|".join("[^!-~]*".join(map(re.escape, form)) for form in forms))
 
 
 def unescaped(text):
     """A text without the escapes of JSON, HTML and addresses, also of several levels."""
-    code = r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))"
     for _ in range(8):
-        before = text
-        text = re.sub(code, lambda found: chr(int(found[1] or found[2], 16)), text)
-        text = re.sub(r"\\+([nrt]?)", lambda found: " " * len(found[1]), text)
+        text = ESCAPE.sub(lambda found: chr(int(found[1] or found[2] or "20", 16)), text)
         text = unquote(html.unescape(text))
-        if text == before:
-            break
     return text
 
 

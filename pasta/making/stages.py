@@ -4,27 +4,26 @@
     write_candidates   → candidates.jsonl           one row per query with all answers; costly
     write_pairs        → pairs.jsonl, dropped.jsonl
 
-The first two append the rows that their file lacks, so a rerun continues. All return
-{video: reason} for videos that cannot be read, that changed, or that a server refuses.
+The first two append the rows that their file lacks, so a rerun continues. They return
+{video: reason} for videos that cannot be read or that a server refuses.
 """
 
 import time
 from collections import Counter, defaultdict
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import product
 
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import candidate_rows, query_tasks
-from pasta.judge import OPPOSITES, flaw
+from pasta.judge import OPPOSITES
 from pasta.making.queries import own_queries, query_rows, wanted_queries
 from pasta.making.reader import Reader
 from pasta.making.server import FIRST, ServerError
 from pasta.pairs import MODES
-from pasta.prompts import ABOUT, PREMISES, PROMPT_VERSION, QUERIES
+from pasta.prompts import ABOUT, PREMISES, QUERIES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
-from pasta.run.config import changed_settings
 from pasta.run.rows import Appender, rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER, printable
 from pasta.selection import make_pairs, proposals, query_key
@@ -39,8 +38,8 @@ CANDIDATE = TASK | {"preferred": ANSWER, "adversarial": [ANSWER | {"kind": str}]
 CANDIDATE |= {"logps": [LOGPS], "recipe": {"twins": bool}}
 TABLES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "OPPOSITES": OPPOSITES}
 TABLES |= {"QUERIES": QUERIES, "PREMISES": PREMISES}
-AWAY = "not in --videos"
-CHANGED = "its file changed after its rows were written; restore it, or choose another --out"
+AWAY = "is not in --videos"
+CHANGED = "changed after its rows were written"
 for name, table in TABLES.items():  # checked now, not after hours of answers
     if missing := ", ".join(mode for mode in MODES if mode not in table):
         raise ImportError(f"{name} has no entry for {missing}; docs/changing.md lists the tables")
@@ -57,7 +56,7 @@ def recipe_of(config, reader):
     return recipe | {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
 
 
-def write_queries(config, roles, videos, n, modes):
+def write_queries(config, roles, videos, n, modes, unusable=()):
     """Stage 1: queries of some modes about the first n videos; or all of the user's own."""
     path = config.out / "queries.jsonl"
     if config.queries:
@@ -71,23 +70,19 @@ def write_queries(config, roles, videos, n, modes):
         earlier[row["video"]] += [row["query"]] * ("flaw" not in row)
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
-    items = [(key[0], key) for key in wanted if key not in done]
+    items = [(key[0], key) for key in wanted if key not in done and key[0] not in unusable]
     reader, asker = reader_for(roles.model(config.asker), config, videos), config.asker
     read = partial(wanted_queries, reader=reader, seed=config.seed)
     make = partial(query_rows, earlier=earlier, ask=partial(roles.ask, asker), asker=asker)
-    return append_rows(path, rows, items, config.batch_videos, read, make, query_problem)
+    return append_rows(path, rows, items, config.batch_videos, read, make)
 
 
-def query_problem(row):
-    return f"{row['query']!r:.200} {row['flaw']}" if "flaw" in row else ""
-
-
-def write_candidates(config, roles, videos, n):
+def write_candidates(config, roles, videos, n, unusable=()):
     """Stage 2: answers to the queries about the first n videos."""
-    path, own_videos = config.out / "candidates.jsonl", set(ranks.share(videos[:n]))
-    rows, queries, wanted = rows_of(path, CANDIDATE), sound_queries(config), {}
+    path, own_videos = config.out / "candidates.jsonl", {*ranks.share(videos[:n])} - {*unusable}
+    rows, wanted = rows_of(path, CANDIDATE), {}
     done = set(map(query_key, rows))
-    for row in queries:
+    for row in sound_queries(config):
         if row["video"] in own_videos and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
     items = [(row["video"], row) for row in wanted.values()]
@@ -96,26 +91,18 @@ def write_candidates(config, roles, videos, n):
     recipe, ask = recipe_of(config, reader), partial(roles.ask, config.responder)
     read = partial(query_tasks, reader=reader, recipe=recipe)
     make = partial(candidate_rows, ask=ask, score=responder.score, recipe=recipe)
-    n = config.batch_videos
-    return append_rows(path, rows, items, n, read, make, answer_problem, queries)
+    return append_rows(path, rows, items, config.batch_videos, read, make)
 
 
-def answer_problem(row):
-    """What is wrong with all answers of a candidate, with the first one; "" if one is sound."""
-    flaws = [flaw(answer, row["query"]) for answer in [row["preferred"], *row["adversarial"]]]
-    return f"{row['preferred']['response']!r:.200} {flaws[0]}" if all(flaws) else ""
-
-
-def append_rows(path, rows, items, n, read, make, problem, queries=()):
+def append_rows(path, rows, items, n, read, make):
     """Append the rows of items to `path`, n videos at a time. Returns {video: why it has none}.
 
-    rows: those in the file. Where they, or queries, have a digest of a video, it must be the same.
-    items: list of (video, item). read: (video, its items) -> list of tasks, or raises VideoError.
-    make: list of tasks -> (rows, {video: reason}). problem: row -> why no pair can use it, or "".
-    Raises ServerError if neither `rows` nor the first videos have a row without a problem.
+    rows: those in the file. items: list of (video, item).
+    read: (video, its items) -> list of tasks, or raises VideoError.
+    make: list of tasks -> (rows, {video: reason}).
+    Raises ServerError if neither `rows` nor the first videos have a row that can lead to a pair.
     """
-    by_video, works = defaultdict(list), not all(map(problem, rows))
-    digests = {row["video"]: row["digest"] for row in (*queries, *rows) if "digest" in row}
+    by_video, digests, works = defaultdict(list), {}, any(map(usable, rows))
     for video, item in items:
         by_video[video].append(item)
     groups = list(by_video.items())
@@ -124,8 +111,7 @@ def append_rows(path, rows, items, n, read, make, problem, queries=()):
         tasks, unread = [], {}
         for video, wanted in batch:
             try:
-                found = read(video, wanted)
-                check_content(video, digests)
+                found, digests[video] = read(video, wanted), file_digest(video)
                 tasks += found
             except VideoError as error:
                 unread[video] = error.reason
@@ -143,40 +129,26 @@ def append_rows(path, rows, items, n, read, make, problem, queries=()):
             failed |= unread | refused
             bar.update(size)
             tried += size - len(unread)
-            problems = [*refused.values(), *map(problem, rows)]
-            works |= not all(problems)
+            works |= any(map(usable, rows))
             if not works and tried >= FIRST:
-                text = f"{path.stem}: none of the first {tried} videos has a usable one"
-                raise ServerError(f"{text}, for example: {problems[0]}")
+                why = next(iter(refused.values()), f"such as {rows[-1]}" if rows else "")
+                raise ServerError(f"no usable {path.stem} for the first {tried} videos: {why}")
     if groups and ranks.rank() == 0:
         rate = 3600 * len(groups) / (time.perf_counter() - start)
         print(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour")
     return failed
 
 
-def check_content(video, digests):
-    """Raise VideoError if a video is not that of its rows. digests: path -> sha256; adds it."""
-    digest = file_digest(video)
-    if digests.setdefault(video, digest) != digest:
-        raise VideoError(video, CHANGED)
+def usable(row):
+    """Whether a query, or the preferred answer of a candidate, can become part of a pair."""
+    return "flaw" not in row and row.get("preferred", {"finished": True})["finished"]
 
 
-def write_pairs(config, roles, videos, asked):
-    """Stage 3: pairs from the answers, see candidates_in_order.
-
-    Returns (mode -> number of pairs, {video: reason} of those that changed).
-    """
+def write_pairs(config, roles, videos, asked, unusable=()):
+    """Stage 3: pairs from the answers, see candidates_in_order. Returns mode -> number of pairs."""
     ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
-    digests = {row["video"]: row["digest"] for row in rows if "digest" in row}
-    changed = {}
-    for video in ranks.share(list(digests)):
-        try:
-            check_content(video, digests)
-        except VideoError as error:
-            changed[video] = error.reason
-    changed = dict(ranks.gather(list(changed.items())))
-    rows = [row for row in rows if row["video"] not in changed]
+    rows = [row for row in rows if row["video"] not in unusable]
     if ranks.size() > 1:  # each asks the judge about its own videos; rank 0 uses all replies
         own_videos = set(ranks.share(videos))
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
@@ -188,7 +160,7 @@ def write_pairs(config, roles, videos, asked):
         pairs, dropped = make_pairs(rows, roles.judge, c.select, c.keep, c.balance, share, c.seed)
         write_rows(c.out / "pairs.jsonl", pairs)
         write_rows(c.out / "dropped.jsonl", dropped)
-    return ranks.gather([Counter(pair["mode"] for pair in pairs)])[0], changed
+    return ranks.gather([Counter(pair["mode"] for pair in pairs)])[0]
 
 
 def candidates_in_order(config, videos, asked):
@@ -209,36 +181,22 @@ def sound_queries(config):
     return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
 
 
-def check_rows(config):
-    """Refuse to add to rows of other settings: config.json may be gone, but rows have a recipe."""
-    recipe = {name: getattr(config, name) for name in RECIPE} | {"prompt_version": PROMPT_VERSION}
-    recipe |= {"n_frames": config.n_frames} if config.n_frames else {}  # 0: the checkpoint's
-    # The user's own queries are read anew.
-    files = {"candidates": CANDIDATE} | ({} if config.queries else {"queries": QUERY})
-    for name, shape in files.items():
-        rows = rows_of(config.out / f"{name}.jsonl", shape)
-        befores = [row.get("recipe", row) for row in rows]  # a query has its asker only
-        found = [changed_settings(x, {k: v for k, v in recipe.items() if k in x}) for x in befores]
-        if other := [changed for changed in found if changed]:
-            text = f"{len(other)} rows of {config.out}/{name}.jsonl are of other settings"
-            text += f": {', '.join(other[0])}; choose another --out"
-            if config.stage != "judge":
-                raise SystemExit(text)
-            print(printable(text))
-
-
-def print_unused(config, videos):
-    """Print which rows no stage can use. Returns {video: reason} of videos that are not there."""
-    here, asked, lost = set(videos), set(map(query_key, sound_queries(config))), {}
-    for name in ("queries", "candidates"):
-        rows = rows_of(config.out / f"{name}.jsonl", TASK)
-        away = [row["video"] for row in rows if row["video"] not in here]
-        present = [row for row in rows if row["video"] in here and name == "candidates"]
-        unasked = [row["video"] for row in present if query_key(row) not in asked]
-        about = {f"are about videos that are {AWAY} {config.videos}": away}
-        for text, found in (about | {"answer no query of queries.jsonl": unasked}).items():
-            if found:
-                some = ", ".join(list(dict.fromkeys(found))[:3])
-                print(printable(f"{len(found)} rows of {name}.jsonl {text}, such as {some}"))
-        lost |= dict.fromkeys(away, f"{AWAY}, and {name}.jsonl has rows about it")
-    return lost
+def unusable_videos(config, videos):
+    """{video: reason} of those that have rows, and are gone or changed. Prints how many rows."""
+    files, digests = ("queries.jsonl", "candidates.jsonl"), defaultdict(set)
+    rows = [row for name in files for row in rows_of(config.out / name, TASK)]
+    for row in rows:
+        digests[row["video"]] |= {row["digest"]} if "digest" in row else set()
+    here, found = set(videos), []
+    for video in ranks.share(list(digests)):
+        with suppress(VideoError):  # the stages name what cannot be read
+            if video not in here:
+                found.append((video, AWAY))
+            elif digests[video] and digests[video] != {file_digest(video)}:
+                found.append((video, CHANGED))
+    found = dict(ranks.gather(found))
+    for reason in dict.fromkeys(found.values()):
+        lost = [row["video"] for row in rows if found.get(row["video"]) == reason]
+        text = f"{len(lost)} rows of {' and '.join(files)} are about a video that {reason}, such as"
+        ranks.rank() or print(printable(f"{text} {lost[0]}"))
+    return found
