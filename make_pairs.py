@@ -19,10 +19,10 @@ import torch
 
 from pasta import toy
 from pasta.candidates import KINDS
-from pasta.making import stages
 from pasta.making.audit import write_report
 from pasta.making.roles import Roles
 from pasta.making.server import ServerError, is_address
+from pasta.making.stages import unusable_videos, write_candidates, write_pairs, write_queries
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.run import ranks
@@ -124,7 +124,7 @@ def check_choices(config):
 def start_folder(config, roles, names):
     """Write config.json; refuse a folder with rows of other settings or weights of models."""
     exists, schema = (config.out / "config.json").exists(), {"weights": dict | ABSENT}
-    made = rows_of(config.out / "candidates.jsonl", stages.CANDIDATE)[:1]
+    made = rows_of(config.out / "candidates.jsonl", {"recipe": dict})[:1]
     before = read_config(config.out, schema) if exists else dict(*(row["recipe"] for row in made))
     known, authors = before.get("weights", {}), (config.asker, config.responder)
     weights = known | {name: roles.model(name).digest for name in names if name in authors}
@@ -142,7 +142,7 @@ def start_folder(config, roles, names):
 
 
 def make(config, roles, videos):
-    """Run the stages. Returns (number of videos used, {video: reason} of those left out).
+    """Run the  Returns (number of videos used, {video: reason} of those left out).
 
     With --target, rounds use more and more videos until each mode has its share of pairs.
     """
@@ -154,16 +154,16 @@ def make(config, roles, videos):
     if share:
         n = min(n, math.ceil(share / (config.n_queries * config.candidates)))
     modes, asked, counts = MODES, dict.fromkeys(MODES, 0), {}
-    unusable = stages.unusable_videos(config, videos)
+    unusable = unusable_videos(config, videos)
     failed = dict(unusable)
     while True:
         if config.stage in ("all", "queries"):
-            failed |= stages.write_queries(config, roles, videos, n, modes, unusable)
+            failed |= write_queries(config, roles, videos, n, modes, unusable)
         if config.stage in ("all", "candidates"):
-            failed |= stages.write_candidates(config, roles, videos, n, unusable)
+            failed |= write_candidates(config, roles, videos, n, unusable)
         asked |= dict.fromkeys(modes, n)
         if config.stage in ("all", "judge"):
-            counts = stages.write_pairs(config, roles, videos, asked, unusable)
+            counts = write_pairs(config, roles, videos, asked, unusable)
         modes = [mode for mode in MODES if share and counts[mode] < share]
         if all(asked[mode] == last for mode in modes):
             break

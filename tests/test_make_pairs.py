@@ -333,10 +333,8 @@ def test_a_video_that_is_gone_before_a_stage_is_named(run, sensible, own_videos,
     capsys.readouterr()
     run(stage=before, **settings)
     printed, n = capsys.readouterr().out, 9 if before == "candidates" else 18
-    about = (
-        f"{n} rows of queries.jsonl and candidates.jsonl are about a video that is not in --videos"
-    )
-    assert f"{about}, such as {own_videos / '1.avi'}\n" in printed
+    about = "rows of queries.jsonl and candidates.jsonl are about a video that is not in --videos"
+    assert f"{n} {about}, such as {own_videos / '1.avi'}\n" in printed
     assert list(skipped_in(out)) == ["1.avi"] and "not in --videos" in skipped_in(out)["1.avi"]
     shutil.copy(own_videos / "0.avi", own_videos / "1.avi")
     assert not {"0.avi", "2.avi"} & skipped_in(run(stage=before, **settings)).keys()
@@ -351,9 +349,7 @@ def test_a_video_that_was_replaced_before_a_stage_is_named_and_not_used(
         out = run(stage=stage, **settings)
     replace(own_videos / "1.avi", own_videos / "0.avi")
     run(stage=before, **settings)
-    assert (
-        list(skipped_in(out)) == ["1.avi"] and "changed after its rows" in skipped_in(out)["1.avi"]
-    )
+    assert skipped_in(out) == {"1.avi": "changed after its rows were written"}
     made = out / ("candidates.jsonl" if before == "candidates" else "pairs.jsonl")
     assert {Path(row["video"]).name for row in read_rows(made)} == {"0.avi", "2.avi"}
     (own_videos / "1.avi").write_bytes(own)
@@ -378,9 +374,7 @@ def test_a_copied_run_with_its_videos_elsewhere_is_an_error(run, sensible, own_v
     own_videos.rename(moved)
     config = json.loads((out / "config.json").read_text()) | {"videos": str(moved)}
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(
-        SystemExit, match="no pairs: 3 of 3 .*is not in --videos.* depends on --vid"
-    ):
+    with pytest.raises(SystemExit, match="no pairs: 3 of 3 .*not in --videos.* depends on --vid"):
         run(stage="judge", videos=moved, **PLAIN)
     about = f"are about a video that is not in --videos, such as {own_videos / '0.avi'}"
     assert f"54 rows of queries.jsonl and candidates.jsonl {about}" in capsys.readouterr().out

@@ -27,6 +27,7 @@ CURES = {  # part of a reason for leaving something out -> what changes it; else
     "judge": "--judge or --judge_tokens",
     "query": "--asker or --max_new_tokens",
     "cut off": "--max_new_tokens",
+    "empty": "--max_new_tokens or --responder",
     "no contradiction": "--judge, with a language model",
     "survives": "--select none",
     "weak": "--keep",
