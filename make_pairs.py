@@ -29,7 +29,7 @@ from pasta.run import ranks
 from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
 from pasta.run.locks import lock_folder
 from pasta.run.rows import rows_of
-from pasta.run.schema import ABSENT
+from pasta.run.schema import ABSENT, printable
 from pasta.tools.dry_run import pair_making
 from pasta.video import list_videos
 
@@ -134,7 +134,7 @@ def start_folder(config, roles, names):
     if not exists:  # rows know most settings; --n_frames 0 is the checkpoint's
         ours = {k: v for k, v in ours.items() if k in before and (k, v) != ("n_frames", "0")}
     if before and (changed := changed_settings(theirs, ours)):
-        text = f"{config.out}: {', '.join(changed)}; choose another --out"
+        text = printable(f"{config.out}: {', '.join(changed)}; choose another --out")
         if exists or config.stage != "judge":  # a judge adds no costly rows
             raise SystemExit(text)
         print(text)

@@ -169,9 +169,9 @@ def pairs_or_none():
 
 
 def finish(process):
-    """The output of a process, which must succeed."""
+    """The output of a process, which must succeed, up to pairs that a random model does not make."""
     output = end_of(process)
-    assert process.returncode == 0, output[-5000:]
+    assert process.returncode == 0 or "no pairs: " in output, output[-5000:]
     return output
 
 

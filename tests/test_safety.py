@@ -11,7 +11,7 @@ import shutil
 import textwrap
 
 import pytest
-from conftest import ROOT, end_of, launch
+from conftest import ROOT, finish, launch
 from jinja2.exceptions import SecurityError
 from test_checkpoint import checkpoints, trainee
 
@@ -209,7 +209,5 @@ def test_a_script_with_local_folders_connects_to_nothing(
     }[script]
     flags |= {"out": tmp_path / "run", "device": "cpu", "dtype": "float32", "max_pixels": 0}
     flags |= {"workers": 0} if script == "train_dpo.py" else {}
-    process = launch(script, 0, flags, cwd=tmp_path)
-    output = end_of(process)
-    assert process.returncode == 0 or "no pairs: " in output, output[-5000:]
+    finish(launch(script, 0, flags, cwd=tmp_path))
     assert not (tmp_path / "called").exists()

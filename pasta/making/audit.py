@@ -99,8 +99,7 @@ def write_report(config, roles, videos, n, failed):
     """
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
-        earlier = rows_of(path, {"video": str, "reason": str})
-        earlier = {row["video"]: row["reason"] for row in earlier}
+        earlier = {r["video"]: r["reason"] for r in rows_of(path, {"video": str, "reason": str})}
         failed = {v: why for v, why in earlier.items() if why not in (AWAY, CHANGED)} | failed
     write_rows(path, [{"video": video, "reason": failed[video]} for video in sorted(failed)])
     for video in sorted(failed):
@@ -125,7 +124,7 @@ def write_report(config, roles, videos, n, failed):
     if config.adversarial_qa and name == "pairs":
         rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
         ask = partial(roles.ask_once, config.asker or config.responder)
-        rows = [row for row in rows if row["video"] not in failed]
+        rows = [row for row in rows if failed.get(row["video"]) != CHANGED]
         items = adversarial_rows(rows, roles.judge, ask)
         write_rows(config.out / "items.jsonl", items)
         evaluate = f"evaluate.py --bench adversarial --data {config.out}"

@@ -66,8 +66,8 @@ class Server:
         if not sound or not re.fullmatch("(?i)https?://[!-?A-~]+", self.address):
             hidden = re.sub(r"//.*[@?].*", "//***", address, flags=re.S)  # perhaps a password
             text = "expected http://HOST:PORT/v1 or .../v1#MODEL, without user, password or ?"
-            text += "; Ports are 1 to 65535; the key is OPENAI_API_KEY"
-            raise ValueError(f"{printable(hidden)}: {text}")
+            more = "Ports are 1 to 65535; the key is OPENAI_API_KEY"
+            raise ValueError(f"{printable(hidden)}: {text}; {more}")
         self.connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.host, self.path = url.netloc, url.path.rstrip("/")
         self.in_flight, self.timeout, self.tries, self.wait = in_flight, timeout, tries, wait
@@ -145,9 +145,9 @@ class Server:
                 except (ValueError, LookupError, TypeError, RecursionError):
                     continue
             if status not in TRY_AGAIN:
-                where = shown(f"to {headers['Location']}") if headers["Location"] else ""
+                where = f" to {shown(headers['Location'])}" if headers["Location"] else ""
                 text = "expected status 200: check the address, #MODEL and OPENAI_API_KEY"
-                raise ServerError(f"{self.address}{path}: {trouble} {where}; {text}")
+                raise ServerError(f"{self.address}{path}: {trouble}{where}; {text}")
         text = "expected JSON as OpenAI sends it; rerun the same command later to continue"
         raise ServerError(f"{self.address}{path}: {trouble}, {self.tries} times; {text}")
 
