@@ -169,7 +169,7 @@ def pairs_or_none():
 
 
 def finish(process):
-    """The output of a process, which must succeed, up to pairs that a random model does not make."""
+    """The output of a process, which must succeed; a random model may make no pairs."""
     output = end_of(process)
     assert process.returncode == 0 or "no pairs: " in output, output[-5000:]
     return output
