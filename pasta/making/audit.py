@@ -127,8 +127,8 @@ def write_report(config, roles, videos, n, failed):
         rows = [row for row in rows if failed.get(row["video"]) != CHANGED]
         items = adversarial_rows(rows, roles.judge, ask)
         write_rows(config.out / "items.jsonl", items)
-        evaluate = f"evaluate.py --bench adversarial --data {config.out}"
-        print(f"wrote {len(items)} items; next: {evaluate}")
+        evaluate = f"; next: evaluate.py --bench adversarial --data {config.out}"
+        print(f"wrote {len(items)} items{evaluate if items else ''}")
     commands = {"queries": "this with --stage candidates", "candidates": "this with --stage judge"}
     print(f"{counts}; next: {commands.get(name, f'torchrun train_dpo.py --pairs {path}')}")
 
