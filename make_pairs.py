@@ -22,14 +22,14 @@ from pasta.candidates import KINDS
 from pasta.making.audit import write_report
 from pasta.making.roles import Roles
 from pasta.making.server import ServerError, is_address
-from pasta.making.stages import write_candidates, write_pairs, write_queries
+from pasta.making.stages import unusable_videos, write_candidates, write_pairs, write_queries
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.run import ranks
 from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
 from pasta.run.locks import lock_folder
 from pasta.run.rows import rows_of
-from pasta.run.schema import ABSENT
+from pasta.run.schema import ABSENT, printable
 from pasta.tools.dry_run import pair_making
 from pasta.video import list_videos
 
@@ -124,19 +124,25 @@ def check_choices(config):
 def start_folder(config, roles, names):
     """Write config.json; refuse a folder with rows of other settings or weights of models."""
     exists, schema = (config.out / "config.json").exists(), {"weights": dict | ABSENT}
-    before = read_config(config.out, schema) if exists else {}
+    made = rows_of(config.out / "candidates.jsonl", {"recipe": dict})[:1]
+    before = read_config(config.out, schema) if exists else dict(*(row["recipe"] for row in made))
     known, authors = before.get("weights", {}), (config.asker, config.responder)
     weights = known | {name: roles.model(name).digest for name in names if name in authors}
     made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
     theirs = {k: str(v) for k, v in (before | {"weights": weights | known}).items()}
+    if not exists:  # rows know most settings; --n_frames 0 is the checkpoint's
+        ours = {k: v for k, v in ours.items() if k in before and (k, v) != ("n_frames", "0")}
     if before and (changed := changed_settings(theirs, ours)):
-        raise SystemExit(f"{config.out}: {', '.join(changed)}; choose another --out")
+        text = printable(f"{config.out}: {', '.join(changed)}; choose another --out")
+        if exists or config.stage != "judge":  # a judge adds no costly rows
+            raise SystemExit(text)
+        print(text)
     write_config(config.out, config, **made_by)
 
 
 def make(config, roles, videos):
-    """Run the stages. Returns (number of videos used, {video: reason} of those left out).
+    """Run the  Returns (number of videos used, {video: reason} of those left out).
 
     With --target, rounds use more and more videos until each mode has its share of pairs.
     """
@@ -147,15 +153,17 @@ def make(config, roles, videos):
     share = config.target // len(MODES) if config.stage == "all" else 0
     if share:
         n = min(n, math.ceil(share / (config.n_queries * config.candidates)))
-    modes, asked, failed, counts = MODES, dict.fromkeys(MODES, 0), {}, {}
+    modes, asked, counts = MODES, dict.fromkeys(MODES, 0), {}
+    unusable = unusable_videos(config, videos)
+    failed = dict(unusable)
     while True:
         if config.stage in ("all", "queries"):
-            failed |= write_queries(config, roles, videos, n, modes)
+            failed |= write_queries(config, roles, videos, n, modes, unusable)
         if config.stage in ("all", "candidates"):
-            failed |= write_candidates(config, roles, videos, n)
+            failed |= write_candidates(config, roles, videos, n, unusable)
         asked |= dict.fromkeys(modes, n)
         if config.stage in ("all", "judge"):
-            counts = write_pairs(config, roles, videos, asked)
+            counts = write_pairs(config, roles, videos, asked, unusable)
         modes = [mode for mode in MODES if share and counts[mode] < share]
         if all(asked[mode] == last for mode in modes):
             break

@@ -4,6 +4,7 @@ python -m pytest -q tests/test_endpoint.py
 """
 
 import base64
+import html
 import io
 import json
 import re
@@ -13,6 +14,7 @@ import subprocess
 import time
 from itertools import count
 from threading import Lock
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -175,6 +177,66 @@ def test_any_other_reply_is_an_error_and_no_crash(server, data):
         asked(server, tries=1)
 
 
+def raw(data):
+    """A fault: these bytes instead of an HTTP reply."""
+    return lambda handler, body: handler.wfile.write(data)
+
+
+def chunks(data):
+    return raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
+
+
+BAD_HTTP = {
+    "negative chunk": chunks(b"-5\r\nhello\r\n0\r\n\r\n"),
+    "no chunk size": chunks(b"five\r\nhello\r\n0\r\n\r\n"),
+    "chunk size of other digits": chunks("٥\r\nhello\r\n0\r\n\r\n".encode()),
+    "huge chunk": chunks(b"f" * 40 + b"\r\nhello\r\n0\r\n\r\n"),
+    "chunk cut": chunks(b"50\r\nhello"),
+    "endless chunk size": chunks(b"1" * 70000),
+    "status line": raw(b"HTTP/1.1 two hundred\r\n\r\n"),
+    "no status": raw(b"\x00\xff\x16\x03\x01\r\n\r\n"),
+    "status of other digits": raw("HTTP/1.1 ２００ OK\r\n\r\n".encode()),
+    "long header": raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70000),
+    "many headers": raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"),
+    "no header": raw(b"HTTP/1.1 200 OK\r\nnonsense\x00\r\n\r\n"),
+    "negative length": raw(b"HTTP/1.1 200 OK\r\nContent-Length: -7\r\n\r\nhello"),
+    "gzip": raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x00garbage"),
+    "long number": replying(b'{"choices": ' + b"9" * 9999 + b"}"),
+    "other HTTP": raw(b"HTTP/9.9 200 OK\r\n\r\n{}"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_HTTP)
+def test_bad_http_is_tried_again_and_then_named(server, name, capfd):
+    server.fault = lambda number, body: BAD_HTTP[name] if number < 2 else None
+    assert asked(server)[0].text in fake.ONE.values() and len(server.seen) == 3
+    server.fault = from_number(0, BAD_HTTP[name])
+    with pytest.raises(ServerError, match=r"/chat/completions: \w+ [^\n]*, 2 times; ") as caught:
+        asked(server, tries=2)
+    assert str(caught.value).isprintable() and "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"left \xff.", "left \ufffd."),
+        (b"\xe9t\xe9", "\ufffdt\ufffd"),  # Latin-1
+        (b"cut \xf0\x9f\x8d", "cut \ufffd"),  # three bytes of four
+        ("été".encode(), "été"),
+    ],
+)
+def test_bytes_that_are_no_utf_8_become_a_sign_and_the_answer_is_used(server, data, text):
+    reply = json.dumps(completion("TEXT")).encode().replace(b"TEXT", data)
+    server.fault = from_number(0, replying(reply))
+    assert asked(server)[0].text == text and len(server.seen) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_a_reply_may_have_any_encoding_of_json(server, encoding):
+    server.fault = from_number(0, replying(json.dumps(completion("été")).encode(encoding)))
+    assert asked(server)[0].text == "été"
+
+
 def test_a_reply_in_chunks_is_put_together(server):
     def chunked(handler, body):
         handler.start(200, {"Transfer-Encoding": "chunked"})
@@ -328,16 +390,32 @@ BAD_ADDRESSES = """
     http://me:hunter/2@127.0.0.1:8000/v1 http://me:hunter2/v1@127.0.0.1/v1#M
     http://127.0.0.1:8000/v1?api_key=hunter2 http://127.0.0.1:8000/v1?api_key=hunter2#M
     https://127.0.0.1:8000/v1?api_key=a@hunter2 http://me:x?hunter2@127.0.0.1/v1
-    http:// http:///v1 ftp://host/v1 http://host:x/v1 http://host:99999/v1
+    http:// http:///v1 ftp://host/v1 http://host:x/v1 http://host:99999/v1 http://host:0/v1
+    http://host:-1/v1 http://[::1/v1 http://[nine]/v1 http://a..b/v1 http://host/v\u00e9 ://host
 """.split()
+BAD_ADDRESSES += ["http://host name/v1", "http://host/v 1", " http://host/v1", "http://host/v1 #M"]
+BAD_ADDRESSES += [
+    "http://host\t/v1",
+    "http://host/v1\n",
+    "http://ho\x1bst/v1",
+    "http://me:\nhunter2@h",
+]
 
 
 @pytest.mark.parametrize("address", BAD_ADDRESSES)
 def test_a_bad_address_is_refused_and_a_secret_in_it_is_not_repeated(address):
-    port = "Port" if re.search(":(x|99999)/", address) else "expected http://HOST:PORT/v1"
-    with pytest.raises(ValueError, match=port) as caught:
+    with pytest.raises(ValueError, match=r"expected http://HOST:PORT/v1 or [^\n]*$") as caught:
         Server(address)
-    assert "hunter" not in str(caught.value)
+    message = str(caught.value)
+    assert "hunter" not in message and message.isprintable()
+    assert address in message or "hunter" in address or not address.isprintable()
+
+
+@pytest.mark.parametrize("address", ["HTTP://127.0.0.1:{}/v1", "http://127.0.0.1:{}/v1/#a b?c"])
+def test_an_unusual_address_that_is_sound_is_used(server, address):
+    model = Server(address.format(server.port))
+    list(model.answers([Request(None, "Is it left?")]))
+    assert server.seen[0].body["model"] == ("a b?c" if "#" in address else "tiny")
 
 
 def test_an_untrusted_certificate_is_an_error(server, tmp_path):
@@ -376,7 +454,8 @@ def test_the_name_of_a_model_follows_the_address_unless_there_is_only_one(server
 @pytest.mark.parametrize("names", [["a", "b"], []])
 def test_several_models_or_none_are_refused_with_their_names(server, names):
     server.models = (200, {"data": [{"id": name} for name in names]})
-    text = f"has {len(names)} models: {', '.join(names)}; name one as {server.address}#MODEL"
+    text = "2 models: a, b" if names else "0 models"
+    text = f"has {text}; name one as {server.address}#MODEL"
     with pytest.raises(ServerError, match=re.escape(text)):
         Server(server.address)
 
@@ -435,15 +514,105 @@ def test_a_key_that_the_server_repeats_is_not_repeated_by_us(server, key, name):
     assert not any(key[i : i + 8] in text for i in range(len(key) - 7))
 
 
-@pytest.mark.parametrize("form", ["sk-abc/def+gh", "sk-abc\\/def+gh", "sk-abc%2Fdef%2Bgh"])
-@pytest.mark.parametrize("code", [200, 400, 401])
-def test_a_key_is_hidden_also_as_json_and_addresses_write_it(server, monkeypatch, form, code):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-abc/def+gh")
+SPECIAL = "sk-Ab/9+zé<&>'q\"=x%2Fy".replace("é", "e")  # each sign has an escape somewhere
+
+
+def each(template):
+    """An encoder that writes every character of a text as its number in a template."""
+    return lambda text: "".join(template.format(ord(char)) for char in text)
+
+
+def coded(before="", cut=0, encode=base64.b64encode):
+    return lambda key: encode(f"{before}{key}".encode()).decode()[cut:]
+
+
+SPELLINGS = {
+    "as it is": str,
+    "JSON": lambda key: json.dumps(key)[1:-1],
+    ".NET": lambda key: re.sub(r"[^\w/ -]", lambda c: f"\\u{ord(c[0]):04X}", key),
+    "Go": lambda key: re.sub("[<>&]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(key)[1:-1]),
+    "PHP": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    "every character": each("\\u{:04x}"),
+    "JSON in JSON": lambda key: json.dumps(json.dumps(each("\\u{:04X}")(key)))[1:-1],
+    "repr": lambda key: repr(key)[1:-1],
+    "bytes": each("\\x{:02x}"),
+    "HTML": html.escape,
+    "HTML in Go's JSON": lambda key: html.escape(key).replace("&", "\\u0026"),
+    "HTML numbers": each("&#{};"),
+    "HTML hexadecimal": each("&#x{:X};"),
+    "HTML twice": lambda key: html.escape(html.escape(key)),
+    "percent": lambda key: quote(key, ""),
+    "percent, lower case": lambda key: re.sub("%..", lambda c: c[0].lower(), quote(key, "")),
+    "percent, all": each("%{:02x}"),
+    "percent twice": lambda key: quote(quote(key, ""), ""),
+    "base64": coded(),
+    "base64 of the header": coded("Bearer "),
+    "base64 of a user": coded("me:"),
+    "base64, cut": coded("Authorization: Bearer ", 8),
+    "base64 of addresses": coded("Bearer ", 0, base64.urlsafe_b64encode),
+    "base64, escaped": lambda key: json.dumps(coded("x")(key)).strip('"').replace("=", "\\u003d"),
+    "base64, wrapped": coded("x" * 40, 0, base64.encodebytes),
+    "hexadecimal": lambda key: key.encode().hex(),
+    "wrapped": lambda key: f"{key[:11]}\n   {key[11:]}",
+    "wrapped in JSON": lambda key: f"{key[:11]}\\r\\n{key[11:]}",
+    "NUL between": "\0".join,
+    "invisible between": "\u200b".join,
+    "twice": lambda key: f"{quote(key, '')} or {key}",
+    "the start": lambda key: key[:-3],
+    "the end": lambda key: key[5:],
+}
+
+
+PLAIN = {"as it is", "HTML", "NUL between", "wrapped", "repr", "twice", "the start", "the end"}
+PLAIN |= {"invisible between", "base64, wrapped"}  # the others are already escaped for JSON
+
+
+def plain_forms(text):
+    """The text and what decoders of the standard library make of it."""
+    found = [text, html.unescape(text), re.sub(r"\W", "", text)]
+    for token in re.findall(r"[A-Za-z0-9+/]{12,}", text.replace("-", "+").replace("_", "/")):
+        for part in (token[cut:] for cut in range(4)):
+            found.append(base64.b64decode(part[: len(part) // 4 * 4]).decode("latin-1"))
+    return found
+
+
+@pytest.mark.parametrize("code", [200, 400, 401, 307, 0])
+@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("secret", [KEY, SPECIAL], ids=["plain", "special"])
+def test_a_key_is_hidden_in_every_spelling(server, monkeypatch, secret, name, code):
+    monkeypatch.setenv("OPENAI_API_KEY", secret)
     body = json.dumps({"choices": completion("KEY")["choices"], "error": "KEY"})
-    data = body.replace("KEY", f"your key is {form}").encode()
-    server.fault = from_number(0, replying(data, code))
+    spelled, fault = SPELLINGS[name](secret), replying(b"", code)
+    if code == 307:
+        fault = status(307, Location=f"http://127.0.0.1/{re.sub('[^!-~]+', ' ', spelled)}")
+    elif code == 0:
+        fault = raw(f"your key is {spelled}\r\n\r\n".encode())  # no HTTP
+    else:
+        sent = body.replace("KEY", f"your key is {spelled} ok")
+        if name in PLAIN:
+            sent = body.replace("KEY", json.dumps(f"your key is {spelled} ok")[1:-1])
+        fault = replying(sent.encode(), code)
+    server.fault = from_number(0, fault)
     text = output_of(server)
-    assert "your key is ***" in text and "def" not in text
+    assert "***" in text and len(text) > 10
+    for form in plain_forms(text):
+        assert not any(secret[i : i + 8] in form for i in range(len(secret) - 7))
+    if code == 200 and name not in ("bytes", "wrapped in JSON"):  # those are no JSON
+        assert re.fullmatch(r"your key is \S*\*\*\*\S*?( or \*\*\*)? ok", re.sub(r"\s+", " ", text))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("text", ["your key is KEY", '{"error": "your key is KEY"}'])
+def test_a_key_is_hidden_in_every_encoding(server, key, encoding, text):
+    server.fault = from_number(0, replying(text.replace("KEY", key).encode(encoding), 401))
+    shown = output_of(server)
+    assert "***" in shown and "secret" not in re.sub(r"\W|x00", "", shown)
+
+
+def test_a_text_without_the_key_is_left_as_it_is(server, key):
+    text = "50%25 &lt;b&gt; \\u002B C:\\new sk-very &amp;c \\/ c2stdmU="
+    server.say = lambda body: text
+    assert asked(server)[0].text == text
 
 
 def test_a_word_in_the_key_s_place_hides_no_answer(server, monkeypatch):
@@ -461,6 +630,36 @@ def test_a_key_that_no_header_holds_is_refused_and_not_repeated(server, monkeypa
     with pytest.raises(ServerError, match="OPENAI_API_KEY has") as caught:
         Server(server.address)
     assert KEY not in str(caught.value) and not server.gets
+
+
+# Control characters
+
+
+ODD = ["\x1b[31mred", "\x9b31m", "\u202egnp", "\u2066x\u2069", "a\rb", "a\bb", "\x1b]0;title\x07",
+       "one\ntwo", "\x7f", "\u2028"]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_control_characters_of_a_server_are_shown_as_escapes(server, odd):
+    faults = {
+        "a refusal": replying({"error": odd}, 400),
+        "text": replying(f"x{odd}y".encode(), 400),
+        "an error": replying(f"x{odd}y".encode(), 401),
+        "no JSON": replying(f"x{odd}y".encode()),
+        "status line": raw(f"x{odd}y\r\n\r\n".encode()),
+        "address": raw(f"HTTP/1.1 307 x\r\nLocation: x{odd}y\r\n\r\n".encode()),
+    }
+    for fault in faults.values():
+        server.fault = from_number(0, fault)
+        assert output_of(server).isprintable()
+    server.models = (200, {"data": [{"id": odd}, {"id": "b"}]})
+    with pytest.raises(ServerError, match="has 2 models") as caught:
+        Server(server.address)
+    assert str(caught.value).isprintable()
+    server.fault = lambda number, body: None
+    server.say = lambda body: f"x{odd}y"
+    found = dict(Server(f"{server.address}#M").answers([Request(None, "Is it left?")]))
+    assert found[0].text == f"x{odd}y"  # a row keeps what was answered
 
 
 # Ctrl-C

@@ -6,6 +6,7 @@ The oracle is the same run on a server without faults: no answer is lost, none a
 """
 
 import json
+import re
 import time
 from collections import Counter
 from functools import partial
@@ -13,10 +14,21 @@ from functools import partial
 import pytest
 import server as fake
 from conftest import finish, launch
-from server import FakeServer, at_random, from_number, pictures_of, role_of, sensible, status
+from server import (
+    FakeServer,
+    at_random,
+    completion,
+    from_number,
+    pictures_of,
+    prompt_of,
+    replying,
+    role_of,
+    sensible,
+    status,
+)
 
 import make_pairs
-from pasta.making import roles
+from pasta.making import roles, stages
 from pasta.making.reader import Reader
 from pasta.making.server import Server
 from pasta.models.generate import Request
@@ -62,6 +74,20 @@ def run(server, videos, tmp_path):
         return tmp_path / name
 
     return run
+
+
+@pytest.fixture
+def stop(run, capsys):
+    """Run a script that must end with an error. Returns its message; no next command is printed."""
+
+    def stop(**settings):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            run(**settings)
+        assert caught.value.code and "next: " not in capsys.readouterr().out
+        return str(caught.value.code)
+
+    return stop
 
 
 def contents(folder):
@@ -117,21 +143,26 @@ def test_a_second_run_asks_nothing_and_batches_change_nothing(run, server, whole
         assert contents(run(str(settings["in_flight"]), **settings)) == whole
 
 
-def test_a_model_folder_answers_what_a_server_asks(run, server, tiny_folder):
-    out = run(responder=str(tiny_folder), dtype="float32", max_new_tokens=4, max_pixels=0)
+def test_a_model_folder_answers_what_a_server_asks(stop, server, tiny_folder, tmp_path):
+    out, numbers = tmp_path / "out", {"max_new_tokens": 4, "max_pixels": 0}
+    assert "cut off" in stop(responder=str(tiny_folder), dtype="float32", **numbers)
     assert roles_of(server)["asker"] == QUERIES and not roles_of(server)["responder"]
     asked = [row["query"] for row in read_rows(out / "queries.jsonl")]
     assert [row["query"] for row in read_rows(out / "candidates.jsonl")] == asked
 
 
-def test_a_model_folder_judges_what_a_server_answers(run, server, tiny_folder, monkeypatch):
+def test_a_model_folder_judges_what_a_server_answers(
+    stop, server, tiny_folder, monkeypatch, tmp_path
+):
     judge = {"judge": str(tiny_folder), "dtype": "float32"}
-    before = contents(run(**judge))
+    message = stop(**judge)  # it is no judge
+    assert re.search("judge's replies cannot be read in (\\d+) of \\1, such as '", message)
+    before = contents(tmp_path / "out")
     assert set(roles_of(server)) == {"asker", "responder"}
     by = Counter(json.loads(line)["by"].split()[0] for line in before["replies.jsonl"])
     assert by[f"{server.address}#tiny"] == QUERIES + ANSWERS and by[str(tiny_folder)] > 0
     monkeypatch.setattr(roles, "load_vlm", None)
-    assert contents(run(**judge)) == before
+    assert stop(**judge) == message and contents(tmp_path / "out") == before
 
 
 # Faults that pass
@@ -236,6 +267,101 @@ def test_an_answer_that_cannot_be_written_ends_the_asking(server, tmp_path, monk
     assert len(server.seen) == n < 100 and caught  # its traceback holds the generator
 
 
+# A server that cannot do what the run needs
+
+
+def refusing(text, code=400):
+    return replying({"error": {"message": text}}, code)
+
+
+def saying(text, finish="stop"):
+    return replying(completion(text, finish))
+
+
+USELESS = {  # name -> (role, fault, what the message must have)
+    "no pictures": ("asker", refusing("M is not a multimodal model"), "not a multimodal model"),
+    "short context": (
+        "asker",
+        refusing("Input length (25067) exceeds", 422),
+        "Input length .25067",
+    ),
+    "pinned": ("responder", refusing("Server is pinned to X"), "pinned to X.*--responder"),
+    "one picture": ("responder", refusing("At most 1 image(s)", 413), r"At most 1 image\(s\)"),
+    "refusing judge": ("judge", refusing("no such model"), "27 of 27, .*no such model"),
+    "asker thinks": (
+        "asker",
+        saying(None, "length"),
+        "asks nothing, .*'';.*--max_new_tokens",
+    ),
+    "asker chats": ("asker", saying("Nice video!"), "asks nothing, .*'Nice video!'; .*--asker"),
+    "asker repeats": ("asker", saying("<video>?"), "'<video>.'; .*--asker"),
+    "cut off": ("responder", saying("It is", "length"), "36 of 36|27 of 27.*cut off, .*'It is'"),
+    "empty": ("responder", saying(""), "27 of 27.*preferred empty, .*--max_new_tokens"),
+    "one answer": (
+        "responder",
+        saying("It is left."),
+        "27 of 27.*same as preferred.*--temp",
+    ),
+    "refuses": ("responder", saying("Sorry, no."), "27 of 27.*preferred refuses, .*'Sorry, no.'"),
+    "wrong judge": ("judge", saying("Yes, it is."), "read in 27 of 27, .*'Yes, it is.'"),
+    "judge thinks": ("judge", saying(None, "length"), "judge's replies .* 27 of 27, .*''"),
+    "strict judge": ("judge", saying("fits: no\ncontradicts: no"), "27 of 27.*not fit.*--judge"),
+}
+
+
+REFUSALS = ("no pictures", "short context", "pinned", "one picture", "refusing judge")
+
+
+@pytest.mark.parametrize("name", USELESS)
+def test_a_run_without_pairs_is_an_error_with_the_reason(run, stop, server, whole, tmp_path, name):
+    role, fault, message = USELESS[name]
+    server.fault = lambda number, body: fault if role_of(body) == role else None
+    assert re.search(message, stop(), re.S)
+    server.fault = lambda number, body: None
+    stored = [row["key"] for row in read_rows(tmp_path / "out/replies.jsonl")]
+    assert len(stored) == len(set(stored)) >= (0 if role == "asker" else QUERIES)
+    if name in REFUSALS:
+        assert contents(run()) == whole  # what was refused is asked again
+
+
+@pytest.mark.parametrize("stage", ["queries", "candidates"])
+def test_a_stage_without_rows_is_an_error_too(run, stop, server, stage):
+    if stage == "candidates":
+        run(stage="queries")
+    server.fault = from_number(0, refusing("not a multimodal model"))
+    assert re.search(f"no {stage}: 3 of 3 .*not a multimodal model", stop(stage=stage))
+    server.fault = lambda number, body: None
+    run(stage=stage)
+
+
+@pytest.mark.parametrize("name", ["no pictures", "pinned", "asker chats", "cut off", "wrong judge"])
+def test_a_server_that_gives_nothing_usable_stops_the_run_early(
+    run, stop, server, whole, monkeypatch, tmp_path, name
+):
+    monkeypatch.setattr(stages, "FIRST", 2)
+    monkeypatch.setattr(roles, "FIRST", 2)
+    role, fault, message = USELESS[name]
+    server.fault = lambda number, body: fault if role_of(body) == role else None
+    text = stop(batch_videos=1)
+    assert f"kept in {tmp_path / 'out'}" in text and "2 videos" in text or "4 of 4" in text
+    used = roles_of(server)[role]
+    assert used <= {"asker": 2 * 9, "responder": 2 * 12, "judge": 8}[role]
+    server.fault = lambda number, body: None
+    if name in REFUSALS:
+        assert contents(run()) == whole
+
+
+@pytest.mark.parametrize("role", ["asker", "responder"])
+def test_bad_videos_at_the_start_stop_no_run_that_has_worked(
+    run, server, videos, monkeypatch, role
+):
+    shows = only_shows(videos / "00001.avi", server)  # the second of three
+    monkeypatch.setattr(stages, "FIRST", 1)
+    server.fault = lambda number, body: "400" if role_of(body) == role and shows(body) else None
+    assert len(read_rows(run("other") / "skipped.jsonl")) == 1  # the next run asks about it alone
+    assert len(read_rows(run("other") / "skipped.jsonl")) == 1
+
+
 # Refused videos
 
 
@@ -269,13 +395,31 @@ def only_shows(video, server):
 # The judge
 
 
-def test_a_refusing_judge_is_reported_and_asked_again_by_the_next_run(run, server, whole, capsys):
+def test_a_refusing_judge_is_reported_and_asked_again_by_the_next_run(run, stop, server, whole):
     server.fault = lambda number, body: "400" if role_of(body) == "judge" else None
-    assert contents(run())["pairs.jsonl"] == ""
-    message = f"prompts: {server.address} refused: HTTP 400"
-    assert message in capsys.readouterr().out
+    bad = f"judge's replies cannot be read in 27 of 27, such as {server.address} refused"
+    assert f"{bad}: HTTP 400" in stop()
     server.fault = lambda number, body: None
     assert contents(run()) == whole
+
+
+def test_a_judge_that_misreads_some_cases_is_reported_with_their_number(run, server, capsys):
+    queries = []  # those of the judge's cases; it misreads what is about the first
+
+    def say(body):
+        if role_of(body) != "judge":
+            return sensible(body)
+        queries.append(re.search(r"Is \w+ left", prompt_of(body))[0])
+        return "I think \x1b[31mso." if queries[-1] == queries[0] else sensible(body)
+
+    server.say = say
+    run()
+    printed = capsys.readouterr().out
+    [line] = [
+        line.partition("; ")[2] for line in printed.splitlines() if "cannot be read in" in line
+    ]
+    assert re.match(r"judge's replies cannot be read in \d of 27, such as 'I think ", line)
+    assert "\x1b" not in printed
 
 
 def test_a_judge_is_asked_in_batches(run, server):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import finish
+from conftest import finish, pairs_or_none
 from golden.make_families import make_clip
 from rounding import close, close_sums, margin_bound
 from tiny_models import TINY, make_language_model, make_tiny
@@ -332,7 +332,8 @@ def test_candidates_are_made(folders, name, toy_videos, tmp_path, monkeypatch):
     settings = {"responder": str(folders[name]), "videos": toy_videos, "out": tmp_path, "limit": 1}
     settings |= {"max_new_tokens": 4, "dtype": "float32", "device": "cpu", "select": "none"}
     monkeypatch.setattr(queries, "query_flaw", lambda *_: "")  # accept its random queries
-    make_pairs.main(make_pairs.PairsConfig(n_frames=4, **settings))
+    with pairs_or_none():
+        make_pairs.main(make_pairs.PairsConfig(n_frames=4, **settings))
     assert {row["mode"] for row in read_rows(tmp_path / "candidates.jsonl")} == set(MODES)
     assert not read_rows(tmp_path / "skipped.jsonl")
 

@@ -5,7 +5,9 @@ Most queries of a random model ask nothing; where a test needs pairs, a function
     python -m pytest tests/test_make_pairs.py
 """
 
+import hashlib
 import json
+import os
 import re
 import shutil
 from functools import partial
@@ -16,11 +18,12 @@ from types import SimpleNamespace
 import pytest
 from conftest import finish, launch, printed
 from safetensors.torch import load_file, save_file
-from tiny_models import make_language_model
+from tiny_models import make_language_model, write_babbler
 
 import make_pairs
 from pasta.datasets.read import read_pairs
 from pasta.making import roles
+from pasta.making.audit import audit_of, audit_table
 from pasta.models import generate
 from pasta.models.generate import Answer
 from pasta.pairs import MODES
@@ -30,7 +33,7 @@ from pasta.toy.files import write_videos
 FILES = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl", "skipped.jsonl")
 N_VIDEOS = 2  # and a corrupted one
 SETTINGS = {"select": "contrast", "max_new_tokens": 16, "max_pixels": 0, "n_queries": 3}
-SETTINGS |= {"dtype": "float32", "device": "cpu"}
+SETTINGS |= {"dtype": "float32", "device": "cpu", "seed": 5, "keep": 1.0}  # makes a few pairs
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +44,17 @@ def videos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def tiny_folder(tmp_path_factory, tiny_folder):
+    """The tiny model with words that ask, end and contradict: some of its answers make pairs."""
+    write_babbler(folder := tmp_path_factory.mktemp("babbler") / "model", tiny_folder)
+    return folder
+
+
 def run_in(folder, **settings):
     """Run the script in this process. Returns its folder."""
-    make_pairs.main(make_pairs.PairsConfig(**SETTINGS | {"out": folder} | settings))
+    defaults = SETTINGS | {"out": folder, "balance": False}
+    make_pairs.main(make_pairs.PairsConfig(**defaults | settings))
     return folder
 
 
@@ -165,7 +176,9 @@ def test_a_judge_that_cannot_be_loaded_is_refused_at_once(run, monkeypatch):
 
 def test_settings_that_no_costly_row_depends_on_may_change(run):
     run(limit=1)
-    run(select="none", keep=0.9, balance=False, batch_size=2, batch_videos=4)
+    run(keep=0.9, batch_size=2, batch_videos=4)
+    with pytest.raises(SystemExit, match="no pairs"):  # at its end
+        run(select="none", balance=True)
 
 
 @pytest.mark.parametrize(
@@ -203,9 +216,9 @@ def test_sensible_answers_become_pairs_that_can_be_read(run, sensible, adversary
 
 
 def test_equal_own_queries_are_answered_once(run, sensible, tmp_path, videos):
-    row = {"video": "00000.avi", "mode": "spatial", "query": "Is it left?"}
+    row = {"video": "00000.avi", "mode": "spatial", "query": "Is number 1 left?"}
     write_rows(tmp_path / "own.jsonl", [row, row, row | {"video": "gone.avi"}])
-    out = run(queries=tmp_path / "own.jsonl")
+    out = run(queries=tmp_path / "own.jsonl", select="none")
     assert len(read_rows(out / "queries.jsonl")) == 2
     assert len(read_rows(out / "candidates.jsonl")) == 1
     assert not any(request.prompt.startswith("Write") for request in sensible)
@@ -272,7 +285,7 @@ def test_the_first_videos_have_the_same_rows_with_and_without_a_limit(run, whole
 
 def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, videos):
     flags = SETTINGS | {"responder": tiny_folder, "videos": videos, "out": tmp_path / "out"}
-    finish(launch("make_pairs.py", 2, flags, logs=tmp_path / "logs"))
+    finish(launch("make_pairs.py", 2, flags, "--no-balance", logs=tmp_path / "logs"))
     both = printed(tmp_path / "logs", 2)
     assert [text.count("3 videos, 1 of them skipped") for text in both] == [1, 0]
     for name in FILES:
@@ -280,3 +293,138 @@ def test_two_processes_make_the_same_rows_as_one(whole, tmp_path, tiny_folder, v
         assert len(both) == (2 if name in FILES[:2] else 1)
         lines = [line for path in both for line in path.read_text().splitlines()]
         assert sorted(lines) == sorted(whole[name].splitlines())
+
+
+# What is missed between the stages
+
+
+@pytest.fixture
+def own_videos(videos, tmp_path):
+    """A folder of the test with three videos: 0.avi, 1.avi, 2.avi."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for i in range(3):
+        shutil.copy(videos / f"{i % N_VIDEOS:05d}.avi", folder / f"{i}.avi")
+    return folder
+
+
+def replace(path, other):
+    """Another video under the same name, of the same size and time."""
+    before = path.stat()
+    assert other.stat().st_size == before.st_size and other.read_bytes() != path.read_bytes()
+    path.write_bytes(other.read_bytes())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def skipped_in(out):
+    return {Path(row["video"]).name: row["reason"] for row in read_rows(out / "skipped.jsonl")}
+
+
+STAGES = ("queries", "candidates", "judge")
+PLAIN = {"select": "none", "balance": False}
+
+
+@pytest.mark.parametrize("before", STAGES[1:])
+def test_a_video_that_is_gone_before_a_stage_is_named(run, sensible, own_videos, before, capsys):
+    settings = PLAIN | {"videos": own_videos}
+    for stage in STAGES[: STAGES.index(before)]:
+        out = run(stage=stage, **settings)
+    (own_videos / "1.avi").unlink()
+    capsys.readouterr()
+    run(stage=before, **settings)
+    printed, n = capsys.readouterr().out, 9 if before == "candidates" else 18
+    about = "rows of queries.jsonl and candidates.jsonl are about a video that is not in --videos"
+    assert f"{n} {about}, such as {own_videos / '1.avi'}\n" in printed
+    assert list(skipped_in(out)) == ["1.avi"] and "not in --videos" in skipped_in(out)["1.avi"]
+    shutil.copy(own_videos / "0.avi", own_videos / "1.avi")
+    assert not {"0.avi", "2.avi"} & skipped_in(run(stage=before, **settings)).keys()
+
+
+@pytest.mark.parametrize("before", STAGES[1:])
+def test_a_video_that_was_replaced_before_a_stage_is_named_and_not_used(
+    run, sensible, own_videos, before
+):
+    settings, own = PLAIN | {"videos": own_videos}, (own_videos / "1.avi").read_bytes()
+    for stage in STAGES[: STAGES.index(before)]:
+        out = run(stage=stage, **settings)
+    replace(own_videos / "1.avi", own_videos / "0.avi")
+    run(stage=before, **settings)
+    assert skipped_in(out) == {"1.avi": "changed after its rows were written"}
+    made = out / ("candidates.jsonl" if before == "candidates" else "pairs.jsonl")
+    assert {Path(row["video"]).name for row in read_rows(made)} == {"0.avi", "2.avi"}
+    (own_videos / "1.avi").write_bytes(own)
+    run(stage=before, **settings)
+    assert not skipped_in(out) and len({row["video"] for row in read_rows(made)}) == 3
+
+
+def test_rows_hold_the_digest_of_their_video_and_rows_without_one_are_used(run, sensible, videos):
+    out = run(**PLAIN)
+    pairs = (out / "pairs.jsonl").read_text()
+    for name in ("queries.jsonl", "candidates.jsonl"):
+        rows = read_rows(out / name)
+        for row in rows:
+            assert row["digest"] == hashlib.sha256(Path(row["video"]).read_bytes()).hexdigest()
+        write_rows(out / name, [{k: v for k, v in row.items() if k != "digest"} for row in rows])
+    assert (run(**PLAIN) / "pairs.jsonl").read_text() == pairs and "digest" not in pairs
+    assert len(skipped_in(out)) == 1  # the corrupted one
+
+
+def test_a_copied_run_with_its_videos_elsewhere_is_an_error(run, sensible, own_videos, capsys):
+    out, moved = run(videos=own_videos, **PLAIN), own_videos.with_name("moved")
+    own_videos.rename(moved)
+    config = json.loads((out / "config.json").read_text()) | {"videos": str(moved)}
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match="no pairs: 3 of 3 .*not in --videos.* depends on --vid"):
+        run(stage="judge", videos=moved, **PLAIN)
+    about = f"are about a video that is not in --videos, such as {own_videos / '0.avi'}"
+    assert f"54 rows of queries.jsonl and candidates.jsonl {about}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", 0.5), ("seed", 6), ("candidates", 2), ("max_pixels", 99), ("n_frames", 8)],
+)
+def test_rows_of_other_settings_are_refused_without_config_json_too(run, sensible, name, value):
+    out = run(**PLAIN | {"n_frames": 16})
+    (out / "config.json").unlink()
+    before = (out / "candidates.jsonl").read_text()
+    settings = PLAIN | {"n_frames": 16} | {name: value}
+    with pytest.raises(SystemExit, match=f"--{name} was .* and is {value}; choose"):
+        run(**settings)
+    assert (out / "candidates.jsonl").read_text() == before and not (out / "config.json").exists()
+    run(**PLAIN | {"n_frames": 16})
+
+
+def test_the_counts_at_the_end_add_up(run, sensible, own_videos, capsys, monkeypatch):
+    (own_videos / "3.avi").write_bytes(b"no video")
+    out = run(videos=own_videos, limit=3, **PLAIN)
+    rows = read_rows(out / "queries.jsonl")
+    write_rows(out / "queries.jsonl", [row for row in rows if not row["video"].endswith("0.avi")])
+    capsys.readouterr()
+    run(videos=own_videos, stage="judge", **PLAIN)
+    printed = capsys.readouterr().out
+    pairs, dropped = (len(read_rows(out / f"{name}.jsonl")) for name in ("pairs", "dropped"))
+    assert pairs + dropped == 2 * 9 * 3
+    wrote = f"wrote {pairs} pairs to {out / 'pairs.jsonl'}, and {dropped} to dropped.jsonl\n"
+    assert wrote in printed
+    last = printed.splitlines()[-1]
+    counts = "4 videos, 0 of them skipped, 2 without a query, 0 without pairs, 2 with pairs; next: "
+    assert last.startswith(counts)
+
+
+def test_no_control_character_of_a_name_or_a_row_is_printed(run, sensible, own_videos, capsys):
+    odd = own_videos / "a\x1b[31m\u202eb.avi"
+    odd.write_bytes(b"no video")
+    (own_videos / "1.avi").rename(own_videos / "1\x9b\r2.avi")
+    out = run(videos=own_videos, **PLAIN)
+    (own_videos / "1\x9b\r2.avi").unlink()
+    run(videos=own_videos, **PLAIN)
+    dropped = read_rows(out / "dropped.jsonl")
+    row = {"mode": "spatial", "reason": "odd\x08\u2066"}
+    write_rows(out / "dropped.jsonl", [*dropped, row])
+    print(audit_table(audit_of(out)))
+    printed = capsys.readouterr().out
+    assert all(line.isprintable() for line in printed.split("\n"))
+    assert r"a\x1b[31m\u202eb.avi" in printed and r"1\x9b\r2.avi" in printed
+    assert r"odd\x08\u2066" in printed
+    assert str(odd) in {row["video"] for row in read_rows(out / "skipped.jsonl")}

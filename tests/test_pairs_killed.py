@@ -13,7 +13,7 @@ from zlib import crc32
 
 import pytest
 from campaigns.world import queries
-from conftest import finish, kill_all, launch, linux
+from conftest import finish, kill_all, launch, linux, pairs_or_none
 from server import FakeServer, prompt_of
 from tiny_models import write_babbler
 
@@ -217,7 +217,8 @@ def main(place, tmp_path):
         settings["responder"], settings["judge"] = (
             str(settings.get(role, "rules")) for role in ("responder", "judge")
         )
-        make_pairs.main(make_pairs.PairsConfig(**settings))
+        with pairs_or_none():
+            make_pairs.main(make_pairs.PairsConfig(**settings))
         return contents(tmp_path / out)
 
     return main

@@ -13,14 +13,29 @@ from pathlib import Path
 from statistics import fmean
 
 from pasta.making.adversarial_items import adversarial_rows
-from pasta.making.stages import QUERY, candidates_in_order
+from pasta.making.stages import AWAY, CHANGED, QUERY, candidates_in_order, sound_queries
 from pasta.pairs import MODES
 from pasta.run.atomic import write_json
 from pasta.run.rows import rows_of, write_rows
-from pasta.run.schema import ABSENT, NUMBER
+from pasta.run.schema import ABSENT, NUMBER, printable
 
 PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
 PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
+DROPPED = {"mode": MODES, "reason": str}
+CURES = {  # part of a reason for leaving something out -> what changes it; else it is --videos
+    "refused: ": "--asker, --responder or their server",
+    "judge": "--judge or --judge_tokens",
+    "query": "--asker or --max_new_tokens",
+    "cut off": "--max_new_tokens",
+    "empty": "--max_new_tokens or --responder",
+    "no contradiction": "--judge, with a language model",
+    "survives": "--select none",
+    "weak": "--keep",
+    "balance": "--no-balance",
+    "length": "--no-balance",
+    "preferred": "--responder, --adversary or --temperature",
+    "answers": "--max_new_tokens or --temperature",
+}
 
 
 def audit(pairs, dropped, queries=()):
@@ -68,40 +83,68 @@ def audit_table(report):
         lines.append(f"{mode:<12} {row['kept']:>6} {n:>8}  {columns}")
     for mode, row in report.items():
         lines += [f"  {mode}: {n} dropped: {reason}" for reason, n in row["dropped"].items()]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def audit_of(folder):
     """The audit of a folder that make_pairs.py wrote. Raises ValueError for a damaged row."""
-    schemas = {"pairs": PAIR, "dropped": {"mode": MODES, "reason": str}, "queries": QUERY}
+    schemas = {"pairs": PAIR, "dropped": DROPPED, "queries": QUERY}
     return audit(*(rows_of(Path(folder) / f"{name}.jsonl", of) for name, of in schemas.items()))
 
 
 def write_report(config, roles, videos, n, failed):
-    """Name the videos left out, audit the pairs of the first n videos, print the next command."""
+    """Name the videos left out, audit the pairs of the first n videos, print the next command.
+
+    Raises SystemExit, with the most frequent reason, if the stage has made nothing.
+    """
     path = config.out / "skipped.jsonl"
     if config.stage in ("candidates", "judge"):  # the stages before may have skipped others
-        earlier = rows_of(path, {"video": str, "reason": str})
-        failed = {row["video"]: row["reason"] for row in earlier} | failed
+        earlier = {r["video"]: r["reason"] for r in rows_of(path, {"video": str, "reason": str})}
+        failed = {v: why for v, why in earlier.items() if why not in (AWAY, CHANGED)} | failed
     write_rows(path, [{"video": video, "reason": failed[video]} for video in sorted(failed)])
     for video in sorted(failed):
-        print(f"skipped {video}: {failed[video]}")
-    pairs = config.out / "pairs.jsonl"
-    if config.stage in ("all", "judge"):
-        report = audit_of(config.out)
+        print(printable(f"skipped {video}: {failed[video]}"))
+    name = config.stage if config.stage in ("queries", "candidates") else "pairs"
+    path, dropped = config.out / f"{name}.jsonl", []
+    if name == "pairs":
+        report, dropped = audit_of(config.out), rows_of(config.out / "dropped.jsonl", DROPPED)
         write_json(config.out / "audit.json", report)
         print(audit_table(report))
-        print(f"wrote {sum(row['kept'] for row in report.values())} pairs to {pairs}")
-        if config.adversarial_qa:
-            rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
-            ask = partial(roles.ask_once, config.asker or config.responder)
-            items = adversarial_rows(rows, roles.judge, ask)
-            write_rows(config.out / "items.jsonl", items)
-            evaluate = f"evaluate.py --bench adversarial --data {config.out}"
-            print(f"wrote {len(items)} items; next: {evaluate}")
+        kept = f"wrote {sum(row['kept'] for row in report.values())} pairs to {path}"
+        print(f"{kept}, and {len(dropped)} to dropped.jsonl{roles.unreadable}")
+    made = {row["video"] for row in rows_of(path, {"video": str}) if "flaw" not in row}
+    first, asked = set(videos[:n]), {row["video"] for row in sound_queries(config)}
+    used = first - failed.keys()
+    counts = f"{n} videos" if n == len(videos) else f"{n} of {len(videos)} videos"
+    counts += f", {len(first - used)} of them skipped, {len(used - asked)} without a query"
+    counts += f", {len(used & asked - made)} without {name}, {len(used & made)} with {name}"
+    if not made & first:
+        print(counts)
+        raise SystemExit(f"no {name}: {commonest(config, failed, dropped)}{roles.unreadable}")
+    if config.adversarial_qa and name == "pairs":
+        rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
+        ask = partial(roles.ask_once, config.asker or config.responder)
+        rows = [row for row in rows if failed.get(row["video"]) != CHANGED]
+        items = adversarial_rows(rows, roles.judge, ask)
+        write_rows(config.out / "items.jsonl", items)
+        evaluate = f"; next: evaluate.py --bench adversarial --data {config.out}"
+        print(f"wrote {len(items)} items{evaluate if items else ''}")
     commands = {"queries": "this with --stage candidates", "candidates": "this with --stage judge"}
-    command = commands.get(config.stage, f"torchrun train_dpo.py --pairs {pairs}")
-    print(f"{n} videos, {len(failed)} of them skipped; next: {command}")
+    print(f"{counts}; next: {commands.get(name, f'torchrun train_dpo.py --pairs {path}')}")
+
+
+def commonest(config, failed, dropped):
+    """The most frequent reason why something was left out, an example, and what changes it."""
+    queries = rows_of(config.out / "queries.jsonl", QUERY)
+    found = [(reason, video) for video, reason in failed.items()]
+    found += [(f"query {row['flaw']}", row["query"]) for row in queries if "flaw" in row]
+    sides = ["chosen" if "preferred" in row["reason"] else "rejected" for row in dropped]
+    found += [(row["reason"], row[side]) for row, side in zip(dropped, sides, strict=True)]
+    [(reason, n)] = Counter(reason for reason, _ in found).most_common(1) or [("no query", 0)]
+    example = next((text for other, text in found if other == reason), str(config.queries))
+    cure = next((flags for part, flags in CURES.items() if part in reason), "--videos")
+    text = f"{n} of {len(found)} times because of: {reason}, such as {example!r:.200}"
+    return printable(f"{text}; this depends on {cure}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import json
 from contextlib import closing
 from functools import cached_property
 
-from pasta.judge import judge_by_model, judge_by_rules
-from pasta.making.server import Server, is_address
+from pasta.judge import UNREADABLE, judge_by_model, judge_by_rules, read_verdict
+from pasta.making.server import FIRST, Server, ServerError, is_address
 from pasta.models.files import weights_digest
 from pasta.models.generate import Answer, Request, ask_all
 from pasta.models.load import load_processor, load_vlm
@@ -99,6 +99,7 @@ class Roles:
         self.config, self.device = config, device
         self.models, self.loaded = {}, {}
         self.replies = Replies(config.out / "replies.jsonl")
+        self.unreadable = ""  # how many replies of the judge, and one of them
 
     def open(self):
         """Names of the models that the chosen stages ask; one that cannot be used fails here."""
@@ -138,12 +139,21 @@ class Roles:
         """The Verdict of the config's judge on each case, see pasta/judge.py."""
         if self.config.judge == "rules":
             return [judge_by_rules(*case) for case in cases]
+        unread = []  # replies without a verdict, or why the server refused
 
         def ask(prompts):  # "" for a prompt that a server refuses
             requests = [Request(None, prompt) for prompt in prompts]
             answers = self.ask_once(self.config.judge, requests, self.config.judge_tokens)
-            if refused := [answer.error for answer in answers if answer.error]:
-                print(f"the judge refused {len(refused)} prompts: {refused[0]}")
+            unread.extend(a.error or repr(a.text) for a in answers if not read_verdict(a.text))
             return [answer.text for answer in answers]
 
-        return judge_by_model(cases, ask)
+        # Some cases come first: a judge that can read none of them will not read the others.
+        for n in sorted({min(2 * FIRST, len(cases)), len(cases)}):
+            verdicts = judge_by_model(cases[:n], ask)
+            asked = [v for v in verdicts if v.kept or v.reason.startswith("judge")]
+            bad = asked.count(UNREADABLE)
+            text = f"; {UNREADABLE.reason} in {bad} of {len(asked)}, such as "
+            self.unreadable = text + unread[-1][:200] if bad else ""
+            if FIRST <= bad == len(asked) and n < len(cases):
+                raise ServerError(f"--judge {self.config.judge}{self.unreadable}")
+        return verdicts

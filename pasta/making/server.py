@@ -3,16 +3,17 @@
 The address is http://HOST:PORT/v1, or http://HOST:PORT/v1#MODEL if the server has several models.
 One Request is one HTTP request; a video is sent as PNG images, each after its time.
 
-    429, 5xx, timeout, cut connection, no JSON   may pass: retried, with growing waits
+    429, 5xx, timeout, bad HTTP, no JSON         may pass: retried, with growing waits
     400, 413, 422                                this request is refused: an Answer with an error
     401, 404, redirect, too many tries           ServerError; answers received before are kept
 
 Only the named host is contacted: http.client follows no redirect and uses no proxy. The key comes
-from OPENAI_API_KEY, and is in no file, log or message.
+from OPENAI_API_KEY, and is in no file, log or message: it is hidden in every text of a server.
 """
 
 import base64
 import hashlib
+import html
 import json
 import os
 import random
@@ -22,25 +23,27 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Timer
-from urllib.parse import quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pasta.models.generate import Answer
 from pasta.run.reasoning import final_answer
-from pasta.run.schema import SURROGATE
+from pasta.run.schema import SURROGATE, printable
 
 MAX_PIXELS = 602112  # of a frame, by default: Qwen2.5-VL's own bound for videos
 MAX_REPLY = 2**24  # bytes; a reply has a few thousand
 LONGEST_WAIT = 60.0  # seconds between two tries
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
+ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrt]|)")
+FIRST = 16  # videos, or cases of a judge: if none of them gets anything usable, the run stops
 
 
 class ServerError(Exception):
-    """The server cannot be used now."""
+    """The server cannot be used now, or not for its part of the run."""
 
 
 class Server:
@@ -55,12 +58,17 @@ class Server:
     score = None  # it gives no log-probabilities of given texts
 
     def __init__(self, address, max_pixels=0, in_flight=16, timeout=300.0, tries=6, wait=1.0):
-        url, self.address = urlsplit(address), address.partition("#")[0]
-        plain = "@" not in self.address and not url.query
-        if not is_address(address) or not plain or not url.hostname or url.port == 0:
-            hidden = re.sub(r"//.*[@?].*", "//***", address)  # it may hold a password or a key
+        self.address = address.partition("#")[0]
+        try:
+            url = urlsplit(address)
+            sound = url.hostname.encode("idna") and url.port != 0 and not url.query
+        except (ValueError, AttributeError):  # a port of letters; no host
+            sound = False
+        if not sound or not re.fullmatch("(?i)https?://[!-?A-~]+", self.address):
+            hidden = re.sub(r"//.*[@?].*", "//***", address, flags=re.S)  # perhaps a password
             text = "expected http://HOST:PORT/v1 or .../v1#MODEL, without user, password or ?"
-            raise ValueError(f"{hidden}: {text}; the key is OPENAI_API_KEY")
+            more = "Ports are 1 to 65535; the key is OPENAI_API_KEY"
+            raise ValueError(f"{printable(hidden)}: {text}; {more}")
         self.connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.host, self.path = url.netloc, url.path.rstrip("/")
         self.in_flight, self.timeout, self.tries, self.wait = in_flight, timeout, tries, wait
@@ -72,7 +80,8 @@ class Server:
     def only_model(self):
         models = self.call("GET", "/models", lambda reply: [valid(m["id"]) for m in reply["data"]])
         if len(models) != 1:
-            text = f"{len(models)} models: {', '.join(models)}; name one as {self.address}#MODEL"
+            names = printable(": " * bool(models) + ", ".join(models))
+            text = f"{len(models)} models{names}; name one as {self.address}#MODEL"
             raise ServerError(f"{self.address} has {text}")
         return models[0]
 
@@ -124,11 +133,11 @@ class Server:
                 wait = min(2 * wait, LONGEST_WAIT)
             try:
                 status, headers, reply = self.exchange(method, self.path + path, data)
-            except (OSError, HTTPException) as error:  # timeouts and cut connections
-                trouble = without_key(f"{type(error).__name__} {error}")
+            except (OSError, HTTPException, ValueError) as error:  # ValueError: a negative chunk
+                trouble = shown(f"{type(error).__name__} {error}")
                 continue
-            text = without_key(reply.decode(errors="backslashreplace")).strip()
-            trouble = f"HTTP {status}: {text[:200]}"
+            text = reply.decode(json.detect_encoding(reply), errors="replace")
+            trouble = f"HTTP {status}: {shown(text)[:200]}"
             if status in REFUSED and body:
                 return Answer("", (), 0.0, False, error=f"{self.address} refused: {trouble}")
             if status == 200:
@@ -137,7 +146,7 @@ class Server:
                 except (ValueError, LookupError, TypeError, RecursionError):
                     continue
             if status not in TRY_AGAIN:
-                where = without_key(f" to {headers['Location']}") if headers["Location"] else ""
+                where = f" to {shown(headers['Location'])}" if headers["Location"] else ""
                 text = "expected status 200: check the address, #MODEL and OPENAI_API_KEY"
                 raise ServerError(f"{self.address}{path}: {trouble}{where}; {text}")
         text = "expected JSON as OpenAI sends it; rerun the same command later to continue"
@@ -168,7 +177,7 @@ class Server:
 
 
 def is_address(name):
-    return str(name).startswith(("http://", "https://"))
+    return "://" in str(name)
 
 
 def api_key():
@@ -179,16 +188,45 @@ def api_key():
     return key
 
 
-def without_key(text):
-    """A server's text without the key, which some repeat: plain, or as in JSON or an address."""
-    key = api_key()
-    forms = (key, key.replace("/", "\\/"), quote(key, ""))
-    # A short one is a placeholder such as "EMPTY", which may be part of an answer.
-    return re.sub("|".join(map(re.escape, forms)), "***", text) if len(key) >= 8 else text
+def shown(text):
+    return printable(without_key(text).strip())
 
 
 def valid(text):
-    return SURROGATE.sub("\ufffd", text)
+    return SURROGATE.sub("\ufffd", without_key(text))
+
+
+def without_key(text):
+    """A server's text without the key, which some repeat: as it is, escaped, coded or wrapped."""
+    if len(key := api_key()) < 8:
+        return text  # a placeholder such as "EMPTY", which may be part of an answer
+    text = key_pattern(key).sub("***", text)
+    plain = unescaped(text)
+    return key_pattern(key).sub("***", plain) if key_pattern(key).search(plain) else text
+
+
+@cache
+def key_pattern(key):
+    """Matches the key, its hex and base64, also inside longer base64, and 8 characters of them."""
+    data = key.encode()
+    forms = {key, unescaped(key), data.hex()}
+    for n in range(3):  # bytes before it; the outer sextets hold bits of its neighbours
+        start, end = -(-8 * n // 6), 8 * (n + len(data)) // 6
+        coded = base64.b64encode(bytes(n) + data)[start:end].decode()
+        forms |= {coded, coded.replace("+", "-").replace("/", "_")}
+    forms = [form for form in forms if len(form) >= 8]
+    for form in forms[:]:
+        forms += [form[i : i + 8] for i in (*range(0, len(form) - 7, 8), len(form) - 8)]
+    # Between characters there may be line ends, NULs of UTF-16, and what is invisible.
+    return re.compile("|".join("[^!-~]*".join(map(re.escape, form)) for form in forms))
+
+
+def unescaped(text):
+    """A text without the escapes of JSON, HTML and addresses, also of several levels."""
+    for _ in range(8):
+        text = ESCAPE.sub(lambda found: chr(int(found[1] or found[2] or "20", 16)), text)
+        text = unquote(html.unescape(text))
+    return text
 
 
 def read_answer(reply):

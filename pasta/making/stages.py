@@ -10,7 +10,7 @@ The first two append the rows that their file lacks, so a rerun continues. They 
 
 import time
 from collections import Counter, defaultdict
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from itertools import product
 
@@ -19,17 +19,18 @@ from pasta.candidates import candidate_rows, query_tasks
 from pasta.judge import OPPOSITES
 from pasta.making.queries import own_queries, query_rows, wanted_queries
 from pasta.making.reader import Reader
+from pasta.making.server import FIRST, ServerError
 from pasta.pairs import MODES
 from pasta.prompts import ABOUT, PREMISES, QUERIES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import Appender, rows_of, write_rows
-from pasta.run.schema import ABSENT, NUMBER
+from pasta.run.schema import ABSENT, NUMBER, printable
 from pasta.selection import make_pairs, proposals, query_key
-from pasta.video import VideoError
+from pasta.video import VideoError, file_digest
 
 RECIPE = "responder asker adversary candidates temperature sparse_frames max_pixels seed".split()
-TASK = {"video": str, "mode": MODES, "query": str, "topic": str | None}
+TASK = {"video": str, "mode": MODES, "query": str, "topic": str | None, "digest": str | ABSENT}
 QUERY = TASK | {"n": int, "flaw": str | ABSENT}
 ANSWER = {"response": str, "finished": bool}
 LOGPS = {"response": str, "blind": NUMBER, "clean": NUMBER | ABSENT, "broken": NUMBER | ABSENT}
@@ -37,6 +38,8 @@ CANDIDATE = TASK | {"preferred": ANSWER, "adversarial": [ANSWER | {"kind": str}]
 CANDIDATE |= {"logps": [LOGPS], "recipe": {"twins": bool}}
 TABLES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "OPPOSITES": OPPOSITES}
 TABLES |= {"QUERIES": QUERIES, "PREMISES": PREMISES}
+AWAY = "is not in --videos"
+CHANGED = "changed after its rows were written"
 for name, table in TABLES.items():  # checked now, not after hours of answers
     if missing := ", ".join(mode for mode in MODES if mode not in table):
         raise ImportError(f"{name} has no entry for {missing}; docs/changing.md lists the tables")
@@ -53,7 +56,7 @@ def recipe_of(config, reader):
     return recipe | {"n_frames": reader.n_frames, "twins": config.select == "contrast"}
 
 
-def write_queries(config, roles, videos, n, modes):
+def write_queries(config, roles, videos, n, modes, unusable=()):
     """Stage 1: queries of some modes about the first n videos; or all of the user's own."""
     path = config.out / "queries.jsonl"
     if config.queries:
@@ -67,18 +70,18 @@ def write_queries(config, roles, videos, n, modes):
         earlier[row["video"]] += [row["query"]] * ("flaw" not in row)
     done = {(row["video"], row["mode"], row["n"]) for row in rows}
     wanted = product(ranks.share(videos[:n]), modes, range(config.n_queries))
-    items = [(key[0], key) for key in wanted if key not in done]
+    items = [(key[0], key) for key in wanted if key not in done and key[0] not in unusable]
     reader, asker = reader_for(roles.model(config.asker), config, videos), config.asker
     read = partial(wanted_queries, reader=reader, seed=config.seed)
     make = partial(query_rows, earlier=earlier, ask=partial(roles.ask, asker), asker=asker)
-    return append_rows(path, items, config.batch_videos, read, make)
+    return append_rows(path, rows, items, config.batch_videos, read, make)
 
 
-def write_candidates(config, roles, videos, n):
+def write_candidates(config, roles, videos, n, unusable=()):
     """Stage 2: answers to the queries about the first n videos."""
-    path, own_videos = config.out / "candidates.jsonl", set(ranks.share(videos[:n]))
-    done = set(map(query_key, rows_of(path, CANDIDATE)))
-    wanted = {}
+    path, own_videos = config.out / "candidates.jsonl", {*ranks.share(videos[:n])} - {*unusable}
+    rows, wanted = rows_of(path, CANDIDATE), {}
+    done = set(map(query_key, rows))
     for row in sound_queries(config):
         if row["video"] in own_videos and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
@@ -88,16 +91,18 @@ def write_candidates(config, roles, videos, n):
     recipe, ask = recipe_of(config, reader), partial(roles.ask, config.responder)
     read = partial(query_tasks, reader=reader, recipe=recipe)
     make = partial(candidate_rows, ask=ask, score=responder.score, recipe=recipe)
-    return append_rows(path, items, config.batch_videos, read, make)
+    return append_rows(path, rows, items, config.batch_videos, read, make)
 
 
-def append_rows(path, items, n, read, make):
+def append_rows(path, rows, items, n, read, make):
     """Append the rows of items to `path`, n videos at a time. Returns {video: why it has none}.
 
-    items: list of (video, item). read: (video, its items) -> list of tasks, or raises VideoError.
+    rows: those in the file. items: list of (video, item).
+    read: (video, its items) -> list of tasks, or raises VideoError.
     make: list of tasks -> (rows, {video: reason}).
+    Raises ServerError if neither `rows` nor the first videos have a row that can lead to a pair.
     """
-    by_video = defaultdict(list)
+    by_video, digests, works = defaultdict(list), {}, any(map(usable, rows))
     for video, item in items:
         by_video[video].append(item)
     groups = list(by_video.items())
@@ -106,32 +111,44 @@ def append_rows(path, items, n, read, make):
         tasks, unread = [], {}
         for video, wanted in batch:
             try:
-                tasks += read(video, wanted)
+                found, digests[video] = read(video, wanted), file_digest(video)
+                tasks += found
             except VideoError as error:
                 unread[video] = error.reason
         return len(batch), tasks, unread
 
     batches = [groups[start : start + n] for start in range(0, len(groups), n)]
-    failed, start = {}, time.perf_counter()
+    failed, tried, start = {}, 0, time.perf_counter()
     bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
     ahead = prefetch(read_batch, batches, workers=1, ahead=1)
     with Appender(ranks.rank_path(path)) as out, closing(ahead), bar:
         for size, tasks, unread in ahead:
             rows, refused = make(tasks) if tasks else ((), {})
             for row in rows:
-                out.write(row)
+                out.write(row | {"digest": digests[row["video"]]})
             failed |= unread | refused
             bar.update(size)
+            tried += size - len(unread)
+            works |= any(map(usable, rows))
+            if not works and tried >= FIRST:
+                why = next(iter(refused.values()), f"such as {rows[-1]}" if rows else "")
+                raise ServerError(f"no usable {path.stem} for the first {tried} videos: {why}")
     if groups and ranks.rank() == 0:
         rate = 3600 * len(groups) / (time.perf_counter() - start)
         print(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour")
     return failed
 
 
-def write_pairs(config, roles, videos, asked):
+def usable(row):
+    """Whether a query, or the preferred answer of a candidate, can become part of a pair."""
+    return "flaw" not in row and row.get("preferred", {"finished": True})["finished"]
+
+
+def write_pairs(config, roles, videos, asked, unusable=()):
     """Stage 3: pairs from the answers, see candidates_in_order. Returns mode -> number of pairs."""
     ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
+    rows = [row for row in rows if row["video"] not in unusable]
     if ranks.size() > 1:  # each asks the judge about its own videos; rank 0 uses all replies
         own_videos = set(ranks.share(videos))
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
@@ -162,3 +179,24 @@ def candidates_in_order(config, videos, asked):
 def sound_queries(config):
     """The rows of queries.jsonl without a flaw."""
     return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
+
+
+def unusable_videos(config, videos):
+    """{video: reason} of those that have rows, and are gone or changed. Prints how many rows."""
+    files, digests = ("queries.jsonl", "candidates.jsonl"), defaultdict(set)
+    rows = [row for name in files for row in rows_of(config.out / name, TASK)]
+    for row in rows:
+        digests[row["video"]] |= {row["digest"]} if "digest" in row else set()
+    here, found = set(videos), []
+    for video in ranks.share(list(digests)):
+        with suppress(VideoError):  # the stages name what cannot be read
+            if video not in here:
+                found.append((video, AWAY))
+            elif digests[video] and digests[video] != {file_digest(video)}:
+                found.append((video, CHANGED))
+    found = dict(ranks.gather(found))
+    for reason in dict.fromkeys(found.values()):
+        lost = [row["video"] for row in rows if found.get(row["video"]) == reason]
+        text = f"{len(lost)} rows of {' and '.join(files)} are about a video that {reason}, such as"
+        ranks.rank() or print(printable(f"{text} {lost[0]}"))
+    return found

@@ -73,6 +73,11 @@ def valid_text(text, what):
     return text
 
 
+def printable(text):
+    """`text` for one line of a terminal: control and direction characters become escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def is_name(text):
     """Whether a file can have this name."""
     return "\0" not in text and not SURROGATE.search(text)

@@ -20,6 +20,7 @@ from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
 from pasta.run import ranks
+from pasta.run.schema import printable
 from pasta.sampling import uniform
 from pasta.training.plan import hold_out, plan_updates, read_packs
 from pasta.video import VideoError, read_frames
@@ -47,7 +48,7 @@ def read_some(items, load):
         except TooLong:
             raise
         except (VideoError, ValueError) as error:
-            tqdm.write(f"left out: {error}")
+            tqdm.write(printable(f"left out: {error}"))
     if not loaded:
         raise SystemExit(f"none of {len(places)} videos can be read, for the reasons above")
     return loaded

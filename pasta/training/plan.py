@@ -20,6 +20,7 @@ from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.digest import digest
 from pasta.run.rows import Appender, read_rows
+from pasta.run.schema import printable
 from pasta.video import VideoError
 
 
@@ -158,7 +159,7 @@ class Skipped:
         self.written.add((group.video, *ids))
         with Appender(self.path) as out:  # opened here because most runs skip nothing
             out.write({"video": group.video, "pairs": ids, "reason": reason})
-        tqdm.write(f"skipped {len(ids)} pairs of {group.video}: {reason}")
+        tqdm.write(printable(f"skipped {len(ids)} pairs of {group.video}: {reason}"))
 
     def check(self):
         """Raise SystemExit, with the list, if all ranks skipped more than `limit`; all call."""
