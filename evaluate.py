@@ -24,7 +24,8 @@ from pasta.benchmarks.report import compare, report, sample_rows
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
 from pasta.models.peft import load_adapter
-from pasta.run import ranks
+from pasta.run import flags, ranks
+from pasta.run.command import command_line
 from pasta.run.config import knob, parse, write_config
 from pasta.run.digest import digest_files
 from pasta.run.locks import lock_folder
@@ -39,7 +40,7 @@ class EvalConfig:
     data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"folders; none: {inputs.ADAPTER}, if it is of this model", [])
-    limit: int = knob("only the first questions of each task, this many; 0: all", 0)
+    limit: flags.Limit = knob("only the first questions of each task, this many; 0: all", 0)
     out: Path = knob("folder for answers and scores", Path("out/eval"))
     INSTEAD: ClassVar = "instead of asking"
     check: bool = knob("open every video and report what is there; asks no model", False)
@@ -50,13 +51,13 @@ class EvalConfig:
     parser: Literal["head", "v0.5"] = knob("the lmms-eval that reads Video-MME and MLVU", "head")
     judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
     log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
-    seed: int = knob("seed of the bootstrap; answers are greedy", 0)
+    seed: flags.Seed = knob("seed of the bootstrap; answers are greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
-    n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
-    max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
-    batch_size: int = knob("questions asked at once", 4, toy=16)
+    n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
+    max_pixels: flags.Limit = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
+    batch_size: flags.Count = knob("questions asked at once", 4, toy=16)
     dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
-    device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
+    device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def find_data(config, bench):
@@ -142,5 +143,6 @@ def main(config):
 
 
 if __name__ == "__main__":
-    main(parse(EvalConfig))
-    ranks.stop()
+    with command_line():
+        main(parse(EvalConfig))
+        ranks.stop()

@@ -29,6 +29,7 @@ from pasta.models.peft import CONFIG, base_of, load_adapter
 from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.run.atomic import atomic_folder, write_json
+from pasta.run.command import command_line
 from pasta.run.rows import write_rows
 from pasta.run.schema import read_json, schema_error
 from pasta.sampling import uniform
@@ -223,4 +224,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

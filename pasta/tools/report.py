@@ -19,6 +19,7 @@ from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.report import scored_rows, table
 from pasta.making.audit import audit_of, audit_table
 from pasta.models.load import load_processor
+from pasta.run.command import command_line
 from pasta.run.config import read_config
 from pasta.run.ranks import progress
 from pasta.run.rows import read_rows
@@ -162,4 +163,5 @@ def turn_counts(both):
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

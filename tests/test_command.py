@@ -1,0 +1,113 @@
+"""Messages of commands: they always print, and everyday mistakes are one sentence.
+
+    python -m pytest -q tests/test_command.py
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, linux
+
+from pasta.run.command import command_line
+
+COMMANDS = [path for path in [*ROOT.glob("*.py"), *(ROOT / "pasta").rglob("*.py")]
+            if "\nif __name__ ==" in path.read_text()]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_every_command_runs_in_this_context(path):
+    assert re.search(r"\nif __name__ == .*\n    with command_line\(\):\n", path.read_text())
+
+
+def run(code, cwd, out=subprocess.PIPE, **env):
+    """(exit status, standard output, standard error) of code inside command_line()."""
+    (Path(cwd) / "code_.py").write_text(code)
+    path = [f"import sys; sys.path.insert(0, {str(ROOT)!r})", "from pasta.run import command"]
+    path += [f"command.OURS = __import__('pathlib').Path({str(cwd)!r}).resolve()"]
+    code = "\n".join([*path, "with command.command_line():", "    import code_; code_.main()"])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(cwd)} | env,
+        stdout=out,
+        stderr=subprocess.PIPE,
+    )
+    return done.returncode, done.stdout, done.stderr.decode(errors="replace")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_text_that_the_terminal_lacks_is_printed_with_escapes(tmp_path, encoding):
+    code = r"""
+def main():
+    import sys
+    from tqdm import tqdm
+    print("\u89c6 a\udce9")
+    tqdm.write("\u9891 b\udce9")
+    print("\u9891 c\udce9", file=sys.stderr)
+    raise ValueError("\u9891 d\udce9")
+"""
+    status, out, err = run(code, tmp_path, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    shown = "\u89c6".encode("utf-8" if encoding == "utf-8" else "ascii", "backslashreplace")
+    assert status == 1 and shown + rb" a\udce9" in out and rb" b\udce9" in out
+    assert r" c\udce9" in err and r" d\udce9" in err.splitlines()[-1] and "Traceback" not in err
+
+
+MISTAKES = {
+    "raise ValueError('pairs.jsonl:3: bad; expected good')": "pairs.jsonl:3: bad; expected good",
+    "raise FileNotFoundError('no model folder x')": "no model folder x",
+    "raise RuntimeError('before any training')": "before any training",
+    "open('absent.jsonl')": "absent.jsonl: No such file or directory",
+    "open('/proc/self/mem', 'x')": "/proc/self/mem: File exists",
+    "import os; os.mkdir('x'); open('x')": "x: Is a directory",
+    "raise SystemExit('--lr is 3')": "--lr is 3",
+}
+
+
+@pytest.mark.parametrize("code", MISTAKES)
+def test_a_mistake_of_the_user_is_one_sentence(tmp_path, code):
+    status, out, err = run(f"def main():\n    {code}\n", tmp_path)
+    assert (status, out, err) == (1, b"", MISTAKES[code] + "\n")
+
+
+@pytest.mark.parametrize("code", ["int('x')", "{}['x']", "None.x", "assert False, 'why'", "1 / 0",
+                                  "import json; json.loads('{')"])  # fmt: skip
+def test_a_bug_keeps_its_traceback(tmp_path, code):
+    status, _, err = run(f"def main():\n    {code}\n", tmp_path)
+    assert status == 1 and err.startswith("Traceback")
+
+
+@linux
+@pytest.mark.parametrize("flush", [True, False])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_standard_output_is_one_sentence(tmp_path, flush, unbuffered):
+    with open("/dev/full", "w") as full:
+        code = f"def main():\n    print('x', flush={flush})\n"
+        status, _, err = run(code, tmp_path, full, PYTHONUNBUFFERED=unbuffered)
+    assert status == 1 and err.startswith("standard output cannot be written: No space left")
+    assert err.count("\n") == 1
+
+
+@linux
+@pytest.mark.parametrize("flush", [True, False])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_is_gone_is_one_sentence(tmp_path, flush, unbuffered):
+    code = f"def main():\n    print('x', flush={flush})\n"
+    read, write = os.pipe()
+    os.close(read)
+    status, _, err = run(code, tmp_path, write, PYTHONUNBUFFERED=unbuffered)
+    os.close(write)
+    assert status == 1 and err.startswith("standard output cannot be written: Broken pipe")
+    assert err.count("\n") == 1
+
+
+def test_streams_may_be_closed_and_a_result_passes(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with command_line():
+        pass
+    with pytest.raises(SystemExit, match="^3$"), command_line():
+        raise SystemExit(3)
