@@ -28,7 +28,7 @@ from pasta.run import flags, ranks
 from pasta.run.command import command_line
 from pasta.run.config import knob, parse, write_config
 from pasta.run.digest import digest_files
-from pasta.run.locks import lock_folder
+from pasta.run.locks import claim_folder
 from pasta.run.rows import Appender, write_rows
 from pasta.tools.dry_run import scoring
 
@@ -121,7 +121,7 @@ def main(config):
     config.device = ranks.start(config.device)
     if config.dry_run:
         return scoring(config, bench, items, adapters, frames)
-    lock_folder(folder)
+    claim_folder(folder, config, config.model)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=frames)
 

@@ -28,7 +28,7 @@ from pasta.prompts import PROMPT_VERSION
 from pasta.run import flags, ranks
 from pasta.run.command import command_line
 from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
-from pasta.run.locks import lock_folder
+from pasta.run.locks import claim_folder
 from pasta.run.rows import rows_of
 from pasta.run.schema import ABSENT
 from pasta.tools.dry_run import pair_making
@@ -96,7 +96,7 @@ def main(config):
         names = roles.open()
         if config.dry_run:
             return pair_making(config, roles, videos)
-        lock_folder(config.out)
+        claim_folder(config.out, config, config.responder)
         if ranks.rank() == 0:
             start_folder(config, roles, names)
         ranks.gather([])  # no rank writes before the folder is checked

@@ -90,8 +90,9 @@ def main(config):
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames
-    if ranks.rank() == 0:
-        write_config(config.out, config, frames_used=n_frames, processes=ranks.size())
+    facts = {"frames_used": n_frames, "processes": ranks.size()}
+    if ranks.rank() == 0 and not (config.out / "config.json").exists():  # else once it is accepted
+        write_config(config.out, config, **facts)
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)
@@ -101,7 +102,7 @@ def main(config):
     skipped.check()
     result = config.out / ("adapter" if config.lora_rank else "model")
     message = "stopped by SIGTERM; rerun with --resume to continue"
-    if train(config, policy, Plan(config, groups, reference, tokens, loader), result):
+    if train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
         save_trained(result, policy, config.model, config.dtype)
         message = f"wrote {result}; next: evaluate.py --{result.name} {result}"
         message += ", --model as here" if config.lora_rank else ""
@@ -109,16 +110,19 @@ def main(config):
         print(message)
 
 
-def train(config, policy, plan, result):
+def train(config, policy, plan, result, facts):
     """fetch -> score -> loss -> backward -> clip and step -> log, once an update.
 
-    The best held-out weights go to RESULT-best. Returns whether all updates were made.
+    The best held-out weights go to RESULT-best, `facts` to config.json. Returns whether all updates
+    were made.
     """
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
     checkpoints = Checkpoints(config, plan.fingerprint)
     done, n_updates = checkpoints.load(policy, optimizer) if config.resume else 0, len(plan.shares)
     log = loop.Log(config.out / "metrics.jsonl", done, n_updates)
+    if ranks.rank() == 0:
+        write_config(config.out, config, **facts)
     policy.train()
     with ranks.sigterm() as sigterm, closing(plan.batches(done)) as batches:
         for step in range(done + 1, n_updates + 1):

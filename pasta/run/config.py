@@ -136,9 +136,13 @@ def package_versions():
 
 
 def write_config(folder, config, **extra):
-    """Write folder/config.json: the fields, `extra`, the git commit and the package versions."""
-    extra |= {"commit": git_commit(), "versions": package_versions()}
+    """Write folder/config.json: the fields, `extra`, the script, its commit and the versions."""
+    extra |= {"script": script_of(config), "commit": git_commit(), "versions": package_versions()}
     write_json(Path(folder) / "config.json", asdict(config) | extra)
+
+
+def script_of(config):
+    return Path(sys.modules[type(config).__module__].__file__).name
 
 
 def read_config(folder, shape=dict) -> dict:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pasta.run import ranks
+from pasta.run.atomic import sync
 from pasta.run.schema import schema_error
 
 
@@ -132,4 +133,5 @@ def write_rows(path, rows):
     with Appender(part) as out:
         for row in rows:
             out.write(row)
+    sync(part)  # or a power cut may leave an empty file
     os.replace(part, path)
