@@ -9,12 +9,15 @@ Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues
 scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH it is not there
 
 from pasta import toy
 from pasta.benchmarks import NAMES, benchmark, inputs

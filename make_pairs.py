@@ -11,11 +11,14 @@ a killed run to continue. Each process has its own, such as candidates.rank1.jso
 """
 
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH it is not there
 
 from pasta import toy
 from pasta.candidates import KINDS

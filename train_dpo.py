@@ -8,6 +8,7 @@ Writes config.json, metrics.jsonl, checkpoints/, skipped.jsonl and adapter/ (mod
 --lora_rank 0) into --out, and the reference's log-probabilities, once, next to the pairs.
 """
 
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH it is not there
 
 from pasta import toy
 from pasta.datasets.read import open_pairs

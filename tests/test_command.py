@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, linux
 
 from pasta.run.command import command_line
+from pasta.toy import world
 
 COMMANDS = [path for path in [*ROOT.glob("*.py"), *(ROOT / "pasta").rglob("*.py")]
             if "\nif __name__ ==" in path.read_text()]  # fmt: skip
@@ -111,3 +112,31 @@ def test_streams_may_be_closed_and_a_result_passes(tmp_path, monkeypatch):
         pass
     with pytest.raises(SystemExit, match="^3$"), command_line():
         raise SystemExit(3)
+
+
+CHECKOUTS = ["sp ace", "a\nb", "quote'\"", "é视", "co:lon", "-dash", "\udce9", "$HOME"]
+
+
+@linux
+@pytest.mark.parametrize("name", CHECKOUTS)
+def test_videos_are_read_in_a_checkout_with_any_name(tmp_path, toy_videos, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "pasta").symlink_to(ROOT / "pasta")
+    code = f"""if True:
+        import sys; sys.path.insert(0, {str(tmp_path / name)!a})
+        import pasta.video.worker as worker
+        worker.__file__ = sys.path[0] + "/pasta/video/worker.py"
+        with worker.opened({str(toy_videos / "00000.avi")!r}, 3, 100) as (times, size, decode):
+            print(len(times), size)"""
+    run = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(run, cwd="/", capture_output=True, text=True)
+    assert done.stdout == f"{world.N_FRAMES} ({world.SIDE}, {world.SIDE})\n", done.stderr
+
+
+@pytest.mark.parametrize("script", ["train_dpo.py", "make_pairs.py", "evaluate.py"])
+def test_a_script_finds_its_files_in_safe_path_mode_from_anywhere(script, tmp_path):
+    (tmp_path / "pasta.py").write_text("1 / 0")  # is not imported
+    command = [sys.executable, ROOT / script, "--help"]
+    env = os.environ | {"PYTHONSAFEPATH": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "--device" in done.stdout, done.stderr
