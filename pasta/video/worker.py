@@ -83,9 +83,8 @@ class Worker:
 
     def __init__(self):
         path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        found = f"import sys; sys.path.insert(0, {path[0]!r}); "  # a colon would split PYTHONPATH
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", found + SERVE],  # -P: ignores files in this folder
+            [sys.executable, "-P", "-c", SERVE],  # -P: ignores files in this folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
