@@ -89,7 +89,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, value, name):
         (lambda: kept.stop(2, policy, optimizer, "x"), "update 3: x; .* Before it"),
         (lambda: checkpoint.save_trained(adapter, policy, "m", "float32"), ".*adapter: "),
     ):
-        with pytest.raises(SystemExit, match=rf"^{begin}.*infinite, nan .*first {name}.*lower --lr"):
+        text = rf"^{begin}.*infinite, nan .*first {name}.*lower --lr"
+        with pytest.raises(SystemExit, match=text):
             save()
     assert os.listdir(tmp_path) == ["checkpoints"]
     assert os.listdir(tmp_path / "checkpoints") == ["step-000001"]
