@@ -28,7 +28,7 @@ chunks = st.binary(min_size=1, max_size=4) | st.sampled_from(
 
 
 def examples(n):
-    """hypothesis settings for n examples, times PASTA_FUZZ; the same ones unless a seed is given."""
+    """hypothesis settings for n examples, times PASTA_FUZZ; without a seed always the same."""
     return settings(
         max_examples=max(1, int(n * TIMES)),
         derandomize=core.global_force_seed is None,

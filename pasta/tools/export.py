@@ -211,7 +211,7 @@ def main(argv=None):
     add("--max_pixels", type=int, default=MAX_PIXELS, help="trl: per frame; 0: all (%(default)s)")
     args = parser.parse_args(argv)
     try:
-        if args.out.exists():
+        if os.path.lexists(args.out):
             raise ValueError(f"{args.out} exists; remove it, or choose another name")
         if args.command == "merge":
             print(merge(args.run, args.out, args.adapter, args.base, args.dtype))
