@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, linux
+from conftest import ROOT, end_of, launch, linux
 
 from pasta.run.command import command_line
+from pasta.run.rows import write_rows
 from pasta.toy import world
 
 COMMANDS = [path for path in [*ROOT.glob("*.py"), *(ROOT / "pasta").rglob("*.py")]
@@ -140,3 +141,46 @@ def test_a_script_finds_its_files_in_safe_path_mode_from_anywhere(script, tmp_pa
     env = os.environ | {"PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0 and "--device" in done.stdout, done.stderr
+
+
+def mistakes(tmp_path, model, videos):
+    """(script, flags, what the one sentence names, exit status) of everyday mistakes."""
+    pair = {"video": "00000.avi", "mode": "spatial", "query": "Which?", "chosen": "a"}
+    write_rows(tmp_path / "pairs.jsonl", [pair | {"rejected": "b"}])
+    write_rows(tmp_path / "damaged.jsonl", [pair | {"rejected": "b"}, pair])
+    write_rows(tmp_path / "queries.jsonl", [{"video": "00000.avi", "mode": "x", "query": "?"}])
+    (tmp_path / "bench/json").mkdir(parents=True)
+    (tmp_path / "bench/json/spatial.json").write_text("[")
+    train = {"model": model, "pairs": tmp_path / "pairs.jsonl", "video_root": videos}
+    make, score = {"responder": model, "videos": videos}, {"model": model}
+    yield "train_dpo.py", train | {"pairs": tmp_path / "no.jsonl"}, "no pairs at .*no.jsonl", 1
+    yield "train_dpo.py", train | {"pairs": tmp_path}, f"{tmp_path}: Is a directory", 1
+    yield "train_dpo.py", train | {"pairs": tmp_path / "damaged.jsonl"}, "damaged.jsonl:2: ", 1
+    yield "train_dpo.py", train | {"model": "no/such/model"}, "no model folder no/such/model", 1
+    yield "train_dpo.py", train | {"model": tmp_path / "bench"}, "bench.*config.json", 1
+    yield "train_dpo.py", train | {"out": tmp_path / "pairs.jsonl"}, "cannot write to .*pairs", 1
+    yield "train_dpo.py", train | {"lr": "nan"}, "--lr is nan; expected 1e-12 or more, at most", 2
+    yield "make_pairs.py", make | {"videos": tmp_path / "no"}, "no videos in .*no; --videos", 1
+    yield "make_pairs.py", make | {"responder": "/no/model"}, "no model folder /no/model", 1
+    yield "make_pairs.py", make | {"queries": tmp_path / "queries.jsonl"}, "queries.jsonl:1: ", 1
+    yield "make_pairs.py", make | {"queries": tmp_path / "q.jsonl"}, "q.jsonl: No such file", 1
+    yield "make_pairs.py", make | {"keep": 2}, "--keep is 2.0; expected 0 or more, at most 1", 2
+    yield "evaluate.py", score | {"data": tmp_path / "bench"}, "spatial.json: .* cannot read it", 1
+    yield "evaluate.py", score | {"data": tmp_path / "no", "bench": "videomme"}, "/no", 1
+    yield "evaluate.py", score | {"seed": -1}, "--seed is -1; expected 0 or more, at most", 2
+
+
+@pytest.mark.parametrize(
+    ("k", "n"),
+    [(k, 0) for k in (2, 4, 8)]
+    + [pytest.param(k, n, marks=pytest.mark.slow) for k in range(15) for n in (0, 1)],
+)  # the others take minutes
+def test_everyday_mistakes_end_in_one_sentence(tmp_path, tiny_folder, toy_videos, k, n):
+    cases = [*mistakes(tmp_path, tiny_folder, toy_videos)]
+    assert len(cases) == 15
+    script, flags, text, status = cases[k]
+    process = launch(script, n, {"out": tmp_path / "out", "device": "cpu"} | flags)
+    printed = end_of(process, 200)
+    assert process.returncode == (1 if n else status)
+    ours = printed.partition("torch.distributed.elastic")[0]  # torchrun adds its own report
+    assert "Traceback" not in ours and len(re.findall(text, ours)) == 1, printed
