@@ -14,6 +14,7 @@ from evaluate import EvalConfig
 from make_pairs import PairsConfig
 from pasta.run.config import write_config
 from pasta.run.locks import claim_folder
+from pasta.tools import report
 from pasta.training.checkpoint import open_run
 from train_dpo import TrainConfig
 
@@ -152,3 +153,17 @@ def test_steps_of_seven_digits_are_the_newest(tmp_path):
     assert checkpoints(tmp_path).load(*trainee()) == 1_000_001
     names = ["step-1000000", "step-1000001"]
     assert sorted(os.listdir(tmp_path / "checkpoints")) == names
+
+
+def test_a_report_replaces_only_reports(tmp_path):
+    train = TrainConfig(model="m", out=tmp_path / "run")
+    write_config(tmp_path / "run", train, frames_used=8, processes=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/holiday.png").write_text("precious")
+    before = state(tmp_path)
+    with pytest.raises(SystemExit, match=r"mine holds holiday.png, .*choose another --out$"):
+        report.main([f"{tmp_path}/run", "--out", f"{tmp_path}/mine"])
+    assert state(tmp_path) == before
+    for _ in range(2):
+        report.main([f"{tmp_path}/run", "--out", f"{tmp_path}/report"])
+    assert "report.html" in os.listdir(tmp_path / "report")
