@@ -37,8 +37,8 @@ def sentence(error) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest when it ends
-        text = f"standard output cannot be written: {error.strerror}"
-        return f"{text}; write it to a file and rerun to continue"
+        text = f"standard output or a file cannot be written: {error.strerror}"
+        return f"{text}; rerun to continue"
     *_, (frame, line) = walk_tb(error.__traceback__)
     file = frame.f_code.co_filename
     ours = linecache.getline(file, line).lstrip().startswith("raise ")
