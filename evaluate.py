@@ -9,12 +9,15 @@ Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues
 scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
 """
 
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH it is not there
 
 from pasta import toy
 from pasta.benchmarks import NAMES, benchmark, inputs
@@ -24,10 +27,11 @@ from pasta.benchmarks.report import compare, report, sample_rows
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
 from pasta.models.peft import load_adapter
-from pasta.run import ranks
+from pasta.run import flags, ranks
+from pasta.run.command import command_line
 from pasta.run.config import knob, parse, write_config
 from pasta.run.digest import digest_files
-from pasta.run.locks import lock_folder
+from pasta.run.locks import claim_folder
 from pasta.run.rows import Appender, write_rows
 from pasta.tools.dry_run import scoring
 
@@ -39,7 +43,7 @@ class EvalConfig:
     data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"folders; none: {inputs.ADAPTER}, if it is of this model", [])
-    limit: int = knob("only the first questions of each task, this many; 0: all", 0)
+    limit: flags.Limit = knob("only the first questions of each task, this many; 0: all", 0)
     out: Path = knob("folder for answers and scores", Path("out/eval"))
     INSTEAD: ClassVar = "instead of asking"
     check: bool = knob("open every video and report what is there; asks no model", False)
@@ -51,13 +55,13 @@ class EvalConfig:
     draws: Literal["one", "expected"] = knob("lmms-eval's random letters: one, or the mean", "one")
     judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
     log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
-    seed: int = knob("seed of the bootstrap; answers are greedy", 0)
+    seed: flags.Seed = knob("seed of the bootstrap; answers are greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
-    n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
-    max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
-    batch_size: int = knob("questions asked at once", 4, toy=16)
+    n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
+    max_pixels: flags.Limit = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
+    batch_size: flags.Count = knob("questions asked at once", 4, toy=16)
     dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
-    device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
+    device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def find_data(config, bench):
@@ -124,7 +128,7 @@ def main(config):
     items, prompts = inputs.with_prompts(bench, items, processor)
     if config.dry_run:
         return scoring(config, bench, items, adapters, frames)
-    lock_folder(folder)
+    claim_folder(folder, config, config.model)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=frames, prompts_used=prompts)
 
@@ -146,5 +150,6 @@ def main(config):
 
 
 if __name__ == "__main__":
-    main(parse(EvalConfig))
-    ranks.stop()
+    with command_line():
+        main(parse(EvalConfig))
+        ranks.stop()

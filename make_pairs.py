@@ -11,11 +11,14 @@ a killed run to continue. Each process has its own, such as candidates.rank1.jso
 """
 
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH it is not there
 
 from pasta import toy
 from pasta.candidates import KINDS
@@ -25,9 +28,10 @@ from pasta.making.server import ServerError, is_address
 from pasta.making.stages import unusable_videos, write_candidates, write_pairs, write_queries
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
-from pasta.run import ranks
+from pasta.run import flags, ranks
+from pasta.run.command import command_line
 from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
-from pasta.run.locks import lock_folder
+from pasta.run.locks import claim_folder
 from pasta.run.rows import rows_of
 from pasta.run.schema import ABSENT, printable
 from pasta.tools.dry_run import pair_making
@@ -46,33 +50,33 @@ class PairsConfig:
     videos: Path = knob("folder of videos, searched recursively", toy=toy.videos_folder)
     out: Path = knob("folder of the result", Path("out/pairs"))
     stage: Literal["all", "queries", "candidates", "judge"] = knob("run only one stage", "all")
-    limit: int = knob("use only the first N videos; 0: all", 0)
-    target: int = knob("stop at this many pairs, equally many per mode (paper: 7020); 0: all", 0)
+    limit: flags.Limit = knob("use only the first N videos; 0: all", 0)
+    target: flags.Limit = knob("stop at this many pairs, as many per mode (paper: 7020); 0: all", 0)
     queries: Path | None = knob("own rows video, mode, query; no --asker", None, toy.queries_file)
-    n_queries: int = knob("queries per video and mode", 1)
+    n_queries: flags.Count = knob("queries per video and mode", 1)
     adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
-    seed: int = knob("of all sampling", 0)
+    seed: flags.Seed = knob("of all sampling", 0)
     dry_run: bool = knob("print what would be made and its cost, and stop", False)
     ANSWERS: ClassVar = "how the responder answers"
-    candidates: int = knob("K, adversarial responses per query (paper: 3)", 3)
+    candidates: flags.Count = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal[tuple(KINDS)] = knob("what misleads the responder; sample: nothing", "both")
-    n_frames: int = knob("frame budget; 0: the checkpoint's, or 32 (paper: 32)", 0)
-    sparse_frames: int = knob("frame budget of adversarial responses, at 1 fps", 8, toy=16)
-    max_pixels: int = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
-    temperature: float = knob("of adversarial responses; preferred ones are greedy", 0.7)
-    max_new_tokens: int = knob("maximum tokens per query or response", 128, toy=24)
+    n_frames: flags.Limit = knob("frame budget; 0: the checkpoint's, or 32 (paper: 32)", 0)
+    sparse_frames: flags.Limit = knob("frame budget of adversarial responses, at 1 fps", 8, toy=16)
+    max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
+    temperature: flags.Temperature = knob("of adversarial responses; preferred: greedy", 0.7)
+    max_new_tokens: flags.Count = knob("maximum tokens per query or response", 128, toy=24)
     PAIRS: ClassVar = "which pairs to keep"
     select: Literal["none", "flip", "contrast"] = knob("selection rule", "flip", toy="contrast")
-    keep: float = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
+    keep: flags.Share = knob("share of each mode that --select contrast keeps", 0.5, toy=0.8)
     balance: bool = knob("even out which response is longer and which side is chosen", True)
-    judge_tokens: int = knob("maximum tokens per reply of a judge; thinking needs more", 512)
+    judge_tokens: flags.Count = knob("maximum tokens per reply of a judge, thinking included", 512)
     SPEED: ClassVar = "speed and memory"
-    batch_videos: int = knob("videos per batch; the next batch is prefetched", 1, toy=16)
-    batch_size: int = knob("prompts per forward pass", 8, toy=64)
-    in_flight: int = knob("parallel requests to a server, per process; see --batch_videos", 16)
-    timeout: float = knob("seconds that a server has for one request", 300.0)
+    batch_videos: flags.Count = knob("videos per batch; the next batch is prefetched", 1, toy=16)
+    batch_size: flags.Count = knob("prompts per forward pass", 8, toy=64)
+    in_flight: flags.Count = knob("parallel requests of a process to a server (--batch_videos)", 16)
+    timeout: flags.Seconds = knob("seconds that a server has for one request", 300.0)
     dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
-    device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
+    device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 # Settings that may change between two runs into one folder: no costly row depends on them.
@@ -95,7 +99,7 @@ def main(config):
         names = roles.open()
         if config.dry_run:
             return pair_making(config, roles, videos)
-        lock_folder(config.out)
+        claim_folder(config.out, config, config.responder)
         if ranks.rank() == 0:
             start_folder(config, roles, names)
         ranks.gather([])  # no rank writes before the folder is checked
@@ -177,5 +181,6 @@ def make(config, roles, videos):
 
 
 if __name__ == "__main__":
-    main(parse(PairsConfig))
-    ranks.stop()
+    with command_line():
+        main(parse(PairsConfig))
+        ranks.stop()

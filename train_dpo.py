@@ -8,6 +8,7 @@ Writes config.json, metrics.jsonl, checkpoints/, skipped.jsonl and adapter/ (mod
 --lora_rank 0) into --out, and the reference's log-probabilities, once, next to the pairs.
 """
 
+import sys
 import time
 from collections import Counter
 from contextlib import closing
@@ -18,6 +19,8 @@ from typing import ClassVar, Literal
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH it is not there
+
 from pasta import toy
 from pasta.datasets.read import open_pairs
 from pasta.dpo import pack_loss
@@ -26,7 +29,8 @@ from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
-from pasta.run import ranks
+from pasta.run import flags, ranks
+from pasta.run.command import command_line
 from pasta.run.config import knob, parse, seed_all, write_config
 from pasta.sampling import uniform
 from pasta.tools.dry_run import training
@@ -43,39 +47,39 @@ class TrainConfig:
     pairs: Path = knob("preference pairs, a .jsonl file", Path("out/pairs/pairs.jsonl"))
     video_root: Path | None = knob("folder of relative video paths; None: that of --pairs", None)
     mode: Literal[MODES] | None = knob("mode of pairs that have none; None: group `other`", None)
-    holdout: float = knob("share of the videos held out: their pairs are only scored", 0.0)
-    max_skipped: int = knob("videos that may be unreadable before the run stops", 100)
+    holdout: flags.Share = knob("share of the videos held out: their pairs are only scored", 0.0)
+    max_skipped: flags.Limit = knob("videos that may be unreadable before the run stops", 100)
     SIZES: ClassVar = "what the model sees"
-    n_frames: int = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
-    max_pixels: int = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
-    max_length: int = knob("tokens of a pack; a video with more pairs gets several", 16384)
+    n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
+    max_pixels: flags.Limit = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
+    max_length: flags.Count = knob("tokens of a pack; a video with more pairs gets several", 16384)
     LOSS: ClassVar = "what is minimised"
     objective: Literal["dpo", "ipo", "sft"] = knob("sft: chosen only (paper, T. 1)", "dpo")
-    beta: float = knob("DPO temperature (TEMPLE: 0.1); larger stays nearer the start", 0.1, toy=3.0)
-    label_smoothing: float = knob("dpo: probability that a pair's labels are swapped", 0.0)
-    sft_weight: float = knob("dpo, ipo: weight of an added sft loss (RPO)", 0.0)
-    mode_weights: list[float] = knob(f"loss weights: {', '.join(MODES)}", [1.0] * len(MODES))
+    beta: flags.Positive = knob("DPO temperature (TEMPLE: 0.1); larger: less change", 0.1, toy=3.0)
+    label_smoothing: flags.Share = knob("dpo: probability that a pair's labels are swapped", 0.0)
+    sft_weight: flags.Weight = knob("dpo, ipo: weight of an added sft loss (RPO)", 0.0)
+    mode_weights: list[flags.Weight] = knob(f"loss weights: {', '.join(MODES)}", [1.0] * len(MODES))
     STEPS: ClassVar = "how it is minimised (as in TEMPLE: the paper's settings are not public)"
-    epochs: int = knob("passes over the pairs", 1)
-    batch_pairs: int = knob("pairs per update, at least, on all ranks together", 16)
-    lr: float = knob("peak learning rate of AdamW, for a 7B", 5e-6, toy=5e-4)
-    warmup: float = knob("share of updates with linear warmup; then a cosine", 0.05)
-    max_grad_norm: float = knob("the gradient is clipped to this norm", 1.0)
-    lora_rank: int = knob("rank of the adapter on the language model; 0: tune all", 32, toy=16)
-    lora_alpha: int = knob("the adapter's output is scaled by alpha / rank", 64, toy=32)
-    seed: int = knob("seed of the adapter and of the order of the pairs", 0)
+    epochs: flags.Epochs = knob("passes over the pairs", 1)
+    batch_pairs: flags.Count = knob("pairs per update, at least, on all ranks together", 16)
+    lr: flags.Positive = knob("peak learning rate of AdamW, for a 7B", 5e-6, toy=5e-4)
+    warmup: flags.Share = knob("share of updates with linear warmup; then a cosine", 0.05)
+    max_grad_norm: flags.Positive = knob("the gradient is clipped to this norm", 1.0)
+    lora_rank: flags.Rank = knob("rank of the language model's adapter; 0: tune all", 32, toy=16)
+    lora_alpha: flags.Count = knob("the adapter's output is scaled by alpha / rank", 64, toy=32)
+    seed: flags.Seed = knob("seed of the adapter and of the order of the pairs", 0)
     RUN: ClassVar = "the run"
     out: Path = knob("run folder; one with a finished run is refused", Path("out/dpo"))
     resume: bool = knob("continue from the newest checkpoint in --out, if any", False)
     dry_run: bool = knob("print the work and its cost, then stop", False)
-    save_every: int = knob("updates between two checkpoints", 50)
-    keep_checkpoints: int = knob("how many of the newest to keep", 2)
-    eval_every: int = knob("updates between two scorings of held-out pairs", 50)
+    save_every: flags.Count = knob("updates between two checkpoints", 50)
+    keep_checkpoints: flags.Count = knob("how many of the newest to keep", 2)
+    eval_every: flags.Count = knob("updates between two scorings of held-out pairs", 50)
     shard: bool = knob("shard weights and moments over the ranks (FSDP2)", False)
     dtype: Literal["float32", "bfloat16"] = knob("of the forward pass", "bfloat16", toy="float32")
     checkpointing: bool = knob("recompute activations in backward: less memory", True, toy=False)
-    workers: int = knob("videos decoded at the same time, ahead of the model", 2)
-    device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
+    workers: flags.Threads = knob("videos decoded at the same time, ahead of the model", 2)
+    device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main(config):
@@ -89,8 +93,9 @@ def main(config):
     seed_all(config.seed)
     vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames
-    if ranks.rank() == 0:
-        write_config(config.out, config, frames_used=n_frames, processes=ranks.size())
+    facts = {"frames_used": n_frames, "processes": ranks.size()}
+    if ranks.rank() == 0 and not (config.out / "config.json").exists():  # else once it is accepted
+        write_config(config.out, config, **facts)
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     groups = without_own_tokens(groups, vlm.processor, skipped)
@@ -101,7 +106,7 @@ def main(config):
     skipped.check()
     result = config.out / ("adapter" if config.lora_rank else "model")
     message = "stopped by SIGTERM; rerun with --resume to continue"
-    if train(config, policy, Plan(config, groups, reference, tokens, loader), result):
+    if train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
         save_trained(result, policy, config.model, config.dtype)
         message = f"wrote {result}; next: evaluate.py --{result.name} {result}"
         message += ", --model as here" if config.lora_rank else ""
@@ -109,16 +114,19 @@ def main(config):
         print(message)
 
 
-def train(config, policy, plan, result):
+def train(config, policy, plan, result, facts):
     """fetch -> score -> loss -> backward -> clip and step -> log, once an update.
 
-    The best held-out weights go to RESULT-best. Returns whether all updates were made.
+    The best held-out weights go to RESULT-best, `facts` to config.json. Returns whether all updates
+    were made.
     """
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)
     checkpoints = Checkpoints(config, plan.fingerprint)
     done, n_updates = checkpoints.load(policy, optimizer) if config.resume else 0, len(plan.shares)
     log = loop.Log(config.out / "metrics.jsonl", done, n_updates)
+    if ranks.rank() == 0:
+        write_config(config.out, config, **facts)
     policy.train()
     with ranks.sigterm() as sigterm, closing(plan.batches(done)) as batches:
         for step in range(done + 1, n_updates + 1):
@@ -163,5 +171,6 @@ def train(config, policy, plan, result):
 
 
 if __name__ == "__main__":
-    main(parse(TrainConfig))
-    ranks.stop()
+    with command_line():
+        main(parse(TrainConfig))
+        ranks.stop()

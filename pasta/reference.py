@@ -60,7 +60,7 @@ class ReferenceCache:
         """key -> Known. Raises ValueError for a damaged row."""
         known = {}
         for path in ranks.rank_paths(self.path):
-            for number, row in numbered_rows(path):
+            for number, row in numbered_rows(path, appended=True):
                 key, value = row.get("key"), Known(row.get("logps"), row.get("tokens"))
                 if row.get("check") != (crc := check(key, value)):
                     cure = f"expected check {crc}; delete this line to compute its value again"

@@ -6,6 +6,7 @@ The oracle is the uninterrupted run, bit for bit.
 """
 
 import json
+import math
 import os
 import random
 import time
@@ -72,6 +73,37 @@ def test_only_the_newest_are_kept(tmp_path):
 
 def test_there_may_be_none(tmp_path):
     assert checkpoints(tmp_path).load(*trainee()) == 0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["1.weight", "1.bias"])
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, value, name):
+    policy, optimizer = trainee()
+    checkpoints(tmp_path).save(1, policy, optimizer)
+    before = (tmp_path / "checkpoints/step-000001/rank0.safetensors").read_bytes()
+    with torch.no_grad():
+        dict(policy.named_parameters())[name].view(-1)[0] = value
+    kept, adapter = checkpoints(tmp_path), tmp_path / "adapter"
+    for save, begin in (
+        (lambda: kept.save(2, policy, optimizer), "after update 2, weights are"),
+        (lambda: kept.stop(2, policy, optimizer, "x"), "update 3: x; .* Before it"),
+        (lambda: checkpoint.save_trained(adapter, policy, "m", "float32"), ".*adapter: "),
+    ):
+        text = rf"^{begin}.*infinite, nan .*first {name}.*lower --lr"
+        with pytest.raises(SystemExit, match=text):
+            save()
+    assert os.listdir(tmp_path) == ["checkpoints"]
+    assert os.listdir(tmp_path / "checkpoints") == ["step-000001"]
+    assert (tmp_path / "checkpoints/step-000001/rank0.safetensors").read_bytes() == before
+
+
+def test_weights_that_evaluate_refuses_are_no_result(tmp_path):
+    policy, optimizer = trainee()
+    with torch.no_grad():
+        policy[1].bias[0] = 1e30
+    checkpoints(tmp_path).save(1, policy, optimizer)  # finite: may be looked at
+    with pytest.raises(SystemExit, match=r"above 1e\+06, first 1.bias.*lower --lr"):
+        checkpoint.save_trained(tmp_path / "adapter", policy, "m", "float32")
 
 
 def test_a_half_written_checkpoint_is_ignored(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import os
 import random
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -193,3 +193,66 @@ def test_a_damaged_config_is_refused_by_name(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config.json.*expected"):
         read_config(tmp_path, {"weights": dict})
+
+
+CLASSES = (train_dpo.TrainConfig, make_pairs.PairsConfig, evaluate.EvalConfig)
+# Every flag that is a number: its lowest and highest value, written down a second time.
+RANGES = {
+    "holdout label_smoothing warmup keep": (0, 1),
+    "beta lr max_grad_norm": (1e-12, 1e38),
+    "sft_weight mode_weights": (0, 1e38),
+    "temperature": (0, 100),
+    "timeout": (0.01, 10**6),
+    "epochs": (1, 10**4),
+    "lora_rank": (0, 10**4),
+    "workers": (0, 1000),
+    "seed": (0, 2**32 - 1),
+    "max_skipped n_frames max_pixels limit target sparse_frames": (0, 10**9),
+    "max_length batch_pairs lora_alpha save_every keep_checkpoints eval_every n_queries candidates "
+    "max_new_tokens judge_tokens batch_videos batch_size in_flight": (1, 10**6),
+}
+BOUNDS = {name: bounds for names, bounds in RANGES.items() for name in names.split()}
+NUMBERS = [
+    (cls, f) for cls in CLASSES for f in fields(cls) if re.search(r"\b(int|float)\b", str(f.type))
+]
+
+
+def test_the_table_has_every_flag_that_is_a_number():
+    assert {f.name for _, f in NUMBERS} == BOUNDS.keys()
+    assert {f.name for cls in CLASSES for f in fields(cls) if not isinstance(f.default, bool)
+            and isinstance(f.default, int | float)} <= BOUNDS.keys()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cls", "field"), NUMBERS, ids=lambda x: x.__name__[:5] if isinstance(x, type) else x.name
+)
+def test_a_number_outside_its_range_is_refused_with_flag_value_and_range(cls, field, capsys):
+    low, high = BOUNDS[field.name]
+    model = ["--responder" if cls is make_pairs.PairsConfig else "--model", "m"]
+    model += ["--videos", "v"] * (cls is make_pairs.PairsConfig)
+    whole = "float" not in str(field.type)
+    outside = [low - 1, high + 1, 10**30, 1.5, "nan"]
+    if not whole:
+        outside = [low - 1e-13, -1, high * 1.01, "inf", "nan"]
+    for value in outside:
+        with pytest.raises(SystemExit) as stopped:
+            parse(cls, [*model, f"--{field.name}={value}"])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        if whole and not isinstance(value, int):
+            assert f"--{field.name}: invalid int value: '{value}'" in error
+            continue
+        assert f"--{field.name} is {value if whole else float(value)}" in error
+        assert f"expected {low} or more, at most {high}" in error
+    for value in (low, high, field.metadata["default"], field.metadata["toy"]):
+        value = value[0] if isinstance(value, list) else value
+        if isinstance(value, int | float):
+            parse(cls, [*model, f"--{field.name}={value}"])
+    assert f"({low} to {high}, default: " in " ".join(printed(capsys, cls, "--help").out.split())
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cpux", "meta"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_device_that_is_not_there_is_refused(device, capsys):
+    error = printed(capsys, train_dpo.TrainConfig, "--model", "m", "--device", device).err
+    assert f"--device: invalid choice: '{device}' (choose from" in error

@@ -22,7 +22,6 @@ from transformers import AutoModelForImageTextToText
 from pasta.models.files import save_model, weights_digest
 from pasta.models.generate import Request, ask
 from pasta.models.load import bare_model, load_processor, load_vlm, multiply_patches
-from pasta.run.config import one_sentence
 
 # For one user turn: Qwen2.5-VL's chat_template.json, and the template of its tokenizer.
 FOR_VIDEOS = (
@@ -297,19 +296,6 @@ def test_a_hub_id_that_is_not_there_is_named_with_the_next_command(snapshot, tmp
     )
     for line, text in zip(done.stdout.splitlines(), HUB.values(), strict=True):
         assert re.search(text, line), line
-
-
-def test_only_errors_that_our_own_code_raises_end_a_script_in_one_sentence(capsys):
-    def shown(function, *args):
-        try:
-            function(*args)
-        except Exception as error:
-            one_sentence(type(error), error, error.__traceback__)
-        return capsys.readouterr().err
-
-    assert shown(load_processor, "no/such/model").startswith("no model folder no/such/model; give")
-    for function, value in ((int, "x"), (json.loads, "{"), (load_processor, b"")):
-        assert "Traceback" in shown(function, value)
 
 
 def test_a_saved_model_has_all_files_but_weights_pickles_and_code(folder, tmp_path, tiny):

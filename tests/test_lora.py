@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -282,6 +283,14 @@ def test_rank_stabilised_scale_is_alpha_over_root_of_rank(folder):
         ("alpha_pattern", {"q_proj": 64}),
         ("init_lora_weights", "pissa_niter_16"),
         ("peft_type", "LOHA"),
+        ("fan_in_fan_out", True),
+        ("lora_bias", True),
+        ("velora_config", {"rank": 2}),
+        ("monteclora_config", {"n": 1}),
+        ("of_a_later_version", 0.5),
+        ("lora_alpha", -6),
+        ("lora_alpha", 0),
+        ("lora_alpha", 1e9),
     ],
 )
 def test_settings_other_than_plain_lora_are_refused_by_name(folder, name, value):
@@ -317,6 +326,47 @@ def test_a_wrong_shape_is_refused_with_both_and_leaves_the_model_unchanged(folde
     with pytest.raises(ValueError, match=expected):
         load_adapter(model, folder)
     assert adapted(model) == [] and all(p.requires_grad for p in model.parameters())
+
+
+# PEFT's own defaults, written out by several of its versions.
+HARMLESS = {
+    "megatron_core": "megatron.core", "qalora_group_size": 16, "lora_dropout": 0.05,
+    "loftq_config": {}, "rank_pattern": {}, "use_dora": False, "init_lora_weights": "gaussian",
+    "revision": "main", "layers_to_transform": [0, 1], "eva_config": {"rho": 2.0},
+    "runtime_config": {"ephemeral_gpu_offload": False}, "auto_mapping": None, "of_the_future": None,
+}  # fmt: skip
+
+
+def test_settings_that_change_no_result_are_read(folder):
+    edit(folder, **HARMLESS)
+    model = tiny_model()
+    load_adapter(model, folder)
+    assert torch.equal(logits(model), logits(trained()))
+
+
+KEEPS = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+OTHERS = [torch.int8, torch.uint8, torch.int64, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", [*KEEPS, *OTHERS], ids=str)
+def test_only_floats_are_weights(folder, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS)
+    model = tiny_model()
+    refused = pytest.raises(ValueError, match=rf"{WEIGHTS}: .*A is {dtype}; expected float32")
+    with nullcontext() if dtype in KEEPS else refused:
+        load_adapter(model, folder)
+    assert bool(adapted(model)) == (dtype in KEEPS)
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, 3e38, 1.1e6])
+def test_numbers_that_no_training_gives_are_counted_and_named(folder, value):
+    tensors = load_file(folder / WEIGHTS)
+    key = next(key for key in tensors if key.endswith("layers.1.self_attn.v_proj.lora_A.weight"))
+    tensors[key][0, :2] = value
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: .*v_proj.lora_A holds 2 .*above 1e.06"):
+        load_adapter(tiny_model(), folder)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

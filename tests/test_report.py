@@ -67,6 +67,7 @@ def write_run(folder, model):
     config = {"model": model, "pairs": f"{folder}/pairs/pairs.jsonl", "video_root": None}
     config |= {"mode": None, "max_pixels": 0, "lora_rank": 8, "beta": 0.1, "checkpointing": False}
     config |= {"mode_weights": [1.0, 2.0, 3.0], "frames_used": 32, "processes": 1, "commit": "abc"}
+    config["script"] = "train_dpo.py"
     keys = ("loss", "loss/spatial", "rewards/chosen", "rewards/margins", "rewards/accuracies")
     rows = [{"step": step, **dict.fromkeys(keys, 0.5 / step)} for step in (1, 2, 3)]
     del rows[1]["loss/spatial"]

@@ -144,7 +144,7 @@ def test_queries_are_about_what_is_there_and_have_no_answer(tmp_path):
         assert row["query"] in [text.format(name) for text in of_mode for name in video.names]
 
 
-def test_two_processes_that_need_one_folder_make_it_once(tmp_path):
+def test_processes_that_need_one_folder_make_it_once(tmp_path):
     code = """if True:
         import sys, time
         from pathlib import Path
@@ -155,9 +155,9 @@ def test_two_processes_that_need_one_folder_make_it_once(tmp_path):
         toy.ROOT = Path(sys.argv[1])
         assert toy.made("folder", write).is_dir()"""
     command = [sys.executable, "-c", code, tmp_path]
-    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
-    assert sorted(process.communicate()[0] for process in both) == [b"", b"made\n"]
-    assert [process.returncode for process in both] == [0, 0]
+    three = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(3)]
+    assert sorted(process.communicate()[0] for process in three) == [b"", b"", b"made\n"]
+    assert [process.returncode for process in three] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])

@@ -397,10 +397,11 @@ def test_checkpoints_restrict_only_a_resumed_run(run, tmp_path):
 def test_other_texts_under_the_same_ids_are_refused(run, tmp_path, toy_pairs):
     rows = [row | {"id": str(i)} for i, row in enumerate(read_rows(toy_pairs))]
     write_rows(toy_pairs, rows)
-    stopped_run(run, tmp_path)
+    before = stopped_run(run, tmp_path)
     write_rows(toy_pairs, [rows[0] | {"rejected": "The white square."}, *rows[1:]])
     with pytest.raises(SystemExit, match="cannot resume .*the pairs, the videos"):
         run(resume=True, save_every=2)
+    assert (tmp_path / "run/config.json").read_text() == before
 
 
 def test_the_same_out_can_be_used_again_once_the_videos_are_found(run, toy_pairs):

@@ -136,7 +136,8 @@ def report(bench, items, rows, folder, facts, seed):
     print(text)
     if breakdown[base]["groups"]:
         print(table(breakdown, {}, None))
-    (folder / "scores.md").write_text(f"```\n{text}\n```\n")
+    page = f"```\n{text}\n```\n"
+    (folder / "scores.md").write_text(page, encoding="utf-8", errors="backslashreplace")
     numbers = {"runs": runs, "differences": differences, "breakdown": breakdown}
     write_json(folder / "scores.json", facts | numbers)
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")

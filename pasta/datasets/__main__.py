@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pasta.datasets.read import open_pairs
 from pasta.pairs import MODES
+from pasta.run.command import command_line
 
 
 def main(args=None):
@@ -31,4 +32,5 @@ def main(args=None):
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

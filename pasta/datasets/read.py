@@ -46,8 +46,7 @@ def placed_rows(path):
     if read_utf8(path).lstrip().startswith(b"["):
         rows = enumerate(read_json(path, [dict], object_pairs_hook=once), start=1)
         return ((f"{path}: row {number}", row) for number, row in rows)
-    rows = numbered_rows(path, appended=False)
-    return ((f"{path}:{number}", row) for number, row in rows)
+    return ((f"{path}:{number}", row) for number, row in numbered_rows(path))
 
 
 def open_pairs(path, mode, video_root, verbose) -> list[Pair]:

@@ -16,6 +16,7 @@ from pasta.making.adversarial_items import adversarial_rows
 from pasta.making.stages import AWAY, CHANGED, QUERY, candidates_in_order, sound_queries
 from pasta.pairs import MODES
 from pasta.run.atomic import write_json
+from pasta.run.command import command_line
 from pasta.run.rows import rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER, printable
 
@@ -148,7 +149,8 @@ def commonest(config, failed, dropped):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
-        got = " ".join(sys.argv[1:]) or "no folder"
-        raise SystemExit(f"got {got}; expected one folder with pairs.jsonl, such as out/pairs")
-    print(audit_table(audit_of(sys.argv[1])))
+    with command_line():
+        if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
+            got = " ".join(sys.argv[1:]) or "no folder"
+            raise SystemExit(f"got {got}; expected one folder with pairs.jsonl, such as out/pairs")
+        print(audit_table(audit_of(sys.argv[1])))

@@ -18,11 +18,14 @@ from pasta.run.atomic import atomic_folder
 from pasta.run.schema import ABSENT, NUMBER, is_name, read_by, read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# Settings that change what an adapter computes, or the base model: not supported here.
-REFUSED = (
-    "use_dora modules_to_save lora_bias rank_pattern alpha_pattern layer_replication "
-    "target_parameters trainable_token_indices alora_invocation_tokens use_qalora use_bdlora "
-    "arrow_config kasa_config monteclora_config"
+LARGEST = 1e6  # of the numbers of an adapter: trained ones are below 100
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+# Settings that are read here, or do not change what an adapter computes; others may not be set.
+KNOWN = (
+    "r lora_alpha bias use_rslora peft_type init_lora_weights task_type auto_mapping peft_version "
+    "base_model_name_or_path revision inference_mode target_modules exclude_modules lora_dropout "
+    "layers_to_transform layers_pattern megatron_config megatron_core loftq_config eva_config "
+    "corda_config lora_ga_config qalora_group_size runtime_config"
 ).split()
 BASE_CHANGING_INIT = ("pissa", "olora", "corda", "loftq", "lora_ga")
 KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
@@ -121,12 +124,12 @@ def read_peft_config(folder):
     config = {"r": 8, "lora_alpha": 8, "bias": "none"}  # PEFT's own defaults
     config |= read_json(folder / CONFIG, {"r": int | ABSENT, "lora_alpha": NUMBER | ABSENT})
     rank, alpha, init = config["r"], config["lora_alpha"], str(config.get("init_lora_weights"))
-    plain = {name: not config.get(name) for name in REFUSED} | {
+    plain = {name: name in KNOWN or not config[name] for name in config} | {
         "peft_type": config.get("peft_type") == "LORA",
         "bias": config["bias"] == "none",
         "init_lora_weights": not init.startswith(BASE_CHANGING_INIT),
         "r": 0 < rank < 2**31,
-        "lora_alpha": abs(alpha) < 2**31,  # false for nan
+        "lora_alpha": 0 < alpha <= LARGEST,  # false for nan
     }
     if found := [f"{name}={config.get(name)!r:.40}" for name, fits in plain.items() if not fits]:
         raise ValueError(f"{folder / CONFIG}: {', '.join(found)}; expected plain LoRA of rank >= 1")
@@ -140,8 +143,11 @@ def misfits(name, part, rank, layer):
         got = tuple(part[letter].shape) if letter in part else "missing"
         if got != shape:
             wrong.append(f"{name}.lora_{letter} is {got}; expected {shape}")
-        elif n := int((~part[letter].float().isfinite()).sum()):
-            wrong.append(f"{name}.lora_{letter} holds {n} infinite or nan; expected numbers")
+        elif part[letter].dtype not in FLOATS:
+            wrong.append(f"{name}.lora_{letter} is {part[letter].dtype}; expected float32")
+        elif n := int((~(part[letter].float().abs() <= LARGEST)).sum()):
+            text = f"holds {n} infinite or nan or above {LARGEST:g}; expected trained weights"
+            wrong.append(f"{name}.lora_{letter} {text}")
     return wrong
 
 

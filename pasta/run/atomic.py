@@ -13,7 +13,8 @@ def write_json(path, data):
     text = json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
+    part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    sync(part)  # or a power cut may leave an empty file
     os.replace(part, path)
 
 

@@ -1,7 +1,8 @@
 """One dataclass is the whole configuration: its fields become flags, config.json and --help.
 
-Each flag is a field made by `knob`; a ClassVar among the fields is a heading of --help. A command
-that names no model uses the `toy` defaults first, so that a script runs without arguments.
+Each flag is a field made by `knob`; a ClassVar among the fields is a heading of --help. The type of
+a number has its range, see flags.py. A command that names no model uses the `toy` defaults first,
+so that a script runs without arguments.
 """
 
 import argparse
@@ -9,13 +10,12 @@ import json
 import random
 import subprocess
 import sys
-import traceback
 from contextlib import suppress
 from dataclasses import MISSING, asdict, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
-from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -42,17 +42,33 @@ def knob(text, default=MISSING, toy=MISSING):
 def argument_type(kind):
     """Arguments of add_argument for a field of type `kind`."""
     parts = get_args(kind)
-    if NoneType in parts:  # KIND | None
+    if NoneType in parts or get_origin(kind) is Annotated:  # KIND | None, or with a range
         return argument_type(parts[0])
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}  # type=bool would read "False" as True
     if get_origin(kind) is Literal:
         return {"choices": parts, "type": type(parts[0])}
-    return {"nargs": "*", "type": parts[0]} if parts else {"type": kind}
+    return {"nargs": "*", **argument_type(parts[0])} if parts else {"type": kind}
 
 
-def help_text(metadata):
-    values = []
+def number_range(kind):
+    """(lowest, highest) number of a field's type, or of each number of a list; () without one."""
+    return getattr(get_args(kind)[0] if get_origin(kind) is list else kind, "__metadata__", ())
+
+
+def out_of_range(cls, values) -> str:
+    """Names the first of `values`, {field: value}, outside its range in a config class, or ""."""
+    for name, kind in get_type_hints(cls, include_extras=True).items():
+        found, bounds = values.get(name, []), number_range(kind)
+        for number in (found if isinstance(found, list) else [found]) if bounds else ():
+            if not bounds[0] <= number <= bounds[1]:  # true for nan
+                text = f"expected {bounds[0]} or more, at most {bounds[1]}"
+                return f"--{name} is {number}; {text}"
+    return ""
+
+
+def help_text(metadata, kind):
+    values = [" to ".join(map(str, number_range(kind)))] if number_range(kind) else []
     for name in ("default", "toy"):
         if (value := metadata[name]) is not MISSING:
             text = " ".join(map(str, value)) if isinstance(value, list) else value
@@ -65,7 +81,6 @@ def parse(cls, argv=None):
 
     --help begins with the docstring of the file of `cls`. Exits with a message for bad flags.
     """
-    sys.excepthook = one_sentence
     parser = argparse.ArgumentParser(
         usage="%(prog)s [--FLAG VALUE ...]",
         description=sys.modules[cls.__module__].__doc__,
@@ -73,7 +88,8 @@ def parse(cls, argv=None):
         allow_abbrev=False,
     )
     knobs, group = {f.name: f.metadata for f in fields(cls)}, parser
-    for name, kind in get_type_hints(cls).items():  # in the order of the class, with its headings
+    # In the order of the class, with its headings.
+    for name, kind in get_type_hints(cls, include_extras=True).items():
         if kind is ClassVar:
             group = parser.add_argument_group(getattr(cls, name))
             continue
@@ -81,10 +97,12 @@ def parse(cls, argv=None):
             f"--{name}",
             default=argparse.SUPPRESS,
             required=knobs[name]["default"] is knobs[name]["toy"] is MISSING,
-            help=help_text(knobs[name]),
+            help=help_text(knobs[name], kind),
             **argument_type(kind),
         )
     values = vars(parser.parse_args(argv))
+    if wrong := out_of_range(cls, values):
+        parser.error(wrong)
     missing = {name: knob for name, knob in knobs.items() if name not in values}
     model = next((name for name in MODEL_FLAGS if name in knobs), None)
     if model in values:
@@ -98,16 +116,6 @@ def parse(cls, argv=None):
         if (toy := knob["toy"]) is not MISSING:
             values[name] = toy() if callable(toy) else toy
     return cls(**values)
-
-
-def one_sentence(kind, error, trace):
-    """End a script with the message alone where our own code raises ValueError or OSError."""
-    last = traceback.extract_tb(trace)[-1]
-    raised = last.filename.startswith(str(ROOT / "pasta")) and last.line.startswith("raise")
-    if raised and issubclass(kind, (ValueError, OSError)):
-        print(error, file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
 
 
 def git_commit():
@@ -128,9 +136,13 @@ def package_versions():
 
 
 def write_config(folder, config, **extra):
-    """Write folder/config.json: the fields, `extra`, the git commit and the package versions."""
-    extra |= {"commit": git_commit(), "versions": package_versions()}
+    """Write folder/config.json: the fields, `extra`, the script, its commit and the versions."""
+    extra |= {"script": script_of(config), "commit": git_commit(), "versions": package_versions()}
     write_json(Path(folder) / "config.json", asdict(config) | extra)
+
+
+def script_of(config):
+    return Path(sys.modules[type(config).__module__].__file__).name
 
 
 def read_config(folder, shape=dict) -> dict:

@@ -1,17 +1,19 @@
-"""sha256 of texts and files, and seeds from it. No torch: decoder processes import this file."""
+"""sha256 of texts and files, and seeds from it. No torch: decoder processes import this file.
+
+surrogatepass: the name of a file need not be UTF-8.
+"""
 
 import hashlib
 
 
 def seed_of(*parts):
     """A 63-bit seed from texts and numbers."""
-    hashed = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(hashed[:8], "big") >> 1
+    return int(digest("\0".join(map(str, parts)))[:16], 16) >> 1
 
 
 def digest(text):
     """sha256 of a text, as hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def digest_files(files):
@@ -19,5 +21,6 @@ def digest_files(files):
     hashed = hashlib.sha256()
     for path in files:
         with open(path, "rb") as file:
-            hashed.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+            name = path.name.encode(errors="surrogatepass")
+            hashed.update(name + hashlib.file_digest(file, "sha256").digest())
     return hashed.hexdigest()

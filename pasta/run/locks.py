@@ -7,9 +7,11 @@ not locked; on such a disk we print a warning.
 import os
 import platform
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from pasta.run import ranks
+from pasta.run.config import read_config, script_of
 
 try:
     import fcntl
@@ -17,6 +19,30 @@ except ImportError:  # Windows: nothing is locked
     fcntl = None
 
 OPEN = {}  # (device, inode) -> lock file; closing it would release the lock
+
+
+def claim_folder(folder, config, model, own=()):
+    """Lock a folder for results. Raises SystemExit if it holds what another program wrote.
+
+    It may be new, or hold logs, hidden files and what the script of `config` wrote, which its
+    config.json shows. model: it may not be in this one. own: names that need no config.json.
+    """
+    folder, script, cure = Path(folder), script_of(config), "choose another --out"
+    if Path(model).is_dir() and folder.resolve().is_relative_to(Path(model).resolve()):
+        raise SystemExit(f"{folder} is in the folder of the model {model}; {cure}")
+    names = os.listdir(folder) if folder.is_dir() else []
+    others = {x for x in names if x[0] != "." and not x.endswith(".log")} - {"log.txt", *own}
+    if "config.json" in others:
+        try:
+            before = read_config(folder)
+        except ValueError as error:
+            raise ValueError(f"{error}; restore it, or {cure}") from None
+        # In older runs nothing names the script; the scripts share up to half of their flags.
+        same = len(asdict(config).keys() & before) > 2 / 3 * len(asdict(config))
+        others -= others if same and before.get("script", script) == script else set()
+    if others:
+        raise SystemExit(f"{folder} holds {min(others)}, which {script} did not write; {cure}")
+    lock_folder(folder)
 
 
 def lock_folder(folder):

@@ -1,6 +1,7 @@
 """JSONL files: one JSON object a line.
 
-A killed writer tears at most the last line: readers leave it out, the next writer cuts it off.
+A kill or a power cut damages only the end of an appended file: its readers leave the end out, and
+its next writer cuts it off. Other damage is an error.
 """
 
 import codecs
@@ -12,16 +13,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pasta.run import ranks
+from pasta.run.atomic import sync
 from pasta.run.schema import schema_error
 
 
-def is_torn(line):
-    """Whether a last line without newline was cut; if it parses, only the newline is missing."""
+def is_row(line):
+    """Whether a line, as bytes, is one JSON object."""
     try:
-        json.loads(line)
-    except (ValueError, RecursionError) as error:  # RecursionError: nested too deep, not torn
-        return isinstance(error, ValueError) and line.startswith(b"{")
-    return False
+        return b"\0" not in line and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+    except RecursionError:
+        return True  # nested too deep, which is no damage: its reader refuses it
 
 
 def read_utf8(path) -> bytes:
@@ -39,19 +42,36 @@ def once(pairs):
     return row
 
 
-def numbered_rows(path, shape=dict, appended=True):
-    """Yield (line number, row) of a .jsonl file, without blank lines and a torn last line.
+def end_of_rows(data):
+    """The number of bytes of an appended file up to its last undamaged row.
 
-    shape: schema of every row, see pasta/run/schema.py. Raises ValueError "FILE:LINE: ...".
-    appended: whether our scripts append to it. In other files a torn line is an error, and so is
-    a name that comes twice in an object.
+    A kill leaves part of a row after them, a power cut NULs or any other bytes.
     """
-    data = read_utf8(path)
-    lines, check = data.splitlines(), None if appended else once
-    if appended and not data.endswith(b"\n") and is_torn(lines[-1] if lines else b""):
-        warnings.warn(f"{path}:{len(lines)}: left out a last line that is cut short", stacklevel=2)
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
+    end = len(data)
+    while end > 0:
+        start = data.rfind(b"\n", 0, end) + 1
+        line = data[start:end].rstrip(b"\0")
+        if is_row(line):
+            return start + len(line)
+        end = start - 1
+    first = data.lstrip(b"\0").strip()  # there is no row: is it at least the begin of one?
+    return 0 if b"\n" not in first and first[:1] in (b"", b"{") else len(data)
+
+
+def numbered_rows(path, shape=dict, appended=False):
+    """Yield (line number, row) of a .jsonl file, without blank lines.
+
+    shape: schema of every row, see pasta/run/schema.py. appended: leave out a damaged end, with a
+    warning, because an `Appender` wrote the file; in other files a name that comes twice in an
+    object is an error, too. Raises ValueError "FILE:LINE: ...".
+    """
+    data, check = (Path(path).read_bytes(), None) if appended else (read_utf8(path), once)
+    end = end_of_rows(data) if appended else len(data)
+    if tail := data[end:].lstrip():
+        number = 1 + data.count(b"\n", 0, len(data) - len(tail))
+        text = f"{path}:{number}: left out the end of the file, which is cut short or damaged"
+        warnings.warn(text, stacklevel=2)
+    for number, line in enumerate(data[:end].splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -68,8 +88,8 @@ def numbered_rows(path, shape=dict, appended=True):
 
 
 def read_rows(path, shape=dict) -> list[dict]:
-    """The rows of a .jsonl file; see `numbered_rows`."""
-    return [row for _, row in numbered_rows(path, shape)]
+    """The rows of a .jsonl file that an `Appender` wrote; see `numbered_rows`."""
+    return [row for _, row in numbered_rows(path, shape, appended=True)]
 
 
 def rows_of(path, shape=dict):
@@ -89,23 +109,25 @@ def no_search_for_cycles():
 
 
 class Appender:
-    """Appends rows to a .jsonl file, one writer a file; cuts off the torn line of a killed one."""
+    """Appends rows to a .jsonl file, one writer a file; first cuts off a damaged end."""
 
     def __init__(self, path):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(path, "a+b", buffering=0)  # unbuffered: after an error nothing is pending
         self.file.seek(0)
-        tail = self.file.readall().rpartition(b"\n")[2]
-        if is_torn(tail):
-            self.file.truncate(self.file.tell() - len(tail))
-        elif tail:
-            self.file.write(b"\n")
+        data = self.file.readall()
+        end = end_of_rows(data)
+        if data[end:] != b"\n":
+            self.file.truncate(end)
+            self.put(b"" if data[:end].endswith(b"\n") else b"\n" * bool(end))
 
     def write(self, row):
         """Append a row. Raises OSError with the name of the file, for example on a full disk."""
         # A lone surrogate cannot be UTF-8; backslashreplace writes it as JSON's own escape.
-        left = f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="backslashreplace")
+        self.put(f"{json.dumps(row, ensure_ascii=False)}\n".encode(errors="backslashreplace"))
+
+    def put(self, left):
         try:
             while left:
                 left = left[self.file.write(left) :]
@@ -127,4 +149,5 @@ def write_rows(path, rows):
     with Appender(part) as out:
         for row in rows:
             out.write(row)
+    sync(part)  # or a power cut may leave an empty file
     os.replace(part, path)

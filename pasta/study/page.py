@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 
+from pasta.run.command import command_line
 from pasta.run.rows import rows_of
 from pasta.study.claims import Results, field, mean_of_modes, verdicts
 from pasta.toy.world import MODES
@@ -181,6 +182,7 @@ def write(results_file=RESULTS / "results.jsonl", target=PAGE):
 
 
 if __name__ == "__main__":
-    message = "Refresh the tables and pictures of docs/miniature.md."
-    ArgumentParser("python -m pasta.study.page", description=message).parse_args()
-    write()
+    with command_line():
+        message = "Refresh the tables and pictures of docs/miniature.md."
+        ArgumentParser("python -m pasta.study.page", description=message).parse_args()
+        write()

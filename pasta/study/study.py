@@ -27,6 +27,7 @@ from pasta import toy
 from pasta.models.load import load_vlm
 from pasta.models.peft import load_adapter
 from pasta.run.atomic import atomic_folder, write_json
+from pasta.run.command import command_line
 from pasta.run.config import ROOT
 from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, read_rows, rows_of, write_rows
@@ -178,4 +179,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

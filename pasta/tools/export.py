@@ -29,6 +29,7 @@ from pasta.models.peft import CONFIG, base_of, load_adapter
 from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.run.atomic import atomic_folder, write_json
+from pasta.run.command import command_line
 from pasta.run.rows import write_rows
 from pasta.run.schema import read_json, schema_error
 from pasta.sampling import uniform
@@ -210,7 +211,7 @@ def main(argv=None):
     add("--max_pixels", type=int, default=MAX_PIXELS, help="trl: per frame; 0: all (%(default)s)")
     args = parser.parse_args(argv)
     try:
-        if args.out.exists():
+        if os.path.lexists(args.out):
             raise ValueError(f"{args.out} exists; remove it, or choose another name")
         if args.command == "merge":
             print(merge(args.run, args.out, args.adapter, args.base, args.dtype))
@@ -223,4 +224,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

@@ -13,6 +13,8 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pasta.run.command import command_line
+
 BLOCK = re.compile(r"(?ms)^```python\n(.*?)^```\n(?:```\n.*?^```\n)?")
 
 
@@ -42,4 +44,5 @@ def main(args=None):
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

@@ -7,6 +7,7 @@ Writes report.html, which needs no other file, and its pictures as PNG files. A 
 command to run next. No weights are loaded. The curves need matplotlib (requirements-dev.txt).
 """
 
+import re
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from base64 import b64encode
 from collections import Counter
@@ -19,6 +20,7 @@ from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.report import scored_rows, table
 from pasta.making.audit import audit_of, audit_table
 from pasta.models.load import load_processor
+from pasta.run.command import command_line
 from pasta.run.config import read_config
 from pasta.run.ranks import progress
 from pasta.run.rows import read_rows
@@ -33,6 +35,7 @@ EVAL_CONFIG = {"bench": NAMES, "model": str, "max_pixels": int}
 SCORES = {"data": str, "n_frames": int, "runs": dict, "differences": dict, "adapters": dict}
 TURNS = {"from wrong to right": (False, True), "from right to wrong": (True, False)}
 MEANS = ("loss", "rewards/margins", "rewards/accuracies")
+OWN = re.compile(r"report\.html|(curves|pair-.*|turned-.*)\.png")  # files that may be replaced
 LAST = 10  # updates: one alone may be the small rest of an epoch
 
 
@@ -54,6 +57,9 @@ def main(args=None):
         text = f"{args.run} is not a run of train_dpo.py: {missing(error, '')['missing']}"
         raise SystemExit(f"{text}; expected its --out folder, such as out/dpo") from None
     args.out = args.out or args.run / "report"
+    if others := [p.name for p in args.out.glob("[!.]*") if not OWN.fullmatch(p.name)]:
+        text = f"{args.out} holds {min(others)}, which is not of a report"
+        raise SystemExit(f"{text}; choose another --out")
     args.out.mkdir(parents=True, exist_ok=True)
     run, path = Run(args, config), args.out / "report.html"
     sections = {
@@ -162,4 +168,5 @@ def turn_counts(both):
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

@@ -35,7 +35,7 @@ from pasta.video import VideoError, list_videos, read_frames
 
 FACTS = ("frames_used", "processes", "commit", "versions")
 # config.json has them, but a new command must not
-NOT_FLAGS = {*FACTS, "data_used", "dry_run", "prompt_version", "resume", "weights"}
+NOT_FLAGS = {*FACTS, "data_used", "dry_run", "prompt_version", "resume", "script", "weights"}
 FAULTS = (OSError, ValueError, VideoError)  # of missing or damaged files
 RECIPE = {"responder": str, "seed": int, "n_frames": int, "sparse_frames": int, "max_pixels": int,
           "prompt_version": int, "twins": bool}  # fmt: skip

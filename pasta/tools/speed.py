@@ -28,6 +28,7 @@ from typing import Literal
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from pasta.run.command import command_line
 from pasta.run.config import knob, parse
 from pasta.tools.speed_ways import ways_of
 
@@ -121,4 +122,5 @@ def peak_memory(step, device):
 
 
 if __name__ == "__main__":
-    main(parse(SpeedConfig))
+    with command_line():
+        main(parse(SpeedConfig))

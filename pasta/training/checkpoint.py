@@ -8,6 +8,8 @@
 The learning rate and the position in the data are functions of the step and of the plan.
 """
 
+import os
+import re
 import shutil
 from contextlib import nullcontext, suppress
 
@@ -16,12 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from pasta.lora import adapted
 from pasta.models.files import save_model
-from pasta.models.peft import save_adapter
+from pasta.models.peft import LARGEST, save_adapter
 from pasta.run import ranks
 from pasta.run.atomic import atomic_folder, sync, write_json
 from pasta.run.config import changed_settings, settings
 from pasta.run.digest import digest_files
-from pasta.run.locks import lock_folder
+from pasta.run.locks import claim_folder
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
 
@@ -40,7 +42,13 @@ class Checkpoints:
 
     def save(self, step, policy, optimizer):
         """Write a checkpoint and remove the oldest ones; all ranks call."""
+        if wrong := wrong_weights(policy):
+            raise SystemExit(f"after update {step}, {wrong}: lower --lr, with another --out")
         main, final = ranks.rank() == 0, self.folder / f"step-{step:06d}"
+        if main and os.path.lexists(final) and not is_ours(final):
+            kept = final.with_name(f"{final.name}-{os.getpid()}")
+            print(f"{final} holds what no run wrote: renamed to {kept.name}", flush=True)
+            os.rename(final, kept)
         with atomic_folder(final) if main else nullcontext() as part:
             (part,) = ranks.gather([part] if main else [])  # waits until the folder exists
             files = []
@@ -57,15 +65,18 @@ class Checkpoints:
                 state = {"step": step, "flags": self.flags, "data": self.data, "files": files}
                 write_json(part / STATE, state)
         if main:
-            saved = sorted(self.folder.glob("step-*"))
+            saved = [folder for folder in step_folders(self.folder) if is_ours(folder)]
             n = saved.index(final) + 1  # later ones are damaged: the run did not resume from them
             for old in saved[n:] + saved[:n][: -self.keep]:
                 shutil.rmtree(old)
 
     def stop(self, step, policy, optimizer, reason):
-        """Save the weights after update `step`, then raise SystemExit; all ranks call."""
-        self.save(step, policy, optimizer)
-        saved = f"The weights before it are in {self.folder}/step-{step:06d}"
+        """Save the weights after update `step`, if finite; raise SystemExit; all ranks call."""
+        if wrong := wrong_weights(policy):
+            saved = f"Before it, {wrong}; see {self.folder} for earlier ones"
+        else:
+            self.save(step, policy, optimizer)
+            saved = f"The weights before it are in {self.folder}/step-{step:06d}"
         cure = "Leave these pairs out, or lower --lr, in a run with another --out"
         raise SystemExit(f"update {step + 1}: {reason}; expected numbers. {saved}. {cure}")
 
@@ -94,7 +105,7 @@ class Checkpoints:
 
     def newest(self):
         """(folder, state) of the newest undamaged checkpoint, or None; damaged ones are named."""
-        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+        for folder in reversed(step_folders(self.folder)):
             try:
                 state = read_state(folder)
                 for name, (size, digest) in state["files"].items():
@@ -106,6 +117,30 @@ class Checkpoints:
             except (OSError, ValueError, TypeError) as error:
                 print(f"{folder} is damaged ({error}); trying the one before", flush=True)
         print(f"no usable checkpoint in {self.folder}: starting from the beginning", flush=True)
+
+
+def step_folders(folder):
+    """The folders that are named like checkpoints, in order of their steps."""
+    found = {path.name: path for path in folder.glob("step-*") if path.is_dir()}
+    numbers = sorted({int(name[5:]) for name in found if name[5:].isdecimal()})
+    return [found[name] for n in numbers if (name := f"step-{n:06d}") in found]
+
+
+def is_ours(folder):
+    """Whether a path is a checkpoint and holds nothing else: others are never removed."""
+    if folder.is_symlink() or not (folder / STATE).is_file():
+        return False
+    names = rf"rank\d+\.safetensors|{STATE}"
+    return all(re.fullmatch(names, path.name) for path in folder.iterdir())
+
+
+def wrong_weights(policy, largest=3.4e38) -> str:
+    """Names the first trained weight that is nan or above `largest`, or ""; all ranks call."""
+    trained = {name: p for name, p in policy.named_parameters() if p.requires_grad}
+    wrong = [n for n, p in trained.items() if not (ranks.local_shard(p).abs() <= largest).all()]
+    if wrong := ranks.gather(wrong):
+        return f"weights are infinite, nan or above {largest:.0e}, first {wrong[0]}: none is saved"
+    return ""
 
 
 def read_state(folder):
@@ -140,8 +175,8 @@ def check_flags(folder, before, now):
 
 
 def open_run(config):
-    """Lock the run folder. Raises SystemExit if it holds a finished run, or one of other flags."""
-    lock_folder(config.out)
+    """Lock the run folder. Raises SystemExit for one of others, a finished run, or other flags."""
+    claim_folder(config.out, config, config.model, own=("metrics.jsonl", "checkpoints"))
     if (config.out / "adapter").exists() or (config.out / "model").exists():
         print(f"{config.out} holds a finished run; choose another --out, or remove it")
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
@@ -149,10 +184,10 @@ def open_run(config):
         steps = len(read_rows(config.out / "metrics.jsonl"))
         text = f"stopped after {steps} updates; continue it with --resume, or change --out"
         raise SystemExit(f"{config.out} holds a run that was {text}")
-    saved = sorted((config.out / "checkpoints").glob(f"step-*/{STATE}")) if config.resume else []
-    for path in saved[-1:]:  # before anything is computed; `load` checks the files
-        with suppress(ValueError):  # damaged: `load` takes an earlier one
-            check_flags(path.parent, read_state(path.parent)["flags"], settings(config, FREE))
+    saved = [path for path in step_folders(config.out / "checkpoints") if (path / STATE).is_file()]
+    for folder in saved[-1:] if config.resume else ():  # before anything is computed
+        with suppress(ValueError):  # damaged: `load`, which checks all files, takes an earlier one
+            check_flags(folder, read_state(folder)["flags"], settings(config, FREE))
 
 
 def save_trained(folder, policy, source, dtype):
@@ -160,6 +195,8 @@ def save_trained(folder, policy, source, dtype):
 
     source: the model that was loaded. dtype: "float32" or "bfloat16", of a model's weights.
     """
+    if wrong := wrong_weights(policy, LARGEST):
+        raise SystemExit(f"{folder}: {wrong}; lower --lr, with another --out")
     model = getattr(policy, "module", policy).model  # below DDP
     if adapted(model):
         return save_adapter(folder, model, source)

@@ -18,6 +18,7 @@ from pasta.packs import PackedPairs, TooLong, VideoPairs, check_length, pack_res
 from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
+from pasta.run.config import out_of_range
 from pasta.run.digest import digest
 from pasta.run.rows import Appender, read_rows
 from pasta.run.schema import printable
@@ -26,15 +27,12 @@ from pasta.video import VideoError
 
 def check_config(config):
     """Raise SystemExit for flags that no run can start with."""
+    if wrong := out_of_range(type(config), vars(config)):
+        raise SystemExit(wrong)
     weights = config.mode_weights
-    if len(weights) != len(MODES) or min(weights) < 0 or not sum(weights):
+    if len(weights) != len(MODES) or not sum(weights):
         text = f"--mode_weights takes {len(MODES)} numbers, of {', '.join(MODES)}"
-        raise SystemExit(f"{text}; got {weights}; expected some above 0 and none below")
-    if config.beta <= 0:
-        raise SystemExit(f"--beta is {config.beta}; expected a number above 0")
-    for name in ("epochs", "batch_pairs", "save_every", "eval_every", "keep_checkpoints"):
-        if getattr(config, name) < 1:
-            raise SystemExit(f"--{name} is {getattr(config, name)}; expected 1 or more")
+        raise SystemExit(f"{text}; got {weights}; expected some above 0")
 
 
 class Plan:

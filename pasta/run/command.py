@@ -1,0 +1,47 @@
+"""What every command line runs in: all text prints, and an everyday mistake is one sentence."""
+
+import errno
+import linecache
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+
+OURS = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def command_line():
+    """The context of a `main`: turns errors with a text for the user into SystemExit(text).
+
+    These are errors of a `raise` in our own files, and of the system. A bug keeps its traceback.
+    """
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the caller
+        stream.reconfigure(errors="backslashreplace")  # its encoding may lack a letter
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()  # here, because an error at Python's end is not one sentence
+    except Exception as error:
+        if text := sentence(error):
+            raise SystemExit(text) from None
+        raise
+
+
+def sentence(error) -> str:
+    """What the user needs of an error; "" for a bug."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest when it ends
+        text = f"standard output or a file cannot be written: {error.strerror}"
+        return f"{text}; rerun to continue"
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    file = frame.f_code.co_filename
+    ours = linecache.getline(file, line).lstrip().startswith("raise ")
+    ours = ours and OURS in Path(file).resolve().parents
+    # safetensors reports a full disk in an error type of its own.
+    return str(error) if ours or isinstance(error, OSError) or "os error" in str(error) else ""
