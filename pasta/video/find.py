@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pasta.pairs import MODES
 from pasta.run.schema import is_name
-from pasta.video.decord_files import VideoError, jpeg_names
+from pasta.video.decord_files import VideoError
+from pasta.video.jpegs import jpeg_names
 
 SUFFIXES = (".mp4", ".MP4", ".mkv", ".webm", ".avi", ".mov")
 VIDEO = re.compile(r"(?is)[^.].*\.(3gp|avi|flv|gif|m2ts|m4v|mkv|mov|mp4|mpe?g|ts|vob|webm|wmv|y4m)")
