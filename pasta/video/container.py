@@ -41,14 +41,16 @@ def contents(name):
             elif head.startswith(b"\x1aE\xdf\xa3"):
                 found = mkv(read, size)
             elif head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-                lengths = re.findall(rb"(?s)strh....vids.{28}(....)", head)
-                found = Contents([""] * len(lengths), frames=int.from_bytes(lengths[0], "little"))
+                streams = re.findall(rb"(?s)strh....vids.{28}(....).*?strf.{20}(....)", head)
+                codecs = [codec.decode("latin1") for _, codec in streams]
+                found = Contents(codecs, frames=int.from_bytes(streams[0][0], "little"))
             else:
                 found = Contents([""]) if head.startswith(b"YUV4MPEG2 ") else None
         except (struct.error, IndexError):  # cut short
             return None
-        if found and turned(read(found.data, 2**20)):
-            raise ValueError(TURNED)
+        if found and any(re.search("(?i)avc|264|he?v[c1]", codec) for codec in found.codecs):
+            if turned(read(found.data, 2**20)):
+                raise ValueError(TURNED)
         return found
 
 
