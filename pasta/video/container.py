@@ -57,7 +57,7 @@ def contents(name):
 def turned(data):
     """Whether a display orientation message (SEI 47) in H.264 or HEVC turns or mirrors."""
     for found in SEI.finditer(data):
-        length = int.from_bytes(found[1]) - len(found[2]) if found[1] else 500
+        length = int.from_bytes(found[1]) - len(found[2]) if found[1] else 5000
         rest, turns = data[found.end(2) :][:length].replace(b"\0\0\3", b"\0\0"), False
         while len(rest) > 4 and rest[0] != 0x80:
             kind, size, rest = re.match(rb"(?s)(\xff*.)(\xff*.)(.*)", rest).groups()

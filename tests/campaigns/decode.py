@@ -174,7 +174,7 @@ def make_long(folder, name, seconds):
 
 
 def read_long(path, short):
-    """(how, processor seconds, (F,) indices, (F, H, W, 3) uint8) of 32 frames. short: see decord_files."""
+    """(how, processor seconds, (F,) indices, (F, H, W, 3) uint8) of 32 frames of a file."""
     last, began = [], time.process_time()
 
     def in_order(reader, indices, original=files.in_order):
