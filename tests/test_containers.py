@@ -250,7 +250,7 @@ def blocks(data):
 
 
 @pytest.mark.parametrize("name", ["slow.webm", "slow.mkv"])
-@pytest.mark.parametrize("at", [10, 40])
+@pytest.mark.parametrize("at", [10, 32])  # in H.264, frames may come 16 frames later
 @pytest.mark.parametrize("odd, refused", [("same", ""), ("early", "times that fall"),
                                           ("late", "times that fall")])  # fmt: skip
 def test_one_odd_time_in_mkv(folder, tmp_path, name, at, odd, refused):
@@ -261,8 +261,6 @@ def test_one_odd_time_in_mkv(folder, tmp_path, name, at, odd, refused):
     place, base = places[at]
     struct.pack_into(">h", data, place, new - base)
     (tmp_path / name).write_bytes(data)
-    if odd == "late" and (name, at) == ("slow.mkv", 40):
-        pytest.skip("H.264 may hold a frame back until the end of the file, 9 frames later")
     check(tmp_path / name, refused, cured=False)
 
 

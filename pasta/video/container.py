@@ -44,8 +44,10 @@ def contents(name):
                 streams = re.findall(rb"(?s)strh....vids.{28}(....).*?strf.{20}(....)", head)
                 codecs = [codec.decode("latin1") for _, codec in streams]
                 found = Contents(codecs, frames=int.from_bytes(streams[0][0], "little"))
+            elif head.startswith((b"YUV4MPEG2 ", b"ID3", b"fLaC")):
+                found = Contents([""] * (head[:1] == b"Y"))  # else sound, perhaps with a cover
             else:
-                found = Contents([""]) if head.startswith(b"YUV4MPEG2 ") else None
+                return None
         except (struct.error, IndexError):  # cut short
             return None
         if found and any(re.search("(?i)avc|264|he?v[c1]", codec) for codec in found.codecs):

@@ -25,7 +25,7 @@ MEANING = {  # regex for decord's message: its meaning
     "av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF": DAMAGED,
     "[Oo]ut of bound|StopIteration": f"cut short{CURE}",
     "measure duration": f"no frame count in it{CURE}",
-    "find video stream": f"nothing that decord can decode{CURE}",
+    "find video stream": f"no video in it that decord can decode{CURE}",
 }
 
 
