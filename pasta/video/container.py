@@ -48,9 +48,9 @@ def contents(name):
                 found = Contents([""] * (head[:1] == b"Y"))  # else sound, perhaps with a cover
             else:
                 return None
-        except (struct.error, IndexError):  # cut short
+        except (struct.error, LookupError):  # cut short
             return None
-        if found and any(re.search("(?i)avc|264|he?v[c1]", codec) for codec in found.codecs):
+        if found and any(re.search("(?i)avc|264|he?v[c1]|dvh", codec) for codec in found.codecs):
             if turned(read(found.data, 2**20)):
                 raise ValueError(TURNED)
         return found
@@ -77,9 +77,9 @@ def boxes(read, start, end):
         (length, kind), head = struct.unpack(">I4s", read(start, 8)), 8
         if length == 1:
             length, head = struct.unpack(">Q", read(start + 8, 8))[0], 16
-        stop = min(start + length, end) if length else end
+        stop = max(start + head, min(start + length, end) if length else end)
         yield kind, (start + head, stop)
-        start = max(stop, start + 8)
+        start = stop
 
 
 def mp4(read, size):
@@ -121,17 +121,15 @@ def check_view(entry, header, movie):
 
 
 def mp4_times(table):
-    """(N,) times of a track's samples, or None if its tables do not fit each other."""
+    """(N,) times of a track's samples, in file order. ValueError if its tables do not fit."""
     n, times = struct.unpack(">I", table(b"stsz")[8:12])[0], []
     for name in (b"stts", b"ctts"):
         pairs = np.frombuffer(table(name)[8:], ">i4").reshape(-1, 2).astype(np.int64)
         ends = np.minimum(np.cumsum(pairs[:, 0] & 0xFFFFFFFF), n)
         times.append(np.repeat(pairs[:, 1], np.diff(ends, prepend=0)))
     steps, shifts = times
-    if (steps < 0).any():
+    if (steps < 0).any() or not n or len(steps) != n or len(shifts) not in (0, n):
         raise ValueError(f"damaged times{CURE}")
-    if not n or len(steps) != n or len(shifts) not in (0, n):
-        return None
     return np.cumsum(steps) - steps + (shifts if len(shifts) else 0)
 
 
@@ -180,7 +178,7 @@ def mkv(read, size):
             track = int.from_bytes(body[:n]) & (1 << 7 * n) - 1
             blocks.append((track, base + struct.unpack_from(">h", body, n)[0]))
         elif tracks and body:
-            tracks[-1] = {**tracks[-1], tag: body}
+            tracks[-1][tag] = body
     videos = [track for track in tracks if int.from_bytes(track.get(KIND, b"")) == 1]
     pts = [time for track, time in blocks if videos and track == int.from_bytes(videos[0][NUMBER])]
     codecs = [track[CODEC].rstrip(b"\0").decode("latin1") for track in videos]

@@ -91,10 +91,9 @@ def open_file(name):
     # #375). Decoding in order gives the frames that are shown.
     unknown = np.abs(seconds) > 1e7  # AVI files with B-frames have times of -3e17
     hidden = 0 if unknown.any() else int((seconds < -1e-6).sum())
-    if unknown.any() and count == found.frames:
-        timestamps = np.arange(count) / reader.get_avg_fps()
-    else:
-        timestamps = rising(seconds[hidden:], unknown.any())
+    if unknown.any() and count == found.frames and reader.get_avg_fps() > 0:
+        seconds, unknown = np.arange(count) / reader.get_avg_fps(), np.zeros(1)
+    timestamps = rising(seconds[hidden:], unknown.any())
     if found.pts is not None:
         check_order(found.pts, 0 if "vp" in codec.lower() else DEPTH)
     seek = count > SHORT and SEEKABLE.match(codec) and not hidden and closed(found.pts, reader)

@@ -125,6 +125,8 @@ def fate(path, kind, source):
     try:
         frames, times = read_frames(path, everything, timeout=LIMIT)
     except VideoError as error:
+        if kind in WHOLE and source not in REFUSED:
+            return "wrong"
         if "not read in" in error.reason:
             return "stopped"
         return "crashed" if "decord crashed" in error.reason else "refused"
