@@ -289,6 +289,24 @@ def test_a_gap_in_a_file(tmp_path, name, codec, refused):
     check(tmp_path / name, refused)
 
 
+MPEG4 = ("-c:v", "mpeg4", "-bf", "2", "-q:v", "4")
+
+
+@pytest.mark.parametrize("name, codec, start, refused", [
+    ("b.mp4", H264, 1.3, ""),
+    ("b.mkv", H264, 1.3, ""),
+    ("b.mp4", MPEG4, 0.8, ""),  # hidden by the edit list
+    ("b.mp4", MPEG4, 0.9, "before its first keyframe"),  # one of two is not
+    ("b.mkv", MPEG4, 1, "before its first keyframe"),
+    ("b.avi", MPEG4, 1, "before its first keyframe"),
+    ("b.mkv", ("-c:v", "mpeg2video", "-bf", "2"), 1, "before its first keyframe"),
+])  # fmt: skip
+def test_clips_cut_without_encoding(tmp_path, name, codec, start, refused):
+    ffmpeg(*PICTURE, *codec, tmp_path / f"whole {name}")
+    ffmpeg("-ss", start, "-i", tmp_path / f"whole {name}", "-c", "copy", tmp_path / name)
+    check(tmp_path / name, refused)
+
+
 # Tracks and containers
 
 

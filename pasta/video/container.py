@@ -11,6 +11,7 @@ import numpy as np
 
 CURE = "; convert it: `ffmpeg -i IN OUT.mp4`"
 TURNED = f"its pictures are to be mirrored, cropped, or turned by a free angle{CURE}"
+LEADING = f"frames before its first keyframe, which nothing can decode{CURE}"
 SEI = re.compile(rb"(?s)(?=\0\0(?:\x01|(..))(\x06|\x4e\x01))")  # of H.264 or HEVC, and its length
 EBML, SEGMENT, TRACKS, TRACK, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675
 NUMBER, KIND, CODEC, TIME, BLOCKS = 0xD7, 0x83, 0x86, 0xE7, (0xA1, 0xA3)
@@ -44,6 +45,9 @@ def contents(name):
                 streams = re.findall(rb"(?s)strh....vids.{28}(....).*?strf.{20}(....)", head)
                 codecs = [codec.decode("latin1") for _, codec in streams]
                 found = Contents(codecs, frames=int.from_bytes(streams[0][0], "little"))
+                kinds = [kind[0] >> 6 for kind in re.findall(b"\0\0\x01\xb6(.)", read(0, 2**20))]
+                if kinds[1:2] == [2]:  # in MPEG-4, a B-frame after the first frame
+                    raise ValueError(LEADING)
             elif head.startswith((b"YUV4MPEG2 ", b"ID3", b"fLaC")):
                 found = Contents([""] * (head[:1] == b"Y"))  # else sound, perhaps with a cover
             else:
@@ -143,6 +147,14 @@ def check_edits(elst, pts, media, movie):
         end = edits[0][1] + round(edits[0][0] * rates[0] / max(1, rates[1]))
     if len(elst) > 8 and (len(edits) != 1 or (pts is not None and pts.max() >= end)):
         raise ValueError(f"an edit list hides the end of its frames or reorders them{CURE}")
+    if pts is not None:
+        check_start(pts, edits[0][1] if edits else -np.inf)
+
+
+def check_start(pts, start=-np.inf):
+    """Raise ValueError if frames from `start` on come before the first keyframe."""
+    if ((pts[1:] <= pts[:1]) & (pts[1:] >= start)).any():
+        raise ValueError(LEADING)
 
 
 def elements(read, place, size):
@@ -154,18 +166,21 @@ def elements(read, place, size):
         if n > 4 or m > 8:
             return  # damaged from here on
         tag, length = int.from_bytes(head[:n]), int.from_bytes(head[n : n + m]) & (1 << 7 * m) - 1
-        inside = tag in PARENTS or length == (1 << 7 * m) - 1  # of unknown length
         place += n + m
-        yield tag, place, place if inside else place + length
-        place += 0 if inside else length
+        end = size if length == (1 << 7 * m) - 1 else place + length  # all ones: unknown
+        yield tag, place, end
+        place = place if tag in PARENTS or end == size else end
 
 
 def mkv(read, size):
     """Contents of an MKV or WebM file."""
-    tracks, blocks, base, data = [], [], 0, 0
+    tracks, blocks, base, data, last = [], [], 0, 0, size
     for tag, start, end in elements(read, 0, size):
         if tag == EBML and start > 12:
             raise ValueError(f"two files in one, of which decord reads the first{CURE}")
+        if start > last:
+            break  # no part of the file
+        last = end if tag == SEGMENT else last
         tracks += [{}] * (tag == TRACK)
         data = data or start * (tag == CLUSTER)
         body = read(start, min(end - start, 64)) if tag in READ else b""
@@ -182,4 +197,5 @@ def mkv(read, size):
     videos = [track for track in tracks if int.from_bytes(track.get(KIND, b"")) == 1]
     pts = [time for track, time in blocks if videos and track == int.from_bytes(videos[0][NUMBER])]
     codecs = [track[CODEC].rstrip(b"\0").decode("latin1") for track in videos]
+    check_start(np.array(pts))
     return Contents(codecs, np.array(pts), data=data) if tracks else None
