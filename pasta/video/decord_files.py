@@ -84,7 +84,7 @@ def open_file(name):
         reader = VideoReader(name, num_threads=1)  # VP9 fails with the default, 0
     if not found:
         raise ValueError(f"not MP4, MOV, MKV, WebM, AVI or Y4M: decord may skip frames{CURE}")
-    count = len(reader)
+    count, keys = len(reader), reader.get_key_indices()
     seconds = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
     # `ffmpeg -ss 4 -c copy` hides frames from the keyframe to the cut: their times are below 0.
     # decord counts them, and seeking then gives wrong frames or never ends (dmlc/decord#269, #373,
@@ -96,13 +96,13 @@ def open_file(name):
     timestamps = rising(seconds[hidden:], unknown.any())
     if found.pts is not None:
         check_order(found.pts, 0 if "vp" in codec.lower() else DEPTH)
-    seek = count > SHORT and SEEKABLE.match(codec) and not hidden and closed(found.pts, reader)
+    seek = count > SHORT and SEEKABLE.match(codec) and not hidden and closed(found.pts, keys, count)
 
-    def decode(indices, height, width):
+    def decode(indices, height, width):  # without `reader`, which would decode ahead, in full size
         def fresh():
             return VideoReader(name, width=width, height=height, num_threads=1)
 
-        if seek and proven(fresh, reader.get_key_indices()):
+        if seek and proven(fresh, keys):
             sized = fresh()
             frames = {i: pixels(sized[i]) for i in sorted({*indices.tolist()})}
         else:
@@ -134,11 +134,11 @@ def check_order(pts, depth):
         waiting.append((time, place))
 
 
-def closed(pts, reader):
+def closed(pts, keys, count):
     """Whether no frame is shown on the other side of a keyframe than it is in the file."""
-    keys = np.array(reader.get_key_indices()[1:], int)
-    if pts is None or len(pts) != len(reader):
+    if pts is None or len(pts) != count:
         return False
+    keys = np.array(keys[1:], int)
     before, after = np.maximum.accumulate(pts), np.minimum.accumulate(pts[::-1])[::-1]
     return (before[keys - 1] < pts[keys]).all() and (after[keys] == pts[keys]).all()
 
