@@ -155,6 +155,7 @@ MATRICES = {
     (-1, 0, 0, -1): "",
     (0, -1, 1, 0): "",
     (2, 0, 0, 1): "",
+    (0, 0, 0, 0): "",  # some programs leave it empty
     (-1, 0, 0, 1): "mirrored",
     (1, 0, 0, -1): "mirrored",
     (0, 1, 1, 0): "mirrored",

@@ -120,7 +120,8 @@ def check_view(entry, header, movie):
     place = entry.find(b"clap", 86) + 4
     width, over, height, under = struct.unpack_from(">4i", entry, place) if place > 3 else 4 * [0]
     cropped = struct.unpack_from(">2H", entry, 32) != (width / (over or 1), height / (under or 1))
-    if not (b == c == 0 < a * d or a == d == 0 > b * c) or (place > 3 and cropped):
+    right = b == c == 0 < a * d or a == d == 0 > b * c or a == b == c == d == 0
+    if not right or (place > 3 and cropped):
         raise ValueError(TURNED)
 
 
