@@ -1,7 +1,7 @@
 """Preference pairs, and the failure modes. Pairs are in .jsonl files, one a row.
 
-{"id": "a1", "video": "v.mp4", "mode": "temporal", "query": "Which shape comes first?",
- "chosen": "The red square.", "rejected": "The blue disc.", "recipe": {...}}
+    {"id": "a1", "video": "v.mp4", "mode": "temporal", "query": "Which shape comes first?",
+     "chosen": "The red square.", "rejected": "The blue disc.", "recipe": {...}}
 """
 
 import json

@@ -35,7 +35,7 @@ def contents(name):
             file.seek(place)
             return file.read(n)
 
-        size, head = file.seek(0, 2), read(0, 2**16)
+        size, head, found = file.seek(0, 2), read(0, 2**16), None
         try:
             if head[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"):
                 found = mp4(read, size)
@@ -50,8 +50,6 @@ def contents(name):
                     raise ValueError(LEADING)
             elif head.startswith((b"YUV4MPEG2 ", b"ID3", b"fLaC")):
                 found = Contents([""] * (head[:1] == b"Y"))  # else sound, perhaps with a cover
-            else:
-                return None
         except (struct.error, LookupError):  # cut short
             return None
         if found and any(re.search("(?i)avc|264|he?v[c1]|dvh", codec) for codec in found.codecs):

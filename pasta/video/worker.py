@@ -81,10 +81,7 @@ def idle_or_new():
 
 
 class Worker:
-    """The parent's handle of the process. `waits`: whether it is ready for a request.
-
-    `seconds`: how long it may still work for the current video
-    """
+    """The parent's handle. `waits`: ready for a request. `seconds`: left for the current video."""
 
     def __init__(self):
         path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
