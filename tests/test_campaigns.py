@@ -1,6 +1,6 @@
 """Short campaigns. The results of the long ones are in docs/guarantees.md.
 
-    python -m pytest -q tests/test_campaigns.py
+python -m pytest -q tests/test_campaigns.py
 """
 
 import ast
@@ -82,9 +82,23 @@ def test_damaged_videos_are_decoded_as_ffmpeg_does_or_refused(tmp_path):
     assert not wrong
     n_clips = sum(sum(n.values()) for n in fates.values())
     assert n_clips == 8 * len(KINDS) + len(decode.CLIPS) + 1
-    assert set(fates["none"]) == {"read"}  # good clips are all read
+    refused = len(decode.REFUSED)  # good clips in these containers; all others are read
+    assert fates["none"] == {"read": len(decode.CLIPS) + 1 - refused, "refused": refused}
     assert set(fates["page"]) == set(fates["empty"]) == {"refused"}
     assert sum(n["read"] for n in fates.values()) > len(decode.CLIPS) + 2 * len(KINDS)
+
+
+@pytest.mark.parametrize("name, how", [("h264.mp4", "seeked"), ("mpeg4 B-frames.mp4", "in order")])
+def test_frames_of_a_long_file_are_ffmpegs(tmp_path, name, how):
+    row, good = decode.long_row(tmp_path, name, 80)
+    assert good and how in row
+
+
+def test_the_table_of_long_files_has_every_kind_and_no_wrong_frame():
+    table = GUARANTEES.split("an hour   wrong\n")[1].split("```")[0]
+    rows = [re.split(" {2,}", line) for line in table.splitlines()]
+    assert [name for name, *_ in rows] == list(decode.LONG)
+    assert all(how == "refused" or wrong == "0" for _, how, *_, wrong in rows)
 
 
 def memory_in_table():

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, linux
 
 from pasta.video import VideoError, read_frames, worker
 
@@ -35,7 +35,7 @@ def everything(timestamps):
 
 
 def test_a_decoder_starts_without_loading_torch():
-    code = f"{worker.SERVE.split(';')[0]}; import sys; sys.exit('torch' in sys.modules)"
+    code = f"{worker.SERVE.removesuffix('serve()')} import sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
@@ -141,11 +141,62 @@ def test_the_decoder_of_a_killed_process_ends_even_while_it_hangs(clip, odd_deco
     assert not psutil.wait_procs(found, timeout=60)[1]
 
 
-def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord):
-    odd_decord("raise SystemExit('no libraries')")
-    with pytest.raises(RuntimeError, match="did not start.*import decord"):
+@pytest.mark.parametrize("code, cure", [
+    ("raise SystemExit('no libraries')", True),
+    ("import sys; sys.modules['decord'] = None", True),
+    ("import sys; sys.modules['pasta.video.jpegs'] = None", False),  # decord is fine
+    ("import resource; resource.setrlimit = None", False),
+])  # fmt: skip
+def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord, code, cure):
+    odd_decord(code)
+    with pytest.raises(RuntimeError, match="did not start; its message is above") as caught:
         read_frames(clip, everything)
+    assert ("import decord" in str(caught.value)) == cure
     assert worker.IDLE == []
+
+
+@linux
+@pytest.mark.parametrize("soft, hard", [(7, 7), (7, 9), (9, 9), (20, 20), (None, None)])
+def test_the_smaller_limit_of_memory_holds(clip, soft, hard):
+    code = f"""
+import resource, sys
+import numpy as np
+from psutil import Process
+limits = [resource.RLIM_INFINITY if n is None else n * 2**30 for n in ({soft}, {hard})]
+resource.setrlimit(resource.RLIMIT_AS, limits)
+from pasta.video import read_frames
+assert len(read_frames({str(clip)!r}, lambda times: np.arange(2))[0]) == 2
+print(*Process().children()[0].rlimit(resource.RLIMIT_AS))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    limit = min(8, soft or 8) * 2**30
+    assert done.stdout.split() == [str(limit)] * 2, done.stderr
+
+
+@pytest.mark.parametrize("stopped", ["group", "asking"])
+def test_time_in_which_the_process_was_stopped_does_not_count(clip, odd_decord, stopped):
+    odd_decord(ODD.format("import time; time.sleep(0.05); return super().next()"))
+    code = f"""
+import numpy as np
+from pasta.video import read_frames
+read_frames({str(clip)!r}, lambda times: np.arange(1))
+print("reads", flush=True)
+frames, _ = read_frames({str(clip)!r}, lambda times: np.arange(len(times)), timeout=4)
+print(len(frames))
+"""
+    path = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    send = os.killpg if stopped == "group" else os.kill
+    assert asking.stdout.readline() == "reads\n"
+    for _ in range(2):
+        time.sleep(0.1)
+        send(asking.pid, signal.SIGSTOP)
+        time.sleep(5)
+        send(asking.pid, signal.SIGCONT)
+    assert int(asking.communicate(timeout=60)[0]) > 10
 
 
 def test_a_video_that_needs_too_much_memory_is_refused(clip, odd_decord):

@@ -178,7 +178,8 @@ def test_frames_of_a_clip_with_b_frames_are_ffmpegs(clips, monkeypatch, short, d
         ("hevc.mp4", ("-c:v", "libx265", "-x265-params", "log-level=none")),
         ("open_gop.mp4", ("-c:v", "libx264", "-x264-params", "open-gop=1:keyint=25:bframes=3")),
         ("mpeg2.mp4", ("-c:v", "mpeg2video", "-bf", "2")),
-        ("mpeg2.mpg", ("-c:v", "mpeg2video", "-bf", "2")),  # times are garbage
+        ("mpeg2.mkv", ("-c:v", "mpeg2video", "-bf", "2")),
+        ("h264.avi", H264),  # times are garbage
         ("vp9.webm", ("-c:v", "libvpx-vp9", "-cpu-used", "8", "-deadline", "realtime")),
     ],
 )
@@ -206,7 +207,7 @@ def test_a_clip_cut_without_re_encoding_gives_the_frames_it_shows(
 
 def test_a_long_file_without_sound_times_is_not_seeked_in(tmp_path, monkeypatch, decoding_here):
     monkeypatch.setattr(files, "SHORT", 0)
-    clip = moving_picture(tmp_path / "mpeg2.mpg", "-c:v", "mpeg2video", "-bf", "2")
+    clip = moving_picture(tmp_path / "h264.avi", *H264)
     frames, _ = read_frames(clip, partial(uniform, n=16))
     assert (frames == decoded_by_ffmpeg(clip)[uniform(range(FPS * SECONDS), 16)]).all()
 
@@ -314,6 +315,70 @@ def test_jpegs_of_other_sizes_are_scaled_to_the_first(clips, tmp_path):
     assert np.abs(frames[0].astype(float).mean((0, 1)) - frames[1].mean((0, 1))).max() < 4
 
 
+@pytest.mark.parametrize("endian", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_that_exif_turns_is_refused_with_a_cure(clips, tmp_path, orientation, endian):
+    path, stored = tmp_path / "1.jpg", (clips / "jpegs" / "00001.jpg").read_bytes()
+    entry = struct.pack(f"{endian}HIHHHIHHI", 42, 8, 1, 0x112, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0" + (b"II" if endian == "<" else b"MM") + entry
+    path.write_bytes(
+        stored[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + stored[2:]
+    )
+    rgb = ("-pix_fmt", "rgb24", "-f", "rawvideo", "-")
+    shown = ffmpeg("-i", path, *rgb)
+    if orientation > 1:
+        assert shown != decoded_by_ffmpeg(clips / "jpegs" / "00001.jpg").tobytes()
+        with pytest.raises(VideoError, match=r"1\.jpg: turned by its EXIF orientation; .*OUT\.jpg"):
+            read_frames(tmp_path, everything)
+        ffmpeg("-i", path, "-q:v", "1", tmp_path / "cured.jpg")
+        (tmp_path / "cured.jpg").rename(path)
+        shown = ffmpeg("-i", path, *rgb)
+    assert read_frames(tmp_path, everything)[0].tobytes() == shown
+
+
+@pytest.mark.parametrize(
+    "end", [b"\0ftyp\xff\xda film", b"\xff\xd8\xff\xda", b"\xff\xd9", bytes(9)]
+)
+def test_what_follows_a_jpeg_changes_nothing(clips, tmp_path, end):
+    path = clips / "jpegs" / "00001.jpg"
+    (tmp_path / "motion.jpg").write_bytes(path.read_bytes() + end)
+    assert (read_frames(tmp_path, everything)[0] == decoded_by_ffmpeg(path)).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tiff"])
+def test_another_picture_named_jpg_is_refused_with_a_cure(clips, tmp_path, suffix):
+    other, path = tmp_path / f"a.{suffix}", tmp_path / "1.jpg"
+    if suffix == "webp":
+        other.write_bytes(b"RIFF\x10\0\0\0WEBPVP8L")
+    else:
+        ffmpeg("-i", clips / "jpegs" / "00001.jpg", other)
+    other.rename(path)
+    with pytest.raises(VideoError, match=r"1\.jpg: no JPEG, whatever its name.*OUT\.jpg"):
+        read_frames(tmp_path, everything)
+    if suffix != "webp":
+        ffmpeg("-i", path, tmp_path / "cured.jpg")
+        path.unlink()
+        assert read_frames(tmp_path, everything)[0].shape == (1, HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "link to a pipe"])
+def test_what_is_no_file_among_jpegs_is_named_at_once(clips, tmp_path, kind):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes((clips / "jpegs" / "00001.jpg").read_bytes())
+    os.mkfifo(tmp_path / "pipe")
+    {
+        "pipe": lambda path: os.mkfifo(path),
+        "folder": lambda path: path.mkdir(),
+        "device": lambda path: path.symlink_to("/dev/zero"),
+        "link to a pipe": lambda path: path.symlink_to(tmp_path / "pipe"),
+    }[kind](folder / "2.jpg")
+    for read in (file_digest, partial(read_frames, sample=everything, timeout=20)):
+        with pytest.raises(VideoError, match=r"frames: 2\.jpg: no regular file"):
+            read(folder)
+    assert len(read_frames(folder, lambda timestamps: np.array([0]))[0]) == 1
+
+
 @pytest.mark.parametrize("damage", ["half", "text", "nothing"])
 def test_a_damaged_jpeg_is_named_with_its_folder(clips, tmp_path, damage):
     whole = (clips / "jpegs" / "00001.jpg").read_bytes()
@@ -373,8 +438,8 @@ def test_every_bad_input_is_a_video_error_with_its_path_and_a_reason(bad):
         "cut_short_fast.mp4": "damaged or cut short",
         "holes.mp4": "damaged or cut short",
         "playlist.mp4": "a playlist",
-        "sound.mp4": "pip install decord2",
-        "stream.mp4": "ffmpeg -i IN -c copy OUT.mp4",
+        "sound.mp4": "no video track",
+        "stream.mp4": "ffmpeg -i IN OUT.mp4",
         "picture.gif": "ffmpeg -i IN OUT.mp4",
     }
     for name, reason in reasons.items():
@@ -389,6 +454,67 @@ def test_every_bad_input_is_a_video_error_with_its_path_and_a_reason(bad):
 def test_an_address_is_not_opened(address):
     with pytest.raises(VideoError):
         read_frames(address, everything)
+
+
+SOUND = "sound.mp4 sound.mkv sound.wav cover.mp4 cover.mkv cover.mp3 cover.flac".split()
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_alone_is_refused(clips, tmp_path, name):
+    cover = ("-i", clips / "jpegs" / "00001.jpg", "-map", 0, "-map", 1, "-c:v", "copy")
+    more = dict.fromkeys(SOUND[3:], (*cover, "-disposition:v:0", "attached_pic"))
+    if name == "cover.mkv":
+        jpeg = ("-attach", clips / "jpegs" / "00001.jpg", "-metadata:s:t", "mimetype=image/jpeg")
+        more[name] = jpeg
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", *more.get(name, ()), tmp_path / name)
+    with pytest.raises(VideoError) as caught:
+        read_frames(tmp_path / name, everything)
+    assert "decord2" not in caught.value.reason and "no video" in caught.value.reason
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+def test_av1_is_named(clips, tmp_path, name):
+    codec = ("-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-t", "0.2")
+    ffmpeg("-i", clips / "whole.mp4", *codec, tmp_path / name)
+    with pytest.raises(VideoError, match="AV1: `pip install decord2`.*`ffmpeg -i IN OUT.mp4`"):
+        read_frames(tmp_path / name, everything)
+
+
+@pytest.mark.parametrize("name", ["whole.mp4", "whole.mkv", "whole.avi"])
+def test_a_damaged_last_packet_is_refused_with_a_cure_that_works(clips, tmp_path, name):
+    ffmpeg("-i", clips / "whole.mp4", "-c", "copy", tmp_path / name)
+    data, last = bytearray((tmp_path / name).read_bytes()), packets(tmp_path / name)[-1]
+    place = data.rindex(last)
+    data[place : place + len(last)] = bytes(len(last))
+    (tmp_path / name).write_bytes(data)
+    try:
+        frames, _ = read_frames(tmp_path / name, everything)
+    except VideoError as error:
+        assert "damaged" in error.reason and "`ffmpeg -i IN OUT.mp4`" in error.reason
+    else:
+        assert (frames == decoded_by_ffmpeg(tmp_path / name)).all()
+    subprocess.run([get_ffmpeg_exe(), "-i", tmp_path / name, tmp_path / "cured.mp4"], check=True)
+    assert len(read_frames(tmp_path / "cured.mp4", everything)[0]) >= FPS * SECONDS - 1
+
+
+def packets(path):
+    """The bytes of a video's packets, in the order of the file."""
+    data = ffmpeg("-i", path, "-map", "0:v", "-c", "copy", "-f", "data", "-")
+    lines = ffmpeg("-i", path, "-map", "0:v", "-c", "copy", "-f", "framecrc", "-").decode()
+    sizes = [int(line.split(",")[4]) for line in lines.splitlines() if line[0] != "#"]
+    ends = np.cumsum(sizes)
+    return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def test_a_name_that_is_not_utf8_is_read_or_refused_with_a_cure(clips, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/fold\xe9r"))
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes((clips / "jpegs" / "00001.jpg").read_bytes())
+    assert len(read_frames(folder, everything)[0]) == 1
+    for path in (folder / "a.mp4", Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))):
+        path.write_bytes((clips / "whole.mp4").read_bytes())
+        with pytest.raises(VideoError, match="not UTF-8, .*; rename it"):
+            read_frames(path, everything)
 
 
 def test_an_error_can_be_pickled():
@@ -408,7 +534,9 @@ def test_decords_messages_about_damage_are_explained(clips, monkeypatch, message
         raise RuntimeError(message)
 
     monkeypatch.setattr(files, "VideoReader", damaged)
-    with pytest.raises(VideoError, match=r"whole\.mp4: damaged or cut short \(decord: "):
+    with pytest.raises(
+        VideoError, match=r"whole\.mp4: damaged or cut short; convert it: .* \(decord: "
+    ):
         read_frames(clips / "whole.mp4", everything)
 
 
@@ -431,7 +559,7 @@ def test_a_file_that_ends_before_its_frame_count_is_a_video_error(
             return super().next()
 
     monkeypatch.setattr(files, "VideoReader", Ending)
-    with pytest.raises(VideoError, match="cut short; remux it"):
+    with pytest.raises(VideoError, match="cut short; convert it"):
         read_frames(clips / "whole.mp4", everything)
     assert len(read_frames(clips / "whole.mp4", everything, end=0.7)[0]) == 18
 

@@ -5,22 +5,27 @@ decord is wrong or endless on some files; each step names the trap that it avoid
 
 import os
 import re
-import struct
 from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from decord import VideoReader
 
+from pasta.video.container import CURE, contents
+from pasta.video.jpegs import jpeg_data, jpeg_names, one_frame_avi
+
 SHORT = 1500  # frames; up to here, decoding all takes at most about twice as long as seeking
-JPEG = re.compile(r"(?is)[^.].*\.jpe?g")  # the names that macOS adds begin with a dot
+AV1 = "AV1: `pip install decord2` instead of decord; "
+PROOF = 1500  # frames, among which two keyframes show that seeking is right
+DEPTH = 16  # frames that a codec with B-frames may hold back; VP8 and VP9 hold back none
+SEEKABLE = re.compile("avc[13]|h[ev][cv]1|vp0[89]|V_VP[89]|V_MPEG(4/ISO/AVC|H/ISO/HEVC)")
+DAMAGED = f"damaged or cut short{CURE}"
 MEANING = {  # regex for decord's message: its meaning
     "Error reading": "not a video, or cut short before its index",
-    "av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF": "damaged or cut short",
-    "[Oo]ut of bound|StopIteration": "cut short; remux it: `ffmpeg -i IN -c copy OUT.mkv`",
-    "measure duration": "no frame count in it; convert it: `ffmpeg -i IN OUT.mp4`",
-    "find video stream": "nothing decord can decode; if it is AV1: `pip install decord2` instead",
+    "av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF": DAMAGED,
+    "[Oo]ut of bound|StopIteration": f"cut short{CURE}",
+    "measure duration": f"no frame count in it{CURE}",
+    "find video stream": f"no video in it that decord can decode{CURE}",
 }
 
 
@@ -60,41 +65,95 @@ def checked(path):
         raise ValueError("no regular file, no folder of JPEGs" if there else "no such file on disk")
     if not os.path.getsize(name):
         raise ValueError("an empty file")
+    if name.encode(errors="ignore") != os.fsencode(name):
+        raise ValueError("its name is not UTF-8, so decord cannot open it; rename it")
     with open(name, "rb") as file:
-        head = file.read(400)
-    if head.startswith(b"#EXTM3U"):
-        raise ValueError("a playlist, which names other files; expected a video")
-    if b"GGG" in (head[:377:188], head[4:389:192]):  # packets of 188 or 192 bytes, marked 0x47
-        raise ValueError("MPEG-TS, of which decord skips the start; `ffmpeg -i IN -c copy OUT.mp4`")
+        if file.read(7) == b"#EXTM3U":
+            raise ValueError("a playlist, which names other files; expected a video")
     return name
 
 
 def open_file(name):
     """(N,) seconds of a file's frames, its (H, W) pixels, and a function that decodes frames."""
-    reader = VideoReader(name, num_threads=1)  # VP9 fails with the default, 0
-    count, fps = len(reader), reader.get_avg_fps()
+    found = contents(name)
+    if found and len(found.codecs) != 1:
+        what = f"{len(found.codecs)} video tracks{CURE}" if found.codecs else "no video track in it"
+        raise ValueError(what)
+    codec = found.codecs[0] if found else ""
+    with reading(name, AV1 if codec in ("av01", "V_AV1") else ""):
+        reader = VideoReader(name, num_threads=1)  # VP9 fails with the default, 0
+    if not found:
+        raise ValueError(f"not MP4, MOV, MKV, WebM, AVI or Y4M: decord may skip frames{CURE}")
+    count, keys = len(reader), reader.get_key_indices()
     seconds = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
     # `ffmpeg -ss 4 -c copy` hides frames from the keyframe to the cut: their times are below 0.
     # decord counts them, and seeking then gives wrong frames or never ends (dmlc/decord#269, #373,
     # #375). Decoding in order gives the frames that are shown.
-    unknown = np.abs(seconds) > 1e7  # AVI and MPEG-PS files with B-frames have times of -3e17
-    hidden = int((~unknown & (seconds < -1e-6)).sum())
-    sound = not unknown.any() and (np.diff(seconds[hidden:]) > 0).all()
-    if hidden == count or not (sound or fps > 0):
-        raise ValueError(f"damaged times: {count} frames, {hidden} hidden, {fps:g} per second")
-    timestamps = seconds[hidden:] if sound else np.arange(count - hidden) / fps  # (N,)
-    # Seeking is also wrong in HEVC, WMV2, and some kinds of H.264 and MPEG-4: only for long files.
-    in_order = hidden or not sound or count <= SHORT
+    unknown = np.abs(seconds) > 1e7  # AVI files with B-frames have times of -3e17
+    hidden = 0 if unknown.any() else int((seconds < -1e-6).sum())
+    if unknown.any() and count == found.frames and reader.get_avg_fps() > 0:
+        seconds, unknown = np.arange(count) / reader.get_avg_fps(), np.zeros(1)
+    timestamps = rising(seconds[hidden:], unknown.any())
+    if found.pts is not None:
+        check_order(found.pts, 0 if "vp" in codec.lower() else DEPTH)
+    seek = count > SHORT and SEEKABLE.match(codec) and not hidden and closed(found.pts, keys, count)
 
-    def decode(indices, height, width):
-        sized = VideoReader(name, width=width, height=height, num_threads=1)
-        if not in_order:
-            return sized.get_batch(indices).asnumpy()
-        decoded = enumerate(sized.next() for _ in range(indices.max() + 1))
-        frames = {i: pixels(frame) for i, frame in decoded if i in indices}
+    def decode(indices, height, width):  # without `reader`, which would decode ahead, in full size
+        def fresh():
+            return VideoReader(name, width=width, height=height, num_threads=1)
+
+        if seek and proven(fresh, keys):
+            sized = fresh()
+            frames = {i: pixels(sized[i]) for i in sorted({*indices.tolist()})}
+        else:
+            frames = in_order(fresh(), indices)
         return np.stack([frames[i] for i in indices])
 
     return timestamps, reader.next().shape[:2], decode
+
+
+def rising(seconds, unknown):
+    """(N,) times, of which equal ones are 1 us apart. ValueError if they say too little."""
+    equal, places = np.diff(seconds, prepend=-np.inf) <= 0, np.arange(len(seconds))
+    if unknown or equal.sum() * 2 > len(seconds) or not len(seconds):
+        raise ValueError(f"damaged times, or none{CURE}")
+    return seconds + 1e-6 * (places - np.maximum.accumulate(np.where(equal, 0, places)))
+
+
+def check_order(pts, depth):
+    """Raise ValueError if a time in file order is less than that of a frame already shown.
+
+    As in a decoder, a frame waits for those that follow in the file and come before it.
+    """
+    waiting, shown = [], -np.inf
+    for place, time in enumerate(pts.tolist()):
+        while waiting and (waiting[-1][0] < time or waiting[0][1] < place - depth):
+            shown = waiting.pop()[0]
+        if time < shown:
+            raise ValueError(f"times that fall: no frame's time is sure{CURE}")
+        waiting.append((time, place))
+
+
+def closed(pts, keys, count):
+    """Whether no frame is shown on the other side of a keyframe than it is in the file."""
+    if pts is None or len(pts) != count:
+        return False
+    keys = np.array(keys[1:], int)
+    before, after = np.maximum.accumulate(pts), np.minimum.accumulate(pts[::-1])[::-1]
+    return (before[keys - 1] < pts[keys]).all() and (after[keys] == pts[keys]).all()
+
+
+def proven(fresh, keys):
+    """Whether seeking to the first keyframes gives the frames that decoding in order gives."""
+    places = [key + i for key in keys[1:4] if key < PROOF for i in (0, 2)]
+    expected, sized = in_order(fresh(), places), fresh()
+    return bool(places) and all((pixels(sized[i]) == expected[i]).all() for i in places[::-1])
+
+
+def in_order(reader, indices):
+    """{index: (H, W, 3) uint8}, decoded from the start."""
+    decoded = enumerate(reader.next() for _ in range(max(indices, default=-1) + 1))
+    return {i: pixels(frame) for i, frame in decoded if i in indices}
 
 
 def pixels(frame):
@@ -113,27 +172,8 @@ def open_folder(path, fps):
     return np.arange(len(names)) / fps, read_jpeg(path, names[0]).shape[:2], decode
 
 
-def jpeg_names(folder):
-    """Names of a folder's JPEGs, ordered by the numbers in them: 2.jpg comes before 10.jpg."""
-    names = filter(JPEG.fullmatch, os.listdir(folder))
-    return sorted(names, key=lambda n: (re.sub("[0-9]+", lambda digits: digits[0].zfill(20), n), n))
-
-
 def read_jpeg(path, name, height=-1, width=-1):
     """(H, W, 3) uint8, at a given size or at the JPEG's own."""
     with reading(path, f"{name}: "):
-        data = Path(path, name).read_bytes()
-        # FFmpeg silently paints the missing part grey, so look for the end marker.
-        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-            raise ValueError("a JPEG that is cut short")
-        avi = BytesIO(one_frame_avi(data))
+        avi = BytesIO(one_frame_avi(jpeg_data(path, name)))
         return pixels(VideoReader(avi, width=width, height=height, num_threads=1).next())
-
-
-def one_frame_avi(jpeg):
-    """The smallest AVI that FFmpeg accepts, around a JPEG: decord cannot open a single JPEG."""
-    stream = struct.pack("<4sI8s10I8x", b"strh", 56, b"vidsMJPG", 0, 0, 0, 1, 25, 0, 1, 0, 0, 0)
-    image = struct.pack("<4sI3I2H4s20x", b"strf", 40, 40, 16, 16, 1, 24, b"MJPG")  # 16: not used
-    frame = struct.pack("<4sI4s4sI", b"LIST", len(jpeg) + 12, b"movi", b"00dc", len(jpeg)) + jpeg
-    body = b"AVI " + stream + image + frame
-    return struct.pack("<4sI", b"RIFF", len(body)) + body

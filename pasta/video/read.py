@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-from pathlib import Path
 
 import numpy as np
 
 from pasta.sampling import SAME_TIME
-from pasta.video.decord_files import VideoError, checked, jpeg_names, reading
+from pasta.video.decord_files import VideoError, checked, reading
+from pasta.video.jpegs import jpeg_data, jpeg_names
 from pasta.video.worker import opened
 
 
@@ -40,6 +40,7 @@ def file_digest(path):
                 return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256()
         for jpeg in jpeg_names(name):
-            data = Path(name, jpeg).read_bytes()
+            with reading(path, f"{jpeg}: "):
+                data = jpeg_data(name, jpeg)
             digest.update(os.fsencode(jpeg) + b"\0" + hashlib.sha256(data).digest())
         return digest.hexdigest()

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,8 +27,10 @@ import numpy as np
 
 from pasta.video.decord_files import VideoError, checked, open_file, open_folder, reading
 
-SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
+# -m would import this module twice. The first line shows whether decord can be imported.
+SERVE = "import decord; print('decord', flush=True); from pasta.video.worker import serve; serve()"
 MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
+STEP = 0.25  # seconds between two looks at the clock
 CURE = "re-encode it: `ffmpeg -i IN OUT.mp4`"
 IDLE = []  # this process's workers that wait for a request
 if hasattr(os, "register_at_fork"):
@@ -42,11 +44,11 @@ def opened(path, folder_fps, timeout):
     Yields ((N,) float64 seconds, (H, W), function (F,) indices, h, w -> (F, h, w, 3) uint8 RGB).
     """
     worker = idle_or_new()
-    limit = time.monotonic() + timeout
+    worker.seconds = float("inf") if timeout is None else timeout
 
     def ask(request):
         try:
-            reply, data = worker.ask(request, limit - time.monotonic())
+            reply, data = worker.ask(request)
         except TimeoutError:
             raise VideoError(path, f"not read in {timeout:g} s; {CURE}") from None
         except (EOFError, BrokenPipeError):
@@ -79,7 +81,7 @@ def idle_or_new():
 
 
 class Worker:
-    """The parent's handle of the process. `waits`: whether it is ready for a request."""
+    """The parent's handle. `waits`: ready for a request. `seconds`: left for the current video."""
 
     def __init__(self):
         path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -89,13 +91,15 @@ class Worker:
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
         )
-        self.waits = self.process.stdout.readline() == b"ready\n"
+        imported = self.process.stdout.readline() == b"decord\n"
+        self.waits = imported and self.process.stdout.readline() == b"ready\n"
         if not self.waits:
             self.stop()
-            cure = f"its message is above; try: {sys.executable} -c 'import decord'"
-            raise RuntimeError(f"the process that decodes videos did not start; {cure}")
+            cure = "" if imported else f"; try: {sys.executable} -c 'import decord'"
+            text = "the process that decodes videos did not start; its message is above"
+            raise RuntimeError(text + cure)
 
-    def ask(self, request, seconds):
+    def ask(self, request):
         """(reply, writable bytes). Raises TimeoutError, and EOFError when the process died."""
         self.waits, future = False, Future()
 
@@ -112,7 +116,14 @@ class Worker:
                 future.set_exception(error)
 
         Thread(target=exchange, daemon=True).start()  # it may never return
-        result = future.result(seconds)
+        while not future.done():
+            began = time.monotonic()
+            wait([future], STEP)
+            # While both processes are stopped (Ctrl-Z, a paused container), the clock runs on.
+            self.seconds -= min(time.monotonic() - began, 2 * STEP)
+            if self.seconds <= 0 and not future.done():
+                raise TimeoutError
+        result = future.result()
         self.waits = True
         return result
 
@@ -133,7 +144,8 @@ def serve():
     with suppress(ImportError):  # not every system has such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        limits = {MEMORY, *resource.getrlimit(resource.RLIMIT_AS)} - {resource.RLIM_INFINITY}
+        resource.setrlimit(resource.RLIMIT_AS, (min(limits), min(limits)))
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # native code prints to stdout: keep that out of the replies
     replies.write(b"ready\n")
