@@ -40,27 +40,27 @@ from pasta.tools.dry_run import scoring
 class EvalConfig:
     DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
-    data: Path | None = knob("its folder; None: data/BENCH, or without one the toy benchmark", None)
+    data: Path | None = knob("data folder; None: data/BENCH if it exists, else toy data", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
-    adapter: list[str] = knob(f"folders; none: {inputs.ADAPTER}, if it is of this model", [])
-    limit: flags.Limit = knob("only the first questions of each task, this many; 0: all", 0)
+    adapter: list[str] = knob(f"adapter folders; default: {inputs.ADAPTER} if it fits --model", [])
+    limit: flags.Limit = knob("maximum questions per task; 0: all", 0)
     out: Path = knob("folder for answers and scores", Path("out/eval"))
     INSTEAD: ClassVar = "instead of asking"
-    check: bool = knob("open every video and report what is there; asks no model", False)
-    compare: list[str] = knob("two folders of answers, A and B: how much better is B?", [])
-    dry_run: bool = knob("print what would be asked and what it would cost, then stop", False)
+    check: bool = knob("only check that every video can be opened; loads no model", False)
+    compare: list[str] = knob("two answer folders A and B; prints the paired difference B - A", [])
+    dry_run: bool = knob("print the work and its cost, then stop", False)
     SCORES: ClassVar = "how answers are read"
-    scoring: Literal["generate", "letter"] = knob("generate, or compare the letters", "generate")
-    parser: Literal["head", "v0.5"] = knob("the lmms-eval that reads Video-MME and MLVU", "head")
+    scoring: Literal["generate", "letter"] = knob("letter: take the most likely letter", "generate")
+    parser: Literal["head", "v0.5"] = knob("lmms-eval version of Video-MME, MLVU rules", "head")
     draws: Literal["one", "expected"] = knob("lmms-eval's random letters: one, or the mean", "one")
-    judge: str = knob("adversarial: what detects rejections, `rules` or a model's folder", "rules")
-    log_samples: bool = knob("also write samples.jsonl as lmms-eval does", False)
-    seed: flags.Seed = knob("seed of the bootstrap; answers are greedy", 0)
+    judge: str = knob("adversarial: judge of rejections, `rules` or a model", "rules")
+    log_samples: bool = knob("also write samples.jsonl in lmms-eval's format", False)
+    seed: flags.Seed = knob("seed of the bootstrap intervals; decoding is greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
     n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
-    max_pixels: flags.Limit = knob("pixels per frame at most; 0: the checkpoint's", 602112, toy=0)
-    batch_size: flags.Count = knob("questions asked at once", 4, toy=16)
-    dtype: Literal["float32", "bfloat16"] = knob("of the weights", "bfloat16", toy="float32")
+    max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
+    batch_size: flags.Count = knob("questions per batch", 4, toy=16)
+    dtype: Literal["float32", "bfloat16"] = knob("dtype of the weights", "bfloat16", toy="float32")
     device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
