@@ -263,8 +263,8 @@ BAD = {  # message: what is different in the row
     "has a column audio, 'a.wav'; expected one video": {"audio": "a.wav"},
     "has a column tools, .*; expected one question": {"tools": [{"name": "search"}]},
     "has a column system_prompt, .*; expected one question": {"system_prompt": "Be good."},
-    "query is .*audio.*; expected a text, or parts": {"query": [{"type": "audio"}, *PARTS]},
-    "chosen is .*video.*; expected a text$": {"chosen": [PARTS[0], {"type": "text", "text": "A"}]},
+    "query is .*audio.*; expected a text, and in a": {"query": [{"type": "audio"}, *PARTS]},
+    "chosen is .*video.*; expected a text, ": {"chosen": [PARTS[0], {"type": "text", "text": "A"}]},
     "video is 'https://a.com/v.mp4'; expected a path: download": {"video": "https://a.com/v.mp4"},
     "video is 's3://a/v.mp4'; expected a path: download": {"video": "s3://a/v.mp4"},
     "video is 'data:video/mp4;base64,AA'; expected a path": {"video": "data:video/mp4;base64,AA"},
@@ -304,7 +304,7 @@ BAD = {  # message: what is different in the row
     "chosen and rejected are both 'Red.'": {"rejected": " Red."},
     "chosen is ''": {"chosen": ""},
     "query is 3": {"query": 3},
-    "query is '<video>' alone": {"query": "<video>"},
+    "query is '<video>'; expected a text that is not empty": {"query": "<video>"},
     "chosen has 'Red.' where another column has 'What is": {
         "chosen": {"role": "user", "content": "Red."}
     },
@@ -330,7 +330,7 @@ BAD = {  # message: what is different in the row
         "rejected": [{"role": "user", "content": "What is last?"}, BLUE]
     },
     r"chosen holds '.ud83d'; expected no half of a surrogate pair": {"chosen": "red \ud83d"},
-    r"video is 'v.x00.mp4'; expected the name of a file": {"video": "v\0.mp4"},
+    r"video is 'v.x00.mp4'; expected a path: download": {"video": "v\0.mp4"},
 }
 
 

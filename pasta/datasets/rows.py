@@ -1,10 +1,8 @@
 """Reads one row of a preference data set, in the layouts of several publishers, as our pairs.
 
-docs/pairs.md lists the layouts, tests/test_datasets.py has a row and the source of each. All of
-them are two dialogues with the same question. So every column is read as a list of turns,
-(speaker, text), and columns that hold the same turn must agree. Column names are compared without
-case, and with _ for a blank and for -. For the undocumented VideoPASTA-7k and LongVA-TPO-10k there
-are likely names, or a message that lists all names.
+docs/pairs.md lists the layouts; all are two dialogues with the same question. So every column is
+read as a list of turns, (speaker, text), and columns that hold the same turn must agree. Names are
+likely ones for the undocumented VideoPASTA-7k and LongVA-TPO-10k; a message lists them all.
 """
 
 import re
@@ -12,15 +10,13 @@ import re
 from pasta.pairs import GROUPS, OTHER, Pair, pair_id
 from pasta.run.schema import ABSENT, schema_error, valid_text
 
+ENDS = ("", "_response", "_responses", "_answer", "_messages")
 COLUMNS = {  # a row must have exactly one name of each, but the query may be in several
     "video": ("video", "videos", "video_path", "video_file", "video_name"),
     "query": ("query", "question", "prompt", "instruction", "conversation", "conversations",
               "messages"),
-    "chosen": ("chosen", "preferred", "chosen_response", "preferred_response", "chosen_answer",
-               "chosen_messages"),
-    "rejected": ("rejected", "adversarial", "dispreferred", "rejected_response",
-                 "adversarial_response", "dispreferred_response", "rejected_answer",
-                 "adversarial_responses", "rejected_responses", "rejected_messages"),
+    "chosen": [by + end for end in ENDS for by in ("chosen", "preferred")],
+    "rejected": [by + end for end in ENDS for by in ("rejected", "adversarial", "dispreferred")],
     "mode": ("mode", "failure_mode"),
 }  # fmt: skip
 ELSE = {"video": ("video_id",), "chosen": ("response", "answer", "output")}  # without the above
@@ -37,7 +33,8 @@ MODE_NAMES = {  # letters only: the paper's names of the failures
 } | {mode.replace("_", ""): mode for mode in GROUPS}
 SPEAKERS = {"system": "system", "user": "user", "human": "user"}
 SPEAKERS |= dict.fromkeys(("assistant", "gpt", "bot", "model"), "assistant")
-HH = re.compile(r"\n\n(Human|Assistant):")  # a dialogue in one text
+# A turn of a dialogue in one text.
+HH = re.compile(r"(?s)\n\n(Human|Assistant):(.*?)(?=\n\n(?:Human|Assistant):|\Z)")
 TEXT_KEYS = ("text", "value", "content", "response")  # of a part or of a message
 VIDEO_KEYS = ("video", "video_url", "path", "url", "value")  # of a part, or of a struct in it
 TAGS = re.compile("<(?:video|image|audio)>")  # where a trainer puts them
@@ -56,12 +53,12 @@ def pairs_of(row, mode, find):
             raise ValueError(f"has a column {column}, {row[column]!r:.80}; {expected}")
     name, mode, dialogue = video_name(row), mode_of(row, mode), chosen_dialogue(row)
     query, chosen = texts_of(dialogue, "chosen")
-    others = [turns_of(value, "assistant", "rejected") for value in rejected_of(row)]
     if wrong := schema_error(row, {"id": str | int | ABSENT, "recipe": dict | ABSENT}):
         raise ValueError(wrong)
     path, pairs = find(name), []
-    for k, other in enumerate(others):
-        _, rejected = texts_of(joined(dialogue[:1], other, "rejected"), "rejected")
+    for k, other in enumerate(others := rejected_of(row)):
+        turns = joined(dialogue[:1], other, "assistant", "rejected")
+        _, rejected = texts_of(turns, "rejected")
         if rejected == chosen:
             raise ValueError(f"chosen and rejected are both {chosen!r}; expected different texts")
         id_ = pair_id(name, mode, query, chosen, rejected)
@@ -76,11 +73,9 @@ def simple_names(row):
     simple = {}
     for name, value in row.items():
         short = re.sub("[ -]", "_", name.strip().lower())
-        if value is None:
-            continue
-        if short in simple:
+        value = value if short == "recipe" else without_nulls(value)
+        if value is not None and simple.setdefault(short, value) != value:
             raise ValueError(f"has two columns {short}; expected one")
-        simple[short] = value if short == "recipe" else without_nulls(value)
     return simple
 
 
@@ -101,22 +96,19 @@ def pick(row, what):
     names = columns_of(row, what)
     if not names:
         known = "\n".join(f"  {key:9}{', '.join(names)}" for key, names in COLUMNS.items())
-        got = f"has no column for the {what}: its columns are {', '.join(row) or 'none'}"
+        text = f"has no column for the {what}: its columns are {', '.join(row) or 'none'}; expected"
         cure = "jq -c '{id, mode, video: .A, query: .B, chosen: .C, rejected: .D}' OLD > NEW.jsonl"
-        text = f"{got}; expected one of each, except mode:\n{known}\nrename them: {cure}"
-        raise ValueError(text)
+        raise ValueError(f"{text} one of each, except mode:\n{known}\nrename them: {cure}")
     if len(names) > 1:
         raise ValueError(f"has several columns for the {what}: {', '.join(names)}; expected one")
     return row[names[0]]
 
 
 def mode_of(row, default):
-    values = [row[name] for name in COLUMNS["mode"] if row.get(name, "") != ""]
-    value = values[0] if values else default or OTHER
+    value = next((row[x] for x in COLUMNS["mode"] if row.get(x, "") != ""), default or OTHER)
     letters = re.sub("[^a-z]", "", value.lower()) if isinstance(value, str) else None
     if letters not in MODE_NAMES:
-        names = ", ".join(GROUPS)
-        raise ValueError(f"mode is {value!r:.80}; expected one of {names}, or no column mode")
+        raise ValueError(f"mode is {value!r:.80}; expected one of {', '.join(GROUPS)}, or none")
     return MODE_NAMES[letters]
 
 
@@ -162,21 +154,15 @@ def chosen_dialogue(row):
     """The turns of the columns of the query and of the chosen response."""
     dialogue, columns = [], columns_of(row, "query")
     for name in columns:
-        turns = turns_of(row[name], "user", name)
+        value = row[name]
         if name == "instruction" and row.get("input"):
-            turns += turns_of(row["input"], "user", "input")
-            turns = [("user", "\n".join(text for _, text in turns))]
-        dialogue = joined(dialogue, turns, name)
-    if not is_answered(dialogue) or any(name in row for name in COLUMNS["chosen"]):
-        turns = turns_of(pick(row, "chosen"), "assistant", "chosen")
-        dialogue = joined(dialogue, turns, "chosen")
-    if not columns and is_answered(dialogue[:1]):
+            value = [{"text": text} for text in (value, "\n", row["input"])]
+        dialogue = joined(dialogue, value, "user", name)
+    if "assistant" not in dict(dialogue) or any(name in row for name in COLUMNS["chosen"]):
+        dialogue = joined(dialogue, pick(row, "chosen"), "assistant", "chosen")
+    if not columns and "user" not in dict(dialogue):
         pick(row, "query")  # raises
     return dialogue
-
-
-def is_answered(dialogue):
-    return bool(dialogue) and dialogue[-1][0] == "assistant"
 
 
 def rejected_of(row):
@@ -190,10 +176,11 @@ def rejected_of(row):
     return [value] if isinstance(value[0], dict) and speakers != ["assistant"] else value
 
 
-def joined(dialogue, turns, what):
+def joined(dialogue, value, by, what):
     """A dialogue with the turns of one more column, which may repeat it."""
+    turns = turns_of(value, by, what)
     if turns and turns[0][0] == "assistant":
-        turns = dialogue[: len(dialogue) - is_answered(dialogue)] + turns
+        turns = [turn for turn in dialogue if turn[0] != "assistant"] + turns
     for (speaker, old), (by, new) in zip(dialogue, turns, strict=False):
         if speaker == by and old != new:
             got = f"{what} has {new!r:.80} where another column has {old!r:.80}"
@@ -216,22 +203,18 @@ def turns_of(value, by, what):
     by: the speaker of a text or content without one.
     """
     if isinstance(value, str) and HH.match(value):
-        _, *pieces = HH.split(value)
-        pieces = zip(pieces[::2], pieces[1::2], strict=True)
-        value = [{"role": role, "content": text} for role, text in pieces if text.strip()]
+        value = [{"role": who, "content": text} for who, text in HH.findall(value) if text.strip()]
     if isinstance(value, dict) and not {"role", "from"} & value.keys():
         names = [name for name in SPEAKERS if name in value]  # ShareGPT's {"human", "assistant"}
         value = [{"role": name, "content": value[name]} for name in names] or value
     if isinstance(value, list) and value and not is_parts(value):
         return [turn for one in value for turn in turns_of(one, by, what)]
-    content = value
     if isinstance(value, dict) and not is_parts([value]):
         by = value.get("role", value.get("from", by))
-        content = next((value[key] for key in TEXT_KEYS if key in value), value)
-    if str(by).lower() not in SPEAKERS:
+        value = next((value[key] for key in TEXT_KEYS if key in value), value)
+    if not (speaker := SPEAKERS.get(str(by).lower())):
         raise ValueError(f"{what} has a turn by {by!r:.80}; expected user and assistant")
-    speaker = SPEAKERS[by.lower()]
-    text = text_of(content, speaker, what)
+    text = text_of(value, speaker, what)
     return [(speaker, text)] if text or speaker != "system" else []
 
 
@@ -246,14 +229,12 @@ def text_of(content, by, what):
         kind, more = kind_of(part), next((part[key] for key in TEXT_KEYS if key in part), "")
         is_video = kind == "video" and by == "user"
         if not is_video and (kind != "text" or not isinstance(more, str)):
-            more = ", or parts of text and one video" * (by == "user")
-            raise ValueError(f"{what} is {content!r:.80}; expected a text{more}")
+            raise ValueError(f"{what} is {content!r:.80}; expected a text, and in a query a video")
         text += "<video>" if is_video else more
     if by == "user":
         if (tags := TAGS.findall(text)) not in ([], ["<video>"]):
             raise ValueError(f"{what} has {', '.join(tags)}; {ALONE}: no tag but one <video>")
         text = VIDEO_TAG.sub("", text)
     if not text.strip() and by != "system":
-        alone = " alone" * (by == "user" and bool(tags))
-        raise ValueError(f"{what} is {content!r:.80}{alone}; expected a text that is not empty")
+        raise ValueError(f"{what} is {content!r:.80}; expected a text that is not empty")
     return valid_text(text, what).strip()

@@ -14,9 +14,8 @@ from pasta.run.schema import is_name
 from pasta.video.decord_files import VideoError
 from pasta.video.jpegs import jpeg_names
 
-SUFFIXES = """
-    .3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .vob .webm .wmv .y4m
-""".split()
+SUFFIXES = ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .vob .webm .wmv .y4m"
+SUFFIXES = SUFFIXES.split()
 # An address, or the base64 of an MP4, MKV or AVI file or of any other that no path is as long as.
 NO_PATH = re.compile("(?i:[a-z][a-z0-9+.-]*://|data:)|(AAAA.GZ0eX|GkXfo|UklGR)[^._-]{20}|.{4096}")
 
@@ -24,21 +23,18 @@ NO_PATH = re.compile("(?i:[a-z][a-z0-9+.-]*://|data:)|(AAAA.GZ0eX|GkXfo|UklGR)[^
 def find_video(name, root, folders=(".",)):
     """The path of a video, a file or a folder of JPEGs; the first place tried if it is not there.
 
-    name: from a row. On disk its suffix may be another or missing, in small letters or capitals,
-        and accents may have another Unicode form; the closest name counts.
+    name: from a row. On disk its suffix and its Unicode form may differ; the closest name counts.
     root: folder of relative names. folders: inside `root`, in order.
-    Raises ValueError for a name that no file can have, that leaves `root`, also through a link, or
-    that fits several files equally.
+    Raises ValueError for a name that no file can have, leaves `root`, also through a link, or fits
+    several files equally.
     """
-    if NO_PATH.match(name):
+    if NO_PATH.match(name) or not is_name(name):
         raise ValueError(f"video is {name!r:.80}; expected a path: download it, and write its path")
-    if not is_name(name):
-        raise ValueError(f"video is {name!r:.80}; expected the name of a file")
     if os.path.normpath(name).split(os.sep)[0] == "..":
         raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
-    homes = [Path(root) / folder for folder in folders]
-    places = ((nearest(home, name), home) for home in homes)
-    found, home = next(filter(all, places), (str(homes[0] / name), homes[0]))
+    places = ((nearest(Path(root, x), name), Path(root, x)) for x in folders)
+    first = Path(root, folders[0])
+    found, home = next(filter(all, places), (str(first / name), first))
     if not os.path.isabs(name):
         check_links(found, home)
     return found
@@ -57,8 +53,8 @@ def nearest(home, name):
     alike = [x for x in listing(home).get(split(last)[0], ()) if is_video(home / x)]
     alike = [x for x in alike if split(x) == split(last)] or alike
     if len(alike) > 1:
-        text = f"video is {name!r}, and {home} has {' and '.join(map(repr, sorted(alike)))}"
-        raise ValueError(f"{text}; expected one of these names")
+        both = " and ".join(map(repr, sorted(alike)))
+        raise ValueError(f"video is {name!r}, and {home} has {both}; expected one of these names")
     return str(home / alike[0]) if alike else None
 
 
@@ -79,12 +75,9 @@ def split(name):
 
 
 def check_links(path, root):
-    """Raise ValueError when a video inside `root`, or a frame of it, is a link that leads out.
-
-    `root` itself may be a link, or lie below one: that is the user's choice.
-    """
+    """Raise ValueError when a video below `root`, or a frame of it, is a link that leads out."""
     frames = map(Path(path).joinpath, jpeg_names(path) if os.path.isdir(path) else ())
-    homes = [Path(os.path.realpath(root))]
+    homes = [Path(os.path.realpath(root))]  # it may be a link: that is the user's choice
     # in a snapshot of the hub's cache all files are links to the repository's blobs
     homes += [x.with_name("blobs") for x in homes[0].parents if x.name == "snapshots"]
     for link in (path, *filter(os.path.islink, frames)):
@@ -120,25 +113,21 @@ def list_videos(folder):
     """
     if not os.path.isdir(folder):
         raise VideoError(folder, "no such folder")
-    found, lost, errors, seen, tops = [], [], [], set(), [os.fspath(folder)]
+    found, lost, seen, tops = [], set(), set(), [os.fspath(folder)]
     for top in tops:  # grows: links come last, so that they only add what has no other name
-        for here, folders, names in os.walk(top, onerror=errors.append):
-            identity = os.stat(here)[1:3]  # inode and device
-            if identity in seen:
+        for here, folders, names in os.walk(top, onerror=lambda error: lost.add(error.filename)):
+            if (identity := os.stat(here)[1:3]) in seen:  # inode and device
                 folders.clear()
                 continue
             seen.add(identity)
-            lost += [os.path.join(here, x) for x in folders + names if not is_name(x)]
+            paths = (os.path.join(here, x) for x in folders + names)
+            lost |= {x for x in paths if not is_name(x) or not os.access(x, os.R_OK)}
             folders[:], names = (sorted(filter(is_name, x)) for x in (folders, names))
-            paths = [os.path.join(here, name) for name in names]
-            lost += [path for path in paths if not os.access(path, os.R_OK)]
             tops += filter(os.path.islink, (os.path.join(here, x) for x in folders))
-            names = [x for x in names if not x.startswith(".")]  # macOS adds ._v.mp4
-            videos = [Path(here, x) for x in names if split(x)[1]]
-            found += videos or [Path(here)] * bool(jpeg_names(here))
-    lost = [error.filename for error in errors] + lost
+            videos = [x for x in names if split(x)[1] and x[0] != "."]  # macOS adds ._v.mp4
+            found += map(Path(here).joinpath, videos or ["."] * bool(jpeg_names(here)))
     if lost and os.environ.get("RANK", "0") == "0":
         why = "a link to nothing, no permission, or a name that is not UTF-8"
-        names = ", ".join(map(repr, lost[:10])) + ", ..." * (len(lost) > 10)
+        names = ", ".join(map(repr, sorted(lost)[:10])) + ", ..." * (len(lost) > 10)
         print(f"{len(lost)} paths below {folder} cannot be read ({why}): {names}", file=sys.stderr)
     return sorted(found)
