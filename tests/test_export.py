@@ -21,6 +21,7 @@ from pasta.models.load import load_vlm
 from pasta.models.peft import CONFIG, WEIGHTS, load_adapter, save_adapter
 from pasta.pairs import Pair
 from pasta.run.atomic import write_json
+from pasta.run.command import command_line
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
 from pasta.tools.export import WRITERS, main
@@ -83,7 +84,7 @@ def run(tmp_path, tiny_folder):
 
 def refused(*arguments):
     """The message with which the command ends: one line."""
-    with pytest.raises(SystemExit) as error:
+    with pytest.raises(SystemExit) as error, command_line():
         main(list(map(str, arguments)))
     message = str(error.value)
     assert "\n" not in message and len(message) > 20

@@ -14,10 +14,9 @@ from pasta.video.find import describe, find_video, listing, missing
 def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
     """The pairs of a .jsonl file, or of a .json file with one list, in order.
 
-    mode: of rows that name none; None makes them one group, OTHER.
-    video_root: folder of relative video paths, which may not leave it; None is the file's folder.
-    A list of rejected responses gives one pair each, with ids "ID#0", "ID#1", ... Rows without an
-    id get a hash of their content. A <video> tag is removed from the query: the video goes first.
+    mode: of rows that name none; None: OTHER. video_root: folder of relative video paths, which may
+    not leave it; None: the file's. Several rejected responses give a pair each, with ids "ID#0",
+    "ID#1", ... Rows without an id get a hash of their content.
     Raises ValueError "FILE:LINE: ...; expected ...", and when the file has no pairs.
     """
     root = video_root or Path(path).parent
@@ -27,8 +26,8 @@ def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
         try:
             for pair in pairs_of(row, mode, find):
                 if pair.id in seen:
-                    got = f"id {pair.id!r} is also at {seen[pair.id]}; expected every id once"
-                    raise ValueError(f"{got}, or none: jq -c 'del(.id)' OLD.jsonl > NEW.jsonl")
+                    cure = "expected every id once, or none: jq -c 'del(.id)' OLD.jsonl > NEW.jsonl"
+                    raise ValueError(f"id {pair.id!r} is also at {seen[pair.id]}; {cure}")
                 seen[pair.id] = place
                 pairs.append(pair)
         except ValueError as error:

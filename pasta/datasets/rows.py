@@ -47,7 +47,7 @@ def pairs_of(row, mode, find):
 
     mode: for rows without one, or None. find: a video's name -> its path; may raise ValueError.
     """
-    row = simple_names(row)
+    row = simple(row)
     for column, expected in REFUSED.items():
         if row.get(column, "") not in ("", "[]", [], {}, False):
             raise ValueError(f"has a column {column}, {row[column]!r:.80}; {expected}")
@@ -55,8 +55,8 @@ def pairs_of(row, mode, find):
     query, chosen = texts_of(dialogue, "chosen")
     if wrong := schema_error(row, {"id": str | int | ABSENT, "recipe": dict | ABSENT}):
         raise ValueError(wrong)
-    path, pairs = find(name), []
-    for k, other in enumerate(others := rejected_of(row)):
+    path, others, pairs = find(name), rejected_of(row), []
+    for k, other in enumerate(others):
         turns = joined(dialogue[:1], other, "assistant", "rejected")
         _, rejected = texts_of(turns, "rejected")
         if rejected == chosen:
@@ -68,22 +68,18 @@ def pairs_of(row, mode, find):
     return pairs
 
 
-def simple_names(row):
-    """The row without nulls, and with simple column names: "Video ID" becomes video_id."""
-    simple = {}
-    for name, value in row.items():
+def simple(value):
+    """A row or a part of it without nulls, with simple names: "Video ID" becomes video_id."""
+    if not isinstance(value, dict):
+        return [simple(part) for part in value] if isinstance(value, list) else value
+    found = {}
+    for name, part in value.items():
         short = re.sub("[ -]", "_", name.strip().lower())
-        value = value if short == "recipe" else without_nulls(value)
-        if value is not None and simple.setdefault(short, value) != value:
+        part = part if short == "recipe" else simple(part)
+        # `datasets` writes null for each field that another row's object has
+        if part is not None and found.setdefault(short, part) != part:
             raise ValueError(f"has two columns {short}; expected one")
-    return simple
-
-
-def without_nulls(value):
-    """`datasets` writes null for each field that another row's object has."""
-    if isinstance(value, dict):
-        return {key: without_nulls(part) for key, part in value.items() if part is not None}
-    return [without_nulls(part) for part in value] if isinstance(value, list) else value
+    return found
 
 
 def columns_of(row, what):

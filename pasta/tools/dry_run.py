@@ -89,8 +89,7 @@ def training(config, groups):
     packs = read_some(groups, lambda g: read_packs(processor, read, config.max_length, g)[1])
     lengths = [sum(item.pack.lengths) for of_video in packs for item in of_video]
     tokens = len(groups) * sum(lengths) / len(packs)
-    text = f"tokens: about {tokens:,.0f} per epoch, and as many for the reference; a pack of the"
-    print(f"{text} {len(packs)} videos that were read has {min(lengths):,} to {max(lengths):,}")
+    print(f"tokens: about {tokens:,.0f} per epoch; packs have {min(lengths):,} to {max(lengths):,}")
     model = bare_model(config.model)
     total, lm = sum(p.numel() for p in model.parameters()), model.config.get_text_config()
     trained, half = n_trained(model, config.lora_rank), BYTES[config.dtype]

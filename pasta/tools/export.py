@@ -2,17 +2,14 @@
 
     python -m pasta.tools.export merge out/dpo out/model
     python -m pasta.tools.export pairs --to llama-factory out/pairs/pairs.jsonl out/llama-factory
-    python -m pasta.tools.export pairs --to ms-swift out/pairs/pairs.jsonl out/ms-swift.jsonl
     python -m pasta.tools.export pairs --to trl --n_frames 16 out/pairs/pairs.jsonl out/trl
 
 PEFT and vLLM load a run's adapter/ directly; other tools need the merged model.
-LLaMA-Factory gets a folder of pairs.json (ShareGPT, ranked) and dataset_info.json, ms-swift a file,
-TRL a folder. TRL's DPOTrainer silently ignores videos, so each frame becomes an image, without its
-time. Each row keeps `id` and `mode`, which the trainers ignore.
+LLaMA-Factory and TRL get a folder, ms-swift a file. TRL's DPOTrainer silently ignores videos, so
+each frame becomes an image, without its time. The trainers ignore `id` and `mode` of a row.
 """
 
 import os
-import re
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from functools import partial
 from pathlib import Path
@@ -21,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from pasta.datasets.read import read_pairs
+from pasta.datasets.rows import TAGS
 from pasta.lora import adapted
 from pasta.making.server import MAX_PIXELS, fit_within, png
 from pasta.models.files import local_folder, save_model
@@ -37,7 +35,6 @@ from pasta.video import VideoError, read_frames
 from pasta.video.find import describe
 
 DTYPES = ("float32", "bfloat16", "float16")
-TAG = re.compile(r"<(video|image|audio)>")  # trainers replace these with a medium
 SIDES = ("chosen", "rejected")
 COLUMNS = {"messages": "conversations"} | {name: name for name in (*SIDES, "videos")}
 DATASET = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True, "columns": COLUMNS}
@@ -46,8 +43,7 @@ DATASET = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True,
 def merge(run, out, name="adapter", base=None, dtype=None):
     """Write base model plus adapter as a model folder. Returns a message.
 
-    run: run or adapter folder. name: which adapter of the run. base: model folder or hub id; None:
-    as the adapter's config says. dtype: None: that of the base.
+    run: run or adapter folder. base: model folder or hub id; None: as the adapter's config says.
     """
     adapter = find_adapter(Path(run), name)
     base = find_base(adapter, base)
@@ -83,10 +79,9 @@ def find_adapter(run, name):
     for folder in (run, run / name):
         if (folder / CONFIG).is_file():
             return folder
-    found = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{CONFIG}")))
-    text = f"{run / name} is no adapter; {run} has these adapters: {found or 'none'}; expected a "
-    text += "finished run, or --adapter NAME; after --lora_rank 0, the run's model/ needs no merge"
-    raise FileNotFoundError(text)
+    found = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{CONFIG}"))) or "none"
+    text = f"{run / name} is no adapter; {run} has these adapters: {found}; name one with --adapter"
+    raise FileNotFoundError(f"{text}; after --lora_rank 0, the run's model/ needs no merge")
 
 
 def find_base(adapter, base):
@@ -96,16 +91,15 @@ def find_base(adapter, base):
     try:
         local_folder(base)
     except OSError as error:
-        text = f"{adapter} belongs to the model {base!r}, which is not found"
-        text += f": {str(error).splitlines()[0]}; give its folder with --base"
-        raise FileNotFoundError(text) from None
+        text = f"{adapter} belongs to the model {base!r}, which is not found: {error}"
+        raise FileNotFoundError(f"{text}; give its folder with --base") from None
     return base
 
 
 def stored_dtype(base):
     """The dtype in a checkpoint's config.json. Raises ValueError."""
-    config = read_json(local_folder(base) / "config.json")
-    dtype = config.get("dtype") or config.get("torch_dtype")  # the name until transformers 4.56
+    config = read_json(local_folder(base) / "config.json")  # torch_dtype: until transformers 4.56
+    dtype = config.get("dtype") or config.get("torch_dtype")
     if wrong := schema_error(dtype, DTYPES, "dtype"):
         raise ValueError(f"{base}/config.json: {wrong}")
     return dtype
@@ -114,7 +108,7 @@ def stored_dtype(base):
 def video_row(pair, row):
     """`row` with id, mode and video. Raises ValueError for a tag in a text and a frame folder."""
     for field in ("query", *SIDES):
-        if found := TAG.search(getattr(pair, field)):
+        if found := TAGS.search(getattr(pair, field)):
             raise ValueError(f"pair {pair.id}: {field} holds {found[0]}; trainers put a file there")
     path = os.path.abspath(pair.video)  # a link stays: in the hub's cache its file has no suffix
     if os.path.isdir(path):
@@ -125,14 +119,13 @@ def video_row(pair, row):
 
 def write_llama_factory(pairs, out, *_):
     """Write a `dataset_dir` for LLaMA-Factory. Returns a message."""
-
-    def row(pair):
+    rows = []
+    for pair in pairs:
         query = [{"from": "human", "value": f"<video>{pair.query}"}]
         sides = {s: {"from": "gpt", "value": getattr(pair, s)} for s in SIDES}
-        return video_row(pair, {"conversations": query} | sides)
-
+        rows.append(video_row(pair, {"conversations": query} | sides))
     with atomic_folder(out) as part:
-        write_json(part / DATASET["file_name"], [row(pair) for pair in pairs])
+        write_json(part / DATASET["file_name"], rows)
         write_json(part / "dataset_info.json", {"pasta": DATASET})
     return f"wrote {out}; next, in its YAML: stage: dpo, dataset: pasta, dataset_dir: {out}"
 
@@ -141,23 +134,22 @@ def write_ms_swift(pairs, out, *_):
     """Write a .jsonl for ms-swift; the chosen response ends the dialogue. Returns a message."""
     if out.suffix != ".jsonl":
         raise ValueError(f"{out}: ms-swift needs the suffix; expected a name in .jsonl")
-
-    def row(pair):
+    rows = []
+    for pair in pairs:
         query = {"role": "user", "content": f"<video>{pair.query}"}
-        messages = [query, {"role": "assistant", "content": pair.chosen}]
-        return video_row(pair, {"messages": messages, "rejected_response": pair.rejected})
-
-    write_rows(out, map(row, pairs))
+        row = {"messages": [query, {"role": "assistant", "content": pair.chosen}]}
+        rows.append(video_row(pair, row | {"rejected_response": pair.rejected}))
+    write_rows(out, rows)
     return f"wrote {out}; next: swift rlhf --rlhf_type dpo --dataset {out}"
+
+
+def turn(role, text, n_images=0):
+    parts = [{"type": "image"}] * n_images + [{"type": "text", "text": text}]
+    return [{"role": role, "content": parts}]
 
 
 def write_trl(pairs, out, n_frames, max_pixels):
     """Write train.jsonl, images/ and skipped.jsonl (unreadable videos). Returns a message."""
-
-    def turn(role, text, n_images=0):
-        parts = [{"type": "image"}] * n_images + [{"type": "text", "text": text}]
-        return [{"role": role, "content": parts}]
-
     rows, skipped, sample = [], [], partial(uniform, n=n_frames)
     with atomic_folder(out) as part:
         (part / "images").mkdir()
@@ -210,17 +202,14 @@ def main(argv=None):
     add("--n_frames", type=int, default=DEFAULT_FRAMES, help="trl: per video (%(default)s)")
     add("--max_pixels", type=int, default=MAX_PIXELS, help="trl: per frame; 0: all (%(default)s)")
     args = parser.parse_args(argv)
-    try:
-        if os.path.lexists(args.out):
-            raise ValueError(f"{args.out} exists; remove it, or choose another name")
-        if args.command == "merge":
-            print(merge(args.run, args.out, args.adapter, args.base, args.dtype))
-        else:
-            pairs = read_pairs(args.pairs, args.mode, args.video_root)
-            print(describe(pairs, args.video_root or args.pairs.parent))
-            print(WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels))
-    except (ValueError, OSError, VideoError) as error:
-        raise SystemExit(str(error)) from None
+    if os.path.lexists(args.out):
+        raise ValueError(f"{args.out} exists; remove it, or choose another name")
+    if args.command == "merge":
+        print(merge(args.run, args.out, args.adapter, args.base, args.dtype))
+    else:
+        pairs = read_pairs(args.pairs, args.mode, args.video_root)
+        print(describe(pairs, args.video_root or args.pairs.parent))
+        print(WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels))
 
 
 if __name__ == "__main__":

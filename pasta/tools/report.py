@@ -69,10 +69,9 @@ def main(args=None):
         "scores": (scores_section, "scores"),
         "turned": (turned_section, "scores"),
     }
-    data = {
-        name: attempt(run.next[needed], section, run)
-        for name, (section, needed) in progress(sections.items(), "sections")
-    }
+    data = {}
+    for name, (section, needed) in progress(sections.items(), "sections"):
+        data[name] = attempt(run.next[needed], section, run)
     text = Path(__file__).with_name("report.html.j2").read_text()
     template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     facts = {name: config.get(name) for name in ("model", "pairs", *FACTS)}
@@ -115,10 +114,9 @@ def scores_of(run):
     found = read_config(folder, EVAL_CONFIG) | scores
     weights = {name: Path(path or found["model"]) for name, path in found["adapters"].items()}
     ours = [n for n, path in weights.items() if path.resolve().parent == run.args.run.resolve()]
+    note = missing(f"scores of {run.args.run} in {folder}", run.next["scores"])
     base, *_ = found["runs"]
-    if ours:
-        return found, base, ours[0], None
-    return found, base, None, missing(f"scores of {run.args.run} in {folder}", run.next["scores"])
+    return found, base, next(iter(ours), None), None if ours else note
 
 
 def scores_section(run):

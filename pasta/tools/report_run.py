@@ -96,12 +96,10 @@ class Run:
 
 def command(*words, **flags):
     """A command line with the flags of a config.json; None and [] leave a flag out."""
-    words = [*words]
     for name, value in flags.items():
-        if isinstance(value, bool) and name not in NOT_FLAGS:
-            words.append(f"--{name}" if value else f"--no-{name}")
-        elif value not in (None, []) and name not in NOT_FLAGS:
-            words += [f"--{name}", *(value if isinstance(value, list) else [value])]
+        if value not in (None, []) and name not in NOT_FLAGS:
+            values = value if isinstance(value, list) else [value] * (type(value) is not bool)
+            words += (f"--{'no-' * (value is False)}{name}", *values)
     return shlex.join(map(str, words))
 
 

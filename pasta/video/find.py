@@ -14,8 +14,9 @@ from pasta.run.schema import is_name
 from pasta.video.decord_files import VideoError
 from pasta.video.jpegs import jpeg_names
 
-SUFFIXES = ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .vob .webm .wmv .y4m"
-SUFFIXES = SUFFIXES.split()
+SUFFIXES = """
+    .3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .vob .webm .wmv .y4m
+""".split()
 # An address, or the base64 of an MP4, MKV or AVI file or of any other that no path is as long as.
 NO_PATH = re.compile("(?i:[a-z][a-z0-9+.-]*://|data:)|(AAAA.GZ0eX|GkXfo|UklGR)[^._-]{20}|.{4096}")
 
@@ -32,9 +33,9 @@ def find_video(name, root, folders=(".",)):
         raise ValueError(f"video is {name!r:.80}; expected a path: download it, and write its path")
     if os.path.normpath(name).split(os.sep)[0] == "..":
         raise ValueError(f"video is {name!r}; expected an absolute path or one inside {root}")
-    places = ((nearest(Path(root, x), name), Path(root, x)) for x in folders)
-    first = Path(root, folders[0])
-    found, home = next(filter(all, places), (str(first / name), first))
+    homes = [Path(root) / folder for folder in folders]
+    places = ((nearest(home, name), home) for home in homes)
+    found, home = next(filter(all, places), (str(homes[0] / name), homes[0]))
     if not os.path.isabs(name):
         check_links(found, home)
     return found
@@ -121,7 +122,7 @@ def list_videos(folder):
                 continue
             seen.add(identity)
             paths = (os.path.join(here, x) for x in folders + names)
-            lost |= {x for x in paths if not is_name(x) or not os.access(x, os.R_OK)}
+            lost.update(x for x in paths if not is_name(x) or not os.access(x, os.R_OK))
             folders[:], names = (sorted(filter(is_name, x)) for x in (folders, names))
             tops += filter(os.path.islink, (os.path.join(here, x) for x in folders))
             videos = [x for x in names if split(x)[1] and x[0] != "."]  # macOS adds ._v.mp4
