@@ -256,11 +256,11 @@ def test_a_row_without_a_mode_is_in_the_group_other(tmp_path, nothing):
 
 
 BAD = {  # message: what is different in the row
-    "query has <image>, <video>; expected one video": {"query": "<image><video>What is first?"},
-    "query has <video>, <audio>; expected one video": {"query": "<video><audio>What is first?"},
-    "query has <video>, <video>; expected one video": {"query": "<video><video>What is first?"},
-    "has a column images, .*i.jpg.*; expected one video": {"images": ["i.jpg"]},
-    "has a column audio, 'a.wav'; expected one video": {"audio": "a.wav"},
+    "query has <image>, <video>; expected one question": {"query": "<image><video>What is first?"},
+    "query has <video>, <audio>; expected one question": {"query": "<video><audio>What is first?"},
+    "query has <video>, <video>; expected one question": {"query": "<video><video>What is first?"},
+    "has a column images, .*i.jpg.*; expected one question": {"images": ["i.jpg"]},
+    "has a column audio, 'a.wav'; expected one question": {"audio": "a.wav"},
     "has a column tools, .*; expected one question": {"tools": [{"name": "search"}]},
     "has a column system_prompt, .*; expected one question": {"system_prompt": "Be good."},
     "query is .*audio.*; expected a text, and in a": {"query": [{"type": "audio"}, *PARTS]},
@@ -322,7 +322,7 @@ BAD = {  # message: what is different in the row
     "chosen has 'Red.' where another column has 'Blue.'": {"messages": [TURN, BLUE]},
     "has a column history, \\[.*; expected one question": {"history": [["What?", "This."]]},
     "has a column system, 'Be good.'; expected one question": {"system": "Be good."},
-    "chosen is a dialogue of 3 turns, by system, .*Be good.*; expected .* or system prompt": {
+    "chosen is a dialogue of 3 turns, by system, .*Be good.*; expected .* system, tools": {
         "query": None,
         "conversations": [{"from": "system", "value": "Be good."}, TURN],
     },

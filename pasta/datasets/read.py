@@ -30,10 +30,8 @@ def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
                     raise ValueError(f"id {pair.id!r} is also at {seen[pair.id]}; {cure}")
                 seen[pair.id] = place
                 pairs.append(pair)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{place}: {error}") from None
-        except RecursionError:
-            raise ValueError(f"{place}: is nested too deep; expected a pair") from None
     if not pairs:
         raise ValueError(f"{path} holds no pairs; `python make_pairs.py` makes some")
     return pairs
@@ -57,7 +55,6 @@ def open_pairs(path, mode, video_root, verbose) -> list[Pair]:
         print(describe(pairs, root))
     lost = missing(pairs)
     if len(lost) == len({pair.video for pair in pairs}):
-        tried = f"the first would be {lost[0]}, also looked for with any other suffix of a video"
-        cure = f"relative names begin in {root}: give the folder that holds them with --video_root"
-        raise SystemExit(f"no video of the pairs is found: {tried}; {cure}")
+        text = f"no video is found: the first would be {lost[0]}, or with another suffix; relative"
+        raise SystemExit(f"{text} names begin in {root}: give another folder with --video_root")
     return pairs

@@ -20,12 +20,9 @@ COLUMNS = {  # a row must have exactly one name of each, but the query may be in
     "mode": ("mode", "failure_mode"),
 }  # fmt: skip
 ELSE = {"video": ("video_id",), "chosen": ("response", "answer", "output")}  # without the above
-SINGLE = "expected one question and one answer, without history or system prompt or tools"
-ALONE = "expected one video, without images or sound"
-REFUSED = {  # columns that change what is asked
-    **dict.fromkeys(("history", "system", "system_prompt", "tools"), SINGLE),
-    **dict.fromkeys(("image", "images", "rejected_images", "audio", "audios"), ALONE),
-}
+# Columns that change what is asked.
+REFUSED = "history system system_prompt tools image images rejected_images audio audios".split()
+SINGLE = "expected one question about one video, without history, system, tools, images or sound"
 MODE_NAMES = {  # letters only: the paper's names of the failures
     "spatialmisalignment": "spatial",
     "temporalincoherence": "temporal",
@@ -48,9 +45,9 @@ def pairs_of(row, mode, find):
     mode: for rows without one, or None. find: a video's name -> its path; may raise ValueError.
     """
     row = simple(row)
-    for column, expected in REFUSED.items():
+    for column in REFUSED:
         if row.get(column, "") not in ("", "[]", [], {}, False):
-            raise ValueError(f"has a column {column}, {row[column]!r:.80}; {expected}")
+            raise ValueError(f"has a column {column}, {row[column]!r:.80}; {SINGLE}")
     name, mode, dialogue = video_name(row), mode_of(row, mode), chosen_dialogue(row)
     query, chosen = texts_of(dialogue, "chosen")
     if wrong := schema_error(row, {"id": str | int | ABSENT, "recipe": dict | ABSENT}):
@@ -229,7 +226,7 @@ def text_of(content, by, what):
         text += "<video>" if is_video else more
     if by == "user":
         if (tags := TAGS.findall(text)) not in ([], ["<video>"]):
-            raise ValueError(f"{what} has {', '.join(tags)}; {ALONE}: no tag but one <video>")
+            raise ValueError(f"{what} has {', '.join(tags)}; {SINGLE}")
         text = VIDEO_TAG.sub("", text)
     if not text.strip() and by != "system":
         raise ValueError(f"{what} is {content!r:.80}; expected a text that is not empty")

@@ -143,11 +143,6 @@ def write_ms_swift(pairs, out, *_):
     return f"wrote {out}; next: swift rlhf --rlhf_type dpo --dataset {out}"
 
 
-def turn(role, text, n_images=0):
-    parts = [{"type": "image"}] * n_images + [{"type": "text", "text": text}]
-    return [{"role": role, "content": parts}]
-
-
 def write_trl(pairs, out, n_frames, max_pixels):
     """Write train.jsonl, images/ and skipped.jsonl (unreadable videos). Returns a message."""
     rows, skipped, sample = [], [], partial(uniform, n=n_frames)
@@ -166,9 +161,13 @@ def write_trl(pairs, out, n_frames, max_pixels):
                 (part / name).write_bytes(png(frame))
             images = [os.path.abspath(out / name) for name in names]
             for pair in group.pairs:
-                sides = {s: turn("assistant", getattr(pair, s)) for s in SIDES}
                 row = {"id": pair.id, "mode": pair.mode, "images": images}
-                rows.append(row | {"prompt": turn("user", pair.query, len(images))} | sides)
+                query = [{"type": "image"}] * len(images) + [{"type": "text", "text": pair.query}]
+                row["prompt"] = [{"role": "user", "content": query}]
+                for side in SIDES:
+                    content = [{"type": "text", "text": getattr(pair, side)}]
+                    row[side] = [{"role": "assistant", "content": content}]
+                rows.append(row)
         if not rows:
             raise ValueError("no video can be read, for the reasons above")
         write_rows(part / "train.jsonl", rows)

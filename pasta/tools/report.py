@@ -40,9 +40,8 @@ LAST = 10  # updates: one alone may be the small rest of an epoch
 
 
 def main(args=None):
-    parser = ArgumentParser(
-        description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    style = {"formatter_class": RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = ArgumentParser(description=__doc__, **style)
     add, scores = parser.add_argument, Path("out/eval/mvbench")
     add("run", type=Path, help="run folder of train_dpo.py")
     add("--eval", type=Path, default=scores, help="scores folder of evaluate.py (%(default)s)")
@@ -58,8 +57,7 @@ def main(args=None):
         raise SystemExit(f"{text}; expected its --out folder, such as out/dpo") from None
     args.out = args.out or args.run / "report"
     if others := [p.name for p in args.out.glob("[!.]*") if not OWN.fullmatch(p.name)]:
-        text = f"{args.out} holds {min(others)}, which is not of a report"
-        raise SystemExit(f"{text}; choose another --out")
+        raise SystemExit(f"{args.out} holds {min(others)}, no part of a report; name another --out")
     args.out.mkdir(parents=True, exist_ok=True)
     run, path = Run(args, config), args.out / "report.html"
     sections = {

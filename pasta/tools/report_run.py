@@ -124,8 +124,7 @@ def missing(what, next_command):
 def pairs_section(run):
     """The number of pairs, and examples of each mode. Raises OSError, ValueError."""
     examples, counts, (candidates, reader, note) = [], {}, making_of(run)
-    others = [OTHER] * any(pair.mode == OTHER for pair in run.pairs)
-    for mode in (*MODES, *others):
+    for mode in MODES + (OTHER,) * any(pair.mode == OTHER for pair in run.pairs):
         pairs = [pair for pair in run.pairs if pair.mode == mode]
         counts[mode] = len(pairs)
         for k, pair in enumerate(run.examples(pairs), start=1):
@@ -189,19 +188,16 @@ def reader_of(folder, recipe, model):
     """The Reader of a candidate's frames. model: the responder's folder, if it has moved."""
     root = Path(folder).absolute()
     videos = [str(path) for path in list_videos(root)]
-    name, max_pixels = recipe["responder"], recipe["max_pixels"]
-    if is_address(name):  # naming any model avoids a request to the server
-        processor = Server(f"{name.partition('#')[0]}#any", max_pixels)
-    else:
-        processor = load_processor(model or name, max_pixels)
+    name, size = recipe["responder"], recipe["max_pixels"]
+    server = f"{name.partition('#')[0]}#any"  # naming any model avoids a request
+    processor = Server(server, size) if is_address(name) else load_processor(model or name, size)
     return Reader(videos, root, processor, recipe["n_frames"], recipe["sparse_frames"])
 
 
 def view_of(reader, candidate, source):
-    """(frames, timestamps, description) of what a response was given on.
+    """(frames, timestamps, description) of what a response was given on. Raises VideoError.
 
-    source: {"kind": "preferred"}, a row of the candidate's `adversarial`, or {"kind": "twin",
-    "corruption": name}: frames that --select contrast scores. Raises VideoError, KeyError.
+    source: {"kind": "preferred"}, a row of `adversarial`, or {"kind": "twin", "corruption": name}.
     """
     video, mode, recipe = candidate["video"], candidate["mode"], candidate["recipe"]
     if not Path(video).is_relative_to(reader.root):  # the seeds need its name below the root
