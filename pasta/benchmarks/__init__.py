@@ -86,8 +86,7 @@ class Benchmark:
         data = Path(data).absolute()
         items = self.read(self, data)
         videos = dict.fromkeys(item.video for item in items)
-        missing = [video for video in videos if not os.path.exists(video)]
-        if missing:
+        if missing := [video for video in videos if not os.path.exists(video)]:
             text = f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]}"
             # "[.]" makes a pattern of it: a name may be too long to look for
             names = [f"{glob.escape(missing[0].stem)}[.]{suffix[1:]}" for suffix in SUFFIXES]

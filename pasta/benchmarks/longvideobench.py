@@ -1,9 +1,6 @@
 """LongVideoBench (arXiv 2407.15754), validation, video without subtitles, as in lmms-eval.
 
-A data folder is the hub's dataset, its tar file unpacked:
-
-    lvb_val.json         1337 questions; their timestamps are those of subtitles
-    videos/VIDEO_PATH
+A data folder is the hub's dataset, its tar file unpacked. Times in questions are of subtitles.
 """
 
 from pasta.benchmarks import Benchmark, Item
