@@ -80,8 +80,7 @@ class Benchmark:
     def items(self, data) -> list[Item]:
         """Every question of a data folder, task by task.
 
-        Raises FileNotFoundError for missing tables and videos, with the command that fetches them,
-        and ValueError "FILE: item N: ..." for a malformed row or a name that leaves the folder.
+        Raises FileNotFoundError with the command that fetches it; ValueError "FILE: item N: ...".
         """
         data = Path(data).absolute()
         items = self.read(self, data)

@@ -67,10 +67,7 @@ def with_inputs(load, items, workers):
 
 
 def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
-    """Yield each item's row, without its fingerprint, video by video, decoded while others answer.
-
-    An item with a video that does not decode is not asked: its row has an error, and is wrong.
-    """
+    """Yield each item's row, video by video; it has an error if the video does not decode."""
     load = partial(video_inputs, processor=vlm.processor, n_frames=n_frames)
     # no more threads than questions in a batch, so that a smaller batch also prefetches less
     pairs = with_inputs(load, items, workers=min(4, batch_size))

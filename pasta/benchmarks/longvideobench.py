@@ -1,6 +1,9 @@
 """LongVideoBench (arXiv 2407.15754), validation, video without subtitles, as in lmms-eval.
 
-A data folder is the hub's dataset, its tar file unpacked. Times in questions are of subtitles.
+A data folder is the hub's dataset, its tar file unpacked:
+
+    lvb_val.json         1337 questions; their timestamps are those of subtitles
+    videos/VIDEO_PATH
 """
 
 from pasta.benchmarks import Benchmark, Item

@@ -1,6 +1,7 @@
 """Perception Test (arXiv 2305.13786), multiple choice, validation, as in lmms-eval.
 
 A data folder is the hub's dataset, its zip files unpacked.
+
 The authors cut some videos before the end shows the answer; lmms-eval and we show them whole, which
 makes these questions easier.
 """

@@ -41,14 +41,12 @@ def family_of_folder(folder, config, max_pixels, n_frames):
 
 
 def video_settings(folder):
-    """(file, the video settings in it), from the file that transformers reads.
-
-    Qwen2-VL and Qwen2.5-VL have only preprocessor_config.json: its bounds apply to each frame.
-    """
+    """(file, the video settings in it): the file that transformers reads."""
     nested = Path(folder, "processor_config.json")
     shape = {"video_processor": dict | ABSENT}
     if nested.is_file() and "video_processor" in (content := read_json(nested, shape)):
         return nested, content["video_processor"]
+    # Qwen2-VL and Qwen2.5-VL have only the last: its bounds, of images, apply to each frame
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (path := Path(folder, name)).is_file():
             return path, read_json(path)

@@ -63,8 +63,7 @@ def fixed_family(
 
     given: from `given_settings`. id_name: of the token in config.json. own: fields of Family.
     per_frame: tokens of a frame. extra: tokens at the end of a video.
-    edge: the shorter edge that frames are resized to; None: they become size.height x size.width.
-    crop: (height, width) of the middle to keep
+    edge: the shorter one after resizing; None: to size.height x size.width. crop: middle to keep
     """
     settings = family.numbers(given, "image_mean", "image_std", "rescale_factor")
     (token_id,) = family.whole(config, id_name, least=0, most=family.HUGE).values()
