@@ -76,19 +76,14 @@ def find_data(config, bench):
 
 
 def rows_of_model(config, bench, items, digests, adapter, path, settings):
-    """The row of every item under one model: those in the file, and the others, asked now.
-
-    Each rank answers its share of the videos and writes its own file; all return all rows.
-    """
-    weights = adapter and digest_files(sorted(adapter.glob("adapter_*")))
-    facts = {"adapter": weights} | settings
+    """The row of every item: those in the file, and others, asked now; each rank asks its share."""
+    facts = {"adapter": adapter and digest_files(sorted(adapter.glob("adapter_*")))} | settings
     fingerprints = {x.id: fingerprint(x, digests.get(x.video), **facts) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
     videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))
-    todo = [item for item in todo if item.video in videos]
     new = []
-    if todo:
+    if todo := [item for item in todo if item.video in videos]:
         vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
         if adapter:
             load_adapter(vlm.model, adapter)

@@ -5,8 +5,8 @@
                  or by a corrupted video (`frames`); or, as a baseline without adversaries, K draws
                  on the frames of the preferred answer (`sample`)
 
-The seed of a request is a hash of its content: a row does not depend on its batch, its order or
-the run, up to the rounding of bfloat16 in batches of other shapes.
+Seeds are hashes of the content: a row does not depend on its batch, its order or the run, up to
+the rounding of bfloat16 in batches of other shapes.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def query_tasks(video, queries, reader, recipe):
         key = (timestamps.tobytes(), corrupt)
         if key not in ready:
             if corrupt:
-                images = broken_frames(images, video, corrupt, reader, recipe["seed"])
+                images = corrupted_frames(images, video, corrupt, reader, recipe["seed"])
             ready[key] = reader.processor.prepare(images, timestamps)
         return ready[key]
 
@@ -64,15 +64,15 @@ def query_tasks(video, queries, reader, recipe):
         clean, views = prepared(adversary.sampling), {"blind": [None]}
         if recipe["twins"]:
             twins = [adversary.corruptions[twin] for twin in adversary.twins]
-            broken = [prepared(adversary.sampling, corrupt) for corrupt in twins]
-            views |= {"clean": [clean], "broken": broken}
+            corrupted = [prepared(adversary.sampling, corrupt) for corrupt in twins]
+            views |= {"clean": [clean], "broken": corrupted}  # `broken` is the file's name for it
         row = {"video": video, "mode": mode, "query": text, "topic": query["topic"]}
         requests = misled(mode, text, prepared, recipe, seed_parts)
         tasks.append(QueryTask(row, clean, requests, views))
     return tasks
 
 
-def broken_frames(frames, video, corrupt, reader, seed):
+def corrupted_frames(frames, video, corrupt, reader, seed):
     """(F, H, W, 3) uint8 frames of a video after a corruption: the same in every run."""
     rng = np.random.default_rng(seed_of(seed, reader.name(video), corrupt.__name__))
     return corrupt(frames, rng, reader.other(video))
@@ -120,15 +120,11 @@ def candidate_rows(tasks, ask, score, recipe):
 
 
 def view_logps(tasks, rows, score):
-    """How much each response depends on the video: per row a list of {response, VIEW: logp}, nats.
-
-    A logp is the mean over a view. A response that falls far from "clean" to "broken" was read off
-    the video. Fewer than two different responses make no pair and are not scored.
-    """
+    """Per row a list of {response, VIEW: mean logp, nats}, [] for fewer than two responses."""
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):
         answers = [row["preferred"], *row["adversarial"]]
-        # no judge keeps an answer with a model's own token, and no model can score some of them
+        # no judge keeps an answer with a special token, and no model can score some of them
         own = [a["response"] for a in answers if not TOKEN.search(a["response"])]
         own = dict.fromkeys((row["query"], text) for text in own if text)
         texts.append(own if len(own) > 1 else {})

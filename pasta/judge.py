@@ -1,8 +1,8 @@
-"""The judge: is an adversarial answer wrong in the targeted way, and the preferred one sound?
+"""The judge: is an adversarial answer wrong in the targeted way, and the preferred one usable?
 
-A judge reads text only. By `rules`, an adversarial answer is kept if it takes the other side of an
-opposite of its mode ("left" against "right"), or answers no where the preferred one answers yes. A
-language model is asked the same in words. Both drop flawed answers and copies first.
+By `rules`, an adversarial answer is kept if it takes the other side of an opposite of its mode
+("left" against "right"), or answers no where the preferred one answers yes. A language model is
+asked the same in words. Both drop flawed answers and copies first.
 """
 
 import re
@@ -133,9 +133,9 @@ def flaw(answer, query):
     flaws = {
         "empty": not words(response),
         "cut off": not answer["finished"],
-        "holds a model's own token": TOKEN.search(response),
+        "contains a special token": TOKEN.search(response),
         "refuses": REFUSALS.search(unquoted),
-        "speaks of its premise": "instruction" in answer and LEAKS.search(plain(response)),
+        "mentions its premise": "instruction" in answer and LEAKS.search(plain(response)),
         "repeats the query": words(response) == words(query),
     }
     return next((name for name, found in flaws.items() if found), "")
@@ -150,8 +150,7 @@ def judge_by_rules(mode, query, preferred, adversarial):
             return Verdict(False, f"{name} {problem}")
     if content_words(preferred["response"]) == content_words(adversarial["response"]):
         return Verdict(False, "same as preferred")
-    found = sides(mode, preferred["response"], adversarial["response"])
-    if found is None:
+    if not (found := sides(mode, preferred["response"], adversarial["response"])):
         return Verdict(False, f"no contradiction about {ABOUT[mode]}")
     return Verdict(True, sides=found)
 
@@ -159,25 +158,24 @@ def judge_by_rules(mode, query, preferred, adversarial):
 def judge_by_model(cases, ask):
     """A language model's Verdicts on cases, a list of (mode, query, preferred, adversarial).
 
-    ask: list of different prompts -> list of replies. Cases that the rules drop for a flaw or as a
-    copy are not asked about. An unreadable reply is asked for once more, in stricter words.
+    ask: list of different prompts -> list of replies. A case that the rules drop for a flaw or as a
+    copy is not asked about; after an unreadable reply it is once more, in stricter words.
     """
     by_rules = [judge_by_rules(*case) for case in cases]
     undecided = [i for i, v in enumerate(by_rules) if v.kept or "no contradiction" in v.reason]
     verdicts = list(by_rules)
     for template in (JUDGE_PAIR, JUDGE_AGAIN):
-        prompts = {i: judge_prompt(template, *cases[i]) for i in undecided}
+        prompts = {}
+        for i in undecided:
+            mode, query, preferred, adversarial = cases[i]
+            texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
+            prompts[i] = template.format(query=query, about=ABOUT[mode], **texts)
         distinct = list(dict.fromkeys(prompts.values()))
         replies = dict(zip(distinct, ask(distinct), strict=True)) if distinct else {}
         for i, prompt in prompts.items():
             verdicts[i] = model_verdict(replies[prompt], cases[i][0], by_rules[i].sides)
         undecided = [i for i in undecided if verdicts[i] is UNREADABLE]
     return verdicts
-
-
-def judge_prompt(template, mode, query, preferred, adversarial):
-    texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
-    return template.format(query=query, about=ABOUT[mode], **texts)
 
 
 def model_verdict(reply, mode, sides):

@@ -391,9 +391,6 @@ def test_settings_are_read_from_the_file_that_transformers_takes(tmp_path):
 def test_the_one_placeholder_is_repeated_for_every_token():
     expand = family_for(QWEN2_5, RELEASED).expand
     assert expand("a <|video_pad|> b", video(2, 2, 2)) == "a <|video_pad|><|video_pad|> b"
-    for text in ("no video", "<|video_pad|> and <|video_pad|>"):
-        with pytest.raises(ValueError, match=r"holds [02] <\|video_pad\|>; expected exactly one"):
-            expand(text, video(2, 2, 2))
 
 
 # ----------------------------------------------------------------------- files that do not fit
@@ -432,14 +429,14 @@ def test_a_missing_setting_of_any_family_is_named(checkpoints, name, key):
         config = {"model_type": config["model_type"]}
     else:
         del settings[key]
-    with pytest.raises(ValueError, match="lack "):
+    with pytest.raises(ValueError, match=" is missing; expected"):
         family_for(config, settings)
 
 
 def test_a_missing_upper_bound_is_the_callers():
     settings = {key: value for key, value in RELEASED.items() if key != "max_pixels"}
     assert family_for(QWEN2_5, settings, 56 * 56).fit(2, 500, 500) == (56, 56)
-    with pytest.raises(ValueError, match="lack max_pixels;"):
+    with pytest.raises(ValueError, match="max_pixels is missing; expected"):
         family_for(QWEN2_5, settings)
 
 

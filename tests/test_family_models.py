@@ -197,8 +197,8 @@ def test_a_query_may_not_hold_the_models_own_video_tokens(vlm, videos):
     family = vlm.processor.family
     for mark in {family.placeholder, family.token}:
         [answer] = ask(vlm, [Request(videos[0], f"What is {mark}?")])
-        assert answer.error.startswith(f"the prompt holds {mark}, a token of ") and not answer.ids
-        with pytest.raises(ValueError, match="may not contain the model's own tokens"):
+        assert answer.error.startswith(f"the prompt contains {mark}, a ") and not answer.ids
+        with pytest.raises(ValueError, match="may not contain .*, a token of the model"):
             vlm.processor.query_ids(f"What is {mark}?")
 
 

@@ -71,7 +71,7 @@ def test_contradictions_are_found_with_their_sides(mode, chosen, rejected, expec
         ("", "empty"),
         (" .,! ", "empty"),
         ("where is the cup", "repeats the query"),
-        ("It is on <|video_pad|>.", "holds a model's own token"),
+        ("It is on <|video_pad|>.", "contains a special token"),
         ("I'm sorry, I can't tell.", "refuses"),
         ("I’m unable to see it.", "refuses"),
         ("As an AI, I see no video.", "refuses"),
@@ -116,7 +116,7 @@ def test_flaws(response, expected):
 )
 def test_an_answer_that_mentions_its_premise_is_flawed_if_it_had_one(response, leaks):
     misled = answer(response) | {"instruction": "mirrored"}
-    assert flaw(misled, QUERY) == ("speaks of its premise" if leaks else "")
+    assert flaw(misled, QUERY) == ("mentions its premise" if leaks else "")
     assert flaw(answer(response), QUERY) == ""
 
 
@@ -134,7 +134,7 @@ GOOD, BAD = answer("The cup is left."), answer("The cup is right.")
         (QUERY, answer("I cannot see a cup."), BAD, "preferred refuses"),
         (QUERY, GOOD, answer(""), "adversarial empty"),
         (QUERY, GOOD, answer("I pretend it is right.") | {"instruction": "flat"},
-         "adversarial speaks of its premise"),
+         "adversarial mentions its premise"),
         (QUERY, GOOD, answer("the cup is LEFT"), "same as preferred"),
         (QUERY, GOOD, answer("A cup was left."), "same as preferred"),
         (QUERY, GOOD, answer("The cup is red."), "no contradiction about where things are"),

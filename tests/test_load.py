@@ -271,10 +271,10 @@ HUB = {  # a name: what its message holds
     "some/other": "no folder some/other, and config.json of this hub id is not found: check",
     "some/model": f"and {WEIGHTS} of this hub id is not found: .* `hf download some/model`",
     "some/tokens": "tokens/snapshots/0123 has no tokenizer.json; copy",
-    "some/model@v1": "no model folder some/model@v1; .* --revision REVISION --local-dir FOLDER",
-    "some/model@refs/pr/1": "no model folder some/model@refs/pr/1; .* --revision REVISION",
+    "some/model@v1": "no model folder some/model@v1; .* --revision NAME --local-dir FOLDER",
+    "some/model@refs/pr/1": "no model folder some/model@refs/pr/1; .* --revision NAME",
     "some/mo del": "no folder some/mo del, and config.json of this hub id",
-    "model": "no model folder model; give a folder or a hub id OWNER/NAME$",
+    "model": "no model folder model; give a folder or a hub id OWNER/NAME",
 }
 
 

@@ -79,10 +79,9 @@ def test_pairs_with_the_models_tokens_are_named_and_the_others_train(train, tmp_
     skipped = train(p1=bad, p2={"chosen": "no <|token|> of it: </s>, <b>"})
     [pairs] = [row["pairs"] for row in read_rows(tmp_path / "run/metrics.jsonl")]
     assert pairs == 2
-    reason = "pair p1: chosen holds <|video_pad|>, rejected holds <|im_end|>, a token of the model"
-    assert [(row["pairs"], row["reason"]) for row in skipped] == [(["p1"], reason)]
-    text = capsys.readouterr().out
-    assert reason in text and "1 of 3 pairs are left out" in text
+    reason = "pair p1: chosen contains <|video_pad|>, rejected contains <|im_end|>, a token of"
+    assert [(row["pairs"], row["reason"]) for row in skipped] == [(["p1"], f"{reason} the model")]
+    assert reason in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -111,8 +110,8 @@ OWN = ["a <video>", "<image> b", "</s>", "x<|im_end|>", "<|video_pad|>", "<|im_s
 def test_an_answer_or_a_query_with_a_token_of_a_model_makes_no_pair(text):
     for more in ({}, {"instruction": "mirrored"}):  # preferred, and misled
         answer = {"response": f"It is left. {text}", "finished": True} | more
-        assert flaw(answer, "Is it left?") == "holds a model's own token"
-    assert query_flaw(f"Is it {text}?", []) == "holds a model's own token"
+        assert flaw(answer, "Is it left?") == "contains a special token"
+    assert query_flaw(f"Is it {text}?", []) == "contains a special token"
 
 
 @pytest.mark.parametrize("text", ["a < b", "5 > 3", "[A] left", "(A)", "x <- y", "[sic]", "<3"])
@@ -135,7 +134,7 @@ def test_a_prompt_with_a_token_of_the_model_is_an_error_and_the_others_are_asked
     requests = [Request(tiny_inputs[0], prompt) for prompt in prompts]
     replies = ask(tiny, requests, max_new_tokens=2)
     assert [reply.error.partition(", ")[0] for reply in replies] == [
-        "", "the prompt holds <|video_pad|>", "the prompt holds <|im_end|>", ""
+        "", "the prompt contains <|video_pad|>", "the prompt contains <|im_end|>", ""
     ]  # fmt: skip
     assert [r.ids for r in replies[::3]] == [ask(tiny, [r], 2)[0].ids for r in requests[::3]]
     assert dict(ask_all(lambda: tiny, requests, 4, 2))[2].error
@@ -280,6 +279,13 @@ def test_an_end_that_no_setting_names_ends_an_answer(tmp_path):
     tokens = ("<|endoftext|>", "<|im_end|>")
     assert vlm.end_ids() == set(vlm.processor.tokenizer.convert_tokens_to_ids(tokens))
     assert vlm.processor.response_ids("Red.")[-1] == 2
+
+
+def test_other_end_tokens_of_generation_change_the_key_of_caches(tmp_path):
+    folder = make_tiny(tmp_path / "model", "Qwen2.5-VL")
+    before, path = load_processor(folder).digest, folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": 0}))
+    assert load_processor(folder).digest != before
 
 
 def test_a_closed_thought_is_named_when_the_model_is_loaded(tmp_path, capsys):

@@ -139,7 +139,7 @@ def test_input_that_the_model_cannot_take_is_skipped_with_the_reason(videos, loa
     assert "10 x 9000" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
     bad = replace(pair(videos[0], 0), query="What is <|video_pad|>?")
     assert load(by_video([bad])) == [[]]
-    assert "own tokens" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
+    assert "a token of the model" in read_rows(tmp_path / "skipped.jsonl")[0]["reason"]
 
 
 def length_in_one_pack(load, group):

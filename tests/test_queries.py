@@ -156,8 +156,8 @@ def test_a_query_is_taken_out_of_what_is_around_it(text, expected):
     [
         ("Is it left?", ""),
         ("It is left.", "asks nothing"),
-        ("What is <|video_pad|>?", "holds a model's own token"),
-        ("<video> What is it?", "holds a model's own token"),
+        ("What is <|video_pad|>?", "contains a special token"),
+        ("<video> What is it?", "contains a special token"),
         ("Is 3 < 4 and 5 > 4?", ""),
         ("Where does the man put the red cup down?", ""),
         ("So where does the man put the red cup at the end?", ""),

@@ -80,14 +80,12 @@ class Benchmark:
     def items(self, data) -> list[Item]:
         """Every question of a data folder, task by task.
 
-        Raises FileNotFoundError for missing tables and videos, with the command that fetches them,
-        and ValueError "FILE: item N: ..." for a malformed row or a name that leaves the folder.
+        Raises FileNotFoundError with the command that fetches it; ValueError "FILE: item N: ...".
         """
         data = Path(data).absolute()
         items = self.read(self, data)
         videos = dict.fromkeys(item.video for item in items)
-        missing = [video for video in videos if not os.path.exists(video)]
-        if missing:
+        if missing := [video for video in videos if not os.path.exists(video)]:
             text = f"{len(missing)} of {len(videos)} videos are missing, such as {missing[0]}"
             # "[.]" makes a pattern of it: a name may be too long to look for
             names = [f"{glob.escape(missing[0].stem)}[.]{suffix[1:]}" for suffix in SUFFIXES]

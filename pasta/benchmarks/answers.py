@@ -6,7 +6,7 @@
      "text" with the reasoning
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
-than the question now has stay in the file, but are not scored, and the question is asked again.
+than the question now has are not scored, and the question is asked again.
 """
 
 import json
@@ -49,8 +49,7 @@ def earlier_rows(path, fingerprints) -> dict:
     """{id: row} of the valid answers in a file, by {id: fingerprint}; failed videos are retried."""
     rows = [row for row in rows_of(Path(path), ANSWER | {"fingerprint": str}) if "error" not in row]
     valid = {x["id"]: x for x in rows if x["fingerprint"] == fingerprints.get(x["id"])}
-    other = {row["id"] for row in rows} & fingerprints.keys() - valid.keys()
-    if other:
+    if other := {row["id"] for row in rows} & fingerprints.keys() - valid.keys():
         why = "the video's bytes, prompt or settings changed, or an older version wrote them"
         print(f"{path}: {len(other)} answers are not reused but asked anew: {why}")
     return valid
@@ -68,11 +67,7 @@ def with_inputs(load, items, workers):
 
 
 def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
-    """Yield each item's row, without its fingerprint, video by video.
-
-    scoring: "generate" or "letter". Videos are decoded once, while the model answers. An item whose
-    video does not decode is not asked: its row has an error, no response, and is wrong.
-    """
+    """Yield each item's row, video by video; it has an error if the video does not decode."""
     load = partial(video_inputs, processor=vlm.processor, n_frames=n_frames)
     # no more threads than questions in a batch, so that a smaller batch also prefetches less
     pairs = with_inputs(load, items, workers=min(4, batch_size))

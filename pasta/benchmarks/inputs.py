@@ -22,8 +22,7 @@ def find_items(bench, data, limit, scoring):
     """(the items to ask, the tasks that the data lacks). Raises SystemExit if there is no item."""
     by_task = groupby(bench.items(data), key=lambda item: item.task)
     items = [item for _, group in by_task for item in islice(group, limit or None)]
-    absent = bench.absent(items)
-    if absent:
+    if absent := bench.absent(items):
         print(f"left out: tasks without questions or videos: {', '.join(absent)}")
     if scoring == "letter" and not all(item.letters for item in items):
         print("left out: questions without letters, which are answered in words")
@@ -65,10 +64,7 @@ def video_error(video):
 
 
 def find_adapters(model, adapters):
-    """{name: adapter folder}, the base model first with None; without adapters the last trained.
-
-    A name is the end of the path, as long as needed. FileNotFoundError for a folder without one.
-    """
+    """{end of its path: adapter folder}, the base model first with None; default: the last one."""
     given = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
     folders = given or [ADAPTER.resolve()] * (ADAPTER / CONFIG).is_file()
     for folder in folders:

@@ -1,9 +1,6 @@
 """MLVU (arXiv 2406.04264), the multiple-choice tasks of its dev set, as in lmms-eval.
 
-A data folder is the hub's sy1998/MLVU_dev, which lmms-eval reads, its zip files unpacked:
-
-    mlvu/test-*.parquet       2174 rows; also as test.json, or without mlvu/
-    VIDEO_NAME                the videos, in no folder; also in mlvu/, videos/ or video/
+A data folder is the hub's sy1998/MLVU_dev, which lmms-eval reads, its zip files unpacked.
 """
 
 import re

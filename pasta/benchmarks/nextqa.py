@@ -1,10 +1,8 @@
 """NExT-QA (CVPR 2021), multiple choice, test, as lmms-eval prompts and scores it.
 
 A data folder is the hub's dataset, its zip file unpacked:
-
     MC/test-*.parquet       8564 rows; or the authors' test.csv, which holds the same
     NExTVideo/VIDEO.mp4     also in videos/ or video/
-
 The tasks are causal, temporal and descriptive questions; lmms-eval gives the total only. Papers
 often report the validation questions, which are others.
 """

@@ -6,6 +6,7 @@ letter. Only capitals count, unless the docstring mentions case.
 """
 
 import re
+from functools import partial
 
 from pasta.benchmarks import LETTERS
 
@@ -52,6 +53,12 @@ def ranked_letter(response, letters="ABCD"):
     return max(found, key=lambda place: place[:2])[2] if found else None
 
 
+def first_match(pattern, response):
+    """What the group of a pattern finds first in a stripped response, or None."""
+    found = re.search(pattern, response.strip())
+    return found and found[1]
+
+
 def first_capital(response, letters, prefixes):
     """The first of the letters, wherever it is: "Answer: C" is A, "Based on" is B.
 
@@ -59,8 +66,7 @@ def first_capital(response, letters, prefixes):
     """
     for prefix in prefixes:
         response = response.replace(prefix, "")
-    found = re.search(f"[{letters}]", response)
-    return found and found[0]
+    return first_match(f"([{letters}])", response)
 
 
 def before_parenthesis(response):
@@ -81,8 +87,7 @@ def mmmu_letter(response, options):
     text = f" {text} "
     letters = LETTERS[: len(options)]
     for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
-        named = [x for x in letters if form.format(x) in text]
-        if named:
+        if named := [x for x in letters if form.format(x) in text]:
             return max(named, key=lambda x: text.rfind(place.format(x)))
     lower = text.lower()
     places = {x: lower.rfind(o.lower()) for x, o in zip(letters, options, strict=True)}
@@ -90,22 +95,15 @@ def mmmu_letter(response, options):
     return max(named, key=places.get) if named and len(text.split()) > 5 else None
 
 
-def word_letter(response):
-    """The first A, B, C or D that is a word: PerceptionTest."""
-    found = re.search(r"\b([A-D])\b", response)
-    return found and found[0]
-
-
-def leading_letter(response):
-    """A, B, C or D alone, or at the start with "." or ")": TempCompass, multi-choice."""
-    found = re.match(r"([A-D])([.)]|\Z)", response.strip())
-    return found and found[1]
+# PerceptionTest: the first A, B, C or D that is a word
+word_letter = partial(first_match, r"\b([A-D])\b")
+# TempCompass, multi-choice: A, B, C or D alone, or at the start with "." or ")"
+leading_letter = partial(first_match, r"\A([A-D])(?:[.)]|\Z)")
 
 
 def yes_or_no(response):
     """What a response starts with, yes or no, in any case: "Not sure" is no. TempCompass."""
-    found = re.match("yes|no", response.strip().lower())
-    return found and found[0]
+    return first_match(r"\A(yes|no)", response.lower())
 
 
 def caption_parts(line):

@@ -1,9 +1,6 @@
 """Perception Test (arXiv 2305.13786), multiple choice, validation, as in lmms-eval.
 
-A data folder is the hub's dataset, its zip files unpacked:
-
-    mc_question_val/validation-*.parquet    19140 rows; also as validation.json
-    videos/VIDEO_NAME.mp4
+A data folder is the hub's dataset, its zip files unpacked.
 
 The authors cut some videos before the end shows the answer; lmms-eval and we show them whole, which
 makes these questions easier.

@@ -55,10 +55,7 @@ def labelled(numbers, mean_label):
 
 
 def table(runs, differences, macro=True) -> str:
-    """Summaries side by side: a line per group, then the mean, then the counts of failures.
-
-    runs: {name: summary, perhaps with "counts"}; differences: {name: comparison} for some names.
-    """
+    """Text of {name: summary} side by side, {name: comparison} for some; then means and counts."""
     first = next(iter(runs.values()))
     mean_label = f"mean of {len(first['groups'])} tasks" if macro else "mean of all items"
 
@@ -101,15 +98,11 @@ def compare(folders, name, bench, seed):
     if len(folders) != 2:
         raise SystemExit(f"--compare takes two folders, such as out/eval/BENCH/NAME, not {folders}")
     for folder in map(Path, folders):
-        if not (folder / "scored.jsonl").is_file():
-            get = "--compare takes folders of finished runs, such as out/eval/BENCH/NAME"
-            raise FileNotFoundError(f"no {folder / 'scored.jsonl'}; {get}")
         config = folder.parent / "config.json"
         if config.is_file() and (of := read_json(config).get("bench")) not in (name, None):
             raise SystemExit(f"{folder} is a run of {of}, not of {name}: add --bench {of}")
     a, b = map(scored_rows, folders)
-    both = [id_ for id_ in a if id_ in b]
-    if not both:
+    if not (both := [id_ for id_ in a if id_ in b]):
         raise SystemExit(f"{' and '.join(folders)} have no answered item in common")
     other = [x for x in both if any(a[x].get(k) != b[x].get(k) for k in ("task", "answer"))]
     if other:

@@ -53,11 +53,16 @@ def by_task(rows, count_empty=True):
     return scores
 
 
-def by_label(rows, items):
-    """{label: {id: score}} for the labels of the items, sorted."""
-    labels = {item.id: item.labels for item in items}
-    named = [row | {"task": label} for row in rows for label in labels[row["id"]]]
-    return dict(sorted(by_task(named).items()))
+def by_label(rows, items, aggregate=by_task):
+    """The scores of each label of the items: {"LABEL", or "LABEL GROUP": {unit: score}}, sorted."""
+    labels, named, scores = {item.id: item.labels for item in items}, {}, {}
+    for row in rows:
+        for label in labels[row["id"]]:
+            named.setdefault(label, []).append(row | {"task": label})
+    for label, of_label in sorted(named.items()):
+        groups = aggregate(of_label).items()
+        scores |= {x if x == label else f"{label} {x}": units for x, units in groups}
+    return scores
 
 
 def wilson(correct, n):

@@ -16,14 +16,10 @@ SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a p
 
 
 def find_tables(data, fetch, stems):
-    """The files of the first table that is there. Raises FileNotFoundError with `fetch`.
-
-    stems: paths inside `data` without suffix; "test" also finds all test-00000-of-00002.parquet
-    """
+    """The files of the first table that is there; "test" also finds test-00000-of-00002.parquet."""
     for stem in stems:
         for suffix in SUFFIXES:
-            found = [*data.glob(stem + suffix), *data.glob(f"{stem}-*-of-*{suffix}")]
-            if found:
+            if found := [*data.glob(stem + suffix), *data.glob(f"{stem}-*-of-*{suffix}")]:
                 return sorted(found)
     names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
     hint = next_command(data, [stems[0] + suffix for suffix in (*SUFFIXES, "-*-of-*.*")])
@@ -98,10 +94,7 @@ def leads_out(name, folder):
 
 
 def video_fields(data, folders, name):
-    """(name, video) of an Item. On disk the suffix may be another or missing.
-
-    folders: as in Benchmark. Raises ValueError if the video is outside of them.
-    """
+    """(name, video) of an Item; ValueError outside of `folders`. On disk the suffix may differ."""
     if not folders:
         return name, Path(find_video(name, data))
     if wrong := leads_out(name, data):

@@ -1,10 +1,6 @@
 """TempCompass (arXiv 2403.00476) as lmms-eval prompts and scores it, by rules alone.
 
-A data folder is the hub's dataset, its zip file unpacked:
-
-    TASK/test-*.parquet       also as test.json or .csv
-    videos/VIDEO_ID.mp4       410 videos
-
+A data folder is the hub's dataset, its zip file unpacked.
 There is no number of all tasks. Captioning, the fourth task, needs another model as a judge. So do
 lmms-eval's responses that no rule matches; without a judge they are wrong, as here.
 """

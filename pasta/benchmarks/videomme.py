@@ -1,9 +1,6 @@
 """Video-MME (arXiv 2405.21075) without subtitles, as lmms-eval prompts and scores it.
 
-A data folder is the hub's dataset, its zip files unpacked:
-
-    videomme/test-*.parquet    2700 rows; also as videomme/test.json, or without videomme/
-    data/VIDEOID.mp4           900 videos, three questions each; also in videos/ or video/
+A data folder is the hub's dataset, its zip files unpacked.
 """
 
 from pasta.benchmarks import Benchmark, Item

@@ -1,22 +1,18 @@
 """Vinoground (arXiv 2410.02763) as lmms-eval prompts and scores it.
 
-A data folder is the hub's dataset, its two zip files unpacked:
-
-    vinoground_textscore.json    which of two captions fits a video; or in vinoground_videos/
-    vinoground_videoscore.json   which of two videos, one after the other, fits a caption; or in
-                                 vinoground_videos_concated/
-    vinoground_videos/0_pos.mp4, vinoground_videos_concated/0.mp4, ...
-    vinoground.csv               the categories; without it there are none
-
+A data folder is the hub's dataset, its two zip files unpacked. "text" asks which of two captions
+fits a video, "video" which of two videos, one after the other, fits a caption.
 Each of 500 pairs is asked about four times. "text" is right if both text questions are, "video" if
 both video questions are, "group" if all are. Guessing gives 25, 25 and 6.25 %.
 """
 
 import re
 from dataclasses import replace
+from functools import partial
 
 from pasta.benchmarks import Benchmark, Item, read_tables
 from pasta.benchmarks.parsers import first_character
+from pasta.benchmarks.scoring import by_label
 from pasta.benchmarks.tables import integer, letter_in, read_items, text
 
 FOLDERS = {"text": "vinoground_videos", "video": "vinoground_videos_concated"}
@@ -57,15 +53,6 @@ def aggregate(rows):
     return scores
 
 
-def breakdown(rows, items):
-    labels = {item.id: item.labels for item in items}
-    scores = {}
-    for label in sorted({x for row in rows for x in labels[row["id"]]}):
-        of_label = aggregate([row for row in rows if label in labels[row["id"]]])
-        scores |= {f"{label} {group}": units for group, units in of_label.items()}
-    return scores
-
-
 BENCHMARK = Benchmark(
     fetch="hf download HanSolo9682/Vinoground --repo-type dataset --local-dir",
     tasks=tuple(FOLDERS),
@@ -76,6 +63,6 @@ BENCHMARK = Benchmark(
     tables={x: (f"vinoground_{x}score", f"{FOLDERS[x]}/vinoground_{x}score") for x in FOLDERS},
     macro=None,
     aggregate=aggregate,
-    breakdown=breakdown,
+    breakdown=partial(by_label, aggregate=aggregate),
     read=read,
 )

@@ -98,7 +98,7 @@ def query_flaw(query, earlier):
     if "?" not in query:
         return "asks nothing"
     if TOKEN.search(query):
-        return "holds a model's own token"
+        return "contains a special token"
     if any(alike(query, other) for other in earlier):
         return "repeats another"
     return ""

@@ -19,13 +19,12 @@ FAMILIES = {  # model_type in config.json -> the function that makes its Family
 
 
 def family_for(config: dict, preprocessor: dict, max_pixels=0) -> Family:
-    """The Family of a checkpoint, from its config.json and its video settings.
+    """The Family of a checkpoint, or ValueError for a setting that is missing or unsupported.
 
-    max_pixels: bound on a frame's pixels, ignored where all frames have one size; 0: none.
-    Raises ValueError for a model_type or a setting that is missing or unsupported.
+    max_pixels: bound on a frame's pixels, ignored where all frames have one size; 0: none
     """
-    shape = {"model_type": tuple(sorted(FAMILIES)), "vision_config": dict | ABSENT}
-    if wrong := schema_error(config, shape):
+    known = tuple(sorted(FAMILIES))
+    if wrong := schema_error(config, {"model_type": known, "vision_config": dict | ABSENT}):
         raise ValueError(f"config.json: {wrong}")
     return FAMILIES[config["model_type"]](config, preprocessor, max_pixels)
 
@@ -34,24 +33,20 @@ def family_of_folder(folder, config, max_pixels, n_frames):
     """(Family, number of frames) of a checkpoint. n_frames: the default, if its files name none."""
     path, preprocessor = video_settings(folder)
     try:
-        family = family_for(config, preprocessor, max_pixels)
         n_frames = preprocessor.get("num_frames") or n_frames
         whole({"num_frames": n_frames}, "num_frames")
+        return family_for(config, preprocessor, max_pixels), n_frames
     except ValueError as error:
         raise ValueError(f"{Path(folder, 'config.json')}, {path}: {error}") from None
-    return family, n_frames
 
 
 def video_settings(folder):
-    """(file, its settings): the video settings of a checkpoint, from the file transformers reads.
-
-    The released Qwen2-VL and Qwen2.5-VL have only preprocessor_config.json, so its pixel bounds,
-    meant for images, apply to every frame of a video.
-    """
+    """(file, the video settings in it): the file that transformers reads."""
     nested = Path(folder, "processor_config.json")
     shape = {"video_processor": dict | ABSENT}
     if nested.is_file() and "video_processor" in (content := read_json(nested, shape)):
         return nested, content["video_processor"]
+    # Qwen2-VL and Qwen2.5-VL have only the last: its bounds, of images, apply to each frame
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (path := Path(folder, name)).is_file():
             return path, read_json(path)
@@ -60,11 +55,10 @@ def video_settings(folder):
 
 def text_family(model_type) -> Family:
     """The Family of a language model that reads no videos, for judges."""
-    refuse = partial(refuse_video, model_type)
+
+    def refuse(*_):
+        got = f"{model_type!r} reads text only and can only judge (make_pairs.py --judge)"
+        raise ValueError(f"{got}. Expected one of {', '.join(sorted(FAMILIES))}")
+
     positions = partial(plain_positions, -1)  # the id of no token
     return Family(model_type, None, None, refuse, refuse, positions, refuse)
-
-
-def refuse_video(model_type, *_):
-    got = f"{model_type!r} reads text only and can only judge (make_pairs.py --judge)"
-    raise ValueError(f"{got}. Expected one of {', '.join(sorted(FAMILIES))}")

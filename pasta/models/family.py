@@ -1,8 +1,6 @@
 """What all families share: the Family, a prepared video, its settings, frames to pixels.
 
 Frames become pixels without torchvision, bit for bit as in transformers.
-To add a family: docs/changing.md, which also lists what its class in transformers must have.
-
 Shapes: F frames, H, W pixels, t, h, w patches (before several are merged into one token), L tokens.
 """
 
@@ -59,12 +57,9 @@ class Family:
     max_pixels: int = 0  # the caller's bound on the pixels of a frame; 0: none, or without effect
 
     def expand(self, text, inputs) -> str:
-        """The prompt with the text of the video in place of its one placeholder, or ValueError."""
-        mark = self.placeholder
-        if (n := text.count(mark)) != 1:
-            raise ValueError(f"{text[:60]!r} holds {n} {mark}; expected exactly one")
+        """The prompt with the text of the video in place of its one placeholder."""
         video = self.video_text(inputs) if self.video_text else self.token * inputs.n_tokens
-        return text.replace(mark, video)
+        return text.replace(self.placeholder, video)
 
 
 def given_settings(preprocessor, **steps):
@@ -83,29 +78,25 @@ def given_settings(preprocessor, **steps):
 def whole(given, *names, least=1, most=LARGEST):
     """{name: setting}. Raises ValueError unless each is an integer from `least` to `most`."""
     for name in names:
-        value = needed(given, name)
+        value = given.get(name)
         if type(value) is not int or not least <= value <= most:
-            raise ValueError(f"{name} is {value!r:.80}; expected an integer from {least} to {most}")
+            got = f"{value!r:.80}" if name in given else "missing"
+            raise ValueError(f"{name} is {got}; expected an integer from {least} to {most}")
     return {name: given[name] for name in names}
 
 
 def numbers(given, *names):
     """{name: setting}. Raises ValueError unless each is a number above 0, or three for image_*."""
     for name in names:
-        value, three = needed(given, name), name.startswith("image_")
+        value, three = given.get(name), name.startswith("image_")
         values = value if three and isinstance(value, list) else [value]
         fits = len(values) == (3 if three else 1)
         fits = fits and all(type(x) in (int, float) and abs(x) < HUGE for x in values)
         if not (fits and (name == "image_mean" or min(values) > 0)):
             expected = "three numbers" if three else "a number above 0"
-            raise ValueError(f"{name} is {value!r:.80}; expected {expected}")
+            got = f"{value!r:.80}" if name in given else "missing"
+            raise ValueError(f"{name} is {got}; expected {expected}")
     return {name: given[name] for name in names}
-
-
-def needed(given, name):
-    if given.get(name) is None:
-        raise ValueError(f"the checkpoint's files lack {name}; expected the original's value")
-    return given[name]
 
 
 def checked(frames, timestamps):

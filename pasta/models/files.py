@@ -17,8 +17,8 @@ from pasta.run.schema import read_json
 CONFIG_FILES = """
     config.json video_preprocessor_config.json preprocessor_config.json processor_config.json
     chat_template.jinja chat_template.json tokenizer.json tokenizer_config.json vocab.json
-    merges.txt added_tokens.json special_tokens_map.json
-""".split()  # what decides token ids and pixels
+    merges.txt added_tokens.json special_tokens_map.json generation_config.json
+""".split()  # what decides token ids, pixels and where an answer ends
 LAYOUT = 1  # raise it when prompts, positions or packs change
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"[^/\\\0]+\.safetensors")  # a plain file name: no path, and no pickle
@@ -33,14 +33,12 @@ def local_folder(name):
     if Path(name).is_dir():
         return Path(name)
     if Path(name).is_absolute() or str(name).count("/") != 1 or "@" in str(name):
-        text = f"no model folder {name}; give a folder or a hub id OWNER/NAME"
-        if "@" in str(name):
-            text += ", or get one: hf download OWNER/NAME --revision REVISION --local-dir FOLDER"
-        raise FileNotFoundError(text)
+        text = f"no model folder {name}; give a folder or a hub id OWNER/NAME, or get a revision by"
+        raise FileNotFoundError(f"{text} hf download OWNER/NAME --revision NAME --local-dir FOLDER")
     file = "config.json"
     try:
         folder = Path(cached_file(str(name), file)).parent
-        for more in (*CONFIG_FILES, "generation_config.json", "tokenizer.model", INDEX):
+        for more in (*CONFIG_FILES, "tokenizer.model", INDEX):
             cached_file(str(name), more, _raise_exceptions_for_missing_entries=False)
         for file in shards(folder):
             cached_file(str(name), file)
@@ -80,10 +78,9 @@ def shards(folder):
 
 
 def save_model(folder, model, source, state_dict=None):
-    """Write `model` as an ordinary model folder, atomically. config.json gets the weights' type.
+    """Write `model` atomically as a folder, with the files of `source`, its folder or hub id.
 
-    source: folder or hub id of the original; all files but the weights are copied from it.
-    state_dict: name -> tensor, instead of the model's own (a sharded model's gathered ones)
+    config.json gets the weights' dtype. state_dict: name -> tensor; None: the model's own.
     """
     source, state_dict = local_folder(source), state_dict or model.state_dict()
     dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")

@@ -23,22 +23,24 @@ def next_video_family(config, preprocessor, max_pixels):
     if max(crop) > edge:
         raise ValueError(f"preprocessor config: crop_size is {crop}; expected at most {edge}")
     rows, columns = (side // patch // stride for side in crop)
-    return fixed_family(config, given, rows * columns, partial(shorter_edge, edge), crop=crop)
+    return fixed_family(config, given, rows * columns, edge, crop)
 
 
-def shorter_edge(edge, n_frames, height, width):
-    """The (height, width) with the same ratio and `edge` as the smaller one."""
-    longer = int(edge * max(height, width) / min(height, width))
-    return (longer, edge) if width <= height else (edge, longer)
+def fixed_fit(size, n_frames, height, width):
+    """`size`, or for a number the (height, width) with the same ratio and it as the smaller one."""
+    if isinstance(size, tuple):
+        return size
+    longer = int(size * max(height, width) / min(height, width))
+    return (longer, size) if width <= height else (size, longer)
 
 
 def internvl_family(config, preprocessor, max_pixels):
     """InternVL3 and InternVL2.5 in the form of transformers ("-hf"): each frame is an image."""
     given = family.given_settings(preprocessor)
     (per_frame,) = family.whole(config, "image_seq_length").values()
-    own = {"token": "<IMG_CONTEXT>", "id_name": "image_token_id", "encoder": "image"}
-    text = partial(numbered_frames, per_frame)
-    return fixed_family(config, given, per_frame, video_text=text, feature_kwargs=as_images, **own)
+    own = {"token": "<IMG_CONTEXT>", "feature_kwargs": as_images, "encoder": "image"}
+    own["video_text"] = partial(numbered_frames, per_frame)
+    return fixed_family(config, given, per_frame, id_name="image_token_id", **own)
 
 
 def numbered_frames(per_frame, inputs):
@@ -54,36 +56,29 @@ def as_images(inputs):
     return {"pixel_values": inputs.pixel_values}
 
 
-def fixed_family(config, given, per_frame, fit=None, *, token="<video>",
-                 id_name="video_token_index", extra=0, crop=None, feature_kwargs=as_batch,
-                 **own):  # fmt: skip
+def fixed_family(
+    config, given, per_frame, edge=None, crop=None, *, id_name="video_token_index", extra=0, **own
+):
     """The Family of a model in which all frames have one size, and so one number of tokens.
 
     given: from `given_settings`. id_name: of the token in config.json. own: fields of Family.
     per_frame: tokens of a frame. extra: tokens at the end of a video.
-    fit: as in Family; None resizes to size.height x size.width, and keeps all of it.
-    crop: (height, width) of the middle to keep
+    edge: the shorter one after resizing; None: to size.height x size.width. crop: middle to keep
     """
     settings = family.numbers(given, "image_mean", "image_std", "rescale_factor")
     (token_id,) = family.whole(config, id_name, least=0, most=family.HUGE).values()
-    if fit is None:
+    if crop is None:
         crop = tuple(family.whole(given, "size.height", "size.width").values())
-        fit = partial(same_size, crop)
+    fit = partial(fixed_fit, edge or crop)
     settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
     return family.Family(
         model_type=config["model_type"],
         placeholder="<video>",
-        token=token,
         fit=fit,
         prepare=partial(fixed_prepare, settings, fit),
         positions=partial(family.plain_positions, token_id),
-        feature_kwargs=feature_kwargs,
-        **own,
+        **({"token": "<video>", "feature_kwargs": as_batch} | own),
     )
-
-
-def same_size(size, n_frames, height, width):
-    return size
 
 
 def fixed_prepare(settings, fit, frames, timestamps):

@@ -2,8 +2,7 @@
 
 The loop is ours because positions are: decoding continues from the largest position of the prompt,
 as in training. An answer does not depend on the rest of its batch, up to bfloat16 rounding.
-Rows are padded at the right: a causal prefix then needs no mask (gigabytes for a long video), and
-a GPU can use its flash kernel.
+Rows are padded at the right: causal prefixes then need no mask, and a GPU uses its flash kernel.
 
 Shapes: B requests, D distinct videos among them, P tokens of the longest prefix, T of the longest
 query, C = P + T + new tokens in the cache, V vocabulary.
@@ -38,10 +37,7 @@ class Answer:
 
 
 def ask_all(load, requests, batch_size, max_new_tokens=128):
-    """Answer any number of requests in batches. Yields (index, Answer without reasoning).
-
-    load: function () -> VLM, called once per batch, so that zero requests load no model.
-    """
+    """Yield (index, Answer without reasoning) of requests; `load` () -> VLM is called per batch."""
     first = {}  # requests that share `inputs` become neighbours: their prefix is read once
     for i, request in enumerate(requests):
         first.setdefault(id(request.inputs), i)
@@ -58,9 +54,8 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
 def ask(vlm, requests, max_new_tokens=128):
     """A list of Answer, in order; for a prompt with one of the model's own tokens an error."""
     own = [vlm.processor.own.search(request.prompt) for request in requests]
-    requests = [
-        replace(r, prompt="") if token else r for r, token in zip(requests, own, strict=True)
-    ]
+    asked = zip(requests, own, strict=True)
+    requests = [replace(request, prompt="") if token else request for request, token in asked]
     draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     token_logps, cache, real, positions = read_prompts(vlm, requests)
@@ -81,13 +76,11 @@ def ask(vlm, requests, max_new_tokens=128):
         positions = positions + 1
     answers, decode = [], vlm.processor.tokenizer.decode
     for ids, logp, token in zip(found, logps, own, strict=True):
-        if token:
-            error = f"the prompt holds {token[0]}, a token of {vlm.name}"
-            answers.append(Answer("", (), 0.0, False, error))
-            continue
         finished = ids[-1] in end
         text = decode(ids[:-1] if finished else ids, skip_special_tokens=True)
-        answers.append(Answer(text.strip(), tuple(ids), logp, finished))
+        error = f"the prompt contains {token[0]}, a token of {vlm.name}" if token else ""
+        answer = Answer(text.strip(), tuple(ids), logp, finished)
+        answers.append(Answer("", (), 0.0, False, error) if token else answer)
     return answers
 
 
@@ -100,10 +93,7 @@ def choose(logps, temperature, generator):
 
 @torch.inference_mode()
 def letter_logps(vlm, requests, letters):
-    """Log-probability, in nats, of each letter as the first token of the answer: a list of lists.
-
-    letters: for each request a list of texts of one token each, such as ["A", "B"]
-    """
+    """Logps, in nats, of each request's letters, a list of lists, as first token of its answer."""
     token_logps, *_ = read_prompts(vlm, requests)
     found = []
     for row, texts in zip(token_logps, letters, strict=True):
@@ -117,9 +107,8 @@ def letter_logps(vlm, requests, letters):
 def read_prompts(vlm, requests):
     """Read the prefix of every distinct video once, then every query after its own prefix.
 
-    Returns (log-probabilities of the first token of each answer, (B, V) float32 nats on the CPU;
-    the key/value cache; (B, P + T) bool, False for padding in it; (3 or 1, B, 1) int64, the
-    position of the first token of each answer).
+    Returns, for the first token of each answer: log-probabilities, (B, V) float32 nats on the CPU;
+    the cache; (B, P + T) bool, False for padding in it; positions, (3 or 1, B, 1) int64.
     """
     processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
     videos = list({id(request.inputs): request.inputs for request in requests}.values())

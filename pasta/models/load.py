@@ -55,8 +55,7 @@ def as_position_ids(positions):
 def video_features(model, family, inputs):
     """The frozen vision tower's output for a list of VideoInputs, under no_grad.
 
-    Returns what transformers' forward takes as `mm_encoder_outputs`: {"video" or "image": output},
-    in the order of `inputs`; None for an empty list.
+    Returns the `mm_encoder_outputs` of transformers' forward, in order; None for an empty list.
     """
     if not inputs:
         return None
@@ -180,10 +179,8 @@ def class_of(name, folder):
 
 
 def multiply_patches(model):
-    """Replace convolutions over separate patches by matrix products, on some GPUs far faster.
-
-    huggingface/transformers#45750; its `fusion_config` would rename the saved weights.
-    """
+    """Replace convolutions over separate patches by matrix products, on some GPUs far faster."""
+    # huggingface/transformers#45750; its `fusion_config` would rename the saved weights.
     for conv in model.modules():
         if isinstance(conv, nn.Conv3d) and conv.stride == conv.kernel_size:
             if (conv.padding, conv.dilation, conv.groups) == ((0, 0, 0), (1, 1, 1), 1):

@@ -26,7 +26,7 @@ class Processor:
     tokenizer: object
     family: Family
     n_frames: int  # the checkpoint's own number of frames
-    digest: str  # sha256 of the files that decide which ids and pixels come out
+    digest: str  # of the files that decide ids, pixels and where an answer ends
 
     def fit(self, n_frames, height, width):
         return self.family.fit(n_frames, height, width)
@@ -102,8 +102,7 @@ class Processor:
         """One user turn in the checkpoint's chat template, with a placeholder for the video."""
         family = self.family
         if family.placeholder and (found := self.own.search(query)):
-            rule = "a query may not contain the model's own tokens"
-            raise ValueError(f"the query {query[:60]!r} holds {found[0]}; {rule}")
+            raise ValueError(f"{query[:60]!r} may not contain {found[0]}, a token of the model")
         content = [{"type": "video"}] * with_video + [{"type": "text", "text": query}]
         return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content if family.placeholder else query}],

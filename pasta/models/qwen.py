@@ -30,8 +30,7 @@ def qwen_family(config, preprocessor, max_pixels):
     """Family of Qwen2-VL, and of Qwen2.5-VL, which adds the clock."""
     given = family.given_settings(preprocessor)
     given = bounds(given) | given  # as in transformers: max_pixels wins over the bounds in `size`
-    if max_pixels and given["max_pixels"] is None:
-        given["max_pixels"] = max_pixels
+    given = ({"max_pixels": max_pixels} if max_pixels else {}) | given
     (high,) = family.whole(given, "max_pixels", most=family.HUGE).values()
     given["max_pixels"] = min(high, max_pixels or high)
     clock = {}
@@ -49,7 +48,7 @@ def qwen3_family(config, preprocessor, max_pixels):
 
 def bounds(given):
     edges = {"min_pixels": "size.shortest_edge", "max_pixels": "size.longest_edge"}
-    return {name: given.get(edge) for name, edge in edges.items()}
+    return {name: given[edge] for name, edge in edges.items() if edge in given}
 
 
 def family_of(config, given, more, max_pixels, fit, blocks, text=None):
@@ -143,11 +142,7 @@ def timed_grids(settings, inputs):
 
 
 def qwen_positions(settings, blocks, input_ids, inputs):
-    """(3, L) M-RoPE positions of a prompt; the equation is at the top of this file.
-
-    blocks: function (settings, VideoInputs) -> the positions of each run of video tokens, from 0.
-    Raises ValueError unless the prompt has exactly these runs.
-    """
+    """(3, L) M-RoPE positions of a prompt; ValueError for runs of video tokens unlike `blocks`."""
     video_token = settings["video_token_id"]
     runs = [(key, len(list(run))) for key, run in groupby((input_ids == video_token).tolist())]
     blocks = [] if inputs is None else blocks(settings, inputs)

@@ -18,7 +18,7 @@ import numpy as np
 
 from pasta.adversaries import ADVERSARIES
 from pasta.benchmarks import NAMES
-from pasta.candidates import broken_frames
+from pasta.candidates import corrupted_frames
 from pasta.datasets.read import read_pairs
 from pasta.making.reader import Reader
 from pasta.making.server import Server, is_address, png
@@ -206,7 +206,7 @@ def view_of(reader, candidate, source):
     (frames, timestamps), text = reader.frames(video)[sampling], f"{sampling} sampling"
     if name := source.get("corruption"):
         corrupt = ADVERSARIES[mode].corruptions[name]
-        frames = broken_frames(frames, video, corrupt, reader, recipe["seed"])
+        frames = corrupted_frames(frames, video, corrupt, reader, recipe["seed"])
         text += f", corrupted by {name}"
     if premise := source.get("instruction"):
         texts = PREMISES[mode] if recipe["prompt_version"] == PROMPT_VERSION else {}

@@ -113,37 +113,31 @@ def split_packs(processor, inputs, group, max_length):
 
 
 def without_own_tokens(groups, processor, skipped):
-    """The groups without the pairs in which a text holds a token of the model: those are named."""
-    sound = []
+    """The groups without the pairs with a token of the model in a text: those are named."""
+    usable = []
     for group in groups:
         kept = []
         for pair in group.pairs:
             texts = {name: getattr(pair, name) for name in ("query", "chosen", "rejected")}
             found = {name: processor.own.search(text) for name, text in texts.items()}
-            held = [f"{name} holds {token[0]}" for name, token in found.items() if token]
+            held = [f"{name} contains {token[0]}" for name, token in found.items() if token]
             if not held:
                 kept.append(pair)
             elif ranks.rank() == 0:
                 reason = f"pair {pair.id}: {', '.join(held)}, a token of the model"
                 skipped.add(VideoPairs(group.video, (pair,)), reason, readable=True)
-        sound += [VideoPairs(group.video, tuple(kept))] if kept else []
-    n_pairs, n_kept = (sum(len(group.pairs) for group in of) for of in (groups, sound))
-    if ranks.rank() == 0 and n_kept < n_pairs:
-        print(f"{n_pairs - n_kept} of {n_pairs} pairs are left out: they hold tokens of the model")
-    if not sound:
+        usable += [VideoPairs(group.video, tuple(kept))] if kept else []
+    if not usable:
         raise SystemExit("no pair is left; take the tokens of the model out of the texts")
-    return sound
+    return usable
 
 
 class Skipped:
-    """What is left out: printed, recorded in `path`; of unreadable videos at most `limit`.
-
-    resume: keep the rows of the earlier run; a video in them counts only if it fails again.
-    """
+    """What is left out: printed, recorded in `path`; of unreadable videos at most `limit`."""
 
     def __init__(self, path, limit, resume=False):
         self.path, self.limit, self.reasons = ranks.rank_path(path), limit, {}
-        if not resume:
+        if not resume:  # else an earlier row counts only if its video fails again
             self.path.unlink(missing_ok=True)  # left by a run that made no update
         rows = read_rows(self.path, {"video": str, "pairs": [str]}) if self.path.is_file() else []
         self.written = {(row["video"], *row["pairs"]) for row in rows}
@@ -152,12 +146,11 @@ class Skipped:
         if not readable:
             self.reasons[group.video] = reason
         ids = [pair.id for pair in group.pairs]
-        if (group.video, *ids) in self.written:
-            return
-        self.written.add((group.video, *ids))
-        with Appender(self.path) as out:  # opened here because most runs skip nothing
-            out.write({"video": group.video, "pairs": ids, "reason": reason})
-        tqdm.write(printable(f"skipped {len(ids)} pairs of {group.video}: {reason}"))
+        if (group.video, *ids) not in self.written:
+            self.written.add((group.video, *ids))
+            with Appender(self.path) as out:  # opened here because most runs skip nothing
+                out.write({"video": group.video, "pairs": ids, "reason": reason})
+            tqdm.write(printable(f"skipped {len(ids)} pairs of {group.video}: {reason}"))
 
     def check(self):
         """Raise SystemExit, with the list, if all ranks skipped more than `limit`; all call."""
