@@ -1,8 +1,4 @@
-"""Folder locks. The operating system releases them when the process ends, even after a kill.
-
-POSIX record locks: the decoder processes do not inherit them. Network disks without such locks are
-not locked; on such a disk we print a warning.
-"""
+"""Folder locks, released when the process ends, even if it is killed; children inherit none."""
 
 import os
 import platform
@@ -33,10 +29,7 @@ def claim_folder(folder, config, model, own=()):
     names = os.listdir(folder) if folder.is_dir() else []
     others = {x for x in names if x[0] != "." and not x.endswith(".log")} - {"log.txt", *own}
     if "config.json" in others:
-        try:
-            before = read_config(folder)
-        except ValueError as error:
-            raise ValueError(f"{error}; restore it, or {cure}") from None
+        before = read_config(folder)
         # In older runs nothing names the script; the scripts share up to half of their flags.
         same = len(asdict(config).keys() & before) > 2 / 3 * len(asdict(config))
         others -= others if same and before.get("script", script) == script else set()
