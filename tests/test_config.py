@@ -1,6 +1,6 @@
 """pasta/run/config.py against a small config class with one knob of every kind.
 
-python -m pytest -q tests/test_config.py
+    python -m pytest -q tests/test_config.py
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Appended files after a kill or a power cut: whole rows are kept, the damaged end is done again.
 
-python -m pytest -q tests/test_rows.py
+    python -m pytest -q tests/test_rows.py
 """
 
 import json

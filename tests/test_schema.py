@@ -1,6 +1,6 @@
 """Schemas of JSON files: the messages about values that do not fit, by hand.
 
-python -m pytest -q tests/test_schema.py
+    python -m pytest -q tests/test_schema.py
 """
 
 import json

@@ -29,7 +29,10 @@ def claim_folder(folder, config, model, own=()):
     names = os.listdir(folder) if folder.is_dir() else []
     others = {x for x in names if x[0] != "." and not x.endswith(".log")} - {"log.txt", *own}
     if "config.json" in others:
-        before = read_config(folder)
+        try:
+            before = read_config(folder)
+        except ValueError as error:
+            raise ValueError(f"{error}; restore it, or {cure}") from None
         # In older runs nothing names the script; the scripts share up to half of their flags.
         same = len(asdict(config).keys() & before) > 2 / 3 * len(asdict(config))
         others -= others if same and before.get("script", script) == script else set()
