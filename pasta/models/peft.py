@@ -152,5 +152,5 @@ def base_of(folder):
     shape = {"base_model_name_or_path": str | None | ABSENT}
     base = read_json(folder / CONFIG, shape).get("base_model_name_or_path") or None
     if base and not is_name(base):
-        raise ValueError(f"{folder / CONFIG}: base model is {base!r:.80}; expected a name")
+        raise ValueError(f"{folder / CONFIG}: base_model_name_or_path is {base!r:.80}; expected a name")
     return base
