@@ -149,8 +149,8 @@ def short(name):
 
 def base_of(folder):
     """The base model that an adapter's folder names, or None. Raises ValueError."""
-    shape = {"base_model_name_or_path": str | None | ABSENT}
-    base = read_json(folder / CONFIG, shape).get("base_model_name_or_path") or None
+    key = "base_model_name_or_path"
+    base = read_json(folder / CONFIG, {key: str | None | ABSENT}).get(key) or None
     if base and not is_name(base):
-        raise ValueError(f"{folder / CONFIG}: base_model_name_or_path is {base!r:.80}; expected a name")
+        raise ValueError(f"{folder / CONFIG}: {key} is {base!r:.80}; expected a model's name")
     return base
