@@ -8,6 +8,7 @@ Writes config.json, metrics.jsonl, checkpoints/, skipped.jsonl and adapter/ (mod
 --lora_rank 0) into --out, and the reference's log-probabilities, once, next to the pairs.
 """
 
+import shlex
 import sys
 import time
 from collections import Counter
@@ -86,6 +87,7 @@ def main(config):
     check_config(config)
     device = ranks.start(config.device)
     groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
+    named = [] if config.model == "toy" else ["--model", config.model]
     config.model = toy.resolved(config.model)  # not earlier: a run without pairs needs no model
     if config.dry_run:
         return training(config, groups)
@@ -108,8 +110,8 @@ def main(config):
     message = "stopped by SIGTERM; rerun with --resume to continue"
     if train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
         save_trained(result, policy, config.model, config.dtype)
-        message = f"wrote {result}; next: evaluate.py --{result.name} {result}"
-        message += ", --model as here" if config.lora_rank else ""
+        argv = ["--adapter", result, *named] if config.lora_rank else ["--model", result]
+        message = f"wrote {result}; next: python evaluate.py {shlex.join(map(str, argv))}"
     if ranks.rank() == 0:
         print(message)
 
@@ -117,8 +119,7 @@ def main(config):
 def train(config, policy, plan, result, facts):
     """fetch -> score -> loss -> backward -> clip and step -> log, once an update.
 
-    The best held-out weights go to RESULT-best, `facts` to config.json. Returns whether all updates
-    were made.
+    The best held-out weights go to RESULT-best. Returns whether all updates were made.
     """
     trained = [p for p in policy.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=(0.9, 0.95), weight_decay=0.0)

@@ -131,7 +131,7 @@ def flip(path):
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("rank0.safetensors", cut, "bytes; expected"),
+        ("rank0.safetensors", cut, "sha256 differs"),
         ("rank0.safetensors", flip, "sha256 differs"),
         ("rank0.safetensors", Path.unlink, "No such file"),
         ("state.json", cut, "damaged"),

@@ -107,7 +107,7 @@ def test_help_shows_the_files_docstring_headings_meanings_and_defaults(capsys):
     assert calls == []
     assert "    python -m pytest -q tests/test_config.py\n" in whole
     assert "updates (default: 100, toy: 7)" in text
-    assert "model folder (toy: from make_model())" in text
+    assert "model folder (toy: made on first use)" in text
     assert "100% otherwise (default: None)" in text
     options = whole.partition("\noptions:")[2]
     marks = ["  --model", "\nwhat is read:", "  --pairs", "\nhow:", "  --steps"]

@@ -13,7 +13,7 @@ from test_reference import SETTING, Scorer, pair
 from test_selection import LEFT, RED, RIGHT, candidate, rules
 
 from pasta.benchmarks import Item, benchmark
-from pasta.benchmarks.answers import answer_row, earlier_rows, reread
+from pasta.benchmarks.answers import earlier_rows, reread
 from pasta.benchmarks.report import sample_rows, scored_rows
 from pasta.datasets.read import read_pairs
 from pasta.making.audit import audit_of, audit_table
@@ -41,6 +41,8 @@ SHAPES = [  # of other trainers, one a row
      "rejected": "blue"},
 ]  # fmt: skip
 ITEM = Item("t/0", "t", "v.mp4", Path("v.mp4"), "Which?", ("x", "y"), "A")
+SCORED = {"id": "t/0", "task": "t", "video": "v.mp4", "prompt": "Which?", "answer": "A",
+          "response": "(A)", "predicted": "A", "correct": True, "seconds": 1.0}  # fmt: skip
 
 
 def pairs(folder):
@@ -103,14 +105,14 @@ def answers(folder):
             typed(reread(MVBENCH, row, ITEM, "head")["correct"], bool)
         sample_rows([reread(MVBENCH, row, ITEM, "head") for row in rows])
 
-    rows = [answer_row(ITEM, 1.0, "(A)", "A", fingerprint="f", text="<think>x</think>(A)")]
+    rows = [SCORED | {"fingerprint": "f", "text": "<think>x</think>(A)"}]
     write_rows(path := folder / "answers.jsonl", rows + [rows[0] | {"fingerprint": "old"}])
     return path, read
 
 
 def answers_that_were_scored(folder):
-    rows = [answer_row(ITEM, 1.0, "(A)", "A"), answer_row(ITEM, 1.0, "", None, error="cut")]
-    write_rows(path := folder / "scored.jsonl", rows)
+    failed = {"response": "", "predicted": None, "correct": False, "error": "cut"}
+    write_rows(path := folder / "scored.jsonl", [SCORED, SCORED | failed])
     return path, lambda: MVBENCH.aggregate(list(scored_rows(folder).values()))
 
 
@@ -140,7 +142,7 @@ def replies(folder):
 
 def skipped(folder):
     write_rows(path := folder / "skipped.jsonl", [{"video": "v", "pairs": ["a"], "reason": "cut"}])
-    return path, lambda: [typed(video, str) for video in Skipped(path, 1, resume=True).written]
+    return path, lambda: [typed(x, str) for x in sum(Skipped(path, 1, resume=True).written, ())]
 
 
 def audited(folder, damage):

@@ -203,11 +203,6 @@ def test_a_second_adapter_is_refused(folder):
         load_adapter(model, folder)
 
 
-def test_saving_without_an_adapter_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no adapter to save"):
-        save_adapter(tmp_path / "adapter", tiny_model(), "owner/base")
-
-
 def test_saved_file_holds_only_a_and_b(folder):
     keys = set(load_file(folder / WEIGHTS))
     names = adapt(tiny_model())

@@ -83,7 +83,8 @@ FILES = {  # file: (its reader, a good row, changes that no row may have)
     "metrics.jsonl": (lambda path: Log(path, 9, 9), {"step": 1, "eval/loss": 0.5}, [
         {"step": "1"}, {"step": None}, {"eval/loss": "low"}, {"eval/loss": 10**400},
     ]),
-    "skipped.jsonl": (lambda path: Skipped(path, 1, resume=True), {"video": "v"}, [{"video": []}]),
+    "skipped.jsonl": (lambda path: Skipped(path, 1, resume=True), {"video": "v", "pairs": ["a"]},
+                      [{"video": []}, {"pairs": "a"}, {"pairs": [1]}, {"pairs": None}]),
 }  # fmt: skip
 
 

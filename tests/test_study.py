@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -203,17 +204,24 @@ def test_every_arm_and_every_picture_is_on_the_page():
     assert sorted(named) == sorted(path.name for path in (ROOT / page.RESULTS).glob("*.png"))
 
 
-def test_a_page_of_few_results_has_only_their_tables_and_pictures(results, tmp_path, monkeypatch):
+def test_few_results_have_a_table_of_their_arms_and_their_claims(results):
     keys = [(family, arm) for family, arm in results.rows if family == "qwen"]
-    rows = [results.rows[key][seed] for key in keys if key[1] in arms.MAIN for seed in (0, 3)]
-    write_rows(tmp_path / "results.jsonl", rows)
-    monkeypatch.chdir(ROOT)
-    page.write(tmp_path / "results.jsonl", tmp_path / "miniature.md")
-    text = (tmp_path / "miniature.md").read_text()
-    assert "| `generic` |" in text and "`k1`" not in text and "second family" not in text
-    assert "Not run: `sft_preferred`." in text and "# Beta" not in text
-    pictures = {path.stem for path in (tmp_path / "miniature").iterdir()}
-    assert {"table1", "figure4"} <= pictures and "onevision" not in pictures
+    few = Results(results.rows[k][seed] for k in keys if k[1] in arms.MAIN for seed in (0, 3))
+    text = page.scores(few, "qwen", "-", "sft_preferred", *arms.MAIN[1:])
+    assert "| `generic` |" in text and "Not run: `sft_preferred`." in text
+    text = page.claims(few)
+    assert "beats generic DPO" in text and "second family" not in text and "alone" not in text
+
+
+def test_the_page_and_all_its_pictures_are_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page.RESULTS.mkdir(parents=True)
+    shutil.copy(ROOT / page.RESULTS / "results.jsonl", page.RESULTS)
+    page.PAGE.write_text(re.sub(r"\n\|.*", "", TEXT), encoding="utf-8")
+    page.write()
+    assert page.PAGE.read_text(encoding="utf-8") == TEXT
+    drawn = {path.name for path in page.RESULTS.glob("*.png")}
+    assert drawn == {path.name for path in (ROOT / page.RESULTS).glob("*.png")}
 
 
 def test_the_settings_in_the_text_are_those_of_the_arms():
@@ -315,7 +323,7 @@ def start_study(monkeypatch, tiny_folder, toy_pairs, toy_videos):
             patch.chdir(folder)
             for name, value in changes.items():
                 patch.setattr(study, name, value)
-            patch.setattr(study.page, "write", lambda *_: None)
+            patch.setattr(study.page, "claims", lambda _: "claims")
             patch.setattr(sys, "argv", ["study", "--quick"])
             study.main()
         rows = read_rows(folder / study.OUT / "quick/results.jsonl")

@@ -7,6 +7,7 @@ The plain loop has a row for each response, no cache and no packs. The model is 
 
 import json
 import math
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from conftest import PAIRS_OF_VIDEO, numbers
 from rounding import ROWS, margin_bound
 
+import evaluate
 import train_dpo
 from pasta import toy
 from pasta.datasets.read import read_pairs
@@ -25,6 +27,7 @@ from pasta.models.peft import load_adapter
 from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.reference import Known, cache_row
+from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
 from pasta.toy import world
@@ -156,6 +159,21 @@ def test_the_run_folder_has_an_adapter_that_loads(run, tiny, tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["frames_used"] == world.N_FRAMES
     load_adapter(tiny.model, tmp_path / "run/adapter")
     assert all(p.abs().max() > 0 for p in adapter_parameters(tiny.model))
+
+
+@pytest.mark.parametrize(("lora_rank", "named"), [(8, True), (8, False), (0, True), (0, False)])
+def test_the_last_line_is_a_command_to_paste(
+    run, tiny_folder, tmp_path, capsys, monkeypatch, lora_rank, named
+):
+    monkeypatch.setattr(train_dpo.toy, "resolved", lambda _: str(tiny_folder))
+    run("sp ace", lora_rank=lora_rank, model=str(tiny_folder) if named else "toy")
+    *_, line = capsys.readouterr().out.splitlines()
+    python, script, *argv = shlex.split(line.split("; next: ")[1])
+    config, out = parse(evaluate.EvalConfig, argv), tmp_path / "sp ace"
+    assert (python, script) == ("python", "evaluate.py")
+    assert config.adapter == ([str(out / "adapter")] if lora_rank else [])
+    model = str(tiny_folder) if named else "toy"
+    assert config.model == (model if lora_rank else str(out / "model"))
 
 
 def test_a_finished_run_is_refused(run, capsys):

@@ -1,7 +1,4 @@
-"""Saves and loads adapters as PEFT's two files; refuses what is not plain LoRA.
-
-Shapes: R adapter rank; A is (R, in), B is (out, R).
-"""
+"""Saves and loads plain LoRA adapters as PEFT's two files. A is (rank, in), B is (out, rank)."""
 
 import json
 import math
@@ -34,8 +31,6 @@ KEY = re.compile(r"base_model\.model\.(.+)\.lora_(A|B)\.weight")
 def save_adapter(folder, model, base_model):
     """Write the adapter as PEFT's two files, atomically; every rank calls it, rank 0 writes."""
     folder = Path(folder)
-    if not adapted(model):
-        raise ValueError(f"{folder}: the model has no adapter to save; add_lora gives it one")
     tensors = {
         f"base_model.model.{name}.{matrix}.weight": ranks.full_tensor(getattr(layer, matrix)).cpu()
         for name, layer in adapted(model)
@@ -74,10 +69,7 @@ def peft_config(model, base_model):
 
 
 def load_adapter(model, folder) -> list[str]:
-    """Freeze the model and add the adapter of a PEFT folder. Returns the adapted layers' names.
-
-    A failed load leaves the model unchanged. Errors: see read_adapter.
-    """
+    """Freeze the model and add a PEFT folder's adapter, or raise. Returns the layers' names."""
     rank, alpha, parts = read_adapter(Path(folder), plain_linears(model))
     add_lora(model, "|".join(map(re.escape, parts)), rank=rank, alpha=alpha)
     for name, layer in adapted(model):
@@ -90,8 +82,8 @@ def load_adapter(model, folder) -> list[str]:
 def read_adapter(folder, linears):
     """(rank, alpha, {layer: {"A": tensor, "B": tensor}}) of a PEFT folder from any tool.
 
-    linears: name -> linear layer of the model, which may be on the meta device.
-    The weight file decides which layers are adapted; target_modules is not read.
+    linears: name -> linear layer, maybe on the meta device. The weight file, not target_modules,
+    decides which layers are adapted.
     Raises FileNotFoundError, and ValueError for anything but plain LoRA that fits the layers.
     """
     rank, alpha = read_peft_config(folder)
@@ -146,8 +138,7 @@ def misfits(name, part, rank, layer):
         elif part[letter].dtype not in FLOATS:
             wrong.append(f"{name}.lora_{letter} is {part[letter].dtype}; expected float32")
         elif n := int((~(part[letter].float().abs() <= LARGEST)).sum()):
-            text = f"holds {n} infinite or nan or above {LARGEST:g}; expected trained weights"
-            wrong.append(f"{name}.lora_{letter} {text}")
+            wrong.append(f"{name}.lora_{letter} holds {n} infinite or nan or above {LARGEST:g}")
     return wrong
 
 
@@ -158,8 +149,8 @@ def short(name):
 
 def base_of(folder):
     """The base model that an adapter's folder names, or None. Raises ValueError."""
-    base = read_json(folder / CONFIG).get("base_model_name_or_path") or None
-    if base and not (isinstance(base, str) and is_name(base)):
-        got = f"{folder / CONFIG}: base_model_name_or_path is {base!r:.80}"
-        raise ValueError(f"{got}; expected a model's name")
+    key = "base_model_name_or_path"
+    base = read_json(folder / CONFIG, {key: str | None | ABSENT}).get(key) or None
+    if base and not is_name(base):
+        raise ValueError(f"{folder / CONFIG}: {key} is {base!r:.80}; expected a model's name")
     return base

@@ -5,10 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def prefetch(function, items, workers, ahead=None):
-    """Yield `function(item)` in order; up to `ahead` results, or 2 * workers, are prefetched.
-
-    workers: number of threads, or 0. Close a generator that you do not exhaust: its threads work.
-    """
+    """Yield `function(item)` in order, up to `ahead` results ahead; to be closed."""
     if not workers:
         yield from map(function, items)
         return

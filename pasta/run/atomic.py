@@ -20,10 +20,7 @@ def write_json(path, data):
 
 @contextmanager
 def atomic_folder(folder):
-    """A new folder to fill; at the end of the block it is synced to disk and replaces `folder`.
-
-    If the block raises an error, `folder` stays as it was.
-    """
+    """A new folder to fill; after a block without error it is synced and replaces `folder`."""
     folder = Path(folder)
     part, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)

@@ -13,10 +13,7 @@ OURS = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def command_line():
-    """The context of a `main`: turns errors with a text for the user into SystemExit(text).
-
-    These are errors of a `raise` in our own files, and of the system. A bug keeps its traceback.
-    """
+    """The context of a `main`: errors that `sentence` has a text for become SystemExit(text)."""
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed by the caller
         stream.reconfigure(errors="backslashreplace")  # its encoding may lack a letter
     try:
@@ -32,13 +29,12 @@ def command_line():
 
 
 def sentence(error) -> str:
-    """What the user needs of an error; "" for a bug."""
+    """The text of an error of the system or of a `raise` in our own files; "" for a bug."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest when it ends
-        text = f"standard output or a file cannot be written: {error.strerror}"
-        return f"{text}; rerun to continue"
+        return f"standard output or a file cannot be written: {error.strerror}; rerun to continue"
     *_, (frame, line) = walk_tb(error.__traceback__)
     file = frame.f_code.co_filename
     ours = linecache.getline(file, line).lstrip().startswith("raise ")

@@ -1,8 +1,7 @@
 """One dataclass is the whole configuration: its fields become flags, config.json and --help.
 
-Each flag is a field made by `knob`; a ClassVar among the fields is a heading of --help. The type of
-a number has its range, see flags.py. A command that names no model uses the `toy` defaults first,
-so that a script runs without arguments.
+Each flag is a field made by `knob`; a ClassVar among the fields is a heading of --help. A command
+that names no model uses the `toy` defaults first, so that a script runs without arguments.
 """
 
 import argparse
@@ -62,8 +61,7 @@ def out_of_range(cls, values) -> str:
         found, bounds = values.get(name, []), number_range(kind)
         for number in (found if isinstance(found, list) else [found]) if bounds else ():
             if not bounds[0] <= number <= bounds[1]:  # true for nan
-                text = f"expected {bounds[0]} or more, at most {bounds[1]}"
-                return f"--{name} is {number}; {text}"
+                return f"--{name} is {number}; expected {bounds[0]} or more, at most {bounds[1]}"
     return ""
 
 
@@ -72,15 +70,12 @@ def help_text(metadata, kind):
     for name in ("default", "toy"):
         if (value := metadata[name]) is not MISSING:
             text = " ".join(map(str, value)) if isinstance(value, list) else value
-            values.append(f"{name}: {f'from {value.__name__}()' if callable(value) else text}")
+            values.append(f"{name}: {'made on first use' if callable(value) else text}")
     return f"{metadata['help']} ({', '.join(values) or 'required'})".replace("%", "%%")
 
 
 def parse(cls, argv=None):
-    """The config of a command line (argv, or sys.argv): every field of `cls` is a flag.
-
-    --help begins with the docstring of the file of `cls`. Exits with a message for bad flags.
-    """
+    """The config of a command line: every field of `cls` is a flag; bad flags raise SystemExit."""
     parser = argparse.ArgumentParser(
         usage="%(prog)s [--FLAG VALUE ...]",
         description=sys.modules[cls.__module__].__doc__,
@@ -103,18 +98,15 @@ def parse(cls, argv=None):
     values = vars(parser.parse_args(argv))
     if wrong := out_of_range(cls, values):
         parser.error(wrong)
-    missing = {name: knob for name, knob in knobs.items() if name not in values}
     model = next((name for name in MODEL_FLAGS if name in knobs), None)
-    if model in values:
-        for name, knob in missing.items():
-            if knob["default"] is MISSING:
-                parser.error(f"--{name} is required when --{model} is given: {knob['help']}")
-        missing = {}
-    elif model:
+    named = model in values
+    if model and not named:
         print(f"no --{model} given: using the built-in toy model and its defaults", file=sys.stderr)
-    for name, knob in missing.items():
-        if (toy := knob["toy"]) is not MISSING:
+    for name, knob in knobs.items():
+        if name not in values and not named and (toy := knob["toy"]) is not MISSING:
             values[name] = toy() if callable(toy) else toy
+        elif name not in values and knob["default"] is MISSING:
+            parser.error(f"--{name} is required when --{model} is given: {knob['help']}")
     return cls(**values)
 
 

@@ -1,7 +1,4 @@
-"""sha256 of texts and files, and seeds from it. No torch: decoder processes import this file.
-
-surrogatepass: the name of a file need not be UTF-8.
-"""
+"""sha256 of texts and files, and seeds from it. No torch: decoder processes import this file."""
 
 import hashlib
 
@@ -13,6 +10,7 @@ def seed_of(*parts):
 
 def digest(text):
     """sha256 of a text, as hex."""
+    # surrogatepass: the name of a file need not be UTF-8
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 

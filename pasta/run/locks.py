@@ -1,8 +1,4 @@
-"""Folder locks. The operating system releases them when the process ends, even after a kill.
-
-POSIX record locks: the decoder processes do not inherit them. Network disks without such locks are
-not locked; on such a disk we print a warning.
-"""
+"""Folder locks, released when the process ends, even if it is killed; children inherit none."""
 
 import os
 import platform

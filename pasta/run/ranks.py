@@ -33,11 +33,9 @@ def start(device):
 
 
 def stop():
-    """End this process, if torchrun started it. No `parallel` policy may exist any more.
-
-    DDP, if it is freed now, waits for a thread of gloo that waits for Python's lock. And a thread
-    that wants the lock while the interpreter ends aborts the process (pytorch/pytorch#190489).
-    """
+    """End this process, if torchrun started it. No `parallel` policy may exist any more."""
+    # DDP, if it is freed now, waits for a thread of gloo that waits for Python's lock. And a thread
+    # that wants the lock while the interpreter ends aborts the process (pytorch/pytorch#190489).
     if started():
         dist.destroy_process_group()
         sys.stdout.flush()
@@ -63,10 +61,7 @@ def share(items):
 
 
 def balance(items, costs):
-    """This rank's part of `items`, balanced by cost: most expensive first, in snake order.
-
-    Items of one round cost about the same, so ranks that meet after each item do not wait long.
-    """
+    """This rank's part of `items`, most expensive first, in snake order: ranks wait little."""
     order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
     rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]
     places = (rank(), 2 * size() - 1 - rank())

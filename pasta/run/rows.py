@@ -1,7 +1,7 @@
 """JSONL files: one JSON object a line.
 
-A kill or a power cut damages only the end of an appended file: its readers leave the end out, and
-its next writer cuts it off. Other damage is an error.
+A kill or a power cut damages only the end of an appended file, by part of a row, NULs or any other
+bytes: readers leave the end out, and the next writer cuts it off. Other damage is an error.
 """
 
 import codecs
@@ -43,10 +43,7 @@ def once(pairs):
 
 
 def end_of_rows(data):
-    """The number of bytes of an appended file up to its last undamaged row.
-
-    A kill leaves part of a row after them, a power cut NULs or any other bytes.
-    """
+    """The number of bytes of an appended file up to its last undamaged row."""
     end = len(data)
     while end > 0:
         start = data.rfind(b"\n", 0, end) + 1
@@ -61,9 +58,8 @@ def end_of_rows(data):
 def numbered_rows(path, shape=dict, appended=False):
     """Yield (line number, row) of a .jsonl file, without blank lines.
 
-    shape: schema of every row, see pasta/run/schema.py. appended: leave out a damaged end, with a
-    warning, because an `Appender` wrote the file; in other files a name that comes twice in an
-    object is an error, too. Raises ValueError "FILE:LINE: ...".
+    shape: schema of a row. appended: an `Appender` wrote the file: leave out a damaged end, with a
+    warning; in others a name may not come twice in an object. Raises ValueError "FILE:LINE: ...".
     """
     data, check = (Path(path).read_bytes(), None) if appended else (read_utf8(path), once)
     end = end_of_rows(data) if appended else len(data)

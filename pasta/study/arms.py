@@ -1,8 +1,7 @@
 """What the study compares: arms, which are ways of training, and the sets of pairs that they use.
 
-There are three ways to make a set. MADE: make_pairs.py, from videos. JUDGED: the judge stage of
-make_pairs.py, from the candidates of another set. EDITED: a function of another set. All other
-settings are those of `videopasta`.
+A set is MADE by make_pairs.py from videos, JUDGED by its judge stage from the candidates of another
+set, or EDITED by a function of another set. All other settings are those of `videopasta`.
 """
 
 from functools import partial
@@ -41,10 +40,7 @@ def shuffled(pairs, folder, rng):
 
 
 def idle(pairs, folder, rng):
-    """Each pair with the rejected response of another pair of its mode.
-
-    So the rejected response carries no information about the query.
-    """
+    """Each pair with the rejected response to another query of its mode."""
     found = []
     for mode in world.MODES:
         rows = [pair for pair in pairs if pair["mode"] == mode]
@@ -56,10 +52,8 @@ def idle(pairs, folder, rng):
 
 def ranked(correctly, pairs, folder, rng):
     """The pairs in which the untrained policy gives chosen a higher logp, or all the others."""
-    logps = {}
-    for row in read_rows(folder / "candidates.jsonl"):
-        for answer in row["logps"]:
-            logps[*query_key(row), answer["response"]] = answer["clean"]
+    rows = read_rows(folder / "candidates.jsonl")
+    logps = {(*query_key(r), x["response"]): x["clean"] for r in rows for x in r["logps"]}
 
     def is_correct(pair):
         return logps[*query_key(pair), pair["chosen"]] > logps[*query_key(pair), pair["rejected"]]

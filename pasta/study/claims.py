@@ -15,7 +15,6 @@ from pasta.toy.captions import GENERAL
 from pasta.toy.world import MODES
 
 T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
-CHANCE = 50.0  # percent: two options, each right equally often
 BEATEN = {
     "sft": "SFT on the same chosen responses",
     "sft_preferred": "SFT on the preferred responses",
@@ -98,7 +97,7 @@ def within(low, high, x):
 
 
 NO_LOSS, NO_GAIN = partial(within, 0.0, math.inf), partial(within, -math.inf, 0.0)
-AT_CHANCE = partial(within, CHANCE, CHANCE)
+AT_CHANCE = partial(within, 50.0, 50.0)  # percent: two options, each right equally often
 
 
 def verdicts(results):

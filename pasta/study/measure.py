@@ -26,11 +26,7 @@ BINS = 10  # of the expected calibration error
 
 
 def measure(vlm, seed, fully=True):
-    """All measurements of a row of results.jsonl, or `scores` only. seed: of the benchmarks.
-
-    results.jsonl keeps older names for its keys: `exam` are the measurements, `sight` is the
-    evidence, `habit` is the prior.
-    """
+    """All measurements of a row of results.jsonl, or `scores` only. seed: of the benchmarks."""
     found, bench = scores(vlm, benchmark_folder(seed)), benchmark("adversarial")
     if fully:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]

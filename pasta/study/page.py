@@ -1,7 +1,5 @@
 """Refreshes the tables and pictures of docs/miniature.md from results.jsonl. Nothing is trained.
 
-    python -m pasta.study.page
-
 KIND(results, *WORDS) makes the text between `<!-- table: KIND WORDS -->` and `<!-- end -->`.
 """
 
@@ -17,7 +15,6 @@ from pasta.study.claims import Results, field, mean_of_modes, verdicts
 from pasta.toy.world import MODES
 
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
-POINTS = "percentage points [95 % interval]"
 TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
     "sight": ("evidence, nats", 2),
@@ -38,7 +35,8 @@ def markdown(head, rows):
 
 
 def claims(results):
-    return markdown(["claim", "in miniature", POINTS], verdicts(results))
+    head = ["claim", "in miniature", "percentage points [95 % interval]"]
+    return markdown(head, verdicts(results))
 
 
 def scores(results, family, picture, *arms):
@@ -93,43 +91,23 @@ def commands(results, arm):
 KINDS = {f.__name__: f for f in (claims, scores, percent, numbers, commands)}
 
 
-def table(results, mark):
-    kind, *words = mark.split()
-    return KINDS[kind](results, *words)
-
-
 def refreshed(text, results):
     """A page with new text between its marks."""
-    return TABLE.sub(lambda match: f"{match[1]}\n{table(results, match[2])}\n{match[3]}", text)
+
+    def new(match):
+        kind, *words = match[2].split()
+        return f"{match[1]}\n{KINDS[kind](results, *words)}\n{match[3]}"
+
+    return TABLE.sub(new, text)
 
 
-def marks(text):
-    """Yield (heading, mark) of each mark of a page."""
-    heading = ""
-    for title, mark in re.findall(r"^(#+ .*)$|<!-- table: (.*?) -->", text, re.MULTILINE):
-        heading = title or heading
-        if mark:
-            yield heading, mark
-
-
-def tables_only(text, results):
-    """The headings and tables of a page, without tables of arms that have no results."""
-    parts = {}  # heading -> its tables
-    for heading, mark in marks(text):
-        kind, family, *words = f"{mark} ".split(" ")
-        compared = {*results.present(words, family)} - {"base", "videopasta"}
-        if kind in ("claims", "commands") or compared:
-            parts.setdefault(f"{heading}\n", []).append(table(results, mark))
-    return "\n".join(text for heading, tables in parts.items() for text in (heading, *tables))
-
-
-def gains(results, title, folder, family, picture, *arms):
+def gains(results, title, family, picture, *arms):
     """Draw the gains over the base with 95 % intervals: the three modes and the mean."""
     from pasta.tools.figures import COLOURS, pyplot, save  # only now: matplotlib may be missing
 
-    arms = results.present(arms, family)
-    if picture == "-" or not arms:
+    if picture == "-":
         return
+    arms = results.present(arms, family)
     figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.62 * len(arms)), layout="constrained")
     reads = {mode: field("benchmark", mode) for mode in MODES} | {"mean": mean_of_modes}
     for i, (name, read) in enumerate(reads.items()):
@@ -143,7 +121,7 @@ def gains(results, title, folder, family, picture, *arms):
     axes.invert_yaxis()
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
-    save(figure, folder / f"{picture}.png")
+    save(figure, RESULTS / f"{picture}.png")
 
 
 def curves(results, path):
@@ -164,25 +142,22 @@ def curves(results, path):
     save(figure, path)
 
 
-def write(results_file=RESULTS / "results.jsonl", target=PAGE):
-    """Refresh PAGE; other targets get headings and tables with results. Pictures go next to it."""
-    results, text = Results(rows_of(results_file)), PAGE.read_text(encoding="utf-8")
-    text_of = refreshed if target == PAGE else tables_only
-    target.write_text(text_of(text, results), encoding="utf-8")
-    print(f"wrote {target}")
+def write():
+    """Refresh PAGE and its pictures in RESULTS."""
+    results, text = Results(rows_of(RESULTS / "results.jsonl")), PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(refreshed(text, results), encoding="utf-8")
+    print(f"wrote {PAGE}")
     if not find_spec("matplotlib"):
         return print("no pictures drawn; to draw them: pip install -r requirements-dev.txt")
-    folder = target.with_suffix("")
-    folder.mkdir(exist_ok=True)
-    for heading, mark in marks(text):
-        kind, *words = mark.split()
-        if kind == "scores":
-            gains(results, heading.lstrip("# "), folder, *words)
-    curves(results, folder / "figure4.png")
+    heading = ""
+    for title, words in re.findall(r"^#+ (.*)$|<!-- table: scores (.*?) -->", text, re.MULTILINE):
+        heading = title or heading
+        if words:
+            gains(results, heading, *words.split())
+    curves(results, RESULTS / "figure4.png")
 
 
 if __name__ == "__main__":
     with command_line():
-        message = "Refresh the tables and pictures of docs/miniature.md."
-        ArgumentParser("python -m pasta.study.page", description=message).parse_args()
+        ArgumentParser("python -m pasta.study.page", description=__doc__).parse_args()
         write()

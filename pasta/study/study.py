@@ -1,7 +1,7 @@
 """The paper's claims in miniature: every comparison, over several seeds, with one command.
 
     python -m pasta.study.study            # after a kill, the same command continues
-    python -m pasta.study.study --quick    # two seeds, one model family, Table 1 only
+    python -m pasta.study.study --quick    # prints Table 1 of two seeds of one model family
     python -m pasta.study.page             # only refreshes docs/miniature.md from the results
 
 Every seed has its own videos, pairs, order of training and benchmark.
@@ -163,19 +163,19 @@ def run_all(plan, path, processes):
 
 
 def main():
-    message = "Measure the paper's claims in the toy world."
-    parser = ArgumentParser("python -m pasta.study.study", description=message)
+    parser = ArgumentParser("python -m pasta.study.study", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two seeds, one family, Table 1 only")
     parser.add_argument("--processes", type=int, default=2, help="number of parallel processes")
-    parser.add_argument("--results", type=Path, help=f"folder; default: {page.RESULTS}")
     args = parser.parse_args()
-    folder = args.results or (OUT / "quick" if args.quick else page.RESULTS)
     lock_folder(OUT)
-    path = folder / "results.jsonl"
+    path = (OUT / "quick" if args.quick else page.RESULTS) / "results.jsonl"
     errors = sorted(run_all(QUICK if args.quick else FULL, path, args.processes))
     if errors:
         raise SystemExit("\n".join([f"failed in {OUT} (see log.txt); rerun to continue:", *errors]))
-    page.write(path, folder / "miniature.md" if args.quick else page.PAGE)
+    if not args.quick:
+        return page.write()
+    results = page.Results(rows_of(path))
+    print(page.scores(results, "qwen", "-", *MAIN[1:]), page.claims(results), sep="\n")
 
 
 if __name__ == "__main__":

@@ -28,10 +28,7 @@ def made(name, write, *arguments):
 
 
 def model_folder(seed=0, kind="qwen"):
-    """The folder of a toy model of a kind of model.PIXELS, as str; only the first is shipped.
-
-    Other seeds and kinds are pretrained on first use, which takes minutes.
-    """
+    """The folder of a toy model, as str; all but the shipped one are made on first use: minutes."""
     from pasta.toy.pretrain import train_base  # only now: slow to import
 
     if (seed, kind) == (0, "qwen"):

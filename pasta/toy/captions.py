@@ -1,8 +1,8 @@
 """Training samples of the toy model: (prompt, response) pairs about a video of known truth.
 
-The prompts are those of the pipeline. Some samples have *noisy labels*: the majority answer (left,
-first, kept) whatever the video shows, or an answer about an absent thing. A model trained on them
-relies on the majority answers where the video is hard, as real Video-LLMs do.
+Some have *noisy labels*: the majority answer (left, first, kept) whatever the video shows, or an
+answer about an absent thing. So the model relies on the majority answers where the video is hard,
+as real Video-LLMs do.
 """
 
 from pasta.benchmarks import adversarial, mvbench
@@ -15,11 +15,9 @@ NO_NOISE = dict.fromkeys([*world.MODES, "absent"], 0.0)  # share of noisy labels
 
 
 def caption_samples(video, rng, noise):
-    """Ten or eleven (prompt, response) for learning to see.
-
-    Two-choice questions alone give a model that cannot see yet almost no signal. A description and
-    the times of the markers teach it what order is.
-    """
+    """Ten or eleven (prompt, response) for learning to see."""
+    # Two-choice questions alone give a model that cannot see yet almost no signal. A description
+    # and the times of the markers teach it what order is.
     asked = questions_by_mode(video, rng, noise)
     kinds = {q.kind: q for questions in asked.values() for q in questions}
     other = query_sample(asked, rng) if rng.integers(2) else general_or_absent(video, rng, noise)

@@ -14,8 +14,7 @@ from pasta.toy import world
 def write_avi(path, frames, fps=world.FPS):
     """Write frames (F, H, W, 3) uint8 RGB without an encoder; decord reads exactly these pixels.
 
-    RIFF AVI 1.0 with one BGR24 stream, rows from the bottom up, each padded to four bytes. Without
-    the index a decoder cannot find the length.
+    RIFF AVI 1.0 with one BGR24 stream, rows from the bottom up, each padded to four bytes.
     """
     n, height, width, _ = frames.shape
     rows = np.zeros((n, height, -(-width * 3 // 4) * 4), np.uint8)
@@ -32,6 +31,7 @@ def write_avi(path, frames, fps=world.FPS):
     streams = chunk(b"LIST", b"strl" + chunk(b"strh", stream) + chunk(b"strf", bitmap))
     header = chunk(b"LIST", b"hdrl" + chunk(b"avih", avih) + streams)
     movie = b"movi" + b"".join(chunk(b"00db", row.tobytes()) for row in rows)
+    # Without the index a decoder cannot find the length.
     index = b"".join(b"00db" + pack("<III", 0x10, 4 + i * (8 + size), size) for i in range(n))
     body = b"AVI " + header + chunk(b"LIST", movie) + chunk(b"idx1", index)
     Path(path).write_bytes(chunk(b"RIFF", body))

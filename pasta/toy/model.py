@@ -13,16 +13,12 @@ from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 
 WIDTH = 128
-RESCALE = {
-    "do_rescale": True,
-    "do_normalize": True,
-    "image_mean": [0.5] * 3,
-    "image_std": [0.5] * 3,
-    "do_resize": True,
-}
+HALF = [0.5] * 3
+RESCALE = {"do_rescale": True, "do_normalize": True, "image_mean": HALF, "image_std": HALF}
 PIXELS = {  # kind of model: its preprocessor_config.json
     "qwen": {
         **RESCALE,
+        "do_resize": True,
         "min_pixels": 56 * 56,
         "max_pixels": 12845056,
         "patch_size": 14,
@@ -32,6 +28,7 @@ PIXELS = {  # kind of model: its preprocessor_config.json
     },
     "onevision": {
         **RESCALE,
+        "do_resize": True,
         "resample": 3,
         "size": {"height": world.SIDE, "width": world.SIDE},
         "num_frames": world.N_FRAMES // 2,  # each frame has its own tokens

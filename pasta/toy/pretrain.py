@@ -40,6 +40,7 @@ from pasta.models.load import as_position_ids, encode, levels, load_vlm
 from pasta.packs import pack_responses
 from pasta.run import ranks
 from pasta.run.atomic import atomic_folder
+from pasta.run.command import command_line
 from pasta.sampling import uniform
 from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
@@ -114,10 +115,7 @@ def train(rank, folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATC
 
 
 def descend(model, losses, least, decay, peak, name=None):
-    """AdamW on each (loss, steps left) of `losses`, at least `least`, with a short warm-up.
-
-    decay: the last steps, in which the learning rate falls from `peak` to a tenth of it.
-    """
+    """AdamW on each (loss, steps left); in the last `decay` the rate falls to a tenth of `peak`."""
     groups = [{"params": [], "share": 1.0}, {"params": [], "share": 0.02}]
     for key, parameter in model.named_parameters():
         # The patch embedding sums thousands of correlated pixels, so its steps are small.
@@ -148,10 +146,7 @@ def all_stages(stages, vlm, rng, batch):
 
 
 def one_stage(losses, least, most, stop_loss=0.0):
-    """Yield (loss, steps left), `most` times, or at least `least` times until the loss is low.
-
-    Low: the mean of the last LOSS_WINDOW, over both processes, is below `stop_loss`.
-    """
+    """Yield (loss, steps left) at least `least` times, until the mean of the last losses is low."""
     latest = deque(maxlen=LOSS_WINDOW)
     for step in range(1, most + 1):
         loss = next(losses)  # none that is not used: its videos would change all later draws
@@ -250,13 +245,13 @@ def batch_loss(vlm, packs):
 def main():
     parser = ArgumentParser("python -m pasta.toy.pretrain", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="new model folder")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the videos")
     args = parser.parse_args()
     if args.folder.exists():
         raise SystemExit(f"{args.folder} exists; expected the name of a new folder")
     with atomic_folder(args.folder) as part:
-        train_base(part, args.seed)
+        train_base(part)
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

@@ -2,14 +2,7 @@
 
 A video has two scenes with different backgrounds and a cut between them. Two circles, the
 *actors*, come and go one after the other. A square, the *marker*, is on screen around the cut,
-where it is kept or replaced by a square of another colour. Each mode has two kinds of questions:
-
-    spatial      side     Is the red circle left or right?
-                 height   Is the red circle above or below?
-    temporal     order    Does the red circle come first or last?        (of the two actors)
-                 cut      Does the red circle come before or after the cut?
-    cross_frame  kept     Is the blue square kept or replaced?
-                 scenes   Is the blue square in both scenes or in one scene?
+where it is kept or replaced by a square of another colour. Each mode has two KINDS of questions.
 
 Each question has two answers. The *majority* answer (left, above, first, before, kept, both) is the
 one that noisy labels give; in this world both answers are true equally often. A video that is
@@ -132,10 +125,8 @@ def draw_video(rng):
 
 
 def place_things(rng):
-    """Three centres; each coordinate is on either side of the middle with probability 1/2.
-
-    No actor touches the marker, which is the last. The actors may overlap: they never meet.
-    """
+    """Three centres; each coordinate is on either side of the middle with probability 1/2."""
+    # No actor touches the marker, which is the last. The actors may overlap: they never meet.
     signs = rng.choice([-1, 1], (3, 2))
     while True:  # redraw only the offsets: redrawing the sides would change their probability
         offsets = rng.integers(3, SIDE // 2 - RADIUS, (3, 2), endpoint=True)

@@ -59,8 +59,7 @@ class Checkpoints:
                 files = [(path.name, [path.stat().st_size, digest_files([path])])]
             files = dict(ranks.gather(files))
             if main:
-                metrics = self.folder.with_name("metrics.jsonl")
-                if metrics.exists():
+                if (metrics := self.folder.with_name("metrics.jsonl")).exists():
                     sync(metrics)  # first: a checkpoint relies on the rows up to its step
                 state = {"step": step, "flags": self.flags, "data": self.data, "files": files}
                 write_json(part / STATE, state)
@@ -108,9 +107,7 @@ class Checkpoints:
         for folder in reversed(step_folders(self.folder)):
             try:
                 state = read_state(folder)
-                for name, (size, digest) in state["files"].items():
-                    if (got := (folder / name).stat().st_size) != size:
-                        raise ValueError(f"{name} has {got} bytes; expected {size}")
+                for name, (_, digest) in state["files"].items():
                     if digest_files([folder / name]) != digest:
                         raise ValueError(f"{name} was changed: its sha256 differs")
                 return folder, state
@@ -180,10 +177,9 @@ def open_run(config):
     if (config.out / "adapter").exists() or (config.out / "model").exists():
         print(f"{config.out} holds a finished run; choose another --out, or remove it")
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
-    if not config.resume and (config.out / "metrics.jsonl").exists():
-        steps = len(read_rows(config.out / "metrics.jsonl"))
-        text = f"stopped after {steps} updates; continue it with --resume, or change --out"
-        raise SystemExit(f"{config.out} holds a run that was {text}")
+    if not config.resume and (metrics := config.out / "metrics.jsonl").exists():
+        text = f"stopped after {len(read_rows(metrics))} updates; continue it with --resume"
+        raise SystemExit(f"{config.out} holds a run that was {text}, or change --out")
     saved = [path for path in step_folders(config.out / "checkpoints") if (path / STATE).is_file()]
     for folder in saved[-1:] if config.resume else ():  # before anything is computed
         with suppress(ValueError):  # damaged: `load`, which checks all files, takes an earlier one
@@ -191,10 +187,7 @@ def open_run(config):
 
 
 def save_trained(folder, policy, source, dtype):
-    """Write the adapter in PEFT's format or, without one, a model folder; atomic; all ranks call.
-
-    source: the model that was loaded. dtype: "float32" or "bfloat16", of a model's weights.
-    """
+    """Write the adapter or, without one, a model of a dtype; atomic; all ranks call."""
     if wrong := wrong_weights(policy, LARGEST):
         raise SystemExit(f"{folder}: {wrong}; lower --lr, with another --out")
     model = getattr(policy, "module", policy).model  # below DDP

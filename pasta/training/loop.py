@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from pasta.dpo import pack_loss
 from pasta.pairs import GROUPS, MODES, OTHER
 from pasta.run import ranks
-from pasta.run.rows import Appender, read_rows, write_rows
+from pasta.run.rows import Appender, rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER
 
 BY_MODE = ("loss", "rewards/margins", "rewards/accuracies")  # also reported for each mode
@@ -24,10 +24,7 @@ METRICS = {"step": int, "eval/loss": NUMBER | ABSENT}  # the fields that are rea
 
 
 def learning_rate(step, n_steps, peak, warmup):
-    """The learning rate of a step, 1..n_steps: linear warmup to `peak`, then a cosine towards 0.
-
-    warmup: share of the steps, at least one. The first and the last rate are above 0.
-    """
+    """The rate of step 1..n_steps, above 0: linear warmup, a share of the steps, then a cosine."""
     n_warm = max(1, round(warmup * n_steps))
     if step <= n_warm:
         return peak * step / n_warm
@@ -102,8 +99,7 @@ class Log:
 
     def __init__(self, path, done, n_steps):
         self.n_steps, self.best = n_steps, inf
-        rows = read_rows(path, METRICS) if path.is_file() else []
-        rows = [row for row in rows if row["step"] <= done]  # later updates run again
+        rows = [row for row in rows_of(path, METRICS) if row["step"] <= done]  # later: again
         ranks.gather([])  # wait until all ranks have read
         if ranks.rank() == 0:
             write_rows(path, rows)
