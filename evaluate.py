@@ -7,6 +7,7 @@
 
 Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues a stopped run.
 scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
+In --help, `toy:` is the default when no model is named.
 """
 
 import sys

@@ -6,8 +6,9 @@
         --asker http://127.0.0.1:8000/v1 --judge http://127.0.0.1:8001/v1    # vLLM's servers
 
 Writes queries.jsonl, candidates.jsonl, pairs.jsonl, dropped.jsonl, skipped.jsonl and audit.json
-into --out. The first two and replies.jsonl (answers of judges and servers) grow row by row: rerun
-a killed run to continue. Each process has its own, such as candidates.rank1.jsonl.
+into --out. queries.jsonl, candidates.jsonl and replies.jsonl are written row by row, so the same
+command continues a killed run. With torchrun, each process writes its own files, such as
+candidates.rank1.jsonl. In --help, `toy:` is the default when no model is named.
 """
 
 import math
@@ -89,7 +90,7 @@ FREE = """
 def main(config):
     found = list_videos(config.videos) if config.videos.is_dir() else []
     if not (videos := [str(path.absolute()) for path in found]):
-        raise SystemExit(f"no videos in {config.videos}; --videos takes a folder of them")
+        raise SystemExit(f"no videos found in {config.videos}; --videos expects a folder of videos")
     check_choices(config)
     config.asker = None if config.queries else config.asker or config.responder
     seed_all(config.seed)
@@ -118,35 +119,28 @@ def check_choices(config):
     if config.select == "contrast" and is_address(config.responder):
         raise SystemExit("--select contrast needs log-probabilities; a server has none: use flip")
     if config.asker and config.queries:
-        raise SystemExit("--queries excludes --asker; in the toy world, also give --responder")
-    if 0 < config.target < len(MODES):
-        raise SystemExit(f"--target {config.target}: expected 0, or one pair per mode or more")
-    if config.target and min(config.candidates, config.n_queries) < 1:
-        raise SystemExit("--target needs --candidates and --n_queries of at least 1")
+        text = "use --queries or --asker, not both. The toy default sets --queries: with --asker"
+        raise SystemExit(f"{text}, also give --responder")
+    if 0 < (n := config.target) < len(MODES):
+        raise SystemExit(f"--target {n}: expected 0 or at least {len(MODES)} (one pair per mode)")
 
 
 def start_folder(config, roles, names):
     """Write config.json; refuse a folder with rows of other settings or weights of models."""
     exists, schema = (config.out / "config.json").exists(), {"weights": dict | ABSENT}
-    made = rows_of(config.out / "candidates.jsonl", {"recipe": dict})[:1]
-    before = read_config(config.out, schema) if exists else dict(*(row["recipe"] for row in made))
+    before = read_config(config.out, schema) if exists else {}
     known, authors = before.get("weights", {}), (config.asker, config.responder)
     weights = known | {name: roles.model(name).digest for name in names if name in authors}
     made_by = {"weights": weights, "prompt_version": PROMPT_VERSION}
     ours = {k: str(v) for k, v in (asdict(config) | made_by).items() if k not in FREE}
     theirs = {k: str(v) for k, v in (before | {"weights": weights | known}).items()}
-    if not exists:  # rows know most settings; --n_frames 0 is the checkpoint's
-        ours = {k: v for k, v in ours.items() if k in before and (k, v) != ("n_frames", "0")}
     if before and (changed := changed_settings(theirs, ours)):
-        text = printable(f"{config.out}: {', '.join(changed)}; choose another --out")
-        if exists or config.stage != "judge":  # a judge adds no costly rows
-            raise SystemExit(text)
-        print(text)
+        raise SystemExit(printable(f"{config.out}: {', '.join(changed)}; choose another --out"))
     write_config(config.out, config, **made_by)
 
 
 def make(config, roles, videos):
-    """Run the  Returns (number of videos used, {video: reason} of those left out).
+    """Run the stages. Returns (number of videos used, {video: reason} of those left out).
 
     With --target, rounds use more and more videos until each mode has its share of pairs.
     """

@@ -6,6 +6,7 @@
 
 Writes config.json, metrics.jsonl, checkpoints/, skipped.jsonl and adapter/ (model/ with
 --lora_rank 0) into --out, and the reference's log-probabilities, once, next to the pairs.
+In --help, `toy:` is the default when no model is named.
 """
 
 import shlex

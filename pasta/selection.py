@@ -8,8 +8,8 @@
               largest difference. Assumes: answers that depend on the video are right more often.
               So chosen need not be the preferred answer; in the paper it always is
 
-`--balance` and `--target` come last. `--balance` removes differences that show chosen without the
-video (length, side). `--target` gives each mode the same number of pairs.
+Last, `--balance` removes differences that show chosen without the video (length, side), and
+`--target` gives each mode the same number of pairs.
 """
 
 import math
@@ -59,22 +59,25 @@ def remaining(rows):
 
 def proposals(candidates, judge, select):
     """All pairs that candidates could make, judged: see `proposal`."""
-    match = by_contrast if select == "contrast" else by_response
-    matches = [(candidate, *found) for candidate in candidates for found in match(candidate)]
-    cases = [(c["mode"], c["query"], chosen, other) for c, chosen, other, _ in matches if other]
+    if select == "contrast":
+        matches = [(c, *by_contrast(c)) for c in candidates]
+    else:
+        matches = [(c, c["preferred"], answer) for c in candidates for answer in c["adversarial"]]
+    cases = [(c["mode"], c["query"], chosen, other) for c, chosen, other in matches if other]
     verdicts = iter(judge(cases))
     return [proposal(*found, next(verdicts) if found[2] else UNUSABLE) for found in matches]
 
 
-def proposal(candidate, chosen, rejected, recipe, verdict):
+def proposal(candidate, chosen, rejected, verdict):
     """A row of pairs.jsonl if its `reason` is empty, else of dropped.jsonl.
 
-    chosen, rejected: answers. verdict: the judge's on them. recipe: added to the candidate's own.
+    chosen, rejected: answers; no rejected if none is usable. verdict: the judge's on them.
     blind: log pi(chosen) - log pi(rejected) without the video, nats; None if not scored.
     """
     texts = {name: candidate[name] for name in ("video", "mode", "query")}
     texts |= {"chosen": chosen["response"], "rejected": rejected["response"] if rejected else ""}
     logps = {row["response"]: row["blind"] for row in candidate["logps"]}
+    recipe = {k: v for k, v in (rejected or {}).items() if k not in ("response", "finished")}
     one, other = logps.get(texts["chosen"]), logps.get(texts["rejected"])
     return {
         "id": pair_id(**texts),
@@ -86,20 +89,8 @@ def proposal(candidate, chosen, rejected, recipe, verdict):
     }
 
 
-def by_response(candidate):
-    """The preferred answer against each adversarial one: list of (chosen, rejected, recipe)."""
-    found = []
-    for answer in candidate["adversarial"]:
-        recipe = {k: v for k, v in answer.items() if k not in ("response", "finished")}
-        found.append((candidate["preferred"], answer, recipe))
-    return found
-
-
 def by_contrast(candidate):
-    """The usable answer that depends most on the video against the one that depends least.
-
-    Returns [(chosen, rejected, recipe)]; with fewer than two usable answers, rejected is None.
-    """
+    """The usable answers that depend most and least on the video; (preferred, None) without two."""
     query, answers = candidate["query"], [candidate["preferred"], *candidate["adversarial"]]
     usable = {answer["response"] for answer in answers if not flaw(answer, query)}
     unscored = [row for row in candidate["logps"] if {"clean", "broken"} - row.keys()]
@@ -109,11 +100,11 @@ def by_contrast(candidate):
     scored = [row for row in candidate["logps"] if row["response"] in usable]
     falls = {row["response"]: row["clean"] - row["broken"] for row in scored}  # nats
     if len(falls) < 2:
-        return [(candidate["preferred"], None, {})]
+        return candidate["preferred"], None
     best, worst = max(falls, key=falls.get), min(falls, key=falls.get)
-    recipe = {"kind": "contrast", "contrast": falls[best] - falls[worst]}
+    recipe = {"kind": "contrast", "contrast": falls[best] - falls[worst]}  # nats
     chosen, rejected = ({"response": text, "finished": True} for text in (best, worst))
-    return [(chosen, rejected, recipe)]
+    return chosen, rejected | recipe
 
 
 def drop_duplicates(rows):

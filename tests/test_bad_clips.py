@@ -21,7 +21,7 @@ from conftest import pairs_or_none
 from imageio_ffmpeg import get_ffmpeg_exe
 
 import make_pairs
-from pasta.making import queries, reader, stages
+from pasta.making import queries, reader
 from pasta.pairs import MODES
 from pasta.run.rows import read_rows
 from pasta.video import VideoError, read_frames
@@ -65,7 +65,6 @@ def run_on(videos, out, model):
     settings |= {"n_frames": 4, "dtype": "float32", "device": "cpu", "batch_videos": 8}
     with pytest.MonkeyPatch.context() as patch:  # what it asks is no question, and is answered
         patch.setattr(queries, "query_flaw", lambda query, earlier: "")
-        patch.setattr(stages, "FIRST", 10**9)  # all its answers are cut off
         with pairs_or_none():
             make_pairs.main(make_pairs.PairsConfig(videos=videos, out=out, **settings))
     return out

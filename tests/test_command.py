@@ -164,7 +164,7 @@ def mistakes(tmp_path, model, videos):
     yield "train_dpo.py", train | {"model": tmp_path / "bench"}, "bench.*config.json", 1
     yield "train_dpo.py", train | {"out": tmp_path / "pairs.jsonl"}, "cannot write to .*pairs", 1
     yield "train_dpo.py", train | {"lr": "nan"}, "--lr is nan; expected 1e-12 or more, at most", 2
-    yield "make_pairs.py", make | {"videos": tmp_path / "no"}, "no videos in .*no; --videos", 1
+    yield "make_pairs.py", make | {"videos": tmp_path / "no"}, "no videos found in .*no; --vid", 1
     yield "make_pairs.py", make | {"responder": "/no/model"}, "no model folder /no/model", 1
     yield "make_pairs.py", make | {"queries": tmp_path / "queries.jsonl"}, "queries.jsonl:1: ", 1
     yield "make_pairs.py", make | {"queries": tmp_path / "q.jsonl"}, "q.jsonl: No such file", 1

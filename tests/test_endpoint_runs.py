@@ -10,6 +10,7 @@ import re
 import time
 from collections import Counter
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import server as fake
@@ -259,9 +260,9 @@ def test_an_answer_that_cannot_be_written_ends_the_asking(server, tmp_path, monk
     monkeypatch.setattr(roles.Appender, "write", full)
     requests = [Request(None, f"Is number {i} left?") for i in range(200)]
     server.delay = 0.01
-    model = Server(server.address, in_flight=2)
+    config = SimpleNamespace(out=tmp_path, max_pixels=0, in_flight=2, timeout=20.0)
     with pytest.raises(OSError, match="no space") as caught:
-        roles.Replies(tmp_path / "replies.jsonl").ask(model, requests, 8)
+        roles.Roles(config, "cpu").ask_once(server.address, requests, 8)
     n = len(server.seen)
     time.sleep(0.1)
     assert len(server.seen) == n < 100 and caught  # its traceback holds the generator
@@ -285,27 +286,19 @@ USELESS = {  # name -> (role, fault, what the message must have)
         refusing("Input length (25067) exceeds", 422),
         "Input length .25067",
     ),
-    "pinned": ("responder", refusing("Server is pinned to X"), "pinned to X.*--responder"),
+    "pinned": ("responder", refusing("Server is pinned to X"), "pinned to X.*docs/pairs.md"),
     "one picture": ("responder", refusing("At most 1 image(s)", 413), r"At most 1 image\(s\)"),
     "refusing judge": ("judge", refusing("no such model"), "27 of 27, .*no such model"),
-    "asker thinks": (
-        "asker",
-        saying(None, "length"),
-        "asks nothing, .*'';.*--max_new_tokens",
-    ),
-    "asker chats": ("asker", saying("Nice video!"), "asks nothing, .*'Nice video!'; .*--asker"),
-    "asker repeats": ("asker", saying("<video>?"), "'<video>.'; .*--asker"),
-    "cut off": ("responder", saying("It is", "length"), "36 of 36|27 of 27.*cut off, .*'It is'"),
-    "empty": ("responder", saying(""), "27 of 27.*preferred empty, .*--max_new_tokens"),
-    "one answer": (
-        "responder",
-        saying("It is left."),
-        "27 of 27.*same as preferred.*--temp",
-    ),
-    "refuses": ("responder", saying("Sorry, no."), "27 of 27.*preferred refuses, .*'Sorry, no.'"),
+    "asker thinks": ("asker", saying(None, "length"), "asks nothing, .*''"),
+    "asker chats": ("asker", saying("Nice video!"), "asks nothing, .*'Nice video!'"),
+    "asker repeats": ("asker", saying("<video>?"), "'<video>.'"),
+    "cut off": ("responder", saying("It is", "length"), "36 of 36|27 of 27.*cut off, .*'It is "),
+    "empty": ("responder", saying(""), "27 of 27.*preferred empty, "),
+    "one answer": ("responder", saying("It is left."), "27 of 27.*same as preferred"),
+    "refuses": ("responder", saying("Sorry, no."), "27 of 27.*preferred refuses, .*'Sorry, no. "),
     "wrong judge": ("judge", saying("Yes, it is."), "read in 27 of 27, .*'Yes, it is.'"),
     "judge thinks": ("judge", saying(None, "length"), "judge's replies .* 27 of 27, .*''"),
-    "strict judge": ("judge", saying("fits: no\ncontradicts: no"), "27 of 27.*not fit.*--judge"),
+    "strict judge": ("judge", saying("fits: no\ncontradicts: no"), "27 of 27.*not fit"),
 }
 
 
@@ -334,21 +327,19 @@ def test_a_stage_without_rows_is_an_error_too(run, stop, server, stage):
     run(stage=stage)
 
 
-@pytest.mark.parametrize("name", ["no pictures", "pinned", "asker chats", "cut off", "wrong judge"])
-def test_a_server_that_gives_nothing_usable_stops_the_run_early(
+@pytest.mark.parametrize("name", ["no pictures", "pinned"])
+def test_a_server_that_refuses_all_stops_the_run_early(
     run, stop, server, whole, monkeypatch, tmp_path, name
 ):
     monkeypatch.setattr(stages, "FIRST", 2)
-    monkeypatch.setattr(roles, "FIRST", 2)
     role, fault, message = USELESS[name]
     server.fault = lambda number, body: fault if role_of(body) == role else None
     text = stop(batch_videos=1)
-    assert f"kept in {tmp_path / 'out'}" in text and "2 videos" in text or "4 of 4" in text
+    assert f"kept in {tmp_path / 'out'}" in text and "2 videos" in text
     used = roles_of(server)[role]
-    assert used <= {"asker": 2 * 9, "responder": 2 * 12, "judge": 8}[role]
+    assert used <= {"asker": 2 * 9, "responder": 2 * 12}[role]
     server.fault = lambda number, body: None
-    if name in REFUSALS:
-        assert contents(run()) == whole
+    assert contents(run()) == whole
 
 
 @pytest.mark.parametrize("role", ["asker", "responder"])

@@ -18,7 +18,7 @@ from pasta.benchmarks.report import sample_rows, scored_rows
 from pasta.datasets.read import read_pairs
 from pasta.making.audit import audit_of, audit_table
 from pasta.making.queries import own_queries
-from pasta.making.roles import Replies
+from pasta.making.roles import Roles
 from pasta.making.stages import candidates_in_order
 from pasta.packs import by_video
 from pasta.pairs import GROUPS, MODES, Pair
@@ -137,7 +137,12 @@ def reference(folder):
 def replies(folder):
     row = {"by": "m", "key": "k", "prompt": "Fits?", "text": "yes", "finished": True}
     write_rows(path := folder / "replies.jsonl", [row, row | {"key": "l"}])
-    return path, lambda: [typed(a.text, str) for a in Replies(path).known.values()]
+
+    def read():
+        roles = Roles(SimpleNamespace(out=folder), "cpu")
+        return [typed(answer.text, str) for answer in roles.known.values()]
+
+    return path, read
 
 
 def skipped(folder):

@@ -1,6 +1,6 @@
 """Schemas of JSON files: the messages about values that do not fit, by hand.
 
-    python -m pytest -q tests/test_schema.py
+python -m pytest -q tests/test_schema.py
 """
 
 import json
@@ -11,7 +11,7 @@ from test_selection import LEFT, RIGHT, candidate
 
 from pasta.benchmarks.answers import earlier_rows
 from pasta.benchmarks.report import scored_rows
-from pasta.making.roles import Replies
+from pasta.making.roles import Roles
 from pasta.making.stages import candidates_in_order
 from pasta.run.rows import read_rows, write_rows
 from pasta.run.schema import ABSENT, NUMBER, read_by, read_json, schema_error
@@ -67,6 +67,10 @@ def in_order(path):
     candidates_in_order(config, ["/v.avi"], {"spatial": 1})
 
 
+def stored(path):
+    return Roles(SimpleNamespace(out=path.parent), "cpu")
+
+
 FILES = {  # file: (its reader, a good row, changes that no row may have)
     "queries.jsonl": (in_order, QUERY, [{"mode": "odd"}, {"query": 5}, {"topic": {}}, {"n": "0"}]),
     "candidates.jsonl": (in_order, candidate(LEFT, ("frames", RIGHT)), [
@@ -77,7 +81,7 @@ FILES = {  # file: (its reader, a good row, changes that no row may have)
         {"id": []}, {"response": None}, {"fingerprint": 5}, {"correct": "yes"}, {"text": 5},
     ]),
     "scored.jsonl": (lambda path: scored_rows(path.parent), ANSWER, [{"id": {}}, {"task": None}]),
-    "replies.jsonl": (Replies, {"key": "k", "text": "yes", "finished": True}, [
+    "replies.jsonl": (stored, {"key": "k", "text": "yes", "finished": True}, [
         {"key": []}, {"text": None}, {"finished": "stop"},
     ]),
     "metrics.jsonl": (lambda path: Log(path, 9, 9), {"step": 1, "eval/loss": 0.5}, [

@@ -21,11 +21,11 @@ def adversarial_rows(candidates, judge, ask):
     found = [(c, texts) for c, texts in zip(candidates, wrong, strict=True) if texts]
     # The asker gets only a wrong answer, no video.
     claims = ask([Request(None, FALSE_PREMISE.format(wrong=texts[0])) for _, texts in found])
-    rows, questions = [], []
-    for claim in claims:
-        text = claim.text if claim.text.endswith("?") else ""  # every judge drops an empty one
-        questions.append({"response": text, "finished": claim.finished})
+    questions = [  # every judge drops an empty one
+        {"response": c.text if c.text.endswith("?") else "", "finished": c.finished} for c in claims
+    ]
     verdicts = judge([case(c, question) for (c, _), question in zip(found, questions, strict=True)])
+    rows = []
     for (candidate, texts), question, verdict in zip(found, questions, verdicts, strict=True):
         if len(texts) > 1:
             query, options = candidate["query"], texts[:MAX_OPTIONS]

@@ -1,12 +1,9 @@
 """The audit: what was kept and dropped, and whether chosen can be recognised without the video.
 
-    python -m pasta.making.audit out/pairs
-
 A pair trains the use of the video only if nothing else separates chosen from rejected: not their
 length, not a word that is mostly chosen, not what the model prefers without the video.
 """
 
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -16,27 +13,12 @@ from pasta.making.adversarial_items import adversarial_rows
 from pasta.making.stages import AWAY, CHANGED, QUERY, candidates_in_order, sound_queries
 from pasta.pairs import MODES
 from pasta.run.atomic import write_json
-from pasta.run.command import command_line
 from pasta.run.rows import rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER, printable
 
 PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
 PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
 DROPPED = {"mode": MODES, "reason": str}
-CURES = {  # part of a reason for leaving something out -> what changes it; else it is --videos
-    "refused: ": "--asker, --responder or their server",
-    "judge": "--judge or --judge_tokens",
-    "query": "--asker or --max_new_tokens",
-    "cut off": "--max_new_tokens",
-    "empty": "--max_new_tokens or --responder",
-    "no contradiction": "--judge, with a language model",
-    "survives": "--select none",
-    "weak": "--keep",
-    "balance": "--no-balance",
-    "length": "--no-balance",
-    "preferred": "--responder, --adversary or --temperature",
-    "answers": "--max_new_tokens or --temperature",
-}
 
 
 def audit(pairs, dropped, queries=()):
@@ -124,7 +106,8 @@ def write_report(config, roles, videos, n, failed):
         raise SystemExit(f"no {name}: {commonest(config, failed, dropped)}{roles.unreadable}")
     if config.adversarial_qa and name == "pairs":
         rows = candidates_in_order(config, videos[:n], dict.fromkeys(MODES, n))
-        ask = partial(roles.ask_once, config.asker or config.responder)
+        asker, n = config.asker or config.responder, config.max_new_tokens
+        ask = partial(roles.ask_once, asker, max_new_tokens=n)
         rows = [row for row in rows if failed.get(row["video"]) != CHANGED]
         items = adversarial_rows(rows, roles.judge, ask)
         write_rows(config.out / "items.jsonl", items)
@@ -135,22 +118,12 @@ def write_report(config, roles, videos, n, failed):
 
 
 def commonest(config, failed, dropped):
-    """The most frequent reason why something was left out, an example, and what changes it."""
+    """The most frequent reason why something was left out, and an example."""
     queries = rows_of(config.out / "queries.jsonl", QUERY)
     found = [(reason, video) for video, reason in failed.items()]
     found += [(f"query {row['flaw']}", row["query"]) for row in queries if "flaw" in row]
-    sides = ["chosen" if "preferred" in row["reason"] else "rejected" for row in dropped]
-    found += [(row["reason"], row[side]) for row, side in zip(dropped, sides, strict=True)]
+    found += [(row["reason"], f"{row['chosen']} | {row['rejected']}") for row in dropped]
     [(reason, n)] = Counter(reason for reason, _ in found).most_common(1) or [("no query", 0)]
     example = next((text for other, text in found if other == reason), str(config.queries))
-    cure = next((flags for part, flags in CURES.items() if part in reason), "--videos")
     text = f"{n} of {len(found)} times because of: {reason}, such as {example!r:.200}"
-    return printable(f"{text}; this depends on {cure}")
-
-
-if __name__ == "__main__":
-    with command_line():
-        if len(sys.argv) != 2 or not Path(sys.argv[1], "pairs.jsonl").is_file():
-            got = " ".join(sys.argv[1:]) or "no folder"
-            raise SystemExit(f"got {got}; expected one folder with pairs.jsonl, such as out/pairs")
-        print(audit_table(audit_of(sys.argv[1])))
+    return printable(f"{text}; docs/pairs.md lists the flags that change it")

@@ -30,13 +30,11 @@ class Reader:
         """Sampling -> ((F, H, W, 3) uint8 frames, (F,) seconds). Raises VideoError."""
         if video in self.failed:  # path -> reason; not tried again
             raise VideoError(video, self.failed[video])
-        chosen, together = {}, None
+        chosen = {}
 
         def sample(timestamps):
-            nonlocal together
             chosen.update({name: choose(timestamps) for name, choose in self.samplers.items()})
-            together = np.unique(np.concatenate(list(chosen.values())))
-            return together
+            return np.unique(np.concatenate(list(chosen.values())))
 
         try:
             # All samplings have the size of n_frames: some families give fewer frames more pixels.
@@ -45,6 +43,7 @@ class Reader:
         except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
             self.failed[video] = getattr(error, "reason", str(error))
             raise VideoError(video, self.failed[video]) from error
+        together = np.unique(np.concatenate(list(chosen.values())))
         places = {name: np.searchsorted(together, indices) for name, indices in chosen.items()}
         return {name: (frames[place], timestamps[place]) for name, place in places.items()}
 

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible server, such as vLLM or SGLang.
+"""A model on an OpenAI-compatible server, such as vLLM or SGLang.
 
 The address is http://HOST:PORT/v1, or http://HOST:PORT/v1#MODEL if the server has several models.
 One Request is one HTTP request; a video is sent as PNG images, each after its time.
@@ -39,7 +39,6 @@ LONGEST_WAIT = 60.0  # seconds between two tries
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
 ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrt]|)")
-FIRST = 16  # videos, or cases of a judge: if none of them gets anything usable, the run stops
 
 
 class ServerError(Exception):
@@ -67,8 +66,7 @@ class Server:
         if not sound or not re.fullmatch("(?i)https?://[!-?A-~]+", self.address):
             hidden = re.sub(r"//.*[@?].*", "//***", address, flags=re.S)  # perhaps a password
             text = "expected http://HOST:PORT/v1 or .../v1#MODEL, without user, password or ?"
-            more = "Ports are 1 to 65535; the key is OPENAI_API_KEY"
-            raise ValueError(f"{printable(hidden)}: {text}; {more}")
+            raise ValueError(f"{printable(hidden)}: {text}")
         self.connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
         self.host, self.path = url.netloc, url.path.rstrip("/")
         self.in_flight, self.timeout, self.tries, self.wait = in_flight, timeout, tries, wait
@@ -268,12 +266,10 @@ def png(frame):
     height, width, _ = frame.shape
     rows = frame.copy()
     rows[1:] -= frame[:-1]  # filter 2, "up": the difference from the row above, modulo 256
-    data = b"".join(b"\2" + row.tobytes() for row in rows)
-
-    def chunk(tag, content):
-        crc = zlib.crc32(tag + content)
-        return struct.pack(">I", len(content)) + tag + content + struct.pack(">I", crc)
-
+    data = zlib.compress(b"".join(b"\2" + row.tobytes() for row in rows), 3)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data, 3)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
+    file = b"\x89PNG\r\n\x1a\n"
+    for tag, content in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
+        crc = zlib.crc32(tag + content)
+        file += struct.pack(">I", len(content)) + tag + content + struct.pack(">I", crc)
+    return file

@@ -8,24 +8,20 @@ The first two append the rows that their file lacks, so a rerun continues. They 
 {video: reason} for videos that cannot be read or that a server refuses.
 """
 
-import time
 from collections import Counter, defaultdict
 from contextlib import closing, suppress
 from functools import partial
 from itertools import product
 
-from pasta.adversaries import ADVERSARIES
 from pasta.candidates import candidate_rows, query_tasks
-from pasta.judge import OPPOSITES
 from pasta.making.queries import own_queries, query_rows, wanted_queries
 from pasta.making.reader import Reader
-from pasta.making.server import FIRST, ServerError
+from pasta.making.server import ServerError
 from pasta.pairs import MODES
-from pasta.prompts import ABOUT, PREMISES, QUERIES
 from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import Appender, rows_of, write_rows
-from pasta.run.schema import ABSENT, NUMBER, printable
+from pasta.run.schema import ABSENT, NUMBER
 from pasta.selection import make_pairs, proposals, query_key
 from pasta.video import VideoError, file_digest
 
@@ -36,18 +32,13 @@ ANSWER = {"response": str, "finished": bool}
 LOGPS = {"response": str, "blind": NUMBER, "clean": NUMBER | ABSENT, "broken": NUMBER | ABSENT}
 CANDIDATE = TASK | {"preferred": ANSWER, "adversarial": [ANSWER | {"kind": str}]}
 CANDIDATE |= {"logps": [LOGPS], "recipe": {"twins": bool}}
-TABLES = {"ADVERSARIES": ADVERSARIES, "ABOUT": ABOUT, "OPPOSITES": OPPOSITES}
-TABLES |= {"QUERIES": QUERIES, "PREMISES": PREMISES}
+FIRST = 16  # videos: if none of them gets a row, the run stops
 AWAY = "is not in --videos"
 CHANGED = "changed after its rows were written"
-for name, table in TABLES.items():  # checked now, not after hours of answers
-    if missing := ", ".join(mode for mode in MODES if mode not in table):
-        raise ImportError(f"{name} has no entry for {missing}; docs/changing.md lists the tables")
 
 
 def reader_for(model, config, videos, sparse_frames=0):
-    root = config.videos.absolute()
-    return Reader(videos, root, model.processor, config.n_frames, sparse_frames)
+    return Reader(videos, config.videos, model.processor, config.n_frames, sparse_frames)
 
 
 def recipe_of(config, reader):
@@ -100,9 +91,9 @@ def append_rows(path, rows, items, n, read, make):
     rows: those in the file. items: list of (video, item).
     read: (video, its items) -> list of tasks, or raises VideoError.
     make: list of tasks -> (rows, {video: reason}).
-    Raises ServerError if neither `rows` nor the first videos have a row that can lead to a pair.
+    Raises ServerError if neither the file nor the first videos have a row.
     """
-    by_video, digests, works = defaultdict(list), {}, any(map(usable, rows))
+    by_video, digests, works = defaultdict(list), {}, bool(rows)
     for video, item in items:
         by_video[video].append(item)
     groups = list(by_video.items())
@@ -118,30 +109,22 @@ def append_rows(path, rows, items, n, read, make):
         return len(batch), tasks, unread
 
     batches = [groups[start : start + n] for start in range(0, len(groups), n)]
-    failed, tried, start = {}, 0, time.perf_counter()
+    failed, tried = {}, 0
     bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
     ahead = prefetch(read_batch, batches, workers=1, ahead=1)
     with Appender(ranks.rank_path(path)) as out, closing(ahead), bar:
         for size, tasks, unread in ahead:
-            rows, refused = make(tasks) if tasks else ((), {})
-            for row in rows:
+            made, refused = make(tasks) if tasks else ((), {})
+            for row in made:
                 out.write(row | {"digest": digests[row["video"]]})
             failed |= unread | refused
             bar.update(size)
             tried += size - len(unread)
-            works |= any(map(usable, rows))
+            works = works or bool(made)
             if not works and tried >= FIRST:
-                why = next(iter(refused.values()), f"such as {rows[-1]}" if rows else "")
-                raise ServerError(f"no usable {path.stem} for the first {tried} videos: {why}")
-    if groups and ranks.rank() == 0:
-        rate = 3600 * len(groups) / (time.perf_counter() - start)
-        print(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour")
+                why = next(iter(refused.values()), "")
+                raise ServerError(f"no {path.stem} for the first {tried} videos: {why}")
     return failed
-
-
-def usable(row):
-    """Whether a query, or the preferred answer of a candidate, can become part of a pair."""
-    return "flaw" not in row and row.get("preferred", {"finished": True})["finished"]
 
 
 def write_pairs(config, roles, videos, asked, unusable=()):
@@ -153,7 +136,7 @@ def write_pairs(config, roles, videos, asked, unusable=()):
         own_videos = set(ranks.share(videos))
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
         ranks.gather([])
-        roles.replies.read()
+        roles.read_replies()
     pairs, c = [], config
     if ranks.rank() == 0:
         share = c.target // len(MODES)
@@ -182,11 +165,11 @@ def sound_queries(config):
 
 
 def unusable_videos(config, videos):
-    """{video: reason} of those that have rows, and are gone or changed. Prints how many rows."""
-    files, digests = ("queries.jsonl", "candidates.jsonl"), defaultdict(set)
-    rows = [row for name in files for row in rows_of(config.out / name, TASK)]
-    for row in rows:
-        digests[row["video"]] |= {row["digest"]} if "digest" in row else set()
+    """{video: reason} of those that have rows, and are gone or changed."""
+    digests = defaultdict(set)
+    for name in ("queries.jsonl", "candidates.jsonl"):
+        for row in rows_of(config.out / name, TASK):
+            digests[row["video"]] |= {row["digest"]} if "digest" in row else set()
     here, found = set(videos), []
     for video in ranks.share(list(digests)):
         with suppress(VideoError):  # the stages name what cannot be read
@@ -194,9 +177,4 @@ def unusable_videos(config, videos):
                 found.append((video, AWAY))
             elif digests[video] and digests[video] != {file_digest(video)}:
                 found.append((video, CHANGED))
-    found = dict(ranks.gather(found))
-    for reason in dict.fromkeys(found.values()):
-        lost = [row["video"] for row in rows if found.get(row["video"]) == reason]
-        text = f"{len(lost)} rows of {' and '.join(files)} are about a video that {reason}, such as"
-        ranks.rank() or print(printable(f"{text} {lost[0]}"))
-    return found
+    return dict(ranks.gather(found))
