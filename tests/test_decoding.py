@@ -141,17 +141,16 @@ def test_the_decoder_of_a_killed_process_ends_even_while_it_hangs(clip, odd_deco
     assert not psutil.wait_procs(found, timeout=60)[1]
 
 
-@pytest.mark.parametrize("code, cure", [
-    ("raise SystemExit('no libraries')", True),
-    ("import sys; sys.modules['decord'] = None", True),
-    ("import sys; sys.modules['pasta.video.jpegs'] = None", False),  # decord is fine
-    ("import resource; resource.setrlimit = None", False),
+@pytest.mark.parametrize("code", [
+    "raise SystemExit('no libraries')",
+    "import sys; sys.modules['decord'] = None",
+    "import sys; sys.modules['pasta.video.jpegs'] = None",
+    "import resource; resource.setrlimit = None",
 ])  # fmt: skip
-def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord, code, cure):
+def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord, code):
     odd_decord(code)
-    with pytest.raises(RuntimeError, match="did not start; its message is above") as caught:
+    with pytest.raises(RuntimeError, match="did not start; its message is above; .*import decord"):
         read_frames(clip, everything)
-    assert ("import decord" in str(caught.value)) == cure
     assert worker.IDLE == []
 
 
