@@ -68,8 +68,11 @@ def checked(path):
     return name
 
 
-def open_file(name):
-    """(N,) seconds of a file's frames, its (H, W) pixels, and a function that decodes frames."""
+def open_video(path, folder_fps=3.0):
+    """(N,) seconds of a video's frames, its (H, W) pixels, and a function that decodes frames."""
+    name = checked(path)
+    if os.path.isdir(name):
+        return open_folder(name, folder_fps)
     found = contents(name)
     if not found:  # of another container decord may skip frames; a playlist names other files
         raise ValueError(f"not a video, or cut short, or not MP4, MOV, MKV, WebM, AVI or Y4M{CURE}")
@@ -156,7 +159,7 @@ def pixels(frame):
 
 
 def open_folder(path, fps):
-    """As open_file, for a folder of JPEGs; all are scaled to the size of the first."""
+    """As open_video, for a folder of JPEGs; all are scaled to the size of the first."""
     names = jpeg_names(path)
 
     def decode(indices, height, width):

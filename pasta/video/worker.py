@@ -20,7 +20,7 @@ from threading import Thread
 
 import numpy as np
 
-from pasta.video.decord_files import VideoError, checked, open_file, open_folder, reading
+from pasta.video.decord_files import VideoError, open_video, reading
 
 SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
 MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
@@ -36,27 +36,36 @@ def opened(path, folder_fps, timeout):
 
     Yields ((N,) float64 seconds, (H, W), function (F,) indices, h, w -> (F, h, w, 3) uint8 RGB).
     """
-    worker = idle_or_new()
-    worker.seconds = timeout
+    worker, left = idle_or_new(), timeout
 
     def ask(**request):
+        nonlocal left
+        worker.waits = ready = False
         try:
-            reason, shape, data = worker.ask(request)
-        except TimeoutError:
-            raise VideoError(path, f"not read in {timeout:g} s; {CURE}") from None
+            worker.pipe.send(request)
+            while not ready and left > 0:
+                began = time.monotonic()
+                ready = worker.pipe.poll(STEP)
+                # While both processes are stopped (Ctrl-Z, a paused container), the clock runs on.
+                left -= min(time.monotonic() - began, 2 * STEP)
+            if not ready:
+                raise VideoError(path, f"not read in {timeout:g} s; {CURE}")
+            (reason, shape), data = worker.pipe.recv(), bytearray(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             reason = f"damaged, or too large for memory: decord crashed; {CURE}"
+            raise VideoError(path, reason) from None
+        worker.waits = True
         if reason:
             raise VideoError(path, reason)
-        return shape, data
+        return shape, np.frombuffer(data, np.uint8)
 
     def decode(indices, height, width):
         shape, data = ask(indices=indices, height=int(height), width=int(width))
-        return np.frombuffer(data, np.uint8).reshape(shape)
+        return data.reshape(shape)
 
     try:
         size, data = ask(path=os.path.abspath(path), folder_fps=folder_fps)
-        yield np.frombuffer(data), size, decode
+        yield data.view(float), size, decode
     finally:
         if worker.waits:
             IDLE.append(worker)
@@ -73,7 +82,7 @@ def idle_or_new():
 
 
 class Worker:
-    """The parent's handle. `waits`: ready for a request. `seconds`: left for the current video."""
+    """The parent's handle. `waits`: ready for a request."""
 
     def __init__(self):
         path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -93,29 +102,9 @@ class Worker:
             text = f"the process that decodes videos did not start; its message is above; {cure}"
             raise RuntimeError(text) from None
 
-    def ask(self, request):
-        """(reason, shape, writable bytes). Raises TimeoutError; EOFError if the process died."""
-        self.waits = ready = False
-        self.pipe.send(request)
-        while not ready:
-            began = time.monotonic()
-            ready = self.pipe.poll(STEP)
-            # While both processes are stopped (Ctrl-Z, a paused container), the clock runs on.
-            self.seconds -= min(time.monotonic() - began, 2 * STEP)
-            if self.seconds <= 0 and not ready:
-                raise TimeoutError
-        reply = *self.pipe.recv(), bytearray(self.pipe.recv_bytes())
-        self.waits = True
-        return reply
-
     def stop(self):
         self.process.kill()
         self.process.wait()
-
-
-def open_video(path, folder_fps):
-    name = checked(path)
-    return open_folder(path, folder_fps) if os.path.isdir(name) else open_file(name)
 
 
 def serve():
