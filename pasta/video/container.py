@@ -128,10 +128,7 @@ def mp4_times(table):
 
 
 def first_time(elst, last, media, movie):
-    """Time at which an edit list starts; ValueError if it does not show all frames from there on.
-
-    last: the last frame's time.
-    """
+    """The time an edit list starts at; ValueError unless it shows all from there to time `last`."""
     if len(elst) <= 8:
         return -np.inf
     edits = [*struct.iter_unpack(">QqI" if elst[:1] == b"\1" else ">IiI", elst[8:])]

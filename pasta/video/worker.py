@@ -20,12 +20,11 @@ from threading import Thread
 
 import numpy as np
 
-from pasta.video.decord_files import VideoError, open_video, reading
+from pasta.video.decord_files import CURE, VideoError, open_video, reading
 
 SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
 MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
 STEP = 0.25  # seconds between two looks at the clock
-CURE = "re-encode it: `ffmpeg -i IN OUT.mp4`"
 IDLE = []  # this process's workers that wait for a request
 os.register_at_fork(after_in_child=IDLE.clear)  # their pipes are the parent's
 
@@ -49,10 +48,10 @@ def opened(path, folder_fps, timeout):
                 # While both processes are stopped (Ctrl-Z, a paused container), the clock runs on.
                 left -= min(time.monotonic() - began, 2 * STEP)
             if not ready:
-                raise VideoError(path, f"not read in {timeout:g} s; {CURE}")
+                raise VideoError(path, f"not read in {timeout:g} s{CURE}")
             (reason, shape), data = worker.pipe.recv(), bytearray(worker.pipe.recv_bytes())
         except (EOFError, OSError):
-            reason = f"damaged, or too large for memory: decord crashed; {CURE}"
+            reason = f"damaged, or too large for memory: decord crashed{CURE}"
             raise VideoError(path, reason) from None
         worker.waits = True
         if reason:
