@@ -41,7 +41,7 @@ def test_a_decoder_starts_without_loading_torch():
 
 def decoders():
     """This process's decoding processes."""
-    return [p for p in psutil.Process().children() if worker.SERVE in p.cmdline()]
+    return [p for p in psutil.Process().children() if worker.START + worker.SERVE in p.cmdline()]
 
 
 @pytest.fixture
@@ -208,3 +208,19 @@ def test_a_video_that_needs_too_much_memory_is_refused(clip, odd_decord):
     with pytest.raises(VideoError, match="memory|allocate"):
         read_frames(clip, everything)
     assert len(decoders()) == 1
+
+
+@pytest.mark.parametrize("name", ["a:b", "it's a \"test\"", "ü 中"])
+def test_a_decoder_starts_from_a_checkout_with_an_odd_path(clip, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "pasta").symlink_to(ROOT / "pasta")
+    code = """if True:
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from pasta.sampling import uniform
+        from pasta.video import read_frames, worker
+        worker.ROOT = sys.argv[1]  # the module's own path leads through the link
+        print(len(read_frames(sys.argv[2], lambda times: uniform(times, 2))[0]))
+    """
+    command = [sys.executable, "-c", code, tmp_path / name, clip]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "2\n"

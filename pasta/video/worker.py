@@ -5,6 +5,7 @@ is killed and replaced. A request is the keywords of `open_video` or of the func
 returns. The reply is (reason of the failure or "", shape), then the bytes of an array.
 """
 
+import json
 import os
 import resource
 import signal
@@ -22,6 +23,8 @@ import numpy as np
 
 from pasta.video.decord_files import CURE, VideoError, open_video, reading
 
+ROOT = str(Path(__file__).resolve().parents[2])
+START = "import sys; sys.path.insert(0, sys.argv[1]); "  # in PYTHONPATH, a colon splits a path
 SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
 MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
 STEP = 0.25  # seconds between two looks at the clock
@@ -49,7 +52,8 @@ def opened(path, folder_fps, timeout):
                 left -= min(time.monotonic() - began, 2 * STEP)
             if not ready:
                 raise VideoError(path, f"not read in {timeout:g} s{CURE}")
-            (reason, shape), data = worker.pipe.recv(), bytearray(worker.pipe.recv_bytes())
+            reason, shape = json.loads(worker.pipe.recv_bytes())  # no pickle of a decoder is read
+            data = bytearray(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             reason = f"damaged, or too large for memory: decord crashed{CURE}"
             raise VideoError(path, reason) from None
@@ -64,7 +68,7 @@ def opened(path, folder_fps, timeout):
 
     try:
         size, data = ask(path=os.path.abspath(path), folder_fps=folder_fps)
-        yield data.view(float), size, decode
+        yield data.view(float), tuple(size), decode
     finally:
         if worker.waits:
             IDLE.append(worker)
@@ -84,17 +88,15 @@ class Worker:
     """The parent's handle. `waits`: ready for a request."""
 
     def __init__(self):
-        path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.pipe, theirs = Pipe()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", SERVE, str(theirs.fileno())],  # -P: not this folder
+                [sys.executable, "-P", "-c", START + SERVE, ROOT, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdout=2,  # native code prints to it
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
             )
         try:
-            self.waits = self.pipe.recv()
+            self.waits = bool(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.stop()
             cure = f"try: {sys.executable} -c 'import decord'"
@@ -112,8 +114,8 @@ def serve():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # finish the current video first
     limits = {MEMORY, *resource.getrlimit(resource.RLIMIT_AS)} - {resource.RLIM_INFINITY}
     resource.setrlimit(resource.RLIMIT_AS, (min(limits), min(limits)))
-    pipe, requests = Connection(int(sys.argv[1])), SimpleQueue()
-    pipe.send(True)
+    pipe, requests = Connection(int(sys.argv[2])), SimpleQueue()
+    pipe.send_bytes(b"ready")
     Thread(target=listen, args=(pipe, requests), daemon=True).start()
     while True:
         request, reason = requests.get(), ""
@@ -126,7 +128,7 @@ def serve():
                     shape = array.shape
         except VideoError as error:
             array, shape, reason = np.empty(0), (), error.reason
-        pipe.send((reason, shape))
+        pipe.send_bytes(json.dumps([reason, [int(n) for n in shape]]).encode())
         pipe.send_bytes(np.ravel(array).view(np.uint8))
         array = None  # frees the frames while waiting
 
