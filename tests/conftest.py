@@ -90,7 +90,7 @@ def odd_decord(tmp_path, monkeypatch):
     def run_first(code):
         (tmp_path / "odd").mkdir()
         (tmp_path / "odd/sitecustomize.py").write_text(textwrap.dedent(code))
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "odd"))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "odd"), str(ROOT)]))
         stop_workers()
 
     yield run_first

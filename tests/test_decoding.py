@@ -41,7 +41,7 @@ def test_a_decoder_starts_without_loading_torch():
 
 def decoders():
     """This process's decoding processes."""
-    return [p for p in psutil.Process().children() if worker.SERVE in p.cmdline()]
+    return [p for p in psutil.Process().children() if worker.START + worker.SERVE in p.cmdline()]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_decoder_that_never_returns_is_killed_in_time_and_another_takes_its_pl
 ):
     odd_decord(ENDLESS)
     began = time.monotonic()
-    with pytest.raises(VideoError, match=r"00000\.avi: not read in 2 s; re-encode it"):
+    with pytest.raises(VideoError, match=r"00000\.avi: not read in 2 s; convert it"):
         read_frames(clip, everything, timeout=2)
     assert time.monotonic() - began < 30  # most of it is the start of the process
     assert not decoders()
@@ -141,17 +141,16 @@ def test_the_decoder_of_a_killed_process_ends_even_while_it_hangs(clip, odd_deco
     assert not psutil.wait_procs(found, timeout=60)[1]
 
 
-@pytest.mark.parametrize("code, cure", [
-    ("raise SystemExit('no libraries')", True),
-    ("import sys; sys.modules['decord'] = None", True),
-    ("import sys; sys.modules['pasta.video.jpegs'] = None", False),  # decord is fine
-    ("import resource; resource.setrlimit = None", False),
+@pytest.mark.parametrize("code", [
+    "raise SystemExit('no libraries')",
+    "import sys; sys.modules['decord'] = None",
+    "import sys; sys.modules['pasta.video.jpegs'] = None",
+    "import resource; resource.setrlimit = None",
 ])  # fmt: skip
-def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord, code, cure):
+def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord, code):
     odd_decord(code)
-    with pytest.raises(RuntimeError, match="did not start; its message is above") as caught:
+    with pytest.raises(RuntimeError, match="did not start; its message is above; .*import decord"):
         read_frames(clip, everything)
-    assert ("import decord" in str(caught.value)) == cure
     assert worker.IDLE == []
 
 
@@ -209,3 +208,19 @@ def test_a_video_that_needs_too_much_memory_is_refused(clip, odd_decord):
     with pytest.raises(VideoError, match="memory|allocate"):
         read_frames(clip, everything)
     assert len(decoders()) == 1
+
+
+@pytest.mark.parametrize("name", ["a:b", "it's a \"test\"", "ü 中"])
+def test_a_decoder_starts_from_a_checkout_with_an_odd_path(clip, tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "pasta").symlink_to(ROOT / "pasta")
+    code = """if True:
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from pasta.sampling import uniform
+        from pasta.video import read_frames, worker
+        worker.ROOT = sys.argv[1]  # the module's own path leads through the link
+        print(len(read_frames(sys.argv[2], lambda times: uniform(times, 2))[0]))
+    """
+    command = [sys.executable, "-c", code, tmp_path / name, clip]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "2\n"

@@ -12,7 +12,9 @@ import numpy as np
 CURE = "; convert it: `ffmpeg -i IN OUT.mp4`"
 TURNED = f"its pictures are to be mirrored, cropped, or turned by a free angle{CURE}"
 LEADING = f"frames before its first keyframe, which nothing can decode{CURE}"
-SEI = re.compile(rb"(?s)(?=\0\0(?:\x01|(..))(\x06|\x4e\x01))")  # of H.264 or HEVC, and its length
+SEI = re.compile(  # of H.264 or HEVC, in which a display orientation (47) turns or mirrors
+    rb"(?s)\0\0(?:\x01|..)(?:\x06|\x4e\x01).{,999}?\x2f\x03(?!\0\0[\0-\x1f])[\0-\x7f]..\x80\0"
+)
 EBML, SEGMENT, TRACKS, TRACK, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675
 NUMBER, KIND, CODEC, TIME, BLOCKS = 0xD7, 0x83, 0x86, 0xE7, (0xA1, 0xA3)
 PARENTS = (SEGMENT, TRACKS, TRACK, CLUSTER, 0xE0, 0x7670, 0xA0)  # Video, Projection, BlockGroup
@@ -22,7 +24,8 @@ READ = {NUMBER, KIND, CODEC, TIME, *BLOCKS, *VIEW}
 
 class Contents(NamedTuple):
     codecs: list  # of the video tracks, as the container names them
-    pts: np.ndarray | None = None  # (N,) times in file order, in any unit
+    pts: np.ndarray = np.zeros(0)  # (N,) times in file order, in any unit; empty: not known
+    start: float = -np.inf  # the first time that an edit list shows
     frames: int | None = None  # at a constant rate
     data: int = 0  # offset of the first frames
 
@@ -48,29 +51,16 @@ def contents(name):
                 kinds = [kind[0] >> 6 for kind in re.findall(b"\0\0\x01\xb6(.)", read(0, 2**20))]
                 if kinds[1:2] == [2]:  # in MPEG-4, a B-frame after the first frame
                     raise ValueError(LEADING)
-            elif head.startswith((b"YUV4MPEG2 ", b"ID3", b"fLaC")):
-                found = Contents([""] * (head[:1] == b"Y"))  # else sound, perhaps with a cover
+            elif head.startswith(b"YUV4MPEG2 "):
+                found = Contents([""])
         except (struct.error, LookupError):  # cut short
             return None
-        if found and any(re.search("(?i)avc|264|he?v[c1]|dvh", codec) for codec in found.codecs):
-            if turned(read(found.data, 2**20)):
+        if found and ((found.pts[1:] <= found.pts[:1]) & (found.pts[1:] >= found.start)).any():
+            raise ValueError(LEADING)
+        if found and re.search("(?i)avc|264|he?v[c1]|dvh", " ".join(found.codecs)):
+            if SEI.search(read(found.data, 2**20)):
                 raise ValueError(TURNED)
         return found
-
-
-def turned(data):
-    """Whether a display orientation message (SEI 47) in H.264 or HEVC turns or mirrors."""
-    for found in SEI.finditer(data):
-        length = int.from_bytes(found[1]) - len(found[2]) if found[1] else 5000
-        rest, turns = data[found.end(2) :][:length].replace(b"\0\0\3", b"\0\0"), False
-        while len(rest) > 4 and rest[0] != 0x80:
-            kind, size, rest = re.match(rb"(?s)(\xff*.)(\xff*.)(.*)", rest).groups()
-            bits = int.from_bytes(rest[:3])  # cancel, two flips, 16 bits of angle, 5 others
-            turns |= kind == b"\x2f" and not bits >> 23 and bits >> 5 & 0x3FFFF > 0
-            rest = rest[sum(size) :]
-        if turns and re.match(rb"\x80\0*(\Z|\x01)", rest):  # the end of a message, so it was one
-            return True
-    return False
 
 
 def boxes(read, start, end):
@@ -95,7 +85,7 @@ def mp4(read, size):
     top = dict(reversed([*boxes(read, 0, size)]))  # of two boxes of a kind, the first
     if b"moov" not in top:
         return None
-    movie, codecs, pts = body(top[b"moov"], b"mvhd"), [], None
+    movie, codecs, pts, start = body(top[b"moov"], b"mvhd"), [], np.zeros(0), -np.inf
     for kind, trak in boxes(read, *top[b"moov"]):
         if kind != b"trak" or body(trak, b"mdia", b"hdlr")[8:12] != b"vide":
             continue
@@ -104,22 +94,23 @@ def mp4(read, size):
         check_view(entry, body(trak, b"tkhd"), movie)
         if b"moof" not in top:
             pts = mp4_times(lambda name, at=trak: body(at, b"mdia", b"minf", b"stbl", name))
-        check_edits(body(trak, b"edts", b"elst"), pts, body(trak, b"mdia", b"mdhd"), movie)
-    return Contents(codecs, pts, data=top.get(b"mdat", (0, 0))[0])
+        elst, media = body(trak, b"edts", b"elst"), body(trak, b"mdia", b"mdhd")
+        start = first_time(elst, max(pts, default=-np.inf), media, movie)
+    return Contents(codecs, pts, start, data=top.get(b"mdat", (0, 0))[0])
 
 
 def check_view(entry, header, movie):
     """Raise ValueError unless pictures are whole and turned by a multiple of 90 degrees."""
-    both = []
+    view = np.eye(2)
     for data, place in ((header, 40), (movie, 36)):  # matrices of tkhd and mvhd
         numbers = struct.unpack_from(">5i", data, place + 12 * data[0])
-        both.append(np.reshape(numbers[:2] + numbers[3:], (2, 2)) / 2**16)
-    (a, b), (c, d) = np.round(both[0] @ both[1], 3)
-    place = entry.find(b"clap", 86) + 4
-    width, over, height, under = struct.unpack_from(">4i", entry, place) if place > 3 else 4 * [0]
-    cropped = struct.unpack_from(">2H", entry, 32) != (width / (over or 1), height / (under or 1))
+        view = view @ np.reshape(numbers[:2] + numbers[3:], (2, 2)) / 2**16
+    (a, b), (c, d) = np.round(view, 3)
+    width, height = struct.unpack_from(">2H", entry, 32)
+    crop = re.search(rb"(?s)clap(.{16})", entry[86:])
+    cropped = crop and crop[1] != struct.pack(">4I", width, 1, height, 1)
     right = b == c == 0 < a * d or a == d == 0 > b * c or a == b == c == d == 0
-    if not right or (place > 3 and cropped):
+    if cropped or not right:
         raise ValueError(TURNED)
 
 
@@ -136,24 +127,18 @@ def mp4_times(table):
     return np.cumsum(steps) - steps + (shifts if len(shifts) else 0)
 
 
-def check_edits(elst, pts, media, movie):
-    """Raise ValueError if an edit list shows anything but all frames from its start on."""
+def first_time(elst, last, media, movie):
+    """The time an edit list starts at; ValueError unless it shows all from there to time `last`."""
+    if len(elst) <= 8:
+        return -np.inf
     edits = [*struct.iter_unpack(">QqI" if elst[:1] == b"\1" else ">IiI", elst[8:])]
     while edits and edits[0][1] == -1:  # a delay
         edits.pop(0)
-    if len(edits) == 1 and pts is not None:
-        rates = [struct.unpack_from(">I", data, 12 + 8 * data[0])[0] for data in (media, movie)]
-        end = edits[0][1] + round(edits[0][0] * rates[0] / max(1, rates[1]))
-    if len(elst) > 8 and (len(edits) != 1 or (pts is not None and pts.max() >= end)):
+    rates = [struct.unpack_from(">I", data, 12 + 8 * data[0])[0] for data in (media, movie)]
+    ends = [start + round(length * rates[0] / max(1, rates[1])) for length, start, _ in edits]
+    if len(edits) != 1 or last >= ends[0]:
         raise ValueError(f"an edit list hides the end of its frames or reorders them{CURE}")
-    if pts is not None:
-        check_start(pts, edits[0][1] if edits else -np.inf)
-
-
-def check_start(pts, start=-np.inf):
-    """Raise ValueError if frames from `start` on come before the first keyframe."""
-    if ((pts[1:] <= pts[:1]) & (pts[1:] >= start)).any():
-        raise ValueError(LEADING)
+    return edits[0][1]
 
 
 def elements(read, place, size):
@@ -196,5 +181,4 @@ def mkv(read, size):
     videos = [track for track in tracks if int.from_bytes(track.get(KIND, b"")) == 1]
     pts = [time for track, time in blocks if videos and track == int.from_bytes(videos[0][NUMBER])]
     codecs = [track[CODEC].rstrip(b"\0").decode("latin1") for track in videos]
-    check_start(np.array(pts))
     return Contents(codecs, np.array(pts), data=data) if tracks else None

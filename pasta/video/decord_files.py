@@ -19,13 +19,11 @@ AV1 = "AV1: `pip install decord2` instead of decord; "
 PROOF = 1500  # frames, among which two keyframes show that seeking is right
 DEPTH = 16  # frames that a codec with B-frames may hold back; VP8 and VP9 hold back none
 SEEKABLE = re.compile("avc[13]|h[ev][cv]1|vp0[89]|V_VP[89]|V_MPEG(4/ISO/AVC|H/ISO/HEVC)")
-DAMAGED = f"damaged or cut short{CURE}"
 MEANING = {  # regex for decord's message: its meaning
-    "Error reading": "not a video, or cut short before its index",
-    "av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF": DAMAGED,
-    "[Oo]ut of bound|StopIteration": f"cut short{CURE}",
     "measure duration": f"no frame count in it{CURE}",
     "find video stream": f"no video in it that decord can decode{CURE}",
+    "Error reading|av_read|ing packet|e buffer|open codec|stream info|Check failed|EOF|"
+    "[Oo]ut of bound|StopIteration": f"damaged or cut short{CURE}",
 }
 
 
@@ -67,35 +65,34 @@ def checked(path):
         raise ValueError("an empty file")
     if name.encode(errors="ignore") != os.fsencode(name):
         raise ValueError("its name is not UTF-8, so decord cannot open it; rename it")
-    with open(name, "rb") as file:
-        if file.read(7) == b"#EXTM3U":
-            raise ValueError("a playlist, which names other files; expected a video")
     return name
 
 
-def open_file(name):
-    """(N,) seconds of a file's frames, its (H, W) pixels, and a function that decodes frames."""
+def open_video(path, folder_fps=3.0):
+    """(N,) seconds of a video's frames, its (H, W) pixels, and a function that decodes frames."""
+    name = checked(path)
+    if os.path.isdir(name):
+        return open_folder(name, folder_fps)
     found = contents(name)
-    if found and len(found.codecs) != 1:
+    if not found:  # of another container decord may skip frames; a playlist names other files
+        raise ValueError(f"not a video, or cut short, or not MP4, MOV, MKV, WebM, AVI or Y4M{CURE}")
+    if len(found.codecs) != 1:
         what = f"{len(found.codecs)} video tracks{CURE}" if found.codecs else "no video track in it"
         raise ValueError(what)
-    codec = found.codecs[0] if found else ""
+    codec = found.codecs[0]
     with reading(name, AV1 if codec in ("av01", "V_AV1") else ""):
         reader = VideoReader(name, num_threads=1)  # VP9 fails with the default, 0
-    if not found:
-        raise ValueError(f"not MP4, MOV, MKV, WebM, AVI or Y4M: decord may skip frames{CURE}")
     count, keys = len(reader), reader.get_key_indices()
     seconds = reader.get_frame_timestamp(range(count))[:, 0].astype(float)
+    unknown = (np.abs(seconds) > 1e7).any()  # AVI files with B-frames have times of -3e17
+    if unknown and count == found.frames and reader.get_avg_fps() > 0:
+        seconds, unknown = np.arange(count) / reader.get_avg_fps(), False
     # `ffmpeg -ss 4 -c copy` hides frames from the keyframe to the cut: their times are below 0.
     # decord counts them, and seeking then gives wrong frames or never ends (dmlc/decord#269, #373,
     # #375). Decoding in order gives the frames that are shown.
-    unknown = np.abs(seconds) > 1e7  # AVI files with B-frames have times of -3e17
-    hidden = 0 if unknown.any() else int((seconds < -1e-6).sum())
-    if unknown.any() and count == found.frames and reader.get_avg_fps() > 0:
-        seconds, unknown = np.arange(count) / reader.get_avg_fps(), np.zeros(1)
-    timestamps = rising(seconds[hidden:], unknown.any())
-    if found.pts is not None:
-        check_order(found.pts, 0 if "vp" in codec.lower() else DEPTH)
+    hidden = int((seconds < -1e-6).sum())
+    timestamps = rising(seconds[hidden:], unknown)
+    check_order(found.pts, 0 if "vp" in codec.lower() else DEPTH)
     seek = count > SHORT and SEEKABLE.match(codec) and not hidden and closed(found.pts, keys, count)
 
     def decode(indices, height, width):  # without `reader`, which would decode ahead, in full size
@@ -136,11 +133,10 @@ def check_order(pts, depth):
 
 def closed(pts, keys, count):
     """Whether no frame is shown on the other side of a keyframe than it is in the file."""
-    if pts is None or len(pts) != count:
-        return False
-    keys = np.array(keys[1:], int)
-    before, after = np.maximum.accumulate(pts), np.minimum.accumulate(pts[::-1])[::-1]
-    return (before[keys - 1] < pts[keys]).all() and (after[keys] == pts[keys]).all()
+    keys, before = np.array(keys[1:], int), np.maximum.accumulate(pts)
+    after = np.minimum.accumulate(pts[::-1])[::-1]
+    alone = len(pts) == count and (before[keys - 1] < pts[keys]) & (after[keys] == pts[keys])
+    return np.all(alone)
 
 
 def proven(fresh, keys):
@@ -163,7 +159,7 @@ def pixels(frame):
 
 
 def open_folder(path, fps):
-    """As open_file, for a folder of JPEGs; all are scaled to the size of the first."""
+    """As open_video, for a folder of JPEGs; all are scaled to the size of the first."""
     names = jpeg_names(path)
 
     def decode(indices, height, width):

@@ -7,9 +7,8 @@ from pathlib import Path
 
 JPEG = re.compile(r"(?is)[^.].*\.jpe?g")  # the names that macOS adds begin with a dot
 MARKER = re.compile(rb"(?s)\xff([\x01-\xcf\xda-\xfe]|[\xd8\xd9])")  # without 0xff d0-d7: restarts
-TURNED = re.compile(  # EXIF's orientation, little or big endian, if it is none of the stored one
-    rb"(\x12\x01\x03\0\x01\0\0\0|\x01\x12\0\x03\0\0\0\x01\0)[\x02-\x08]"
-)
+# EXIF's orientation, little or big endian, if it is none of the stored one
+TURNED = re.compile(rb"\x12\x01\x03\0\x01\0{3}[\x02-\x08]|\x01\x12\0\x03\0{3}\x01\0[\x02-\x08]")
 
 
 def jpeg_names(folder):
@@ -40,13 +39,12 @@ def first_picture(data):
     """The bytes of a JPEG without what follows, such as the film of a motion photo."""
     if not data.startswith(b"\xff\xd8"):
         raise ValueError("no JPEG, whatever its name; convert it: `ffmpeg -i IN OUT.jpg`")
+    if b"Exif" in data[: 2**16] and TURNED.search(data, 0, 2**16):
+        raise ValueError("turned by its EXIF orientation; turn it: `ffmpeg -i IN OUT.jpg`")
     place = 2
     while marker := MARKER.search(data, place):
         place = marker.end()
         if marker[1] == b"\xd9":
             return data[:place]
-        segment = data[place : place + int.from_bytes(data[place : place + 2])]
-        if marker[1] == b"\xe1" and segment[2:6] == b"Exif" and TURNED.search(segment):
-            raise ValueError("turned by its EXIF orientation; turn it: `ffmpeg -i IN OUT.jpg`")
-        place += len(segment)
+        place += int.from_bytes(data[place : place + 2])
     raise ValueError("a JPEG that is cut short")  # FFmpeg silently paints the missing part grey

@@ -1,40 +1,35 @@
 """A process that opens and decodes videos.
 
 A call into decord may never return, or abort its process. Here that costs one video: the process
-is killed and replaced. A request is a line of JSON on its stdin, a reply a line of JSON on its
-stdout and the bytes of an array:
-
-    {"path": text, "folder_fps": number}    opens:   {"size": [H, W], "bytes": n}, (N,) float64
-    {"indices": [...], "size": [h, w]}      decodes: {"shape": [F, h, w, 3], "bytes": n}, uint8
-    either, if that fails                            {"reason": text, "bytes": 0}
-
-Shapes: N frames of the video, F sampled frames, H, W pixels of the file, h, w as decoded.
+is killed and replaced. A request is the keywords of `open_video` or of the function that this
+returns. The reply is (reason of the failure or "", shape), then the bytes of an array.
 """
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 
 import numpy as np
 
-from pasta.video.decord_files import VideoError, checked, open_file, open_folder, reading
+from pasta.video.decord_files import CURE, VideoError, open_video, reading
 
-# -m would import this module twice. The first line shows whether decord can be imported.
-SERVE = "import decord; print('decord', flush=True); from pasta.video.worker import serve; serve()"
+ROOT = str(Path(__file__).resolve().parents[2])
+START = "import sys; sys.path.insert(0, sys.argv[1]); "  # in PYTHONPATH, a colon splits a path
+SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
 MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
 STEP = 0.25  # seconds between two looks at the clock
-CURE = "re-encode it: `ffmpeg -i IN OUT.mp4`"
 IDLE = []  # this process's workers that wait for a request
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=IDLE.clear)  # their pipes are the parent's
+os.register_at_fork(after_in_child=IDLE.clear)  # their pipes are the parent's
 
 
 @contextmanager
@@ -43,28 +38,37 @@ def opened(path, folder_fps, timeout):
 
     Yields ((N,) float64 seconds, (H, W), function (F,) indices, h, w -> (F, h, w, 3) uint8 RGB).
     """
-    worker = idle_or_new()
-    worker.seconds = float("inf") if timeout is None else timeout
+    worker, left = idle_or_new(), timeout
 
-    def ask(request):
+    def ask(**request):
+        nonlocal left
+        worker.waits = ready = False
         try:
-            reply, data = worker.ask(request)
-        except TimeoutError:
-            raise VideoError(path, f"not read in {timeout:g} s; {CURE}") from None
-        except (EOFError, BrokenPipeError):
-            reason = f"damaged, or too large for memory: decord crashed; {CURE}"
+            worker.pipe.send(request)
+            while not ready and left > 0:
+                began = time.monotonic()
+                ready = worker.pipe.poll(STEP)
+                # While both processes are stopped (Ctrl-Z, a paused container), the clock runs on.
+                left -= min(time.monotonic() - began, 2 * STEP)
+            if not ready:
+                raise VideoError(path, f"not read in {timeout:g} s{CURE}")
+            reason, shape = json.loads(worker.pipe.recv_bytes())  # no pickle of a decoder is read
+            data = bytearray(worker.pipe.recv_bytes())
+        except (EOFError, OSError):
+            reason = f"damaged, or too large for memory: decord crashed{CURE}"
             raise VideoError(path, reason) from None
-        if "reason" in reply:
-            raise VideoError(path, reply["reason"])
-        return reply, data
+        worker.waits = True
+        if reason:
+            raise VideoError(path, reason)
+        return shape, np.frombuffer(data, np.uint8)
 
     def decode(indices, height, width):
-        reply, data = ask({"indices": indices.tolist(), "size": [int(height), int(width)]})
-        return np.frombuffer(data, np.uint8).reshape(reply["shape"])
+        shape, data = ask(indices=indices, height=int(height), width=int(width))
+        return data.reshape(shape)
 
     try:
-        reply, data = ask({"path": os.path.abspath(path), "folder_fps": folder_fps})
-        yield np.frombuffer(data), tuple(reply["size"]), decode
+        size, data = ask(path=os.path.abspath(path), folder_fps=folder_fps)
+        yield data.view(float), tuple(size), decode
     finally:
         if worker.waits:
             IDLE.append(worker)
@@ -81,97 +85,57 @@ def idle_or_new():
 
 
 class Worker:
-    """The parent's handle. `waits`: ready for a request. `seconds`: left for the current video."""
+    """The parent's handle. `waits`: ready for a request."""
 
     def __init__(self):
-        path = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", SERVE],  # -P: ignores files in this folder
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
-        )
-        imported = self.process.stdout.readline() == b"decord\n"
-        self.waits = imported and self.process.stdout.readline() == b"ready\n"
-        if not self.waits:
+        self.pipe, theirs = Pipe()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", START + SERVE, ROOT, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdout=2,  # native code prints to it
+            )
+        try:
+            self.waits = bool(self.pipe.recv_bytes())
+        except (EOFError, OSError):
             self.stop()
-            cure = "" if imported else f"; try: {sys.executable} -c 'import decord'"
-            text = "the process that decodes videos did not start; its message is above"
-            raise RuntimeError(text + cure)
-
-    def ask(self, request):
-        """(reply, writable bytes). Raises TimeoutError, and EOFError when the process died."""
-        self.waits, future = False, Future()
-
-        def exchange():
-            try:
-                self.process.stdin.write(json.dumps(request).encode() + b"\n")
-                self.process.stdin.flush()
-                reply = json.loads(self.process.stdout.readline() or "null")
-                data = bytearray(reply["bytes"] if reply else 0)
-                if not reply or self.process.stdout.readinto(data) < len(data):
-                    raise EOFError
-                future.set_result((reply, data))
-            except BaseException as error:  # future.result raises it in the caller
-                future.set_exception(error)
-
-        Thread(target=exchange, daemon=True).start()  # it may never return
-        while not future.done():
-            began = time.monotonic()
-            wait([future], STEP)
-            # While both processes are stopped (Ctrl-Z, a paused container), the clock runs on.
-            self.seconds -= min(time.monotonic() - began, 2 * STEP)
-            if self.seconds <= 0 and not future.done():
-                raise TimeoutError
-        result = future.result()
-        self.waits = True
-        return result
+            cure = f"try: {sys.executable} -c 'import decord'"
+            text = f"the process that decodes videos did not start; its message is above; {cure}"
+            raise RuntimeError(text) from None
 
     def stop(self):
         self.process.kill()
         self.process.wait()
 
 
-def open_video(path, folder_fps):
-    name = checked(path)
-    return open_folder(path, folder_fps) if os.path.isdir(name) else open_file(name)
-
-
 def serve():
     """Answer requests until the parent process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles both, and may want to
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # finish the current video first
-    with suppress(ImportError):  # not every system has such limits
-        import resource
-
-        limits = {MEMORY, *resource.getrlimit(resource.RLIMIT_AS)} - {resource.RLIM_INFINITY}
-        resource.setrlimit(resource.RLIMIT_AS, (min(limits), min(limits)))
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # native code prints to stdout: keep that out of the replies
-    replies.write(b"ready\n")
-    replies.flush()
-    requests = SimpleQueue()
-    Thread(target=listen, args=(requests,), daemon=True).start()
+    limits = {MEMORY, *resource.getrlimit(resource.RLIMIT_AS)} - {resource.RLIM_INFINITY}
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), min(limits)))
+    pipe, requests = Connection(int(sys.argv[2])), SimpleQueue()
+    pipe.send_bytes(b"ready")
+    Thread(target=listen, args=(pipe, requests), daemon=True).start()
     while True:
-        request = json.loads(requests.get())
+        request, reason = requests.get(), ""
         try:
             with reading(None):  # the parent knows the path
                 if "path" in request:
-                    array, size, decode = open_video(**request)
-                    reply = {"size": [int(n) for n in size]}
+                    array, shape, decode = open_video(**request)
                 else:
-                    array = decode(np.array(request["indices"]), *request["size"])
-                    reply = {"shape": array.shape}
+                    array = decode(**request)
+                    shape = array.shape
         except VideoError as error:
-            array, reply = np.empty(0), {"reason": error.reason}
-        replies.write(json.dumps(reply | {"bytes": array.nbytes}).encode() + b"\n")
-        replies.write(np.ascontiguousarray(array))
-        replies.flush()
+            array, shape, reason = np.empty(0), (), error.reason
+        pipe.send_bytes(json.dumps([reason, [int(n) for n in shape]]).encode())
+        pipe.send_bytes(np.ravel(array).view(np.uint8))
         array = None  # frees the frames while waiting
 
 
-def listen(requests):
+def listen(pipe, requests):
     """Read requests in a thread, to notice the parent's end even while native code runs."""
-    for line in sys.stdin.buffer:
-        requests.put(line)
+    with suppress(EOFError, OSError):
+        while True:
+            requests.put(pipe.recv())
     os._exit(0)

@@ -184,7 +184,7 @@ def read_long(path, short):
         return original(reader, indices)
 
     with patch.object(files, "in_order", in_order), patch.object(files, "SHORT", short):
-        timestamps, size, decode = files.open_file(str(path))
+        timestamps, size, decode = files.open_video(path)
         indices = uniform(timestamps, 32)
         frames = decode(indices, *size)
     how = "in order" if last[-1] == indices[-1] else "seeked"
