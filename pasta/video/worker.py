@@ -34,11 +34,11 @@ os.register_at_fork(after_in_child=IDLE.clear)  # their pipes are the parent's
 
 @contextmanager
 def opened(path, folder_fps, timeout):
-    """Open a video in a worker. timeout: seconds for opening and decoding together.
+    """Open a video in a worker. timeout: seconds for opening and decoding together, or None.
 
     Yields ((N,) float64 seconds, (H, W), function (F,) indices, h, w -> (F, h, w, 3) uint8 RGB).
     """
-    worker, left = idle_or_new(), timeout
+    worker, left = idle_or_new(), np.inf if timeout is None else timeout
 
     def ask(**request):
         nonlocal left
