@@ -8,6 +8,7 @@ The first two append the rows that their file lacks, so a rerun continues. They 
 {video: reason} for videos that cannot be read or that a server refuses.
 """
 
+import time
 from collections import Counter, defaultdict
 from contextlib import closing, suppress
 from functools import partial
@@ -109,7 +110,7 @@ def append_rows(path, rows, items, n, read, make):
         return len(batch), tasks, unread
 
     batches = [groups[start : start + n] for start in range(0, len(groups), n)]
-    failed, tried = {}, 0
+    failed, tried, start = {}, 0, time.perf_counter()
     bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
     ahead = prefetch(read_batch, batches, workers=1, ahead=1)
     with Appender(ranks.rank_path(path)) as out, closing(ahead), bar:
@@ -124,6 +125,9 @@ def append_rows(path, rows, items, n, read, make):
             if not works and tried >= FIRST:
                 why = next(iter(refused.values()), "")
                 raise ServerError(f"no {path.stem} for the first {tried} videos: {why}")
+    if groups and ranks.rank() == 0:
+        rate = 3600 * len(groups) / (time.perf_counter() - start)
+        print(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour")
     return failed
 
 
