@@ -63,6 +63,8 @@ MISTAKES = {
     "raise FileNotFoundError('no model folder x')": "no model folder x",
     "raise RuntimeError('before any training')": "before any training",
     "open('absent.jsonl')": "absent.jsonl: No such file or directory",
+    "open('\\x1b[2J\\u202eclip')": "\\x1b[2J\\u202eclip: No such file or directory",
+    "raise ValueError('two\\n\\x9blines')": "two\n\\x9blines",
     "open('/proc/self/mem', 'x')": "/proc/self/mem: File exists",
     "import os; os.mkdir('x'); open('x')": "x: Is a directory",
     "raise SystemExit('--lr is 3')": "--lr is 3",

@@ -12,6 +12,7 @@ from pasta.models.load import bare_model
 from pasta.models.peft import CONFIG, base_of, read_adapter
 from pasta.run.ahead import prefetch
 from pasta.run.ranks import progress, rank
+from pasta.run.schema import printable
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
 
@@ -45,7 +46,7 @@ def check_items(items, counts):
     videos = list(dict.fromkeys(item.video for item in items))
     errors = [x for x in progress(prefetch(video_error, videos, 4), "videos", len(videos)) if x]
     for error in errors:
-        print(error)
+        print(printable(str(error)))
     present = Counter(item.task for item in items)
     for task, n in present.items():
         print(f"{task}: {n} items")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 
+from pasta.run.schema import printable
+
 OURS = Path(__file__).resolve().parents[2]
 
 
@@ -23,8 +25,8 @@ def command_line():
             if sys.stdout:
                 sys.stdout.flush()  # here, because an error at Python's end is not one sentence
     except Exception as error:
-        if text := sentence(error):
-            raise SystemExit(text) from None
+        if text := sentence(error):  # a name in it may have control characters
+            raise SystemExit("\n".join(map(printable, text.splitlines()))) from None
         raise
 
 

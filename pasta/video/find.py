@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pasta.pairs import GROUPS
-from pasta.run.schema import is_name
+from pasta.run.schema import is_name, printable
 from pasta.video.decord_files import VideoError
 from pasta.video.jpegs import jpeg_names
 
@@ -103,7 +103,7 @@ def describe(pairs, root):
     modes = ", ".join(f"{counts[mode]} {mode}" for mode in GROUPS if counts[mode])
     lost, n = missing(pairs), len({pair.video for pair in pairs})
     text = f"{len(pairs)} pairs ({modes}) about {n} videos: {n - len(lost)} found under {root}"
-    names = ", ".join(os.path.relpath(name, root) for name in lost[:3])
+    names = printable(", ".join(os.path.relpath(name, root) for name in lost[:3]))
     return text + (f", {len(lost)} not, such as {names}" if lost else "")
 
 
