@@ -161,7 +161,7 @@ def test_a_report_replaces_only_reports(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/holiday.png").write_text("precious")
     before = state(tmp_path)
-    with pytest.raises(SystemExit, match=r"mine holds holiday.png, .*choose another --out$"):
+    with pytest.raises(SystemExit, match=r"mine holds holiday.png, .*name another --out$"):
         report.main([f"{tmp_path}/run", "--out", f"{tmp_path}/mine"])
     assert state(tmp_path) == before
     for _ in range(2):

@@ -172,15 +172,17 @@ def mistakes(tmp_path, model, videos):
     yield "make_pairs.py", make | {"queries": tmp_path / "q.jsonl"}, "q.jsonl: No such file", 1
     yield "make_pairs.py", make | {"keep": 2}, "--keep is 2.0; expected 0 or more, at most 1", 2
     yield "evaluate.py", score | {"data": tmp_path / "bench"}, "spatial.json: .* cannot read it", 1
-    yield "evaluate.py", score | {"data": tmp_path / "no", "bench": "videomme"}, "/no", 1
+    other = score | {"data": tmp_path / "no", "bench": "videomme"}
+    yield "evaluate.py", other, "no videomme/test", 1
     yield "evaluate.py", score | {"seed": -1}, "--seed is -1; expected 0 or more, at most", 2
 
 
 @pytest.mark.parametrize(
     ("k", "n"),
     [(k, 0) for k in (2, 4, 8)]
-    + [pytest.param(k, n, marks=pytest.mark.slow) for k in range(15) for n in (0, 1)],
-)  # the others take minutes
+    + [pytest.param(k, 0, marks=pytest.mark.slow) for k in range(15)]
+    + [pytest.param(k, 1, marks=pytest.mark.slow) for k in (2, 8, 12)],
+)  # all others under torchrun, too, would take minutes
 def test_everyday_mistakes_end_in_one_sentence(tmp_path, tiny_folder, toy_videos, k, n):
     cases = [*mistakes(tmp_path, tiny_folder, toy_videos)]
     assert len(cases) == 15
@@ -188,5 +190,5 @@ def test_everyday_mistakes_end_in_one_sentence(tmp_path, tiny_folder, toy_videos
     process = launch(script, n, {"out": tmp_path / "out", "device": "cpu"} | flags)
     printed = end_of(process, 200)
     assert process.returncode == (1 if n else status)
-    ours = printed.partition("torch.distributed.elastic")[0]  # torchrun adds its own report
+    ours = re.split("torch[./]distributed", printed)[0]  # torchrun adds its own report
     assert "Traceback" not in ours and len(re.findall(text, ours)) == 1, printed

@@ -194,4 +194,4 @@ def test_too_many_unreadable_videos_over_all_processes_stop_the_run(torchrun, to
 @pytest.mark.slow
 def test_sharding_without_torchrun_says_how_to_start(torchrun):
     process = torchrun(0, "run", "--shard")
-    assert "start with torchrun" in end_of(process) and process.returncode != 0
+    assert "start the script with torchrun" in end_of(process) and process.returncode != 0

@@ -138,7 +138,8 @@ def misfits(name, part, rank, layer):
         elif part[letter].dtype not in FLOATS:
             wrong.append(f"{name}.lora_{letter} is {part[letter].dtype}; expected float32")
         elif n := int((~(part[letter].float().abs() <= LARGEST)).sum()):
-            wrong.append(f"{name}.lora_{letter} holds {n} infinite or nan or above {LARGEST:g}")
+            got = f"{name}.lora_{letter} holds {n} infinite or nan or above {LARGEST:g}"
+            wrong.append(f"{got}; expected trained weights")
     return wrong
 
 

@@ -19,12 +19,14 @@ import psutil
 sys.path[:0] = [str(Path(__file__).parents[i]) for i in (1, 2)]
 from conftest import finish, kill_all, launch  # noqa: E402 (after the path to it)
 
+from make_pairs import PairsConfig  # noqa: E402
 from pasta.datasets.read import read_pairs  # noqa: E402
 from pasta.models.load import load_vlm  # noqa: E402
 from pasta.packs import by_video  # noqa: E402
 from pasta.pairs import MODES  # noqa: E402
+from pasta.prompts import PROMPT_VERSION  # noqa: E402
 from pasta.reference import ReferenceCache, cache_row, open_cache  # noqa: E402
-from pasta.run.config import parse, read_config  # noqa: E402
+from pasta.run.config import parse, read_config, write_config  # noqa: E402
 from pasta.run.rows import read_rows, write_rows  # noqa: E402
 from pasta.toy import files  # noqa: E402
 from pasta.toy.model import make_folder  # noqa: E402
@@ -118,8 +120,12 @@ def select(folder, model, videos, n_videos):
     queries = [{name: row[name] for name in names} | {"n": 0} for row in rows]
     write_rows(folder / "made/queries.jsonl", queries)
     flags = {"responder": model, "videos": videos, "out": folder / "made", "select": "none"}
+    flags |= {"stage": "judge", "device": "cpu"}
+    config = parse(PairsConfig, [str(x) for k, v in flags.items() for x in (f"--{k}", v)])
+    config.asker = config.responder
+    write_config(config.out, config, weights={}, prompt_version=PROMPT_VERSION)
     start = time.monotonic()
-    finish(launch("make_pairs.py", 0, flags | {"stage": "judge", "device": "cpu"}, "--no-balance"))
+    finish(launch("make_pairs.py", 0, flags, "--no-balance"))
     assert read_rows(folder / "made/pairs.jsonl")
     return time.monotonic() - start
 
@@ -134,7 +140,7 @@ def campaign(folder, sizes, updates=UPDATES):
     for n in sizes:
         home, n_videos = folder / str(n), n // PER_VIDEO
         flags = TRAIN | {"model": folder / "model", "pairs": write_pairs(home, n_videos)}
-        flags |= {"video_root": folder / "videos", "out": home / "out", "save_every": 10**9}
+        flags |= {"video_root": folder / "videos", "out": home / "out", "save_every": 10**6}
         write_reference(home / "reference.jsonl", known, setting, folder / "videos", n_videos)
         yield n, *train(flags, updates), select(home, folder / "model", folder / "videos", n_videos)
 
