@@ -96,5 +96,5 @@ def test_answers_whose_reasoning_is_cut_off_are_counted():
     texts = ["A", "<think>A or", "B</think><think>", "C"]
     rows = [{"response": text, "predicted": "A"} for text in texts]
     bench = SimpleNamespace(draws=False, empty="wrong")
-    assert report.counts(bench, rows)["reasoning cut off: read as it is"] == 2
-    assert "reasoning cut off: read as it is" not in report.counts(bench, rows[::3])
+    assert report.counts(bench, rows)["reasoning cut off: read with its tags"] == 2
+    assert "reasoning cut off: read with its tags" not in report.counts(bench, rows[::3])

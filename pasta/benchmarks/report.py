@@ -41,7 +41,7 @@ def counts(bench, rows) -> dict:
     """How many answers are no option: {what happened: number of rows}."""
     failed = {"video not decoded: wrong": sum("error" in row for row in rows)}
     if cut := sum(not final_answer(row["response"])[1] for row in rows):
-        failed["reasoning cut off: read as it is"] = cut
+        failed["reasoning cut off: read with its tags"] = cut
     if bench.draws:  # also for an empty response
         what = "mean score" if bench.draws == "expected" else "drawn"
         return {f"no option named: {what}": sum("drawn" in row for row in rows)} | failed

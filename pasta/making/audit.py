@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 
 from pasta.making.adversarial_items import adversarial_rows
-from pasta.making.stages import AWAY, CHANGED, QUERY, candidates_in_order, sound_queries
+from pasta.making.stages import AWAY, CHANGED, QUERY, candidates_in_order, usable_queries
 from pasta.pairs import MODES
 from pasta.run.atomic import write_json
 from pasta.run.rows import rows_of, write_rows
@@ -96,7 +96,7 @@ def write_report(config, roles, videos, n, failed):
         kept = f"wrote {sum(row['kept'] for row in report.values())} pairs to {path}"
         print(f"{kept}, and {len(dropped)} to dropped.jsonl{roles.unreadable}")
     made = {row["video"] for row in rows_of(path, {"video": str}) if "flaw" not in row}
-    first, asked = set(videos[:n]), {row["video"] for row in sound_queries(config)}
+    first, asked = set(videos[:n]), {row["video"] for row in usable_queries(config)}
     used = first - failed.keys()
     counts = f"{n} videos" if n == len(videos) else f"{n} of {len(videos)} videos"
     counts += f", {len(first - used)} of them skipped, {len(used - asked)} without a query"

@@ -60,10 +60,10 @@ class Server:
         self.address = address.partition("#")[0]
         try:
             url = urlsplit(address)
-            sound = url.hostname.encode("idna") and url.port != 0 and not url.query
+            valid_url = url.hostname.encode("idna") and url.port != 0 and not url.query
         except (ValueError, AttributeError):  # a port of letters; no host
-            sound = False
-        if not sound or not re.fullmatch("(?i)https?://[!-?A-~]+", self.address):
+            valid_url = False
+        if not valid_url or not re.fullmatch("(?i)https?://[!-?A-~]+", self.address):
             hidden = re.sub(r"//.*[@?].*", "//***", address, flags=re.S)  # perhaps a password
             text = "expected http://HOST:PORT/v1 or .../v1#MODEL, without user, password or ?"
             raise ValueError(f"{printable(hidden)}: {text}")

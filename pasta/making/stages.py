@@ -74,7 +74,7 @@ def write_candidates(config, roles, videos, n, unusable=()):
     path, own_videos = config.out / "candidates.jsonl", {*ranks.share(videos[:n])} - {*unusable}
     rows, wanted = rows_of(path, CANDIDATE), {}
     done = set(map(query_key, rows))
-    for row in sound_queries(config):
+    for row in usable_queries(config):
         if row["video"] in own_videos and query_key(row) not in done:
             wanted.setdefault(query_key(row), row)  # each query once
     items = [(row["video"], row) for row in wanted.values()]
@@ -156,14 +156,14 @@ def candidates_in_order(config, videos, asked):
     asked: mode -> how many of the videos it has queries about.
     """
     place = {video: i for i, video in enumerate(videos)}
-    n_of = {query_key(q): place.get(q["video"], len(videos)) for q in sound_queries(config)}
+    n_of = {query_key(q): place.get(q["video"], len(videos)) for q in usable_queries(config)}
     made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
     rows = [row for row in made if n_of.get(query_key(row), len(videos)) < asked[row["mode"]]]
     rows.sort(key=lambda row: (place[row["video"]], MODES.index(row["mode"]), row["query"]))
     return [row | {"recipe": row["recipe"] | {"judge": config.judge}} for row in rows]
 
 
-def sound_queries(config):
+def usable_queries(config):
     """The rows of queries.jsonl without a flaw."""
     return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
 
