@@ -1,6 +1,6 @@
 """A tiny untrained Qwen2.5-VL or LLaVA-OneVision of the real transformers class."""
 
-import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +12,9 @@ from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 
-WIDTH = 128
-HALF = [0.5] * 3
-RESCALE = {"do_rescale": True, "do_normalize": True, "image_mean": HALF, "image_std": HALF}
-PIXELS = {  # kind of model: its preprocessor_config.json
-    "qwen": {
-        **RESCALE,
-        "do_resize": True,
-        "min_pixels": 56 * 56,
-        "max_pixels": 12845056,
-        "patch_size": 14,
-        "temporal_patch_size": 4,
-        "merge_size": 2,
-        "num_frames": world.N_FRAMES,
-    },
-    "onevision": {
-        **RESCALE,
-        "do_resize": True,
-        "resample": 3,
-        "size": {"height": world.SIDE, "width": world.SIDE},
-        "num_frames": world.N_FRAMES // 2,  # each frame has its own tokens
-    },
+FOLDERS = {  # kind of model: the folder with its config.json and preprocessor_config.json
+    "qwen": Path(__file__).parent / "model",
+    "onevision": Path(__file__).parent / "onevision",
 }
 SPECIAL = (
     "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|video_pad|> "
@@ -80,80 +62,18 @@ def make_tokenizer(kind="qwen"):
     )
 
 
-def language(tokenizer):
-    """The text_config of a language model of a million parameters."""
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": WIDTH,
-        "intermediate_size": 3 * WIDTH,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 4096,
-        "initializer_range": 0.06,  # with 0.02 it learns to copy names too late
-        "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": None,
-        "pad_token_id": tokenizer.pad_token_id,
-        "tie_word_embeddings": True,
-    }
-
-
-def qwen(tokenizer):
-    """An untrained Qwen2.5-VL."""
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
-    # The width axis has the lowest frequencies: with a larger base its two positions of a 2 x 2
-    # grid would look the same. Height, which needs less, has few frequencies.
-    rope = {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [8, 2, 6]}
-    config = transformers.Qwen2_5_VLConfig(
-        text_config=language(tokenizer) | {"rope_parameters": rope},
-        vision_config={  # also patch_size 14 and spatial_merge_size 2, by default, as in PIXELS
-            "depth": 1,
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_heads": 2,
-            "temporal_patch_size": PIXELS["qwen"]["temporal_patch_size"],
-            "out_hidden_size": WIDTH,
-            "fullatt_block_indexes": [0],
-            "tokens_per_second": 1,
-            "initializer_range": 0.06,
-        },
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        video_token_id=ids["<|video_pad|>"],
-        image_token_id=ids["<|image_pad|>"],
-        tie_word_embeddings=True,
-    )
-    return transformers.Qwen2_5_VLForConditionalGeneration(config)
-
-
-def onevision(tokenizer):
-    """An untrained LLaVA-OneVision: SigLIP, four tokens a frame, a Qwen2 without M-RoPE."""
-    # A small base, as above: the few dozen tokens of a video need different positions.
-    rope = {"rope_type": "default", "rope_theta": 100.0}
-    config = transformers.LlavaOnevisionConfig(
-        text_config=language(tokenizer) | {"model_type": "qwen2", "rope_parameters": rope},
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_attention_heads": 2,
-            "num_hidden_layers": 1,
-            "image_size": world.SIDE,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
-        image_token_index=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
-        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
-        tie_word_embeddings=True,
-    )
-    return transformers.LlavaOnevisionForConditionalGeneration(config)
-
-
 def make_folder(folder, seed=0, kind="qwen"):
-    """Write an untrained toy model, as a model folder with all files. kind: as in PIXELS."""
+    """Write an untrained toy model, as a model folder with all files. kind: as in FOLDERS."""
+    # Two settings of its config.json are unusual. With a larger rope_theta the positions of a small
+    # grid, or of a few dozen tokens, would look the same; the width axis of M-RoPE has the lowest
+    # frequencies, and height, which needs less, has few. With an initializer_range of 0.02 the
+    # model learns to copy names too late.
+    config = transformers.AutoConfig.from_pretrained(FOLDERS[kind], trust_remote_code=False)
     tokenizer = make_tokenizer(kind)
+    config.text_config.vocab_size = len(tokenizer)
     torch.manual_seed(seed)
-    model = {"qwen": qwen, "onevision": onevision}[kind](tokenizer)
+    auto = transformers.AutoModelForImageTextToText
+    model = auto.from_config(config, trust_remote_code=False)
     # Blocks of 7 x 7 equal weights in the patch embedding (out, 3, ..., 14, 14): one random weight
     # for each pixel adds noise that a short training does not remove.
     patches = next(p for name, p in model.named_parameters() if "patch_embed" in name)
@@ -162,4 +82,4 @@ def make_folder(folder, seed=0, kind="qwen"):
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (Path(folder) / "preprocessor_config.json").write_text(json.dumps(PIXELS[kind], indent=1))
+    shutil.copy(FOLDERS[kind] / "preprocessor_config.json", folder)
