@@ -3,6 +3,7 @@
 TRL is compared if it is installed. README's numbers are those of docs/speed.md.
 """
 
+import json
 import re
 from importlib.util import find_spec
 from itertools import product
@@ -15,20 +16,30 @@ from rounding import close_sums
 
 from pasta.lora import adapter_off
 from pasta.run.config import parse
-from pasta.tools import speed
+from pasta.tools import speed, speed_ways
 from pasta.tools.speed import SpeedConfig, main, measure, peak_memory
 from pasta.tools.speed_ways import SIZES, random_model, ways_of
 
 ROOT = Path(__file__).parent.parent
-TINY = ((128, 96, 256, 2, 8, 2), (2, 32, 64, 4, [1]))
+TINY = {
+    "text_config": {"vocab_size": 128, "hidden_size": 96, "intermediate_size": 256,
+                    "num_hidden_layers": 2, "initializer_range": 96**-0.5,
+                    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6,
+                                        "mrope_section": [2, 2, 2]}},
+    "vision_config": {"hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 96},
+}  # fmt: skip
 WAYS = ["packed", "live", "rows", "bare"]
 if PEER := find_spec("trl"):
     from campaigns.peer_trl import trl_step as PEER
 
 
 @pytest.fixture
-def config(monkeypatch):
-    monkeypatch.setitem(SIZES, "tiny", TINY)
+def config(monkeypatch, tmp_path):
+    tiny = json.loads((SIZES / "small.json").read_text())
+    for part, smaller in TINY.items():
+        tiny[part] |= smaller
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny))
+    monkeypatch.setattr(speed_ways, "SIZES", tmp_path)
     config = parse(SpeedConfig, "--rounds 1 --n_frames 2 --device cpu".split())
     config.model = "tiny"
     return config

@@ -7,6 +7,7 @@ Shapes: k rejected responses, L tokens of the longest row, R of the longest resp
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -23,22 +24,17 @@ from pasta.models.load import ATTENTION, checkpoint_activations, video_features
 from pasta.packs import Pack, Segment, pack
 from pasta.policy import Policy
 
-TEXT = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-TEXT += ("num_attention_heads", "num_key_value_heads")
-VISION = ("depth", "hidden_size", "intermediate_size", "num_heads", "fullatt_block_indexes")
-# A video token of "small" costs 0.38 times as much in the vision tower as in the language model.
-# In the 7B, too: 4 patches through 0.6 billion weights, a token through 6.5.
-SIZES = {  # name -> (TEXT, VISION)
-    "small": ((32768, 384, 1024, 4, 8, 2), (2, 128, 256, 4, [1])),
-    "qwen2.5-vl-7b": ((152064, 3584, 18944, 28, 28, 4), (32, 1280, 3420, 16, [7, 15, 23, 31])),
-}
+# A config.json of each size. A video token of "small" costs 0.38 times as much in the vision tower
+# as in the language model. In the 7B, too: 4 patches through 0.6 billion weights, a token through
+# 6.5. initializer_range is hidden_size ** -0.5, so that logits are of about 1.
+SIZES = Path(__file__).parent / "sizes"
 PREPROCESSOR = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "merge_size": 2}
 PREPROCESSOR |= {"min_pixels": 1, "max_pixels": 10**6, "patch_size": 14, "temporal_patch_size": 2}
 
 RESPONSES = (96, 70, 118, 84)  # tokens; the chosen response is first
 N_TEXT, N_QUERY = 40, 24  # tokens before the video, and of the query
 GRID = (24, 32)  # patches of a frame of 336 x 448 pixels
-END, VIDEO_TOKEN, IMAGE_TOKEN, FIRST_WORD = range(4)  # token ids; words have no meaning
+END, VIDEO_TOKEN, FIRST_WORD = 0, 1, 3  # token ids, 2 is an image's; words have no meaning
 
 
 @dataclass(frozen=True)
@@ -77,21 +73,8 @@ def ways_of(config, k, checkpointing, peer=None):
 
 
 def settings_of(name):
-    """The Qwen2_5_VLConfig of a name in SIZES."""
-    text = dict(zip(TEXT, SIZES[name][0], strict=True))
-    vision = dict(zip(VISION, SIZES[name][1], strict=True))
-    width = text["hidden_size"]
-    half_head = width // text["num_attention_heads"] // 2
-    axis = half_head * 3 // 8  # M-RoPE's height and width; time has the rest: 16, 24, 24 of 64
-    sections = [half_head - 2 * axis, axis, axis]
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
-    text["initializer_range"] = width**-0.5  # logits of about 1 for any width
-    return Qwen2_5_VLConfig(
-        text_config=text | {"bos_token_id": None, "eos_token_id": None},
-        vision_config=vision | {"out_hidden_size": width, "tokens_per_second": 2},
-        video_token_id=VIDEO_TOKEN,
-        image_token_id=IMAGE_TOKEN,
-    )
+    """The Qwen2_5_VLConfig of a file in SIZES."""
+    return Qwen2_5_VLConfig.from_json_file(SIZES / f"{name}.json")
 
 
 def random_model(config):
