@@ -23,7 +23,7 @@ from pasta.run import ranks
 from pasta.run.config import package_versions
 from pasta.run.digest import digest
 from pasta.run.locks import wait_for_lock
-from pasta.run.rows import Appender, no_search_for_cycles, numbered_rows
+from pasta.run.rows import Appender, numbered_rows
 from pasta.video import VideoError, file_digest
 
 
@@ -55,7 +55,6 @@ class ReferenceCache:
             return {}  # the loader meets the same error and names it
         return {text: self.key(video_digest, *text) for text in group.texts()}
 
-    @no_search_for_cycles()
     def read(self):
         """key -> Known. Raises ValueError for a damaged row."""
         known = {}
@@ -127,9 +126,8 @@ def reference_logps(cache, groups, loader, score):
 def complete(cache, groups, loader, score):
     """(key -> Known, video -> its keys, number of keys found, number computed and appended)."""
     known, computed = cache.read(), {}
-    with no_search_for_cycles():
-        mine = ranks.progress(ranks.share(groups), "hashing videos")
-        keys = [(group.video, cache.keys(group)) for group in mine]
+    mine = ranks.progress(ranks.share(groups), "hashing videos")
+    keys = [(group.video, cache.keys(group)) for group in mine]
     # Also a barrier: no rank writes before all have read, so all agree on what is missing.
     keys = dict(ranks.gather(keys))
     n_found = len(known.keys() & {key for of_video in keys.values() for key in of_video.values()})

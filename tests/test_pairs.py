@@ -3,16 +3,14 @@
     python -m pytest -q tests/test_pairs.py
 """
 
-import gc
 import hashlib
-from contextlib import suppress
 from dataclasses import asdict, replace
 
 import pytest
 
 from pasta.datasets.read import read_pairs
 from pasta.pairs import Pair, pair_id
-from pasta.run.rows import Appender, no_search_for_cycles, read_rows
+from pasta.run.rows import Appender, read_rows
 
 
 def test_what_the_appender_writes_is_read_back(tmp_path):
@@ -80,15 +78,3 @@ def test_the_appender_cuts_no_line_that_no_writer_tore(tmp_path):
     path.write_text("not rows")
     Appender(path).__exit__()
     assert path.read_text() == "not rows\n"
-
-
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("before", [gc.disable, gc.enable])
-def test_the_garbage_collector_is_restored(before, fails, request):
-    request.addfinalizer(gc.enable if gc.isenabled() else gc.disable)
-    before()
-    with suppress(KeyError), no_search_for_cycles():
-        assert not gc.isenabled()
-        if fails:
-            raise KeyError
-    assert gc.isenabled() == (before is gc.enable)

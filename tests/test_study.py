@@ -12,7 +12,6 @@ import signal
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from conftest import ROOT, linux
@@ -83,10 +82,7 @@ def test_a_free_answer_names_one_option_as_a_word():
     assert measure.parse("B", replace(item, task=("lettered", "temporal")), "head") == "B"
 
 
-def test_calibration_error_evidence_and_prior_by_hand():
-    # two answers at 0.9, one of them right; two at 0.55, both right
-    confidences, right = np.array([0.9, 0.9, 0.55, 0.55]), np.array([True, False, True, True])
-    assert measure.ece(confidences, right) == pytest.approx((2 * 0.4 + 2 * 0.45) / 4)
+def test_evidence_and_prior_by_hand():
     logps = torch.tensor([[-1.0, -4.0], [-2.0, -6.0], [-3.0, -2.0]])  # log-odds 3, 4 and -1
     asked = [("side", True), ("side", True), ("side", False)]
     assert measure.evidence_and_prior(logps, asked) == ((3.5 - 1) / 2, (3.5 + 1) / 2)

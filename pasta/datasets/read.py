@@ -5,12 +5,11 @@ from pathlib import Path
 
 from pasta.datasets.rows import pairs_of
 from pasta.pairs import Pair
-from pasta.run.rows import no_search_for_cycles, numbered_rows, once, read_utf8
+from pasta.run.rows import numbered_rows, once, read_utf8
 from pasta.run.schema import read_json
 from pasta.video.find import describe, find_video, listing, missing
 
 
-@no_search_for_cycles()
 def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
     """The pairs of a .jsonl file, or of a .json file with one list, in order.
 

@@ -5,11 +5,10 @@ bytes: readers leave the end out, and the next writer cuts it off. Other damage 
 """
 
 import codecs
-import gc
 import json
 import os
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from pasta.run import ranks
@@ -91,17 +90,6 @@ def read_rows(path, shape=dict) -> list[dict]:
 def rows_of(path, shape=dict):
     """The rows of a file and of the files of other ranks next to it, as `read_rows`."""
     return [row for file in ranks.rank_paths(path) for row in read_rows(file, shape)]
-
-
-@contextmanager
-def no_search_for_cycles():
-    """Turn off Python's garbage collector: with many rows it takes as long as reading them."""
-    restore = gc.enable if gc.isenabled() else gc.disable
-    gc.disable()
-    try:
-        yield
-    finally:
-        restore()
 
 
 class Appender:

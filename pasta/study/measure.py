@@ -22,7 +22,6 @@ from pasta.toy.world import MODES
 
 BATCH = 64  # questions asked at once
 MVBENCH = benchmark("mvbench")
-BINS = 10  # of the expected calibration error
 
 
 def measure(vlm, seed, fully=True):
@@ -72,7 +71,7 @@ def other_questions(vlm, seed, n_videos=150):
 
     general: kind of general question -> share of right answers
     words: mean length of an answer to the questions of world.KINDS
-    calibration: of `ece`. sight and habit: of `evidence_and_prior`. kl: of `divergence`
+    sight and habit: of `evidence_and_prior`. kl: of `divergence`
     presence_sight, presence_habit: the same for questions about presence; the majority is "Yes."
     denied: mean probability, 0..1, of "There is no X." about an X that is in the video
     """
@@ -85,13 +84,11 @@ def other_questions(vlm, seed, n_videos=150):
     closed = [row for row in asked if row[0] in world.KINDS]
     presence = [row for row in asked if row[0] == "presence"]
     logps = option_logps(vlm, closed)
-    odds = (logps[:, 0] - logps[:, 1]).numpy()
     evidence, prior = evidence_and_prior(logps, closed)
     for_yes = evidence_and_prior(option_logps(vlm, presence), presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
         "words": fmean(lengths),
-        "calibration": ece(1 / (1 + np.exp(-abs(odds))), odds > 0),
         "sight": evidence,
         "habit": prior,
         "presence_sight": for_yes[0],
@@ -145,18 +142,6 @@ def evidence_and_prior(logps, asked):
     majority = np.array([row[-1] for row in asked])
     for_majority, for_other = odds[majority].mean(), odds[~majority].mean()
     return float((for_majority + for_other) / 2), float((for_majority - for_other) / 2)
-
-
-def ece(confidences, right):
-    """Expected calibration error, 0..1.
-
-        ECE = sum_b n_b / N |accuracy_b - confidence_b|        (arXiv 1706.04599, eq. 3)
-
-    confidences: (N,) in [0.5, 1], in BINS bins of equal width. right: (N,) bool.
-    """
-    bins = np.minimum(((confidences - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    gaps = [abs(right[bins == b].sum() - confidences[bins == b].sum()) for b in range(BINS)]
-    return float(sum(gaps) / len(confidences))
 
 
 @torch.inference_mode()

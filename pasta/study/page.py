@@ -24,7 +24,6 @@ NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
     "presence_habit": ('presence: prior of "yes", nats', 2),
     "words": ("words per answer", 2),
     "kl": ("KL to the base, nats per answer", 2),
-    "calibration": ("calibration error (ECE) of choosing between two options", 2),
 }
 
 
