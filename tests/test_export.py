@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -218,7 +219,8 @@ def test_rows_are_as_documented_and_relative_paths_absolute(
     pairs = read_pairs(toy_pairs, video_root=toy_videos)
     rows = read_rows(out) if out.is_file() else json.loads((out / "pairs.json").read_text())
     assert rows == [as_documented(to, pair) for pair in pairs]
-    assert f"5 found under {toy_videos.name}\nwrote {out}; next" in capsys.readouterr().out
+    counts = f"5 found under {toy_videos.name}\n0 of {len(pairs)} pairs left out\n"
+    assert f"{counts}wrote {out}; next" in capsys.readouterr().out
 
 
 def test_llama_factory_finds_the_columns(tmp_path, toy_pairs, toy_videos):
@@ -240,22 +242,77 @@ def test_exported_pairs_read_back_the_same(tmp_path, toy_videos, to):
     assert read_pairs(out if out.is_file() else out / "pairs.json") == pairs
 
 
+@pytest.mark.parametrize("to", ["llama-factory", "ms-swift"])
+@pytest.mark.parametrize(
+    ("change", "has"),
+    [
+        ({"chosen": "see <image> here"}, "<image>"),
+        ({"rejected": "see <video> here"}, "<video>"),
+        ({"video": "frames"}, "a folder of frames"),
+    ],
+)
+def test_a_pair_that_a_trainer_cannot_read_is_named_and_the_others_are_written(
+    tmp_path, capsys, change, has, to
+):
+    (tmp_path / "frames").mkdir()
+    write_rows(tmp_path / "pairs.jsonl", [ROW | change | {"id": "bad"}, ROW])
+    out = tmp_path / "o.jsonl"
+    main(["pairs", "--to", to, str(tmp_path / "pairs.jsonl"), str(out)])
+    printed = capsys.readouterr().out
+    assert f"left out: pair bad has {has}" in printed and "1 of 2 pairs left out" in printed
+    assert [p.id for p in read_pairs(out if out.is_file() else out / "pairs.json")] == ["a1"]
+
+
 @pytest.mark.parametrize(
     ("change", "name", "message"),
     [
         ({"query": "see <audio> here"}, "o.jsonl", ":1: query has <audio>"),
-        ({"chosen": "see <image> here"}, "o.jsonl", "pair a1: chosen holds <image>"),
-        ({"rejected": "see <video> here"}, "o.jsonl", "pair a1: rejected holds <video>"),
-        ({"video": "frames"}, "o.jsonl", "/frames is a folder of frames; expected a video"),
+        ({"rejected": "see <video> here"}, "o.jsonl", "no pair can be written"),
         ({}, "o.json", "a name in .jsonl"),
     ],
 )
-def test_pairs_that_a_trainer_cannot_read_are_refused(tmp_path, change, name, message):
-    (tmp_path / "frames").mkdir()
+def test_an_export_without_one_pair_or_under_a_wrong_name_is_refused(
+    tmp_path, change, name, message
+):
     write_rows(tmp_path / "pairs.jsonl", [ROW | change])
     out = tmp_path / name
     assert message in refused("pairs", "--to", "ms-swift", tmp_path / "pairs.jsonl", out)
     assert not out.exists()
+
+
+SETTINGS = {  # of 8 frames and 100 * 28 * 28 pixels, as each trainer documents them
+    "llama-factory": (
+        r"video_maxlen=8 video_fps=8 video_max_pixels=78400$",
+        r"cutoff_len=(\d+)",
+    ),
+    "ms-swift": (r"^FPS=8 FPS_MAX_FRAMES=8 VIDEO_MAX_PIXELS=78400 swift", r"--max_length (\d+)"),
+}
+
+
+@pytest.mark.parametrize("to", SETTINGS)
+def test_the_printed_settings_give_the_frames_and_pixels_of_pair_making_and_cut_no_row(
+    tmp_path, capsys, to
+):
+    recipe, long = {"n_frames": 8, "max_pixels": 78400}, {"chosen": "so " * 500}
+    rows = [ROW | {"recipe": recipe}, ROW | {"id": "a2", "recipe": recipe} | long]
+    write_rows(tmp_path / "pairs.jsonl", rows)
+    main(["pairs", "--to", to, str(tmp_path / "pairs.jsonl"), str(tmp_path / "a b.jsonl")])
+    printed, (frames, most) = capsys.readouterr().out, SETTINGS[to]
+    assert re.search(frames, printed, re.M) and f"'{tmp_path}/a b.jsonl'" in printed
+    # two frames share a token per 28 x 28 pixels; the text has 500 words
+    assert 4 * 100 + 500 < int(re.search(most, printed)[1]) < 4 * 100 + 3000
+
+
+def test_without_a_recipe_the_settings_are_the_defaults_and_flags_replace_them(tmp_path, capsys):
+    write_rows(tmp_path / "pairs.jsonl", [ROW])
+    for name, flags in (("a", []), ("b", ["--n_frames", "16", "--max_pixels", "50176"])):
+        out = str(tmp_path / f"{name}.jsonl")
+        main(["pairs", "--to", "ms-swift", *flags, str(tmp_path / "pairs.jsonl"), out])
+    printed = capsys.readouterr().out
+    assert re.findall(r"FPS_MAX_FRAMES=(\d+) VIDEO_MAX_PIXELS=(\d+)", printed) == [
+        ("32", "602112"),
+        ("16", "50176"),
+    ]
 
 
 def test_missing_videos_are_counted(tmp_path, toy_pairs, capsys):
@@ -312,15 +369,12 @@ def test_unreadable_videos_are_named_and_skipped(tmp_path, toy_pairs, toy_videos
     (videos / "00000.avi").write_bytes(b"RIFF no video")
     (videos / "00003.avi").unlink()
     out = export("trl", toy_pairs, videos, tmp_path / "trl", "--n_frames", "2")
-    skipped = read_rows(out / "skipped.jsonl")
     names = [str(videos / name) for name in ("00000.avi", "00003.avi")]
-    assert [row["video"] for row in skipped] == names and "no such file" in skipped[1]["reason"]
-    pairs = read_pairs(toy_pairs, video_root=videos)
-    lost = [pair.id for pair in pairs if pair.video in names]
-    assert [id_ for row in skipped for id_ in row["pairs"]] == lost and len(lost) == 4
+    pairs, printed = read_pairs(toy_pairs, video_root=videos), capsys.readouterr().out
+    lost = Counter(pair.video for pair in pairs if pair.video in names)
+    assert all(f"left out: {lost[name]} pairs: {name}: " in printed for name in names)
     written = [row["id"] for row in read_rows(out / "train.jsonl")]
     assert written == [pair.id for pair in pairs if pair.video not in names]
-    assert "4 pairs, 2 videos skipped" in capsys.readouterr().out
 
 
 def test_pairs_without_one_readable_video_are_an_error(tmp_path, toy_pairs, capsys):

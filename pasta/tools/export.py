@@ -10,7 +10,9 @@ each frame becomes an image, without its time. The trainers ignore `id` and `mod
 """
 
 import os
+import shlex
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from pasta.pairs import MODES
 from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.command import command_line
 from pasta.run.rows import write_rows
-from pasta.run.schema import read_json, schema_error
+from pasta.run.schema import printable, read_json, schema_error
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
 from pasta.video.find import describe
@@ -37,6 +39,19 @@ from pasta.video.find import describe
 DTYPES = ("float32", "bfloat16", "float16")
 SIDES = ("chosen", "rejected")
 COLUMNS = {"messages": "conversations"} | {name: name for name in (*SIDES, "videos")}
+# Otherwise a trainer cuts rows short or samples other frames, and does not say so.
+NEXT = {
+    "llama-factory": """with your model's template; a smaller cutoff_len cuts the question away:
+llamafactory-cli train YOUR.yaml stage=dpo template=qwen2_vl dataset=pasta dataset_dir={out} \\
+    cutoff_len={tokens} video_maxlen={frames} video_fps={frames} video_max_pixels={pixels}""",
+    "ms-swift": """with your MODEL; a folder also needs --model_type and --template:
+FPS={frames} FPS_MAX_FRAMES={frames} VIDEO_MAX_PIXELS={pixels} swift rlhf --rlhf_type dpo \\
+    --model MODEL --dataset {out} --max_length {tokens}""",
+    "trl": """in Python; {frames} images have twice the tokens of a video of {frames} frames:
+    pairs = datasets.load_dataset("json", data_files={file!r}, split="train")
+    pairs = pairs.cast_column("images", [datasets.Image()])
+    DPOTrainer(train_dataset=pairs, args=DPOConfig(max_length=None, ...), ...)  # None: no cut""",
+}
 DATASET = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True, "columns": COLUMNS}
 
 
@@ -46,8 +61,13 @@ def merge(run, out, name="adapter", base=None, dtype=None):
     run: run or adapter folder. base: model folder or hub id; None: as the adapter's config says.
     """
     adapter = find_adapter(Path(run), name)
-    base = find_base(adapter, base)
-    stored = stored_dtype(base)
+    if not (base := base or base_of(adapter)):
+        raise ValueError(f"{adapter / CONFIG} names no model; give its base model with --base")
+    try:
+        stored = stored_dtype(base)
+    except OSError as error:
+        text = f"{adapter} belongs to the model {base!r}, which is not found: {error}"
+        raise FileNotFoundError(f"{text}; give its folder with --base") from None
     target = getattr(torch, dtype or stored)
     wider = torch.promote_types(getattr(torch, stored), target)  # rounded once, at the end
     model = load_vlm(base, str(wider).removeprefix("torch.")).model
@@ -84,18 +104,6 @@ def find_adapter(run, name):
     raise FileNotFoundError(f"{text}; after --lora_rank 0, the run's model/ needs no merge")
 
 
-def find_base(adapter, base):
-    """The name of an adapter's base model."""
-    if not (base := base or base_of(adapter)):
-        raise ValueError(f"{adapter / CONFIG} names no model; give its base model with --base")
-    try:
-        local_folder(base)
-    except OSError as error:
-        text = f"{adapter} belongs to the model {base!r}, which is not found: {error}"
-        raise FileNotFoundError(f"{text}; give its folder with --base") from None
-    return base
-
-
 def stored_dtype(base):
     """The dtype in a checkpoint's config.json. Raises ValueError."""
     config = read_json(local_folder(base) / "config.json")  # torch_dtype: until transformers 4.56
@@ -105,56 +113,57 @@ def stored_dtype(base):
     return dtype
 
 
-def video_row(pair, row):
-    """`row` with id, mode and video. Raises ValueError for a tag in a text and a frame folder."""
-    for field in ("query", *SIDES):
-        if found := TAGS.search(getattr(pair, field)):
-            raise ValueError(f"pair {pair.id}: {field} holds {found[0]}; trainers put a file there")
-    path = os.path.abspath(pair.video)  # a link stays: in the hub's cache its file has no suffix
-    if os.path.isdir(path):
-        text = f"pair {pair.id}: {path} is a folder of frames; expected a video file: ffmpeg"
-        raise ValueError(f"{text} -framerate 3 -pattern_type glob -i '{path}/*.jpg' {path}.mp4")
-    return {"id": pair.id, "mode": pair.mode} | row | {"videos": [path]}
+def readable(pairs, to):
+    """The pairs that a trainer can read, with absolute paths; the others are named and counted."""
+    kept = []
+    for pair in pairs:
+        wrong = TAGS.findall(f"{pair.query}\n{pair.chosen}\n{pair.rejected}")
+        wrong += ["a folder of frames"] * (to != "trl" and os.path.isdir(pair.video))
+        if wrong:
+            print(printable(f"left out: pair {pair.id} has {wrong[0]}; docs/pairs.md says why"))
+        else:  # a link stays: in the hub's cache its file has no suffix
+            kept.append(replace(pair, video=os.path.abspath(pair.video)))
+    if not kept:
+        raise ValueError("no pair can be written, for the reasons above")
+    print(f"{len(pairs) - len(kept)} of {len(pairs)} pairs left out")
+    return kept
 
 
 def write_llama_factory(pairs, out, *_):
-    """Write a `dataset_dir` for LLaMA-Factory. Returns a message."""
+    """Write a `dataset_dir` for LLaMA-Factory."""
     rows = []
     for pair in pairs:
-        query = [{"from": "human", "value": f"<video>{pair.query}"}]
-        sides = {s: {"from": "gpt", "value": getattr(pair, s)} for s in SIDES}
-        rows.append(video_row(pair, {"conversations": query} | sides))
+        row = {"id": pair.id, "mode": pair.mode, "videos": [pair.video]}
+        row["conversations"] = [{"from": "human", "value": f"<video>{pair.query}"}]
+        rows.append(row | {s: {"from": "gpt", "value": getattr(pair, s)} for s in SIDES})
     with atomic_folder(out) as part:
         write_json(part / DATASET["file_name"], rows)
         write_json(part / "dataset_info.json", {"pasta": DATASET})
-    return f"wrote {out}; next, in its YAML: stage: dpo, dataset: pasta, dataset_dir: {out}"
 
 
 def write_ms_swift(pairs, out, *_):
-    """Write a .jsonl for ms-swift; the chosen response ends the dialogue. Returns a message."""
+    """Write a .jsonl for ms-swift; the chosen response ends the dialogue."""
     if out.suffix != ".jsonl":
         raise ValueError(f"{out}: ms-swift needs the suffix; expected a name in .jsonl")
     rows = []
     for pair in pairs:
+        row = {"id": pair.id, "mode": pair.mode, "videos": [pair.video]}
         query = {"role": "user", "content": f"<video>{pair.query}"}
-        row = {"messages": [query, {"role": "assistant", "content": pair.chosen}]}
-        rows.append(video_row(pair, row | {"rejected_response": pair.rejected}))
+        row["messages"] = [query, {"role": "assistant", "content": pair.chosen}]
+        rows.append(row | {"rejected_response": pair.rejected})
     write_rows(out, rows)
-    return f"wrote {out}; next: swift rlhf --rlhf_type dpo --dataset {out}"
 
 
 def write_trl(pairs, out, n_frames, max_pixels):
-    """Write train.jsonl, images/ and skipped.jsonl (unreadable videos). Returns a message."""
-    rows, skipped, sample = [], [], partial(uniform, n=n_frames)
+    """Write train.jsonl and images/; unreadable videos are named."""
+    rows, sample = [], partial(uniform, n=n_frames)
     with atomic_folder(out) as part:
         (part / "images").mkdir()
         for k, group in enumerate(tqdm(by_video(pairs), desc="videos", disable=None)):
             try:
                 frames, _ = read_frames(group.video, sample, partial(fit_within, max_pixels))
             except VideoError as error:
-                ids = [pair.id for pair in group.pairs]
-                skipped.append({"video": group.video, "reason": error.reason, "pairs": ids})
-                tqdm.write(f"skipped {len(ids)} pairs of {group.video}: {error.reason}")
+                tqdm.write(printable(f"left out: {len(group.pairs)} pairs: {error}"))
                 continue
             names = [f"images/{k:06}-{i:03}.png" for i in range(len(frames))]
             for name, frame in zip(names, frames, strict=True):
@@ -171,13 +180,6 @@ def write_trl(pairs, out, n_frames, max_pixels):
         if not rows:
             raise ValueError("no video can be read, for the reasons above")
         write_rows(part / "train.jsonl", rows)
-        if skipped:
-            write_rows(part / "skipped.jsonl", skipped)
-    return f"""wrote {out}: {len(rows)} pairs, {len(skipped)} videos skipped; next, in Python:
-
-    pairs = datasets.load_dataset("json", data_files="{out}/train.jsonl", split="train")
-    pairs = pairs.cast_column("images", [datasets.Image()])
-    DPOTrainer(train_dataset=pairs, args=DPOConfig(max_length=None, ...), ...)  # None: no cut"""
 
 
 WRITERS = {"llama-factory": write_llama_factory, "ms-swift": write_ms_swift, "trl": write_trl}
@@ -198,8 +200,8 @@ def main(argv=None):
     add("--to", choices=WRITERS, required=True, help="the trainer")
     add("--video_root", type=Path, help="folder of relative video paths (default: the pairs')")
     add("--mode", choices=MODES, help="mode of pairs that have none")
-    add("--n_frames", type=int, default=DEFAULT_FRAMES, help="trl: per video (%(default)s)")
-    add("--max_pixels", type=int, default=MAX_PIXELS, help="trl: per frame; 0: all (%(default)s)")
+    add("--n_frames", type=int, help="per video (default: as in pair making, or 32)")
+    add("--max_pixels", type=int, help="per frame (default: as in pair making, or 602112)")
     args = parser.parse_args(argv)
     if os.path.lexists(args.out):
         raise ValueError(f"{args.out} exists; remove it, or choose another name")
@@ -208,7 +210,15 @@ def main(argv=None):
     else:
         pairs = read_pairs(args.pairs, args.mode, args.video_root)
         print(describe(pairs, args.video_root or args.pairs.parent))
-        print(WRITERS[args.to](pairs, args.out, args.n_frames, args.max_pixels))
+        pairs, made = readable(pairs, args.to), pairs[0].recipe
+        frames = args.n_frames or made.get("n_frames") or DEFAULT_FRAMES
+        pixels = args.max_pixels or made.get("max_pixels") or MAX_PIXELS
+        WRITERS[args.to](pairs, args.out, frames, pixels)
+        text = max(len(f"{p.query}{p.chosen}{p.rejected}") for p in pairs)
+        tokens = (frames + 1) // 2 * (pixels // 28**2) + text + 1024  # Qwen2.5-VL's, at most
+        values = {"frames": frames, "pixels": pixels, "tokens": tokens}
+        values |= {"out": shlex.quote(str(args.out)), "file": f"{args.out}/train.jsonl"}
+        print(f"wrote {args.out}; next,", NEXT[args.to].format_map(values))
 
 
 if __name__ == "__main__":
