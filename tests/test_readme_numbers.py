@@ -105,6 +105,11 @@ def test_the_hours_of_pair_making_are_estimated_as_stated(tokens):
     hours = VIDEOS * total / 3600
     shown = row("pairs, three answers of 128 tokens")
     assert shown == f"{hours:.1f} h on one GPU, {hours / 8:.1f} h on eight"
+    # contrast scores a query's four answers on the clean frames, and on 2, 1 and 2 counterfactuals
+    views = [operations((tokens, *[168] * n), 4 * tokens, 128 * n) for n in (4, 8, *[4] * 5)]
+    hours += VIDEOS * sum(map(sum, views)) / (UTILISATION * H100[0]) / 3600
+    shown = row("the same with `--select contrast`")
+    assert shown == f"{hours:.1f} h on one GPU, {hours / 8:.1f} h on eight"
 
 
 def test_memory_and_disk_are_estimated_as_stated(folder, tokens):
