@@ -14,7 +14,7 @@ import pytest
 from make_pairs import PairsConfig
 from pasta.models.load import bare_model
 from pasta.pairs import MODES
-from pasta.tools.dry_run import n_trained
+from pasta.tools.dry_run import n_trained, print_time
 from pasta.tools.speed_ways import settings_of
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +105,12 @@ def test_the_hours_of_pair_making_are_estimated_as_stated(tokens):
     hours = VIDEOS * total / 3600
     shown = row("pairs, three answers of 128 tokens")
     assert shown == f"{hours:.1f} h on one GPU, {hours / 8:.1f} h on eight"
+
+
+def test_a_dry_run_estimates_time_by_the_same_speeds(folder, capsys):
+    print_time(bare_model(folder), tokens=1e9, steps=10**6)
+    seconds = 2 * LINEAR * (1e9 / (UTILISATION * H100[0]) + 10**6 / H100[1])
+    assert f"time: {seconds / 3600:.1f} hours or more" in capsys.readouterr().out
 
 
 def test_memory_and_disk_are_estimated_as_stated(folder, tokens):

@@ -3,8 +3,6 @@
     python -m pasta.tools.ask data/toy/videos/00015.avi "Does the red circle come first or last?"
     python -m pasta.tools.ask VIDEO "QUESTION" --model Qwen/Qwen2.5-VL-7B-Instruct \\
         --adapter out/dpo-7b/adapter
-
-Answers are greedy. Without --model, the toy model answers.
 """
 
 import sys
@@ -32,7 +30,7 @@ def main(argv=None):
     add = parser.add_argument
     add("video", help="video file, or folder of JPEGs")
     add("question", help="in quotes")
-    add("--model", default="toy", help="model folder or hub id (%(default)s)")
+    add("--model", default="toy", help="model folder or hub id (default: the toy model)")
     add("--adapter", help=f"adapter folder (default: {ADAPTER} if it belongs to --model)")
     add("--n_frames", type=int, default=0, help="of the video; 0: the checkpoint's number, or 32")
     add("--max_pixels", type=int, default=602112, help="of a frame; 0: no bound (%(default)s)")

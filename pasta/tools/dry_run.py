@@ -2,7 +2,7 @@
 
 Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
 multiplied by the number of videos. Memory is estimated for the longest of them. Time is a lower
-bound, for one published GPU.
+bound, at 40 % of the speed that is published for a GPU.
 """
 
 import math
@@ -63,10 +63,7 @@ def read_some(items, load):
 
 
 def prompt_size(processor, requests):
-    """(tokens that a model reads, tokens of the longest prompt, patches of the largest video).
-
-    Requests about one VideoInputs share its prefix.
-    """
+    """(tokens read, with a prefix for each video; those of the longest prompt; most patches)."""
     videos = {id(request.inputs): request.inputs for request in requests}.values()
     prefixes = [len(processor.prefix_ids(inputs)) for inputs in videos]
     queries = [len(processor.query_ids(r.prompt, r.inputs is not None)) for r in requests]
@@ -84,8 +81,7 @@ def print_time(model, tokens, steps=0):
     seconds = 2 * n * tokens / (0.4 * 989e12) + 2 * n * steps / 3.35e12  # operations; bytes
     names = [(3600, "hours"), (60, "minutes"), (1, "seconds")]
     text = next((f"{seconds / n:.1f} {name}" for n, name in names if seconds >= n), "some seconds")
-    print(f"time: {text} or more on one H100 at 40 % of its speed; left out: start-up, reading")
-    print("  videos, attention, the vision tower. The log of a short run shows your own speed")
+    print(f"time: {text} or more on one H100, without start-up, reading videos, attention, vision")
 
 
 def print_memory(fixed, name, parts, flag, value):
@@ -168,12 +164,10 @@ def pair_making(config, roles, videos):
     failed = {}  # shared, so that each unreadable video is tried and named once
     if config.asker and config.stage in ("all", "queries"):
         reader = reader_for(roles.model(config.asker), config, videos)
-        reader.failed = failed
-        role("asker", config, reader, queries, n)
+        role("asker", config, reader, failed, queries, n)
     if config.stage in ("all", "candidates"):
         reader = reader_for(roles.model(config.responder), config, videos, config.sparse_frames)
-        reader.failed = failed
-        role("responder", config, reader, queries, n_answers)
+        role("responder", config, reader, failed, queries, n_answers)
     if config.judge != "rules":
         print(f"judge {config.judge}: at most {n * config.candidates:,} requests")
     print(END)
@@ -194,7 +188,7 @@ def expected_yield(config, n_videos):
     return f"{text} you need {needed} videos; here are {n_videos:,}"
 
 
-def role(who, config, reader, queries, n_answers):
+def role(who, config, reader, failed, queries, n_answers):
     """Print what the asker or the responder reads, writes and needs. queries: video -> rows."""
     name = getattr(config, who)
     if is_address(name):
@@ -215,15 +209,13 @@ def role(who, config, reader, queries, n_answers):
             requests += texts * (1 + config.candidates)
         return prompt_size(reader.processor, requests)
 
-    sizes = read_some([video for video in queries if video not in reader.failed], load)
+    reader.failed = failed
+    sizes = read_some([video for video in queries if video not in failed], load)
     answering(config, f"{who} {name}", name, sizes, len(queries), n_answers, config.max_new_tokens)
 
 
 def answering(config, title, model, sizes, n_videos, n_prompts, n_new):
-    """Print the tokens, memory and time of a local model that answers.
-
-    model: its name. sizes: those of `prompt_size`. n_new: most tokens of each of the n_prompts.
-    """
+    """Print tokens, memory and time of a local model. sizes: of `prompt_size`. n_new: a prompt."""
     tokens, (_, longest, patches) = n_videos * np.mean(sizes, 0)[0], np.max(sizes, 0).tolist()
     print(f"{title}: about {tokens:,.0f} tokens read, at most {n_prompts * n_new:,} written")
     model, half, n = bare_model(model), BYTES[config.dtype], min(config.batch_size, n_prompts)
@@ -258,6 +250,5 @@ def scoring(config, bench, questions, adapters, n_frames):
 
     n, sizes = len(questions) * len(adapters), read_some(list(clips.values()), load)
     n_new = bench.max_new_tokens if config.scoring == "generate" else 0
-    n_videos = len(clips) * len(adapters)
-    answering(config, "tokens", config.model, sizes, n_videos, n, n_new)
+    answering(config, "tokens", config.model, sizes, len(clips) * len(adapters), n, n_new)
     print(f"disk: {size(1000 * n)} for the answers\n{END}")
