@@ -2,20 +2,23 @@
 
 import json
 import re
+import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import evaluate
 import make_pairs
 import train_dpo
+from pasta.models.generate import Request, read_prompts
 from pasta.models.load import bare_model
 from pasta.packs import TooLong
 from pasta.pairs import MODES
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
-from pasta.tools.dry_run import n_trained
+from pasta.tools.dry_run import answering, n_trained, print_memory
 from pasta.tools.speed_ways import settings_of
 from pasta.toy.files import write_benchmark
 
@@ -109,6 +112,53 @@ def test_pair_making_is_counted_and_writes_nothing(making, tiny_folder, tmp_path
     assert f"asker {tiny_folder}: about" in text and "at most 150 written" in text
     assert f"responder {tiny_folder}: about" in text and "at most 450 written" in text
     assert not (tmp_path / "run").exists()
+
+
+def test_a_video_that_asker_and_responder_cannot_read_is_named_once(making, toy_videos, tmp_path):
+    videos = shutil.copytree(toy_videos, tmp_path / "videos")
+    (videos / "corrupted.avi").write_bytes(b"no video")
+    assert making("--videos", videos, "--adversary", "frames").count("corrupted.avi") == 1
+
+
+def test_the_cache_is_as_large_as_that_of_the_model(tiny, tiny_folder, tiny_inputs, capsys):
+    _, cache, real, _ = read_prompts(tiny, [Request(tiny_inputs[0], "Why?")])
+    tensors = [x for layer in cache.layers for x in (layer.keys, layer.values)]
+    per_token = sum(x.nbytes for x in tensors) / real.numel()
+    config = SimpleNamespace(dtype="float32", batch_size=40)
+    answering(config, "x", tiny_folder, [(0, 990, 4)], 1, n_prompts=500, n_new=10)
+    mb = 40 * 1000 * per_token / 1e6
+    assert f"{mb:.1f} MB of key/value cache" in capsys.readouterr().out
+
+
+def test_a_card_that_is_too_small_has_the_largest_value_that_fits(capsys):
+    print_memory(20e9, "weights", {"cache": 8e9, "more": 24e9}, "--batch_size", 8)
+    # 95 % of 24 GB less 20 are 2.8, less than one of 8 prompts of 4 GB; of 48 GB, 25.6: six
+    expected = "24 GB too small, 48 GB with --batch_size 6, 80 GB enough"
+    assert capsys.readouterr().out.endswith(f"GPU: {expected}\n")
+
+
+def test_a_target_is_compared_with_the_yield_of_a_pilot(making, tmp_path):
+    (tmp_path / "run").mkdir()
+    answer = {"response": "", "finished": True}
+    row = {"query": "", "topic": None, "preferred": answer, "logps": [], "recipe": {"twins": False}}
+    row |= {"adversarial": [answer | {"kind": "prompt"}] * 3}
+    pair = {"chosen": "a", "rejected": "b", "blind": None, "sides": None, "recipe": {}}
+    modes = [(f"{i}.avi", mode) for i in range(4) for mode in MODES]
+    rows = [row | {"video": video, "mode": mode} for video, mode in modes]
+    write_rows(tmp_path / "run/candidates.jsonl", rows)
+    kept = [pair | {"mode": mode} for mode in (*MODES, *MODES, MODES[0])]
+    write_rows(tmp_path / "run/pairs.jsonl", kept)
+    write_rows(tmp_path / "run/dropped.jsonl", [])
+    text = making("--target", 30 * len(MODES))  # 30 of a mode that has 2 of 4 videos
+    n = len(MODES)
+    assert f"{2 * n + 1} pairs of {12 * n} misled answers, 4 videos" in text
+    assert "you need about 60 videos; here are 5" in text
+
+
+def test_without_a_pilot_its_command_is_printed(making, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["make_pairs.py", "--videos", "a b", "--dry_run"])
+    pilot = "make_pairs.py --videos 'a b' --target 0 --limit 20 --out out/pilot;"
+    assert f"make a pilot: python {pilot}" in making("--target", 7020)
 
 
 def test_own_queries_are_counted_and_need_no_asker(making, tmp_path):

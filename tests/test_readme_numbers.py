@@ -14,7 +14,7 @@ import pytest
 from make_pairs import PairsConfig
 from pasta.models.load import bare_model
 from pasta.pairs import MODES
-from pasta.tools.dry_run import n_trained
+from pasta.tools.dry_run import n_trained, print_time
 from pasta.tools.speed_ways import settings_of
 
 ROOT = Path(__file__).parent.parent
@@ -112,11 +112,19 @@ def test_the_hours_of_pair_making_are_estimated_as_stated(tokens):
     assert shown == f"{hours:.1f} h on one GPU, {hours / 8:.1f} h on eight"
 
 
+def test_a_dry_run_estimates_time_by_the_same_speeds(folder, capsys):
+    print_time(bare_model(folder), tokens=1e9, steps=10**6)
+    seconds = 2 * LINEAR * (1e9 / (UTILISATION * H100[0]) + 10**6 / H100[1])
+    assert f"time: {seconds / 3600:.1f} hours or more" in capsys.readouterr().out
+
+
 def test_memory_and_disk_are_estimated_as_stated(folder, tokens):
     trained = n_trained(bare_model(folder), lora_rank=32)
     resident = 2 * TOTAL + 16 * trained  # bfloat16; float32 weight, gradient, two moments
     stored = 2 * LAYERS * WIDTH * (tokens + 360)  # the input of every layer
-    assert row("memory") == f"{resident / 1e9:.1f} GB; {stored / 1e9:.1f} GB"
+    temporary = 2 * 8 * 18944 * (tokens + 360)  # eight of an MLP's inner activations
+    parts = (resident, stored, temporary)
+    assert row("memory") == "; ".join(f"{n / 1e9:.1f} GB" for n in parts)
     adapter = 4 * trained
     assert row("disk") == f"{adapter / 1e9:.1f} GB; {(adapter + 24 * trained) / 1e9:.1f} GB"
 

@@ -1,9 +1,13 @@
 """--dry_run of the three scripts: what a run would do and need. Nothing is written.
 
-Videos, pairs, queries and updates are counted. Tokens are estimated: a few videos are read, sampled
-and packed as in the run, and their mean is multiplied by the number of videos.
+Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
+multiplied by the number of videos. Memory is estimated for the longest of them. Time is a lower
+bound, at 40 % of the speed that is published for a GPU.
 """
 
+import math
+import shlex
+import sys
 from functools import partial
 
 import numpy as np
@@ -11,15 +15,17 @@ from tqdm import tqdm
 
 from pasta.benchmarks.answers import video_inputs
 from pasta.candidates import query_tasks
-from pasta.lora import add_lora
+from pasta.lora import add_lora, plain_linears
+from pasta.making.audit import audit_of
 from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
-from pasta.making.stages import reader_for, recipe_of
+from pasta.making.stages import CANDIDATE, reader_for, recipe_of
 from pasta.models.generate import Request
 from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
 from pasta.run import ranks
+from pasta.run.rows import rows_of
 from pasta.run.schema import printable
 from pasta.sampling import uniform
 from pasta.training.plan import hold_out, plan_updates, read_packs
@@ -27,6 +33,8 @@ from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are read
 BYTES = {"float32": 4, "bfloat16": 2}
+CARDS = (24, 48, 80)  # GB
+USABLE = 0.95e9  # bytes of each GB (a card has GiB): CUDA and fragmentation need 12 %
 END = "nothing was written; the same command without --dry_run starts the run"
 # Stands for queries and answers that do not exist yet.
 PLACEHOLDER = "Which of the two comes into view first, and where is the other one at that time?"
@@ -54,15 +62,35 @@ def read_some(items, load):
     return loaded
 
 
-def prompt_tokens(processor, requests):
-    """Number of tokens that a model reads; requests about one VideoInputs share its prefix."""
-    prefixes = {id(request.inputs): request.inputs for request in requests}
-    n = sum(len(processor.prefix_ids(inputs)) for inputs in prefixes.values())
-    return n + sum(len(processor.query_ids(r.prompt, r.inputs is not None)) for r in requests)
+def prompt_size(processor, requests):
+    """(tokens read, with a prefix for each video; those of the longest prompt; most patches)."""
+    videos = {id(request.inputs): request.inputs for request in requests}.values()
+    prefixes = [len(processor.prefix_ids(inputs)) for inputs in videos]
+    queries = [len(processor.query_ids(r.prompt, r.inputs is not None)) for r in requests]
+    patches = max(math.prod(inputs.grid) for inputs in videos if inputs)
+    return sum(prefixes) + sum(queries), max(prefixes) + max(queries), patches
 
 
 def size(n_bytes):
     return f"{n_bytes / 1e9:,.2f} GB" if n_bytes > 1e8 else f"{n_bytes / 1e6:,.1f} MB"
+
+
+def print_time(model, tokens, steps=0):
+    """Print a lower bound. tokens: read, or trained on. steps: passes that decode one token."""
+    n = sum(x.weight.numel() for x in plain_linears(model.get_decoder()).values())
+    seconds = 2 * n * tokens / (0.4 * 989e12) + 2 * n * steps / 3.35e12  # operations; bytes
+    names = [(3600, "hours"), (60, "minutes"), (1, "seconds")]
+    text = next((f"{seconds / n:.1f} {name}" for n, name in names if seconds >= n), "some seconds")
+    print(f"time: {text} or more on one H100, without start-up, reading videos, attention, vision")
+
+
+def print_memory(fixed, name, parts, flag, value):
+    """Print bytes, and which cards suffice: `parts`, {name: bytes}, are in proportion to a flag."""
+    texts = [f"{size(fixed)} for {name}", *(f"{size(n)} of {part}" for part, n in parts.items())]
+    print(f"memory: {', '.join(texts)}")
+    most = [int(value * (card * USABLE - fixed) / sum(parts.values())) for card in CARDS]
+    fits = ["enough" if n >= value else f"with {flag} {n}" if n > 0 else "too small" for n in most]
+    print("GPU: " + ", ".join(f"{c} GB {text}" for c, text in zip(CARDS, fits, strict=True)))
 
 
 def n_trained(model, lora_rank):
@@ -84,20 +112,29 @@ def training(config, groups):
     text = f"{len(updates):,} updates: {n_pairs:,} pairs of {len(groups):,} videos"
     print(f"{text}, {config.epochs} times; {len(held_out):,} videos held out")
     processor = load_processor(config.model, config.max_pixels)
-    sample = partial(uniform, n=config.n_frames or processor.n_frames)
-    read = partial(read_frames, sample=sample, fit=processor.family.fit)
-    packs = read_some(groups, lambda g: read_packs(processor, read, config.max_length, g)[1])
-    lengths = [sum(item.pack.lengths) for of_video in packs for item in of_video]
-    tokens = len(groups) * sum(lengths) / len(packs)
+    n_frames = config.n_frames or processor.n_frames
+    read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=processor.family.fit)
+    videos = read_some(groups, lambda g: read_packs(processor, read, config.max_length, g)[1])
+    packs = [item.pack for of_video in videos for item in of_video]
+    lengths, scored = [sum(pack.lengths) for pack in packs], max(len(p.targets) for p in packs)
+    tokens = len(groups) * sum(lengths) / len(videos)
     print(f"tokens: about {tokens:,.0f} per epoch; packs have {min(lengths):,} to {max(lengths):,}")
     model = bare_model(config.model)
     total, lm = sum(p.numel() for p in model.parameters()), model.config.get_text_config()
+    # the reference; then forward, again if checkpointed, and one or two gradients
+    passes = 1 + config.epochs * (2 + config.checkpointing + (config.lora_rank == 0))
+    print_time(model, passes * tokens)
     trained, half = n_trained(model, config.lora_rank), BYTES[config.dtype]
     frozen = total * half if config.lora_rank else (total - trained) * 4
     resident = frozen + trained * 16  # float32: weight, gradient, AdamW's two moments
-    stored = lm.num_hidden_layers * max(lengths) * lm.hidden_size * half
-    least = "" if config.checkpointing else "at least "  # only layer inputs are counted
-    print(f"memory: {size(resident)} for weights and AdamW, {least}{size(stored)} of activations")
+    residual = max(lengths) * lm.hidden_size * (half if config.lora_rank else 4)
+    inner = max(lengths) * lm.intermediate_size * half
+    # measured, as are the 8 of backward through a layer, and the 14 of logits and softmax
+    of_layer = residual if config.checkpointing else 10 * residual + 4 * inner
+    parts = {"activations": lm.num_hidden_layers * of_layer}
+    parts["temporary tensors"] = max(8 * inner, 14 * scored * lm.vocab_size)
+    resident /= ranks.size() if config.shard else 1
+    print_memory(resident, "weights and AdamW", parts, "--n_frames", n_frames)
     final = trained * 4 if config.lora_rank else total * half
     saved = trained * 12 * config.keep_checkpoints + final
     text = f"disk: {size(saved)} for {trained:,} trained weights and {config.keep_checkpoints}"
@@ -120,20 +157,39 @@ def pair_making(config, roles, videos):
     n_answers = n * (1 + config.candidates)
     text = f"{len(queries):,} videos, {n:,} queries, {n_answers:,} answers"
     print(f"{text}, at most {n * config.candidates:,} pairs; --target may stop earlier")
+    if config.target:
+        print(expected_yield(config, len(queries)))
     most = n_answers * config.max_new_tokens * 5  # characters of a token, with the space
     print(f"disk: at most {size(most + 1000 * n)} for the answers, and as much for the pairs")
+    failed = {}  # shared, so that each unreadable video is tried and named once
     if config.asker and config.stage in ("all", "queries"):
-        role("asker", config, reader_for(roles.model(config.asker), config, videos), queries, n)
+        reader = reader_for(roles.model(config.asker), config, videos)
+        role("asker", config, reader, failed, queries, n)
     if config.stage in ("all", "candidates"):
         reader = reader_for(roles.model(config.responder), config, videos, config.sparse_frames)
-        role("responder", config, reader, queries, n_answers)
+        role("responder", config, reader, failed, queries, n_answers)
     if config.judge != "rules":
         print(f"judge {config.judge}: at most {n * config.candidates:,} requests")
     print(END)
 
 
-def role(who, config, reader, queries, n_answers):
-    """Print what the asker or the responder reads and writes. queries: video -> rows."""
+def expected_yield(config, n_videos):
+    """What --target needs, by the pairs of a smaller run in --out, or how to make such a run."""
+    rows, share = rows_of(config.out / "candidates.jsonl", CANDIDATE), config.target // len(MODES)
+    if not (n := len({row["video"] for row in rows})):
+        argv = [arg for arg in sys.argv if arg != "--dry_run"]
+        pilot = shlex.join(["python", *argv, *"--target 0 --limit 20 --out out/pilot".split()])
+        return f"yield: unknown; make a pilot: {pilot}; then repeat this with --out out/pilot"
+    kept = {mode: row["kept"] for mode, row in audit_of(config.out).items()}
+    mode, n_answers = min(kept, key=kept.get), sum(len(row["adversarial"]) for row in rows)
+    text = f"yield: {sum(kept.values())} pairs of {n_answers} misled answers, {n} videos"
+    needed = f"{'about' if kept[mode] else 'more than'} {n * share / max(kept[mode], 1):,.0f}"
+    text += f" in {config.out}; {mode} has the fewest, {kept[mode]}: for --target {config.target}"
+    return f"{text} you need {needed} videos; here are {n_videos:,}"
+
+
+def role(who, config, reader, failed, queries, n_answers):
+    """Print what the asker or the responder reads, writes and needs. queries: video -> rows."""
     name = getattr(config, who)
     if is_address(name):
         print(f"{who} {name}: {n_answers:,} requests, {config.in_flight} at a time")
@@ -145,17 +201,35 @@ def role(who, config, reader, queries, n_answers):
         if who == "asker":
             keys = [(video, row["mode"], i) for i, row in enumerate(rows)]
             wanted = wanted_queries(video, keys, reader, config.seed)
-            return prompt_tokens(reader.processor, [request(0) for _, request in wanted])
+            return prompt_size(reader.processor, [request(0) for _, request in wanted])
         for task in query_tasks(video, rows, reader, recipe_of(config, reader)):
             query, scored = task.row["query"], sum(task.views.values(), [])
             requests += [Request(task.clean, query), *(request for _, request in task.misled)]
             texts = [Request(inputs, f"{query} {PLACEHOLDER}") for inputs in scored]
             requests += texts * (1 + config.candidates)
-        return prompt_tokens(reader.processor, requests)
+        return prompt_size(reader.processor, requests)
 
-    tokens = np.mean(read_some(list(queries), load)) * len(queries)
-    written = n_answers * config.max_new_tokens
-    print(f"{who} {name}: about {tokens:,.0f} tokens read, at most {written:,} written")
+    reader.failed = failed
+    sizes = read_some([video for video in queries if video not in failed], load)
+    answering(config, f"{who} {name}", name, sizes, len(queries), n_answers, config.max_new_tokens)
+
+
+def answering(config, title, model, sizes, n_videos, n_prompts, n_new):
+    """Print tokens, memory and time of a local model. sizes: of `prompt_size`. n_new: a prompt."""
+    tokens, (_, longest, patches) = n_videos * np.mean(sizes, 0)[0], np.max(sizes, 0).tolist()
+    print(f"{title}: about {tokens:,.0f} tokens read, at most {n_prompts * n_new:,} written")
+    model, half, n = bare_model(model), BYTES[config.dtype], min(config.batch_size, n_prompts)
+    weights = half * sum(p.numel() for p in model.parameters())
+    lm, vision = model.config.get_text_config(), model.config.vision_config
+    head = getattr(lm, "head_dim", None) or lm.hidden_size // lm.num_attention_heads
+    per_token = 2 * half * lm.num_hidden_layers * lm.num_key_value_heads * head
+    parts = {"key/value cache": n * (longest + n_new) * per_token}
+    width = getattr(vision, "embed_dim", vision.hidden_size)  # of Qwen2-VL
+    # at most, if all prompts are about other videos: an MLP; rotary embeddings in float32
+    of_prompt = max(3 * longest * lm.intermediate_size * half, 24 * patches * width)
+    parts["temporary tensors"] = n * of_prompt
+    print_memory(weights, "weights", parts, "--batch_size", n)
+    print_time(model, tokens, n_prompts * n_new / n)
 
 
 def scoring(config, bench, questions, adapters, n_frames):
@@ -172,10 +246,9 @@ def scoring(config, bench, questions, adapters, n_frames):
         inputs = video_inputs(items[0], processor, n_frames)
         if isinstance(inputs, Exception):
             return inputs
-        return prompt_tokens(processor, [Request(inputs, item.prompt) for item in items])
+        return prompt_size(processor, [Request(inputs, item.prompt) for item in items])
 
-    n = len(questions) * len(adapters)
-    tokens = np.mean(read_some(list(clips.values()), load)) * len(clips) * len(adapters)
+    n, sizes = len(questions) * len(adapters), read_some(list(clips.values()), load)
     n_new = bench.max_new_tokens if config.scoring == "generate" else 0
-    print(f"tokens: about {tokens:,.0f} read, at most {n * n_new:,} written")
+    answering(config, "tokens", config.model, sizes, len(clips) * len(adapters), n, n_new)
     print(f"disk: {size(1000 * n)} for the answers\n{END}")
