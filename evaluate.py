@@ -44,7 +44,7 @@ from pasta.tools.dry_run import scoring
 class EvalConfig:
     DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
-    data: Path | None = knob("data folder, or `toy`; None: data/BENCH, or `toy` without it", None)
+    data: Path | None = knob("data folder or `toy`; None: data/BENCH, of the toy also `toy`", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapters, or `none`; not given: {inputs.ADAPTER} if it fits", [])
     limit: flags.Limit = knob("maximum questions per task; 0: all", 0)

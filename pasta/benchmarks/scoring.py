@@ -53,7 +53,7 @@ def by_task(rows, count_empty=True):
     return scores
 
 
-def by_label(rows, items, aggregate):
+def by_label(rows, items, aggregate=by_task):
     """The scores of each label of the items: {"LABEL", or "LABEL GROUP": {unit: score}}, sorted."""
     labels, named, scores = {item.id: item.labels for item in items}, {}, {}
     for row in rows:
