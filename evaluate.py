@@ -5,9 +5,8 @@
     python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
-Answers are appended to OUT/BENCH/NAME/answers.jsonl, those of the toy benchmark to OUT/toy/BENCH;
-the same command continues a stopped run. scored.jsonl holds the answers that are scored,
-scores.json the numbers.
+Answers are appended to OUT/BENCH/NAME/answers.jsonl, on the toy benchmark OUT/toy/BENCH/NAME; the
+same command continues a stopped run. scored.jsonl has those that are scored, scores.json numbers.
 In --help, `toy:` is the default when no model is named.
 """
 
@@ -44,7 +43,7 @@ from pasta.tools.dry_run import scoring
 class EvalConfig:
     DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
-    data: Path | None = knob("data folder or `toy`; None: data/BENCH, of the toy also `toy`", None)
+    data: Path | None = knob("folder, or `toy`; None: data/BENCH, or `toy` for the toy model", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapters, or `none`; not given: {inputs.ADAPTER} if it fits", [])
     limit: flags.Limit = knob("maximum questions per task; 0: all", 0)
