@@ -355,8 +355,6 @@ def test_the_page_shows_the_items_size_and_command_of_a_benchmark(name):
     n = bench.counts.get("all") or sum(bench.counts.values())
     assert row == (f"{n:,}", bench.size or "not known")
     assert f"\n{bench.fetch} data/{name}\n" in page
-    size = f"fetch {bench.size or 'it'} with: {bench.fetch} x"
-    assert bench.to_fetch("x") == size
 
 
 @pytest.mark.parametrize("name", ONE_FILE)
