@@ -1,17 +1,18 @@
 """Score a Video-LLM on a benchmark as lmms-eval does, alone and with adapters, side by side.
 
     python evaluate.py                                             # the toy model, toy benchmark
-    torchrun --nproc_per_node 8 evaluate.py --bench videomme --adapter out/dpo/adapter
+    torchrun --nproc_per_node 8 evaluate.py --model MODEL --bench videomme --adapter out/x/adapter
     python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
 
-Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues a stopped run.
-scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
+Answers are appended to OUT/BENCH/NAME/answers.jsonl, on the toy benchmark OUT/toy/BENCH/NAME; the
+same command continues a stopped run. scored.jsonl has those that are scored, scores.json numbers.
 In --help, `toy:` is the default when no model is named.
 """
 
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -25,6 +26,7 @@ from pasta.benchmarks import NAMES, benchmark, inputs
 from pasta.benchmarks.adversarial import judged
 from pasta.benchmarks.answers import answered, earlier_rows, fingerprint, reread, video_digests
 from pasta.benchmarks.report import compare, report, sample_rows
+from pasta.making.roles import Roles
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
 from pasta.models.peft import load_adapter
@@ -41,9 +43,9 @@ from pasta.tools.dry_run import scoring
 class EvalConfig:
     DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
-    data: Path | None = knob("data folder; None: data/BENCH if it exists, else toy data", None)
+    data: Path | None = knob("folder, or `toy`; None: data/BENCH, or `toy` for the toy model", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
-    adapter: list[str] = knob(f"adapter folders; default: {inputs.ADAPTER} if it fits --model", [])
+    adapter: list[str] = knob(f"adapters, or `none`; not given: {inputs.ADAPTER} if it fits", [])
     limit: flags.Limit = knob("maximum questions per task; 0: all", 0)
     out: Path = knob("folder for answers and scores", Path("out/eval"))
     INSTEAD: ClassVar = "instead of asking"
@@ -54,26 +56,30 @@ class EvalConfig:
     scoring: Literal["generate", "letter"] = knob("letter: take the most likely letter", "generate")
     parser: Literal["head", "v0.5"] = knob("lmms-eval version of Video-MME, MLVU rules", "head")
     draws: Literal["one", "expected"] = knob("lmms-eval's random letters: one, or the mean", "one")
-    judge: str = knob("adversarial: judge of rejections, `rules` or a model", "rules")
+    judge: str = knob("adversarial: `rules`, a model, or http://HOST:PORT/v1 of a server", "rules")
     log_samples: bool = knob("also write samples.jsonl in lmms-eval's format", False)
     seed: flags.Seed = knob("seed of the bootstrap intervals; decoding is greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
     n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
     batch_size: flags.Count = knob("questions per batch", 4, toy=16)
+    in_flight: flags.Count = knob("parallel requests to a server as --judge", 16)
+    timeout: flags.Seconds = knob("seconds until a request to it times out", 300.0)
     dtype: Literal["float32", "bfloat16"] = knob("dtype of the weights", "bfloat16", toy="float32")
     device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def find_data(config, bench):
-    """The data folder. Prints which one it is, before the toy benchmark is made."""
+    """The data folder; prints which one. Only the toy model falls back to the toy benchmark."""
     data = config.data or Path("data") / config.bench
-    in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
-    if config.data or data.is_dir() or config.bench not in in_toy:
+    fallback = Path(config.model).resolve() == toy.SHIPPED and not (config.data or data.is_dir())
+    makers = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
+    if config.bench not in makers or not (fallback or str(data) == "toy"):
         print(f"{config.bench} from {data}")
         return data
-    print(f"TOY benchmark instead of {config.bench}: no {data}; get it: {bench.fetch} {data}")
-    return in_toy[config.bench]()
+    real = bench.to_fetch(Path("data") / config.bench)
+    print(f"TOY benchmark instead of {config.bench}; for the real one {real}")
+    return makers[config.bench]()
 
 
 def rows_of_model(config, bench, items, digests, adapter, path, settings):
@@ -100,49 +106,60 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
     return [reread(bench, rows[item.id], item, config.parser) for item in items]
 
 
+def judge_of(config, folder):
+    """On rank 0 a function that asks the --judge, see `judged`; None for the rules."""
+    if config.judge != "rules" and config.bench != "adversarial":
+        raise SystemExit("--judge is only for --bench adversarial")
+    if config.judge == "rules" or ranks.rank():
+        return None
+    roles = Roles(replace(config, out=folder), config.device)
+    print(f"judge: {roles.model(config.judge).author}")  # a wrong name fails here
+    return partial(roles.ask_once, config.judge)
+
+
 def main(config):
     bench = benchmark(config.bench)
     if config.compare:
         return compare(config.compare, config.bench, bench, config.seed)
+    config.model = toy.resolved(config.model)
     bench = replace(bench, draws=bench.draws and config.draws)
-    if config.judge != "rules" and config.bench != "adversarial":
-        raise SystemExit("--judge is only for --bench adversarial")
     data = find_data(config, bench)
     items, absent = inputs.find_items(bench, data, config.limit, config.scoring)
     if config.check:
         return inputs.check_items(items, bench.counts)
-    config.model = toy.resolved(config.model)  # only now: --check and --compare need no model
     processor = load_processor(config.model, config.max_pixels)
     if not processor.n_frames:
         raise SystemExit(f"{config.model} reads only text; --model takes a model that sees videos")
     frames = config.n_frames or processor.n_frames
     settings = model_setting(config.model, processor) | {"dtype": config.dtype, "n_frames": frames}
     settings |= {"scoring": config.scoring, "max_new_tokens": bench.max_new_tokens}
-    folder, adapters = config.out / config.bench, inputs.find_adapters(config.model, config.adapter)
+    in_toy = data.resolve().is_relative_to(toy.ROOT.resolve())
+    folder = config.out / ("toy" * in_toy) / config.bench
+    adapters = inputs.find_adapters(config.model, config.adapter)
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     items, prompts = inputs.with_prompts(bench, items, processor)
     if config.dry_run:
         return scoring(config, bench, items, adapters, frames)
+    judge = judge_of(config, folder)
     claim_folder(folder, config, config.model)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=frames, prompts_used=prompts)
 
     rows, base, digests = {}, next(iter(adapters)), video_digests(items)
-    for name, adapter in adapters.items():
-        path = folder / (base + name if adapter else name) / "answers.jsonl"
-        rows[name] = rows_of_model(config, bench, items, digests, adapter, path, settings)
-        if ranks.rank():
-            continue
-        if config.judge != "rules":
-            judge = load_vlm(config.judge, config.dtype, config.device)
-            rows[name] = judged(judge, rows[name], config.batch_size)
+    paths = {x: folder / (base + x if adapters[x] else x) / "answers.jsonl" for x in adapters}
+    for name, path in paths.items():
+        rows[name] = rows_of_model(config, bench, items, digests, adapters[name], path, settings)
+    if ranks.rank():
+        return
+    for name, path in paths.items():
+        if judge:
+            rows[name] = judged(rows[name], judge)
         write_rows(path.with_name("scored.jsonl"), rows[name])
         if config.log_samples:
             write_rows(path.with_name("samples.jsonl"), sample_rows(rows[name]))
-    if ranks.rank() == 0:
-        facts = {"data": data, "absent": absent, "adapters": adapters, "prompt": prompts} | settings
-        report(bench, items, rows, folder, facts, config.seed)
+    facts = {"toy": in_toy, "data": data, "absent": absent, "adapters": adapters}
+    report(bench, items, rows, folder, facts | {"prompt": prompts} | settings, config.seed)
 
 
 if __name__ == "__main__":

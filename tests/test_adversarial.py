@@ -4,12 +4,12 @@ python -m pytest -q tests/test_adversarial.py
 """
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from pasta.benchmarks import adversarial
+from pasta.benchmarks.scoring import by_label
 from pasta.judge import judge_by_rules
 from pasta.making.adversarial_items import adversarial_rows
 from pasta.models.generate import Answer
@@ -85,20 +85,20 @@ def test_of_options_the_letter_is_read(folder, response, predicted):
     [("Yes.", "rejected"), ("No, it does not.", "accepted"), ("Hard to say", None)],
 )
 def test_a_judge_decides_instead_of_the_rules_except_for_options_and_empty_answers(
-    monkeypatch, reply, predicted
+    reply, predicted
 ):
     row = {"id": "1", "task": "spatial question", "prompt": "Why?", "response": "Because."}
     row |= {"answer": "rejected", "predicted": "accepted", "correct": False}
     others = [row | {"id": "2", "task": "spatial options"}, row | {"id": "3", "response": ""}]
+    second = row | {"id": "4", "prompt": "How?"}  # one reply can be read, or the run ends
     asked = []
 
-    def ask_all(load, requests, batch_size, max_new_tokens):
+    def ask(requests, max_new_tokens):
         asked.extend(request.prompt for request in requests)
-        return [(i, SimpleNamespace(text=reply)) for i in range(len(requests))]
+        return [Answer(text, (), 0.0, True) for text in (reply, "Yes")]
 
-    monkeypatch.setattr(adversarial, "ask_all", ask_all)
-    decided, *same = adversarial.judged(None, [row, *others], 4)
-    assert same == others and len(asked) == 1 and "Why?" in asked[0] and "Because." in asked[0]
+    decided, *same, _ = adversarial.judged([row, *others, second], ask)
+    assert same == others and len(asked) == 2 and "Why?" in asked[0] and "Because." in asked[0]
     assert (decided["predicted"], decided["correct"]) == (predicted, predicted == "rejected")
 
 
@@ -110,7 +110,7 @@ def test_scores_are_by_mode_and_kind_and_over_all_modes(folder):
         "temporal question": {"2": 0.0},
         "spatial options": {"3": 1.0},
     }
-    assert BENCH.breakdown(rows, items)["all question"] == {"1": 1.0, "2": 0.0}
+    assert by_label(rows, items, BENCH.aggregate)["all question"] == {"1": 1.0, "2": 0.0}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from pasta.benchmarks.scoring import by_label, summary
 from pasta.run.rows import read_rows, write_rows
 from pasta.toy.files import write_videos
 
+ROOT = Path(__file__).parent.parent
 OURS = {"adversarial"}  # the others are lmms-eval's
 NAMES = [name for name in benchmarks.NAMES if name not in OURS]
 
@@ -347,6 +348,15 @@ def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
 # -- prompts and items, layout by layout -----------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_shows_the_items_size_and_command_of_a_benchmark(name):
+    bench, page = benchmark(name), (ROOT / "docs/benchmarks.md").read_text()
+    (row,) = re.findall(rf"(?m)^\| `{name}` \| (.*?) \| (.*?) \|", page)
+    n = bench.counts.get("all") or sum(bench.counts.values())
+    assert row == (f"{n:,}", bench.size or "not known")
+    assert f"\n{bench.fetch} data/{name}\n" in page
+
+
 @pytest.mark.parametrize("name", ONE_FILE)
 def test_an_item_and_its_prompt_are_those_of_lmms_eval(tmp_path, name):
     expected = LAYOUTS[name][2]
@@ -473,7 +483,7 @@ def test_vinoground_without_its_csv_has_no_categories(tmp_path):
     (tmp_path / "vinoground.csv").unlink()
     found = bench.items(tmp_path)
     assert {one.labels for one in found} == {()}
-    assert bench.breakdown(scored(bench, found, ["A"] * 8), found) == {}
+    assert by_label(scored(bench, found, ["A"] * 8), found, bench.aggregate) == {}
 
 
 # -- files and videos ------------------------------------------------------------------------------
@@ -485,7 +495,7 @@ def test_a_folder_that_is_not_there_names_the_command_that_fetches_it(tmp_path, 
     with pytest.raises(FileNotFoundError) as error:
         bench.items(tmp_path / "none")
     assert "no " in str(error.value) and ".json, .jsonl, .csv, .parquet" in str(error.value)
-    assert str(error.value).endswith(f"fetch it with: {bench.fetch} {tmp_path / 'none'}")
+    assert str(error.value).endswith(bench.to_fetch(tmp_path / "none"))
 
 
 @pytest.mark.parametrize("name", NEW)
@@ -497,7 +507,7 @@ def test_a_missing_video_names_itself_and_the_command(tmp_path, name):
         bench.items(tmp_path)
     n = {"vinoground": 8, "tempcompass": 2}.get(name, 1)
     assert f"1 of {n} videos are missing, such as {video.with_suffix('')}" in str(error.value)
-    end = f"; unpack any archives in {tmp_path}, or fetch them with: {bench.fetch} {tmp_path}"
+    end = f"; unpack any archives in {tmp_path}, or {bench.to_fetch(tmp_path)}"
     assert str(error.value).endswith(end)
 
 
@@ -996,7 +1006,7 @@ def test_the_groups_of_video_mme_by_hand():
     ]
     rows = scored(bench, items, ["A", "B", "(A)"])
     assert shares(bench.aggregate(rows)) == {"short": 0.5, "long": 1.0}
-    assert shares(bench.breakdown(rows, items)) == {
+    assert shares(by_label(rows, items, bench.aggregate)) == {
         "domain=Law": 0.5,
         "domain=Pets": 1.0,
         "task_type=Count": 0.0,
@@ -1019,7 +1029,7 @@ def test_the_dimensions_of_tempcompass_are_those_of_a_task(tmp_path):
     bench = benchmark("tempcompass")
     items = fill("tempcompass", tmp_path).items(tmp_path)
     rows = scored(bench, items, ["A", "no", "2"])
-    assert shares(bench.breakdown(rows, items)) == {
+    assert shares(by_label(rows, items, bench.aggregate)) == {
         "multi-choice dim=action": 1.0,
         "yes_no dim=action": 0.0,
         "caption_matching dim=direction": 1.0,
@@ -1059,7 +1069,7 @@ def test_the_categories_of_vinoground_by_hand(tmp_path):
     bench = fill("vinoground", tmp_path)
     found = bench.items(tmp_path)
     rows = scored(bench, found, ["A", "B", "B", "B", "A", "A", "A", "B"])
-    scores = bench.breakdown(rows, found)
+    scores = by_label(rows, found, bench.aggregate)
     assert scores["major=action text"] == {"0": 1.0}
     assert scores["minor=cyclical video"] == {"0": 0.0}
     assert scores["major=object group"] == {"1": 0.0}

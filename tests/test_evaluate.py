@@ -7,22 +7,26 @@ import json
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from server import FakeServer, from_number
 from tiny_models import make_language_model
 
 import evaluate
 from evaluate import EvalConfig, main
-from pasta.benchmarks import Item, answers, benchmark, inputs, mvbench, scoring
+from pasta import toy
+from pasta.benchmarks import NAMES, Item, answers, benchmark, inputs, mvbench, scoring
 from pasta.benchmarks.answers import with_inputs
 from pasta.benchmarks.inputs import base_name, find_adapters
 from pasta.lora import add_lora
 from pasta.models.families import FAMILIES
 from pasta.models.generate import Answer
 from pasta.models.peft import save_adapter
+from pasta.run.command import command_line
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.toy import files
@@ -67,7 +71,7 @@ class FakeWorld:
         return np.zeros((len(sample(times)), 2, 2, 3), np.uint8), times
 
     def ask(self, vlm, requests, max_new_tokens):
-        assert max_new_tokens == 16
+        assert max_new_tokens in (16, 64)
         texts = []
         for request in requests:
             if len(self.asked) == self.dies_after:
@@ -374,27 +378,32 @@ def test_the_limit_is_per_task(world, tmp_path):
     assert world.asked == [prompt("spatial", 0), prompt("temporal", 0)]
 
 
-def test_tasks_that_are_not_there_are_named(world, tmp_path, capsys):
-    write_task(tmp_path / "bench", "action_count", "A")
-    (tmp_path / "bench/perception").mkdir()
-    (tmp_path / "bench/video/action_count").rename(tmp_path / "bench/perception/videos")
-    main(config(tmp_path))
-    line = capsys.readouterr().out.splitlines()[1]
-    assert "fine_grained_pose" in line and "action_count" not in line
-
-
-def test_without_data_the_first_line_says_toy_and_how_to_get_the_real_one(
-    world, tmp_path, capsys, monkeypatch
+@pytest.mark.parametrize(
+    ("model", "data"), [("toy", None), ("base/model", "toy"), ("base/model", "bench")]
+)
+def test_a_score_on_the_toy_benchmark_says_toy_wherever_it_is(
+    world, tmp_path, capsys, monkeypatch, model, data
 ):
-    def benchmark_folder():
-        print("rendering")
-        return tmp_path / "bench"
+    monkeypatch.setattr(toy, "ROOT", tmp_path)
+    monkeypatch.setattr(toy, "benchmark_folder", lambda: print("rendering") or tmp_path / "bench")
+    main(config(tmp_path, model=model, data=data and Path(data)))
+    first, *_ = capsys.readouterr().out.splitlines()
+    end = "--revision video --local-dir data/mvbench"
+    assert first.startswith("TOY") and first.endswith(end) or data == "bench"
+    folder = Path("out/eval/toy/mvbench")
+    assert (folder / "scores.md").read_text().startswith("```\nTOY benchmark")
+    assert json.loads((folder / "scores.json").read_text())["toy"] is True
+    assert os.listdir("out/eval") == ["toy"]
 
-    monkeypatch.setattr(evaluate.toy, "benchmark_folder", benchmark_folder)
-    main(config(tmp_path, data=None))
-    first = capsys.readouterr().out.splitlines()[0]
-    assert "TOY" in first and "hf download OpenGVLab/MVBench" in first
-    assert first.endswith("--local-dir data/mvbench")
+
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_named_model_without_data_is_told_the_command_and_its_size(world, tmp_path, name, check):
+    with pytest.raises(SystemExit) as error, command_line():
+        main(config(tmp_path, bench=name, data=None, check=check))
+    bench, text = benchmark(name), str(error.value)
+    assert f"{bench.fetch} {tmp_path}/data/{name}" in text and bench.size in text
+    assert "\n" not in text and not Path("out").exists() and not Path("data").exists()
 
 
 def test_data_in_its_usual_place_is_used(world, tmp_path, capsys):
@@ -419,6 +428,15 @@ def test_an_adapter_of_another_model_is_used_only_if_it_is_given(
     assert list(find_adapters("base/model", [folder] * given)) == names
     printed = capsys.readouterr().out
     assert message in printed and bool(message) == bool(printed)
+
+
+def test_adapter_none_is_the_base_alone_and_an_empty_adapter_an_error(world, tmp_path, capsys):
+    write_adapter(tmp_path / "out/dpo/adapter")
+    main(config(tmp_path, adapter=["none"]))
+    assert list(scores()["runs"]) == ["model"]
+    with pytest.raises(SystemExit):
+        parse(EvalConfig, ["--adapter"])
+    assert "argument --adapter: expected at least one argument" in capsys.readouterr().err
 
 
 def test_a_missing_adapter_is_refused_before_anything_is_asked(world, tmp_path):
@@ -644,7 +662,18 @@ def test_check_opens_every_video_and_asks_nothing(world, tmp_path, capsys):
     assert world.asked == world.loaded == []
     assert "spatial: 3 items" in printed and "5 videos, 2 of them cannot be read" in printed
     assert "1.mp4: damaged or cut short" in printed
-    assert "action_sequence: 0 items, expected 200" in printed
+    assert "none of the 20 published tasks is here" in printed and "expected" not in printed
+
+
+def test_check_compares_the_tasks_that_are_there_and_names_the_others_once(world, tmp_path, capsys):
+    write_task(tmp_path / "bench", "action_count", "A")
+    (tmp_path / "bench/perception").mkdir()
+    (tmp_path / "bench/video/action_count").rename(tmp_path / "bench/perception/videos")
+    main(config(tmp_path, check=True))
+    printed = capsys.readouterr().out
+    assert re.findall(".*, expected .*", printed) == ["action_count: 1 items, expected 200"]
+    (line,) = re.findall("left out: 19 of 20 tasks, .*", printed)
+    assert "fine_grained_pose" in line and "action_count" not in line
 
 
 def test_samples_are_lmms_evals_when_asked_for(world, tmp_path):
@@ -757,9 +786,9 @@ def test_another_parser_asks_nothing_again_and_reads_anew(world, tmp_path, monke
     assert scores()["runs"]["model"]["groups"]["temporal"]["value"] == 0
 
 
-def test_another_benchmark_without_data_is_not_replaced_by_the_toys(tmp_path, monkeypatch):
+def test_the_toy_model_gets_no_toy_questions_for_another_benchmark(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="fetch it with: hf download .*Video-MME"):
+    with pytest.raises(FileNotFoundError, match="fetch 101 GB with: hf download .*Video-MME"):
         main(EvalConfig(model="toy", bench="videomme"))
 
 
@@ -815,3 +844,55 @@ def test_a_model_that_reads_text_alone_is_refused_before_anything_is_asked(tmp_p
     with pytest.raises(SystemExit, match="reads only text; --model takes a model that sees"):
         main(config)
     assert not config.out.exists()
+
+
+@pytest.fixture
+def judged(world, tmp_path):
+    """Run --bench adversarial on two questions with a judge; returns the scores."""
+    row = {"id": "1", "video": "0.mp4", "mode": "spatial", "kind": "question", "query": "Why?"}
+    data = tmp_path / "bench/video/spatial"
+    write_rows(data / "items.jsonl", [row, row | {"id": "2", "query": "How?"}])
+
+    def run(server):
+        with command_line():
+            main(config(tmp_path, bench="adversarial", data=data, judge=server.address))
+        saved = json.loads(Path("out/eval/adversarial/scores.json").read_text())
+        return saved["runs"]["model"]["groups"]["spatial question"]["value"]
+
+    return run
+
+
+def test_a_server_as_judge_decides_and_is_asked_once(judged):
+    with FakeServer(lambda body: "Yes, it does.") as server:
+        assert judged(server) == judged(server) == 100
+    assert sorted("Why?" in seen.prompt for seen in server.seen) == [False, True]
+
+
+def test_a_judge_that_fails_is_one_sentence_and_the_same_command_continues(
+    world, judged, monkeypatch
+):
+    monkeypatch.setattr("pasta.making.server.time.sleep", lambda seconds: None)
+    with FakeServer(lambda body: "No.") as server:
+        server.fault = from_number(1, "500")
+        with pytest.raises(SystemExit, match="rerun the same command later to continue") as error:
+            judged(server)
+        assert "\n" not in str(error.value) and len(world.asked) == 2
+        server.fault = lambda number, body: None
+        assert judged(server) == 0
+    assert len(world.asked) == 2 and len(server.answered()) == 2
+    with pytest.raises(SystemExit, match="Connection refused") as error:  # before any question
+        judged(server)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("unread", [1, 2])
+def test_a_judge_that_cannot_be_read_is_named_with_a_reply(judged, capsys, unread):
+    with FakeServer(lambda body: "Hm" if "Why?" in str(body) or unread == 2 else "yes") as server:
+        named = f"replies cannot be read in {unread} of 2, such as 'Hm'; expected yes or no"
+        if unread == 2:
+            with pytest.raises(SystemExit, match=f"{named}; all answers are kept: rerun with"):
+                judged(server)
+        else:
+            assert judged(server) == 50
+            assert f"{named}; these answers count as wrong" in capsys.readouterr().out
+    assert len(read_rows("out/eval/adversarial/model/answers.jsonl")) == 2

@@ -94,7 +94,7 @@ def test_the_page_on_pairs_shows_the_audit_that_the_first_command_prints(first_r
 def test_the_adapter_beats_the_base_by_more_than_the_paired_interval(first_run):
     mean, low, high = numbers(first_run[1])["mean"][-3:]
     assert 0 < low < mean < high
-    assert json.loads((first_run[0] / "out/eval/mvbench/scores.json").read_text())
+    assert json.loads((first_run[0] / "out/eval/toy/mvbench/scores.json").read_text())
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def write_scores(folder, model):
             row |= {"answer": "A", "predicted": "A", "response": HOSTILE + turns[item.id][k]}
             of.append(row | {"correct": turns[item.id][k] == "1"})
         write_rows(folder / "eval" / ("tiny" * k + name) / "scored.jsonl", of)
-    facts = {"data": f"{folder}/bench", "n_frames": 32}
+    facts = {"toy": True, "data": f"{folder}/bench", "n_frames": 32}
     facts |= {"adapters": {"tiny": None, "+dpo": f"{folder}/run/adapter"}}
     write_report(bench, items, rows, folder / "eval", facts, seed=0)
     write_json(folder / "eval/config.json", {"bench": "mvbench", "model": model, "max_pixels": 0})

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import ascii_uppercase as LETTERS
 
 from pasta.benchmarks import tables
-from pasta.benchmarks.scoring import by_label, by_task
+from pasta.benchmarks.scoring import by_task
 from pasta.run.schema import ABSENT, NUMBER
 from pasta.video.find import SUFFIXES
 
@@ -45,7 +45,7 @@ class Item:
 def read_tables(bench, data):
     find, found = partial(tables.video_fields, data, bench.folders), []
     for name, stems in bench.tables.items():
-        paths = tables.find_tables(data, bench.fetch, stems)
+        paths = tables.find_tables(data, bench.to_fetch(data), stems)
         found += tables.read_items(paths, bench.item, bench.columns, find, name)
     return found
 
@@ -65,6 +65,7 @@ class Benchmark:
     columns: str  # what a row must have, for messages
     item: Callable
     parse: Callable
+    size: str = ""  # of the download; "" if it is not known
     counts: dict = field(default_factory=dict)  # {task or "all": items of the published set}
     tables: dict = field(default_factory=dict)  # {name: paths in the data folder without suffix}
     folders: tuple[str, ...] = (".",)  # of videos inside the data folder, in order; (): any path
@@ -73,7 +74,6 @@ class Benchmark:
     draws: bool | str = False  # whether lmms-eval draws a letter if a response names none
     empty: str = "wrong"  # what an empty response is otherwise, or "not counted"
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
-    breakdown: Callable = by_label  # (rows, items) -> the same by label; groups may overlap
     read: Callable = read_tables  # (benchmark, data folder) -> list of Item
     models: dict = field(default_factory=dict)  # {model_type: name of its prompt in Item.prompts}
 
@@ -91,9 +91,12 @@ class Benchmark:
             names = [f"{glob.escape(missing[0].stem)}[.]{suffix[1:]}" for suffix in SUFFIXES]
             hint = tables.next_command(data, names, missing[0].parent)
             hint = hint or f"unpack any archives in {data}, or "
-            raise FileNotFoundError(f"{text}; {hint}fetch them with: {self.fetch} {data}")
+            raise FileNotFoundError(f"{text}; {hint}{self.to_fetch(data)}")
         order = list(dict.fromkeys([*self.tasks, *(item.task for item in items)]))
         return sorted(items, key=lambda item: order.index(item.task))
+
+    def to_fetch(self, data):
+        return f"fetch {self.size or 'it'} with: {self.fetch} {data}"
 
     def absent(self, items):
         """The tasks that have no items. None are absent from data that has other tasks only."""

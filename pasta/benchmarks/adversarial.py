@@ -1,13 +1,7 @@
 """Adversarial QA, after the paper's Table 6: does a model refuse what a video does not show?
 
-A data folder holds items.jsonl, whose videos are inside the folder or absolute paths:
-
-    {"id", "video", "mode", "kind": "question", "query"}             its premise is false
-    {"id", "video", "mode", "kind": "options", "query", "options"}   none of the options is right
-
-A question is answered correctly if the response rejects its premise, by the rule REJECTIONS or by
-the model of evaluate.py --judge; options by "None of the above", which is added as the last one.
-
+A question has a false premise; the right response rejects it, by the rule REJECTIONS or by the
+model of evaluate.py --judge. Options are all wrong; "None of the above" is added as the last one.
 Departs from the paper: its items and its rule for a rejection are not public.
 """
 
@@ -18,14 +12,16 @@ from pasta.benchmarks.mvbench import prompt_text
 from pasta.benchmarks.scoring import lettered_text
 from pasta.benchmarks.tables import letter_at, one_of, text, texts
 from pasta.judge import plain, words
-from pasta.models.generate import Request, ask_all
+from pasta.models.generate import Request
 from pasta.pairs import MODES
 from pasta.prompts import PREMISE_JUDGE
+from pasta.run.schema import printable
 
 KINDS = ("question", "options")
 TASKS = tuple(f"{mode} {kind}" for mode in MODES for kind in KINDS)
 NONE = "None of the above"
 REJECTED, ACCEPTED = "rejected", "accepted"
+JUDGE_TOKENS = 512  # room for reasoning, as make_pairs.py's judge has
 
 # Denials: a response that accepts a false premise rarely holds one.
 REJECTIONS = re.compile(
@@ -57,15 +53,24 @@ def parse(response, item, parser="head"):
     return REJECTED if REJECTIONS.search(plain(response)) else ACCEPTED
 
 
-def judged(vlm, rows, batch_size):
-    """Rows of answers.jsonl, read again by a judge model, which sees no video."""
+def judged(rows, ask):
+    """Rows of answers.jsonl, read again by a judge model, which sees no video.
+
+    ask: (list of Request, max_new_tokens) -> list of Answer, see `ask_once` of making/roles.py.
+    Raises ValueError if no reply can be read.
+    """
     asked = [row for row in rows if not row["task"].endswith("options") and row["response"]]
     prompts = [PREMISE_JUDGE.format(query=x["prompt"], response=x["response"]) for x in asked]
-    requests, found = [Request(None, prompt) for prompt in prompts], {}
-    for i, answer in ask_all(lambda: vlm, requests, batch_size, max_new_tokens=16):
-        predicted = verdict(answer.text)
-        right = predicted == asked[i]["answer"]
-        found[asked[i]["id"]] = {"predicted": predicted, "judge": answer.text, "correct": right}
+    answers, found = ask([Request(None, prompt) for prompt in prompts], JUDGE_TOKENS), {}
+    for row, answer in zip(asked, answers, strict=True):
+        read = {"predicted": verdict(answer.text), "judge": answer.text}
+        found[row["id"]] = read | {"correct": read["predicted"] == row["answer"]}
+    if unread := [a.error or repr(a.text) for a in answers if not verdict(a.text)]:
+        text = f"the judge's replies cannot be read in {len(unread)} of {len(asked)}"
+        text += f", such as {printable(unread[-1])[:200]}; expected yes or no"
+        if len(unread) == len(asked):
+            raise ValueError(f"{text}; all answers are kept: rerun with another --judge")
+        print(f"{text}; these answers count as wrong")
     return [row | found.get(row["id"], {}) for row in rows]
 
 

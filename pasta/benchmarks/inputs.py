@@ -24,7 +24,8 @@ def find_items(bench, data, limit, scoring):
     by_task = groupby(bench.items(data), key=lambda item: item.task)
     items = [item for _, group in by_task for item in islice(group, limit or None)]
     if absent := bench.absent(items):
-        print(f"left out: tasks without questions or videos: {', '.join(absent)}")
+        text = f"left out: {len(absent)} of {len(bench.tasks)} tasks, without questions or videos"
+        print(f"{text}: {', '.join(absent)}")
     if scoring == "letter" and not all(item.letters for item in items):
         print("left out: questions without letters, which are answered in words")
         items = [item for item in items if item.letters]
@@ -35,7 +36,7 @@ def find_items(bench, data, limit, scoring):
 
 def with_prompts(bench, items, processor):
     """The items with their prompts for a model, and lmms-eval's name of these prompts."""
-    name = bench.models.get(processor.family.model_type, "default") if bench.models else "default"
+    name = bench.models.get(processor.family.model_type, "default")
     if bench.models and rank() == 0:
         print(f"prompt: lmms-eval's for {name}")
     return [replace(item, prompt=item.prompts.get(name, item.prompt)) for item in items], name
@@ -48,12 +49,12 @@ def check_items(items, counts):
     for error in errors:
         print(printable(str(error)))
     present = Counter(item.task for item in items)
-    for task, n in present.items():
-        print(f"{task}: {n} items")
     present["all"] = len(items)
-    for task, n in counts.items():
-        if present[task] != n:
-            print(f"{task}: {present[task]} items, expected {n}")
+    for task, n in present.items():
+        wrong = f", expected {counts[task]}" if counts.get(task, n) != n else ""
+        print(f"{task}: {n} items{wrong}")
+    if counts and not counts.keys() & present.keys():
+        print(f"none of the {len(counts)} published tasks is here: no number of items is checked")
     print(f"{len(videos)} videos, {len(errors)} of them cannot be read")
 
 
@@ -65,12 +66,17 @@ def video_error(video):
 
 
 def find_adapters(model, adapters):
-    """{end of its path: adapter folder}, the base model first with None; default: the last one."""
-    given = list(dict.fromkeys(Path(adapter).resolve() for adapter in adapters))
-    folders = given or [ADAPTER.resolve()] * (ADAPTER / CONFIG).is_file()
+    """{end of its path: adapter folder}, the base model first with None; default: the last one.
+
+    adapters: folders, or "none" for the base alone.
+    """
+    given = list(dict.fromkeys(Path(x).resolve() for x in adapters if x != "none"))
+    folders = given or [ADAPTER.resolve()] * (not adapters and (ADAPTER / CONFIG).is_file())
     for folder in folders:
-        if other := other_base(folder, model):
-            print(f"{folder} is {'loaded anyway' if given else 'left out'}: {other}")
+        base = base_of(folder) or "a model it does not name"
+        if Path(base).resolve() != Path(model).resolve():
+            what = "loaded anyway" if given else "left out"
+            print(f"{folder} is {what}: it was trained on {base}, this is {model}")
             folders = given
     runs = [x.parent if x.name == "adapter" and x.parent not in folders else x for x in folders]
     depth = 1
@@ -92,10 +98,3 @@ def base_name(model):
     """The name of a run of a model without adapter; a fully tuned one has that of its run."""
     of_run = (model.parent / "metrics.jsonl").is_file()
     return model.parent.name + model.name.removeprefix("model") if of_run else model.name
-
-
-def other_base(folder, model):
-    """A message that an adapter was trained on another model; "" if it was not."""
-    base = base_of(folder) or "a model it does not name"
-    same = Path(base).resolve() == Path(model).resolve()
-    return "" if same else f"it was trained on {base}, this is {model}"

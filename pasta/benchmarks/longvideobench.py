@@ -1,10 +1,4 @@
-"""LongVideoBench (arXiv 2407.15754), validation, video without subtitles, as in lmms-eval.
-
-A data folder is the hub's dataset, its tar file unpacked:
-
-    lvb_val.json         1337 questions; their timestamps are those of subtitles
-    videos/VIDEO_PATH
-"""
+"""LongVideoBench (arXiv 2407.15754), validation, video without subtitles, as in lmms-eval."""
 
 from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.parsers import PREFIXES, first_capital
@@ -26,6 +20,7 @@ def item(row, find, table, number):
 
 BENCHMARK = Benchmark(
     fetch="hf download longvideobench/LongVideoBench --repo-type dataset --local-dir",
+    size="162 GB",
     tasks=TASKS,
     columns="id, video_path, question, candidates (a list), correct_choice (from 0), "
     "duration_group (15, 60, 600 or 3600), question_category and level",

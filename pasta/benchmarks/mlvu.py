@@ -1,12 +1,10 @@
-"""MLVU (arXiv 2406.04264), the multiple-choice tasks of its dev set, as in lmms-eval.
-
-A data folder is the hub's sy1998/MLVU_dev, which lmms-eval reads, its zip files unpacked.
-"""
+"""MLVU (arXiv 2406.04264), the multiple-choice tasks of its dev set, as in lmms-eval."""
 
 import re
+from functools import partial
 
 from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.parsers import before_parenthesis, ranked_letter
+from pasta.benchmarks.parsers import before_parenthesis, by_version
 from pasta.benchmarks.tables import letter_at, letter_in, lettered, one_of, text, texts
 
 TASKS = ("plotQA", "needle", "ego", "count", "order", "anomaly_reco", "topic_reasoning")
@@ -21,10 +19,9 @@ def item(row, find, table, number):
     lettered_part = question.partition("(A)")[2]
     found = [x.strip() for x in re.split(r"\([B-Z]\)", lettered_part)]
     options = texts(row.get("candidates") or found)
-    if answer in options and not lettered_part:
-        # The authors' rows. The hub's have a letter, and lmms-eval asks them as they are.
-        question = "\n".join([question, *lettered(options, "({}) {}")])
     if answer in options:
+        if not lettered_part:  # the authors' row; lmms-eval asks those of the hub as they are
+            question = "\n".join([question, *lettered(options, "({}) {}")])
         answer = letter_at(options.index(answer), options)
     elif len(answer) > 1 and video.name in NONE_RIGHT:
         answer = ""
@@ -33,17 +30,13 @@ def item(row, find, table, number):
     return Item(f"{task}/{number}", task, name, video, question + AFTER, options, answer)
 
 
-def parse(response, item, parser="head"):
-    letter = before_parenthesis(response) if parser == "v0.5" else ranked_letter(response)
-    return letter if letter and letter in item.letters else None
-
-
 BENCHMARK = Benchmark(
     fetch="hf download sy1998/MLVU_dev --repo-type dataset --local-dir",
+    size="285 GB",
     tasks=TASKS,
     columns="video_name, question, candidates (a list), answer (one of them) and task_type",
     item=item,
-    parse=parse,
+    parse=partial(by_version, before_parenthesis),
     counts={"all": 2174},
     tables={"": ("mlvu/test", "test")},
     folders=(".", "mlvu", "videos", "video"),

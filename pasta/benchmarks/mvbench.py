@@ -1,13 +1,4 @@
-"""MVBench (arXiv 2311.17005): 20 tasks of short clips, as lmms-eval prompts and scores them.
-
-A data folder is the hub's dataset, revision video, its zip files unpacked:
-
-    json/TASK.json    a list of {"video", "question", "candidates", "answer"}
-    FOLDER/...        the task's videos, in the folder of TASKS
-
-A json file with another name is a task of your own: its videos are in the folder that test.json
-names, {"root": {TASK: FOLDER}}, or else in video/TASK.
-"""
+"""MVBench (arXiv 2311.17005) as in lmms-eval, and tasks of your own (docs/benchmarks.md)."""
 
 from functools import partial
 
@@ -51,18 +42,15 @@ def read(bench, data):
     if not found:
         lost = (TASKS.values(), data) if any(data.glob("json/*.json")) else (["json/*.json"],)
         hint = tables.next_command(data, *lost)
-        text = f"no json/TASK.json with a folder of videos in {data}; {hint}"
-        raise FileNotFoundError(f"{text}fetch them with: {bench.fetch} {data}")
+        text = f"no json/TASK.json with a folder of videos in {data}; {hint}{bench.to_fetch(data)}"
+        raise FileNotFoundError(text)
     return found
 
 
 def own_folder(data, task):
     path = data / "test.json"
     root = read_json(path, {"root": {task: str | ABSENT}})["root"] if path.is_file() else {}
-    folder = root.get(task, f"video/{task}")
-    if wrong := tables.leads_out(folder, data):
-        raise ValueError(f"{path}: root: {wrong}")
-    return folder
+    return tables.inside(root.get(task, f"video/{task}"), data, f"{path}: root: ")
 
 
 def item(row, find, task, number):
@@ -86,6 +74,7 @@ def parse(response, item, parser="head"):
 
 BENCHMARK = Benchmark(
     fetch="hf download OpenGVLab/MVBench --repo-type dataset --revision video --local-dir",
+    size="15.8 GB",
     tasks=tuple(TASKS),
     columns="video, question, candidates and answer (one of them)",
     item=item,

@@ -1,11 +1,4 @@
-"""NExT-QA (CVPR 2021), multiple choice, test, as lmms-eval prompts and scores it.
-
-A data folder is the hub's dataset, its zip file unpacked:
-    MC/test-*.parquet       8564 rows; or the authors' test.csv, which holds the same
-    NExTVideo/VIDEO.mp4     also in videos/ or video/
-The tasks are causal, temporal and descriptive questions; lmms-eval gives the total only. Papers
-often report the validation questions, which are others.
-"""
+"""NExT-QA (CVPR 2021), multiple choice, test, as lmms-eval prompts and scores it."""
 
 from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.parsers import mmmu_letter
@@ -28,6 +21,7 @@ def item(row, find, table, number):
 
 BENCHMARK = Benchmark(
     fetch="hf download lmms-eval/NExTQA --repo-type dataset --local-dir",
+    size="6.5 GB",
     tasks=tuple(dict.fromkeys(TYPES.values())),
     columns="video, question, a0 to a4, answer (0 to 4), qid and type",
     item=item,

@@ -16,8 +16,8 @@ PHRASES = (
     "the choice is|choice is|the correct choice is|correct choice is|i choose|i select|i pick|"
     "my answer is|my choice is|옵션|정답은|답은|답:|答案是|答案为|选|答えは"
 ).split("|")
-START, END, PHRASE, ANYWHERE = 10, 9, 7, 0  # how much a place counts
-FORMS = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2}
+START, END, PHRASE = 10, 9, 7  # how much a place counts
+FORMS = {"({})": 6, "{}.": 5, "{}:": 4, "{})": 3, "{} ": 2, "{}": 0}
 
 PREFIXES = (
     "The best answer is|The correct answer is|The answer is|The answer|"
@@ -43,12 +43,8 @@ def ranked_letter(response, letters="ABCD"):
         if phrase in lower:
             after = lower.find(phrase) + len(phrase)
             found += [(PHRASE, text.find(letter, after), letter) for letter in letters]
-    for letter in letters:
-        if bare.startswith(letter) and not bare[1:2].isalpha():
-            found.append((START, 0, letter))
-        if bare.endswith(letter) and not bare[-2:-1].isalpha():
-            found.append((END, len(text), letter))
-    found += [(ANYWHERE, text.rfind(letter), letter) for letter in letters]
+    found += [(START, 0, x) for x in letters if bare[:1] == x and not bare[1:2].isalpha()]
+    found += [(END, len(text), x) for x in letters if bare[-1:] == x and not bare[-2:-1].isalpha()]
     found = [place for place in found if place[1] >= 0]
     return max(found, key=lambda place: place[:2])[2] if found else None
 
@@ -73,6 +69,12 @@ def before_parenthesis(response):
     """The character before the first ")", or the whole response: MLVU before April 2026."""
     response = response.strip()
     return response[: response.find(")")][-1:] if ")" in response else response
+
+
+def by_version(old, response, item, parser="head"):
+    """A letter of the item by ranked_letter, or by `old` for v0.5: Video-MME and MLVU."""
+    letter = (old if parser == "v0.5" else ranked_letter)(response)
+    return letter if letter and letter in item.letters else None
 
 
 def mmmu_letter(response, options):

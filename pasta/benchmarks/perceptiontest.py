@@ -1,10 +1,4 @@
-"""Perception Test (arXiv 2305.13786), multiple choice, validation, as in lmms-eval.
-
-A data folder is the hub's dataset, its zip files unpacked.
-
-The authors cut some videos before the end shows the answer; lmms-eval and we show them whole, which
-makes these questions easier.
-"""
+"""Perception Test (arXiv 2305.13786), multiple choice, validation, as in lmms-eval."""
 
 from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.parsers import word_letter
@@ -27,7 +21,9 @@ def item(row, find, table, number):
 
 
 BENCHMARK = Benchmark(
-    fetch="hf download lmms-eval/PerceptionTest_Val --repo-type dataset --local-dir",
+    fetch="hf download lmms-eval/PerceptionTest_Val --repo-type dataset "
+    "--exclude valid_audios.zip --local-dir",
+    size="75 GB",
     tasks=TASKS,
     columns="video_name, question_id, question, options (a list of 3), answer_id (0 to 2), area, "
     "reasoning and tag (a list)",

@@ -4,12 +4,14 @@ import math
 from pathlib import Path
 
 from pasta.benchmarks import SCORED
-from pasta.benchmarks.scoring import paired_difference, percent, summary
+from pasta.benchmarks.scoring import by_label, paired_difference, percent, summary
 from pasta.run.atomic import write_json
 from pasta.run.digest import digest
 from pasta.run.reasoning import final_answer
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
+
+TOY = "TOY benchmark: videos of drawn shapes. Do not compare these numbers with published ones.\n"
 
 
 def mcnemar(scores, baseline):
@@ -104,8 +106,7 @@ def compare(folders, name, bench, seed):
     a, b = map(scored_rows, folders)
     if not (both := [id_ for id_ in a if id_ in b]):
         raise SystemExit(f"{' and '.join(folders)} have no answered item in common")
-    other = [x for x in both if any(a[x].get(k) != b[x].get(k) for k in ("task", "answer"))]
-    if other:
+    if other := [x for x in both if any(a[x].get(k) != b[x].get(k) for k in ("task", "answer"))]:
         text = f"{len(other)} of {len(both)} ids, such as {other[0]}, are of other questions in"
         raise SystemExit(f"{text} {' than in '.join(folders)}; compare runs of the same data")
     scores = [bench.aggregate([rows[id_] for id_ in both]) for rows in (a, b)]
@@ -124,13 +125,12 @@ def report(bench, items, rows, folder, facts, seed):
     base, *others = scores
     runs = {x: summary(scores[x], bench.macro) | {"counts": counts(bench, rows[x])} for x in rows}
     differences = {x: comparison(scores[x], scores[base], bench.macro, seed) for x in others}
-    breakdown = {x: summary(bench.breakdown(rows[x], items), None) for x in rows}
-    text = table(runs, differences, bench.macro)
+    breakdown = {x: summary(by_label(rows[x], items, bench.aggregate), None) for x in rows}
+    text = TOY * facts["toy"] + table(runs, differences, bench.macro)
     print(text)
     if breakdown[base]["groups"]:
         print(table(breakdown, {}, None))
-    page = f"```\n{text}\n```\n"
-    (folder / "scores.md").write_text(page, encoding="utf-8", errors="backslashreplace")
+    (folder / "scores.md").write_text(f"```\n{text}\n```\n", "utf-8", "backslashreplace")
     numbers = {"runs": runs, "differences": differences, "breakdown": breakdown}
     write_json(folder / "scores.json", facts | numbers)
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")

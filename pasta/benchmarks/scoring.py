@@ -113,17 +113,15 @@ def paired_difference(scores, baseline, macro=True, seed=0):
               for of in pairs]  # fmt: skip
     if not macro:
         strata = [np.concatenate(strata)]
+
+    def difference(strata):
+        sums = [s.sum(0) for s in strata]
+        return float(np.mean([s[0] / max(s[1], 1) - s[2] / max(s[3], 1) for s in sums]))
+
     rng = np.random.default_rng(seed)
     samples = ([s[rng.integers(0, len(s), len(s))] for s in strata] for _ in range(DRAWS))
-    low, high = np.percentile([mean_difference(sample) for sample in samples], [2.5, 97.5])
-    return mean_difference(strata), float(low), float(high)
-
-
-def mean_difference(strata):
-    """Mean over groups of (run - baseline), from each group's (n, 4) array."""
-    sums = [s.sum(0) for s in strata]
-    shares = [s[0] / max(s[1], 1) - s[2] / max(s[3], 1) for s in sums]
-    return float(np.mean(shares))
+    low, high = np.percentile([difference(sample) for sample in samples], [2.5, 97.5])
+    return difference(strata), float(low), float(high)
 
 
 def summary(scores, macro=True) -> dict:

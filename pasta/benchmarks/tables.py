@@ -15,7 +15,7 @@ from pasta.video.find import find_video, listing
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")  # parquet last: it needs a package
 
 
-def find_tables(data, fetch, stems):
+def find_tables(data, to_fetch, stems):
     """The files of the first table that is there; "test" also finds test-00000-of-00002.parquet."""
     for stem in stems:
         for suffix in SUFFIXES:
@@ -23,7 +23,7 @@ def find_tables(data, fetch, stems):
                 return sorted(found)
     names = f"{' or '.join(stems)} ({', '.join(SUFFIXES)})"
     hint = next_command(data, [stems[0] + suffix for suffix in (*SUFFIXES, "-*-of-*.*")])
-    raise FileNotFoundError(f"no {names} in {data}; {hint}fetch it with: {fetch} {data}")
+    raise FileNotFoundError(f"no {names} in {data}; {hint}{to_fetch}")
 
 
 def next_command(data, patterns, home=None):
@@ -84,22 +84,20 @@ def read_items(paths, item, expected, *context):
     return items
 
 
-def leads_out(name, folder):
-    """A message for a name out of a file that leads out of its folder; "" for the others."""
+def inside(name, folder, place=""):
+    """The name, out of a file `place`; ValueError if it leads out of its folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
-    inside = parts and parts[0] != "/" and ".." not in parts and not Path(name).is_absolute()
-    if inside and is_name(name):
-        return ""
-    return f"{name!r} is no path inside {folder}; expected one relative to it"
+    relative = parts and parts[0] != "/" and ".." not in parts and not Path(name).is_absolute()
+    if not relative or not is_name(name):
+        raise ValueError(f"{place}{name!r} is no path inside {folder}; expected one relative to it")
+    return name
 
 
 def video_fields(data, folders, name):
     """(name, video) of an Item; ValueError outside of `folders`. On disk the suffix may differ."""
     if not folders:
         return name, Path(find_video(name, data))
-    if wrong := leads_out(name, data):
-        raise ValueError(wrong)
-    video = Path(find_video(name, data, folders))
+    video = Path(find_video(inside(name, data), data, folders))
     return str(video.relative_to(data)), video
 
 

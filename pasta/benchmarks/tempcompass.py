@@ -1,9 +1,4 @@
-"""TempCompass (arXiv 2403.00476) as lmms-eval prompts and scores it, by rules alone.
-
-A data folder is the hub's dataset, its zip file unpacked.
-There is no number of all tasks. Captioning, the fourth task, needs another model as a judge. So do
-lmms-eval's responses that no rule matches; without a judge they are wrong, as here.
-"""
+"""TempCompass (arXiv 2403.00476) as lmms-eval prompts and scores it, by rules alone."""
 
 import re
 
@@ -49,6 +44,7 @@ def parse(response, item, parser="head"):
 
 BENCHMARK = Benchmark(
     fetch="hf download lmms-eval/TempCompass --repo-type dataset --local-dir",
+    size="0.4 GB",
     tasks=tuple(AFTER),
     columns=f"video_id, question, answer (a candidate) and dim (one of {', '.join(DIMENSIONS)})",
     item=item,

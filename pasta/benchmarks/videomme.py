@@ -1,10 +1,9 @@
-"""Video-MME (arXiv 2405.21075) without subtitles, as lmms-eval prompts and scores it.
+"""Video-MME (arXiv 2405.21075) without subtitles, as lmms-eval prompts and scores it."""
 
-A data folder is the hub's dataset, its zip files unpacked.
-"""
+from functools import partial
 
 from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.parsers import GLUED_PREFIXES, first_capital, ranked_letter
+from pasta.benchmarks.parsers import GLUED_PREFIXES, by_version, first_capital
 from pasta.benchmarks.tables import letter_in, one_of, text, texts
 
 TASKS = ("short", "medium", "long")
@@ -31,19 +30,14 @@ def item(row, find, table, number):
     return Item(id_, task, *video, prompt, options, answer, labels, prompts)
 
 
-def parse(response, item, parser="head"):
-    old = parser == "v0.5"
-    letter = first_capital(response, "ABCD", GLUED_PREFIXES) if old else ranked_letter(response)
-    return letter if letter and letter in item.letters else None
-
-
 BENCHMARK = Benchmark(
     fetch="hf download lmms-eval/Video-MME --repo-type dataset --local-dir",
+    size="101 GB",
     tasks=TASKS,
     columns="videoID, question_id, duration (short, medium or long), domain, sub_category, "
     "task_type, question, options (a list) and answer (a letter)",
     item=item,
-    parse=parse,
+    parse=partial(by_version, partial(first_capital, letters="ABCD", prefixes=GLUED_PREFIXES)),
     counts=dict.fromkeys(TASKS, 900),
     tables={"": ("videomme/test", "test")},
     folders=("data", "videos", "video"),  # videos/ is Qwen's name for it

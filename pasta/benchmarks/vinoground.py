@@ -1,18 +1,15 @@
 """Vinoground (arXiv 2410.02763) as lmms-eval prompts and scores it.
 
-A data folder is the hub's dataset, its two zip files unpacked. "text" asks which of two captions
-fits a video, "video" which of two videos, one after the other, fits a caption.
-Each of 500 pairs is asked about four times. "text" is right if both text questions are, "video" if
-both video questions are, "group" if all are. Guessing gives 25, 25 and 6.25 %.
+Each of 500 pairs is asked about four times: twice which of two captions fits a video ("text"), and
+twice which of two videos in a row fits a caption ("video"). A pair's "text" or "video" is right if
+both answers are, its "group" if all four are. Guessing gives 25, 25 and 6.25 %.
 """
 
 import re
 from dataclasses import replace
-from functools import partial
 
 from pasta.benchmarks import Benchmark, Item, read_tables
 from pasta.benchmarks.parsers import first_character
-from pasta.benchmarks.scoring import by_label
 from pasta.benchmarks.tables import integer, letter_in, read_items, text
 
 FOLDERS = {"text": "vinoground_videos", "video": "vinoground_videos_concated"}
@@ -63,6 +60,5 @@ BENCHMARK = Benchmark(
     tables={x: (f"vinoground_{x}score", f"{FOLDERS[x]}/vinoground_{x}score") for x in FOLDERS},
     macro=None,
     aggregate=aggregate,
-    breakdown=partial(by_label, aggregate=aggregate),
     read=read,
 )

@@ -47,7 +47,7 @@ def argument_type(kind):
         return {"action": argparse.BooleanOptionalAction}  # type=bool would read "False" as True
     if get_origin(kind) is Literal:
         return {"choices": parts, "type": type(parts[0])}
-    return {"nargs": "*", **argument_type(parts[0])} if parts else {"type": kind}
+    return {"nargs": "+", **argument_type(parts[0])} if parts else {"type": kind}
 
 
 def number_range(kind):

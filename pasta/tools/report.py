@@ -17,7 +17,7 @@ from statistics import fmean
 from jinja2 import Template
 
 from pasta.benchmarks import NAMES, benchmark
-from pasta.benchmarks.report import scored_rows, table
+from pasta.benchmarks.report import TOY, scored_rows, table
 from pasta.making.audit import audit_of, audit_table
 from pasta.models.load import load_processor
 from pasta.run.command import command_line
@@ -27,6 +27,7 @@ from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
 from pasta.tools import report_run
 from pasta.tools.report_run import FACTS, FAULTS, Run, attempt, command, missing
+from pasta.toy import SHIPPED
 from pasta.training.loop import METRICS
 
 CONFIG = {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
@@ -42,9 +43,9 @@ LAST = 10  # updates: one alone may be the small rest of an epoch
 def main(args=None):
     style = {"formatter_class": RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = ArgumentParser(description=__doc__, **style)
-    add, scores = parser.add_argument, Path("out/eval/mvbench")
+    add = parser.add_argument
     add("run", type=Path, help="run folder of train_dpo.py")
-    add("--eval", type=Path, default=scores, help="scores folder of evaluate.py (%(default)s)")
+    add("--eval", type=Path, help="scores folder of evaluate.py (default: its folder of mvbench)")
     add("--out", type=Path, help="folder of the report (default: RUN/report)")
     add("--pairs", type=int, default=2, help="examples of each kind (%(default)s)")
     add("--seed", type=int, default=0, help="of the random examples (%(default)s)")
@@ -56,6 +57,8 @@ def main(args=None):
         text = f"{args.run} is not a run of train_dpo.py: {missing(error, '')['missing']}"
         raise SystemExit(f"{text}; expected its --out folder, such as out/dpo") from None
     args.out = args.out or args.run / "report"
+    in_toy = Path(config["model"]).resolve() == SHIPPED
+    args.eval = args.eval or Path("out/eval", "toy" * in_toy, "mvbench")
     if others := [p.name for p in args.out.glob("[!.]*") if not OWN.fullmatch(p.name)]:
         raise SystemExit(f"{args.out} holds {min(others)}, no part of a report; name another --out")
     args.out.mkdir(parents=True, exist_ok=True)
@@ -121,7 +124,7 @@ def scores_section(run):
     """The table of the scores. Raises OSError, ValueError."""
     found, _, _, note = scores_of(run)
     scores = table(found["runs"], found["differences"], benchmark(found["bench"]).macro)
-    return found | {"table": scores, "note": note}
+    return found | {"table": TOY * found.get("toy", False) + scores, "note": note}
 
 
 def turned_section(run):

@@ -81,7 +81,9 @@ class Run:
         adapter = {"model": model, "adapter": args.run / "adapter"}
         trained = adapter if config["lora_rank"] else {"model": args.run / "model"}
         if args.eval.name in NAMES:
-            trained |= {"bench": args.eval.name, "out": args.eval.parent}
+            out, toy = args.eval.parent, {"data": "toy"}
+            where = toy | {"out": out.parent} if out.name == "toy" else {"out": out}
+            trained |= {"bench": args.eval.name, **where}
         trained |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
         report = vars(args) | {"run": None, "model": "FOLDER"}
         return {
