@@ -91,7 +91,7 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
         how = (settings["n_frames"], config.scoring, config.batch_size, config.parser)
         answers = answered(vlm, bench, todo, *how)
         with Appender(ranks.rank_path(path)) as file:
-            for row in ranks.progress(answers, path.parent.name, len(todo), "item"):
+            for row in ranks.progress(answers, path.parent.name, len(todo), "questions"):
                 if "error" in row:
                     tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
                 new.append(row | {"fingerprint": fingerprints[row["id"]]})
