@@ -70,9 +70,9 @@ def find_data(config, bench):
     data = config.data or Path("data") / config.bench
     in_toy = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
     if config.data or data.is_dir() or config.bench not in in_toy:
-        print(f"{config.bench} from {data}")
+        ranks.say(f"{config.bench} from {data}")
         return data
-    print(f"TOY benchmark instead of {config.bench}: no {data}; get it: {bench.fetch} {data}")
+    ranks.say(f"TOY benchmark instead of {config.bench}: no {data}; get it: {bench.fetch} {data}")
     return in_toy[config.bench]()
 
 

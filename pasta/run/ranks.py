@@ -94,10 +94,10 @@ def gather(rows):
     return [row for part in parts for row in part]
 
 
-def say(text):
-    """Print a line, on rank 0 only; at once, also into a file."""
-    if rank() == 0:
-        print(text, flush=True)
+def say(text, file=None):
+    """Print a line at once, on rank 0 only, also before `start`."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=file, flush=True)
 
 
 class LogFile:
