@@ -82,6 +82,7 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
     fingerprints = {x.id: fingerprint(x, digests.get(x.video), **facts) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
+    ranks.say(f"{path.parent.name}: {len(todo)} questions to answer, {len(rows)} answered before")
     videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))
     new = []
     if todo := [item for item in todo if item.video in videos]:

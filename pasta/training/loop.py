@@ -118,14 +118,9 @@ class Log:
             self.latest.append(metrics)
             print(log_line(metrics, self.n_steps), flush=True)
             if metrics["step"] == self.n_steps:  # which may have few pairs
-                print(mean_line(self.latest), flush=True)
-
-
-def mean_line(latest):
-    """The mean over all pairs of the last updates, as text."""
-    weights = [row["pairs"] for row in latest]
-    means = {key: fmean([row[key] for row in latest], weights) for key in BY_MODE}
-    return f"mean of the last {len(latest)} updates: {MEAN.format_map(means)}"
+                last, pairs = self.latest, [row["pairs"] for row in self.latest]
+                means = {key: fmean([row[key] for row in last], pairs) for key in BY_MODE}
+                print(f"mean of the last {len(last)} updates: {MEAN.format_map(means)}", flush=True)
 
 
 def log_line(metrics, n_steps):
