@@ -141,7 +141,7 @@ def write_pairs(config, roles, videos, asked, unusable=()):
     ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
     rows = [row for row in rows if row["video"] not in unusable]
-    ranks.say(f"pairs: {config.judge} judges the answers to {len(rows)} queries")
+    ranks.say(f"pairs: judge {config.judge} reads the answers to {len(rows)} queries")
     if ranks.size() > 1:  # each asks the judge about its own videos; rank 0 uses all replies
         own_videos = set(ranks.share(videos))
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
