@@ -19,6 +19,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from pasta.run.schema import printable
+
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit} after {elapsed}, about {remaining} left"
 
 
@@ -97,7 +99,7 @@ def gather(rows):
 def say(text, file=None):
     """Print a line at once, on rank 0 only, also before `start`."""
     if os.environ.get("RANK", "0") == "0":
-        print(text, file=file, flush=True)
+        print(printable(text), file=file, flush=True)
 
 
 class LogFile:
