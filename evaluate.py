@@ -75,10 +75,10 @@ def find_data(config, bench):
     fallback = Path(config.model).resolve() == toy.SHIPPED and not (config.data or data.is_dir())
     makers = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
     if config.bench not in makers or not (fallback or str(data) == "toy"):
-        print(f"{config.bench} from {data}")
+        ranks.say(f"{config.bench} from {data}")
         return data
     real = bench.to_fetch(Path("data") / config.bench)
-    print(f"TOY benchmark instead of {config.bench}; for the real one {real}")
+    ranks.say(f"TOY benchmark instead of {config.bench}; for the real one {real}")
     return makers[config.bench]()
 
 
@@ -88,6 +88,7 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
     fingerprints = {x.id: fingerprint(x, digests.get(x.video), **facts) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
+    ranks.say(f"{path.parent.name}: {len(todo)} questions to answer, {len(rows)} answered before")
     videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))
     new = []
     if todo := [item for item in todo if item.video in videos]:
@@ -97,7 +98,7 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
         how = (settings["n_frames"], config.scoring, config.batch_size, config.parser)
         answers = answered(vlm, bench, todo, *how)
         with Appender(ranks.rank_path(path)) as file:
-            for row in ranks.progress(answers, path.parent.name, len(todo), "item"):
+            for row in ranks.progress(answers, path.parent.name, len(todo), "questions"):
                 if "error" in row:
                     tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
                 new.append(row | {"fingerprint": fingerprints[row["id"]]})

@@ -113,8 +113,7 @@ def main(config):
         save_trained(result, policy, config.model, config.dtype)
         argv = ["--adapter", result, *named] if config.lora_rank else ["--model", result]
         message = f"wrote {result}; next: python evaluate.py {shlex.join(map(str, argv))}"
-    if ranks.rank() == 0:
-        print(message)
+    ranks.say(message)
 
 
 def train(config, policy, plan, result, facts):

@@ -103,11 +103,10 @@ def reference_logps(cache, groups, loader, score):
     with wait_for_lock(cache.path):  # without it, two runs would compute and write the same rows
         known, keys, n_found, n_computed = complete(cache, groups, loader, score)
     readable = [group for group in groups if is_known(keys[group.video], known)]
-    if ranks.rank() == 0:
-        lost = sum(len(g.pairs) for g in groups) - sum(len(g.pairs) for g in readable)
-        found = f"{n_computed} log-probs computed, {n_found} found in {cache.path}"
-        left_out = f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
-        print(f"reference: {found}; {left_out}")
+    lost = sum(len(g.pairs) for g in groups) - sum(len(g.pairs) for g in readable)
+    found = f"{n_computed} log-probs computed, {n_found} found in {cache.path}"
+    left_out = f"{lost} pairs left out, {len(groups) - len(readable)} of {len(groups)} videos"
+    ranks.say(f"reference: {found}; {left_out}")
     if not readable:
         raise ValueError("no video of the pairs can be read (reasons above): check --video_root")
     logps, tokens = {}, {}
@@ -126,13 +125,14 @@ def reference_logps(cache, groups, loader, score):
 def complete(cache, groups, loader, score):
     """(key -> Known, video -> its keys, number of keys found, number computed and appended)."""
     known, computed = cache.read(), {}
-    mine = ranks.progress(ranks.share(groups), "hashing videos")
+    mine = ranks.progress(ranks.share(groups), "hashing videos", unit="videos")
     keys = [(group.video, cache.keys(group)) for group in mine]
     # Also a barrier: no rank writes before all have read, so all agree on what is missing.
     keys = dict(ranks.gather(keys))
     n_found = len(known.keys() & {key for of_video in keys.values() for key in of_video.values()})
     missing = [group for group in groups if not is_known(keys[group.video], known)]
     if missing:
+        ranks.say(f"reference: scores the responses of {len(missing)} videos")
         with cache.appender() as out:
             for group, pack, where in loader.rounds(missing, "reference"):
                 logps = score(pack)[where].tolist()

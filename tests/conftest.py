@@ -115,14 +115,17 @@ def toy_pairs(tmp_path):
     return tmp_path / "pairs/pairs.jsonl"
 
 
-def launch(script, n, settings, *switches, cwd=None, logs=None):
+def launch(script, n, settings, *switches, cwd=None, logs=None, port=None):
     """Start a script under torchrun with n processes, or plainly with n = 0. Returns a Popen.
 
     settings: {flag: value}. switches: flags without value. logs: folder for `printed`.
+    port: where this agent of torchrun meets a second one.
     """
+    meet = ["--nnodes", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}"]
     command = [sys.executable]
     if n:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n)]
+        command += ["-m", "torch.distributed.run", *(meet if port else ["--standalone"])]
+        command += ["--nproc_per_node", str(n)]
         command += ["--tee", "3", "--log_dir", str(logs)] if logs else []
     command += [str(ROOT / script), *switches]
     command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
@@ -140,11 +143,11 @@ def launch(script, n, settings, *switches, cwd=None, logs=None):
 def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
     """`launch` train_dpo.py into tmp_path / out; processes of one test share the reference."""
 
-    def start(n, out, *switches, script="train_dpo.py", logs=None, **flags):
+    def start(n, out, *switches, script="train_dpo.py", logs=None, port=None, **flags):
         settings = {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos}
         settings |= {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16}
         settings |= {"device": "cpu", "batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
-        return launch(script, n, settings, *switches, logs=logs)
+        return launch(script, n, settings, *switches, logs=logs, port=port)
 
     return start
 

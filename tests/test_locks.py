@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from conftest import ROOT, end_of, finish, launch, linux
 
-from pasta.run import locks
+from pasta.run import locks, ranks
 from pasta.run.rows import read_rows
 
 HOLD = "from pasta.run.locks import lock_folder; lock_folder({!r}); print('held', flush=True); {}"
@@ -62,6 +62,12 @@ def test_a_killed_process_leaves_no_lock_while_its_children_live(tmp_path):
             locks.lock_folder(tmp_path)
         finally:
             os.kill(child, 9)
+
+
+def test_a_folder_on_a_disk_of_rank_0_alone_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranks, "rank", lambda: 1)  # rank 0 has put its lock elsewhere
+    with pytest.raises(SystemExit, match="--out needs a disk that all share"):
+        locks.lock_folder(tmp_path / "run")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -6,6 +6,7 @@ The oracle is one process, which test_train.py compares with a plain loop.
 """
 
 import re
+import socket
 
 import pytest
 import torch
@@ -88,6 +89,20 @@ def test_updates_are_the_same_at_one_two_and_three_processes(torchrun, tmp_path,
     for n in (2, 3):
         assert_same_rows(tmp_path / "run1", tmp_path / f"run{n}")
         assert_same_adapters(tmp_path / "run1", tmp_path / f"run{n}")
+
+
+@pytest.mark.slow
+def test_two_agents_of_torchrun_train_the_adapter_that_one_process_trains(torchrun, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    agents = [torchrun(1, "two", epochs=2, port=port) for _ in range(2)]
+    finish(torchrun(0, "one", epochs=2))
+    outputs = [finish(process) for process in agents]
+    assert sum("mean of the last 6 updates" in output for output in outputs) == 1  # of rank 0
+    assert not any("Warning" in output for output in outputs)
+    assert_same_rows(tmp_path / "one", tmp_path / "two")
+    assert_same_adapters(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def video_digests(items) -> dict:
     """{video: sha256 of its bytes}; each rank reads its share; all ranks call."""
     # Reading all bytes costs little next to decoding: 1,000 files of 1 MiB take 2.5 s.
     videos, found = ranks.share(list(dict.fromkeys(item.video for item in items))), []
-    for video in ranks.progress(videos, "digests", unit="video"):
+    for video in ranks.progress(videos, "hashing videos", unit="videos"):
         with suppress(VideoError):  # its questions are asked anew in any case
             found.append((video, file_digest(video)))
     return dict(ranks.gather(found))

@@ -11,7 +11,7 @@ from pasta.lora import plain_linears
 from pasta.models.load import bare_model
 from pasta.models.peft import CONFIG, base_of, read_adapter
 from pasta.run.ahead import prefetch
-from pasta.run.ranks import progress, rank
+from pasta.run.ranks import progress, say
 from pasta.run.schema import printable
 from pasta.sampling import uniform
 from pasta.video import VideoError, read_frames
@@ -25,9 +25,9 @@ def find_items(bench, data, limit, scoring):
     items = [item for _, group in by_task for item in islice(group, limit or None)]
     if absent := bench.absent(items):
         text = f"left out: {len(absent)} of {len(bench.tasks)} tasks, without questions or videos"
-        print(f"{text}: {', '.join(absent)}")
+        say(f"{text}: {', '.join(absent)}")
     if scoring == "letter" and not all(item.letters for item in items):
-        print("left out: questions without letters, which are answered in words")
+        say("left out: questions without letters, which are answered in words")
         items = [item for item in items if item.letters]
     if not items:
         raise SystemExit(f"{data} holds no question that can be asked; expected one or more")
@@ -37,8 +37,8 @@ def find_items(bench, data, limit, scoring):
 def with_prompts(bench, items, processor):
     """The items with their prompts for a model, and lmms-eval's name of these prompts."""
     name = bench.models.get(processor.family.model_type, "default")
-    if bench.models and rank() == 0:
-        print(f"prompt: lmms-eval's for {name}")
+    if bench.models:
+        say(f"prompt: lmms-eval's for {name}")
     return [replace(item, prompt=item.prompts.get(name, item.prompt)) for item in items], name
 
 
@@ -76,7 +76,7 @@ def find_adapters(model, adapters):
         base = base_of(folder) or "a model it does not name"
         if Path(base).resolve() != Path(model).resolve():
             what = "loaded anyway" if given else "left out"
-            print(f"{folder} is {what}: it was trained on {base}, this is {model}")
+            say(f"{folder} is {what}: it was trained on {base}, this is {model}")
             folders = given
     runs = [x.parent if x.name == "adapter" and x.parent not in folders else x for x in folders]
     depth = 1

@@ -111,7 +111,7 @@ class Roles:
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}
         found, order = {}, list(new)
         arriving = model.answers(list(new.values()), max_new_tokens)
-        bar = ranks.progress(arriving, "replies", len(new), leave=False, unit="reply")
+        bar = ranks.progress(arriving, "answers", len(new), "requests")
         # Closed, so that an error here, or ctrl-C, stops the requests too.
         with Appender(ranks.rank_path(self.path)) as out, closing(arriving):
             for i, answer in bar:

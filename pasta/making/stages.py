@@ -66,7 +66,8 @@ def write_queries(config, roles, videos, n, modes, unusable=()):
     reader, asker = reader_for(roles.model(config.asker), config, videos), config.asker
     read = partial(wanted_queries, reader=reader, seed=config.seed)
     make = partial(query_rows, earlier=earlier, ask=partial(roles.ask, asker), asker=asker)
-    return append_rows(path, rows, items, config.batch_videos, read, make)
+    work = f"{asker} writes {len(items)} queries"
+    return append_rows(path, rows, items, config.batch_videos, read, make, work)
 
 
 def write_candidates(config, roles, videos, n, unusable=()):
@@ -83,15 +84,16 @@ def write_candidates(config, roles, videos, n, unusable=()):
     recipe, ask = recipe_of(config, reader), partial(roles.ask, config.responder)
     read = partial(query_tasks, reader=reader, recipe=recipe)
     make = partial(candidate_rows, ask=ask, score=responder.score, recipe=recipe)
-    return append_rows(path, rows, items, config.batch_videos, read, make)
+    work = f"{config.responder} gives {1 + config.candidates} answers to {len(items)} queries"
+    return append_rows(path, rows, items, config.batch_videos, read, make, work)
 
 
-def append_rows(path, rows, items, n, read, make):
+def append_rows(path, rows, items, n, read, make, work):
     """Append the rows of items to `path`, n videos at a time. Returns {video: why it has none}.
 
     rows: those in the file. items: list of (video, item).
     read: (video, its items) -> list of tasks, or raises VideoError.
-    make: list of tasks -> (rows, {video: reason}).
+    make: list of tasks -> (rows, {video: reason}). work: what the user reads before it begins.
     Raises ServerError if neither the file nor the first videos have a row.
     """
     by_video, digests, works = defaultdict(list), {}, bool(rows)
@@ -111,7 +113,10 @@ def append_rows(path, rows, items, n, read, make):
 
     batches = [groups[start : start + n] for start in range(0, len(groups), n)]
     failed, tried, start = {}, 0, time.perf_counter()
-    bar = ranks.progress(name=path.stem, total=len(groups), unit="video")
+    part = f", on each of {ranks.size()} ranks" * (ranks.size() > 1)
+    if groups:
+        ranks.say(f"{path.stem}: {work} about {len(groups)} videos{part}")
+    bar = ranks.progress(name=path.stem, total=len(groups), unit="videos")
     ahead = prefetch(read_batch, batches, workers=1, ahead=1)
     with Appender(ranks.rank_path(path)) as out, closing(ahead), bar:
         for size, tasks, unread in ahead:
@@ -125,9 +130,9 @@ def append_rows(path, rows, items, n, read, make):
             if not works and tried >= FIRST:
                 why = next(iter(refused.values()), "")
                 raise ServerError(f"no {path.stem} for the first {tried} videos: {why}")
-    if groups and ranks.rank() == 0:
+    if groups:
         rate = 3600 * len(groups) / (time.perf_counter() - start)
-        print(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour")
+        ranks.say(f"{path.stem}: {len(groups)} videos, {rate:,.0f} videos/hour{part}")
     return failed
 
 
@@ -136,6 +141,7 @@ def write_pairs(config, roles, videos, asked, unusable=()):
     ranks.gather([])  # a slower process may still write answers
     rows = candidates_in_order(config, videos, asked)
     rows = [row for row in rows if row["video"] not in unusable]
+    ranks.say(f"pairs: judge {config.judge} reads the answers to {len(rows)} queries")
     if ranks.size() > 1:  # each asks the judge about its own videos; rank 0 uses all replies
         own_videos = set(ranks.share(videos))
         proposals([row for row in rows if row["video"] in own_videos], roles.judge, config.select)
@@ -175,7 +181,7 @@ def unusable_videos(config, videos):
         for row in rows_of(config.out / name, TASK):
             digests[row["video"]] |= {row["digest"]} if "digest" in row else set()
     here, found = set(videos), []
-    for video in ranks.share(list(digests)):
+    for video in ranks.progress(ranks.share(list(digests)), "hashing videos", unit="videos"):
         with suppress(VideoError):  # the stages name what cannot be read
             if video not in here:
                 found.append((video, AWAY))

@@ -27,6 +27,8 @@ DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number
 ATTENTION = {"": "sdpa", "text_config": "shared_prefix", "vision_config": "sdpa"}
 
 ALL_ATTENTION_FUNCTIONS.register("shared_prefix", shared_prefix_attention)
+# No bars of transformers, for loading and writing; those of downloads stay.
+transformers.utils.logging.set_tqdm_hook(lambda bar, x, more: bar(*x, **more | {"disable": True}))
 
 
 @dataclass(frozen=True)

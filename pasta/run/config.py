@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar, Literal, get_args, get_origin, get_type_
 import numpy as np
 import torch
 
+from pasta.run import ranks
 from pasta.run.atomic import write_json
 from pasta.run.schema import read_json
 
@@ -101,7 +102,7 @@ def parse(cls, argv=None):
     model = next((name for name in MODEL_FLAGS if name in knobs), None)
     named = model in values
     if model and not named:
-        print(f"no --{model} given: using the built-in toy model and its defaults", file=sys.stderr)
+        ranks.say(f"no --{model} given: using the built-in toy model and its defaults", sys.stderr)
     for name, knob in knobs.items():
         if name not in values and not named and (toy := knob["toy"]) is not MISSING:
             values[name] = toy() if callable(toy) else toy

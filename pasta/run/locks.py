@@ -43,8 +43,8 @@ def claim_folder(folder, config, model, own=()):
 
 def lock_folder(folder):
     """Create `folder` and lock it until this process ends, or raise SystemExit; all ranks call."""
+    path = Path(folder) / ".lock"
     if ranks.rank() == 0:
-        path = Path(folder) / ".lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -59,6 +59,9 @@ def lock_folder(folder):
         except OSError as error:
             raise SystemExit(f"cannot write to {folder}: {error.strerror}; change --out") from error
     ranks.gather([])  # no rank writes before the lock is there
+    path.parent.mkdir(parents=True, exist_ok=True)  # also renews what NFS has cached
+    if not path.exists():
+        raise SystemExit(f"{path} is only on rank 0's machine; --out needs a disk that all share")
 
 
 @contextmanager

@@ -19,6 +19,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from pasta.run.schema import printable
+
+LINE = "{desc}: {n_fmt} of {total_fmt} {unit} after {elapsed}, about {remaining} left"
+
 
 def start(device):
     """Join torchrun's process group, if torchrun started us. Returns the device of this rank."""
@@ -92,10 +96,29 @@ def gather(rows):
     return [row for part in parts for row in part]
 
 
-def progress(items=None, name=None, total=None, unit="it", **more):
-    """tqdm on rank 0 of a terminal; silent on other ranks, without a terminal or without a name."""
-    quiet = True if rank() or not name else None  # None: tqdm checks for a terminal
-    return tqdm(items, name, total, unit=unit, disable=quiet, **more)
+def say(text, file=None):
+    """Print a line at once, on rank 0 only, also before `start`."""
+    if os.environ.get("RANK", "0") == "0":
+        print(printable(text), file=file, flush=True)
+
+
+class LogFile:
+    """Where tqdm writes without a terminal: each state of a bar is a line on stderr."""
+
+    def write(self, text):
+        if text.strip():
+            print(text.strip(), file=sys.stderr, flush=True)
+
+
+def progress(items=None, name=None, total=None, unit="items"):
+    """A bar of rank 0's work, in a log a line a minute; nothing on other ranks or without name."""
+    how = {"leave": False}
+    if not (sys.stderr and sys.stderr.isatty()):
+        line = LINE if total or hasattr(items, "__len__") else None  # None: tqdm's own
+        how = {"file": LogFile(), "bar_format": line, "mininterval": 60, "miniters": 1, "delay": 60}
+    part = f" (rank 0 of {size()})" * (size() > 1)
+    quiet = bool(rank() or not name or items == [])
+    return tqdm(items, f"{name}{part}", total, unit=unit, smoothing=0, disable=quiet, **how)
 
 
 def parallel(policy, units, shard, half):
@@ -113,8 +136,8 @@ def parallel(policy, units, shard, half):
             # like the reference's, its weights would get none in the next backward pass.
             fully_shard(unit, mesh=mesh, mp_policy=mixed, reshard_after_forward=True)
     elif size() > 1:
-        # All ranks load the same weights and no buffer changes: there is nothing to broadcast.
-        return DistributedDataParallel(policy, broadcast_buffers=False, init_sync=False)
+        # All ranks load the same weights and no buffer changes: there is nothing to send.
+        return DistributedDataParallel(policy, forward_sync_buffers=False, init_sync=False)
     return policy
 
 

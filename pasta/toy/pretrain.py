@@ -107,21 +107,20 @@ def train(rank, folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATC
     model = vlm.model.train().requires_grad_(True)
     losses = one_stage(alignment_losses(vlm, rng, batch), align_steps, align_steps)
     descend(model, losses, align_steps, ALIGN_DECAY, ALIGN_PEAK, "toy model: align")
-    least = [stage[3] for stage in stages]
     losses = all_stages(stages, vlm, rng, batch)
-    descend(model, losses, sum(least), least[-1], PEAK, "toy model: caption, qa")
+    descend(model, losses, None, stages[-1][3], PEAK, "toy model: caption, qa")
     if rank == 0:
         model.save_pretrained(folder)
 
 
-def descend(model, losses, least, decay, peak, name=None):
+def descend(model, losses, total, decay, peak, name=None):
     """AdamW on each (loss, steps left); in the last `decay` the rate falls to a tenth of `peak`."""
     groups = [{"params": [], "share": 1.0}, {"params": [], "share": 0.02}]
     for key, parameter in model.named_parameters():
         # The patch embedding sums thousands of correlated pixels, so its steps are small.
         groups["patch_embed" in key]["params"].append(parameter)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.01)
-    bar = ranks.progress(losses, name, least, "step", mininterval=1.0)
+    bar = ranks.progress(losses, name, total, "steps")
     for step, (loss, left) in enumerate(bar, start=1):
         rate = peak * min(1, step / 20, 0.1 + left / decay)
         for group in optimizer.param_groups:

@@ -98,8 +98,7 @@ class Checkpoints:
         torch.set_rng_state(saved["random/cpu"])
         if torch.cuda.is_available() and "random/cuda" in saved:
             torch.cuda.set_rng_state(saved["random/cuda"])
-        if ranks.rank() == 0:
-            print(f"resuming after update {state['step']}, from {folder}")
+        ranks.say(f"resuming after update {state['step']}, from {folder}")
         return state["step"]
 
     def newest(self):

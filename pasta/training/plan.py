@@ -189,5 +189,5 @@ class PackLoader:
         """Yield the PackedPairs of this rank's share of `groups`; each rank gets as many."""
         n_rounds = math.ceil(len(groups) / ranks.size())
         with closing(self.packs(ranks.share(groups))) as packs:
-            for _ in ranks.progress(range(n_rounds), name):
+            for _ in ranks.progress(range(n_rounds), name, unit="videos"):
                 yield from ranks.pad(next(packs, []), self.dummy)

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
-from decord import VideoReader
+from decord import VideoReader, logging
 
 from pasta.video.container import CURE, contents
 from pasta.video.jpegs import jpeg_data, jpeg_names, one_frame_avi
 
+logging.set_level(logging.QUIET)  # FFmpeg's messages name no file; our errors do
 SHORT = 1500  # frames; up to here, decoding all takes at most about twice as long as seeking
 AV1 = "AV1: `pip install decord2` instead of decord; "
 PROOF = 1500  # frames, among which two keyframes show that seeking is right

@@ -1,0 +1,75 @@
+"""What a user reads while a script works, in a terminal and in a log.
+
+    python -m pytest -q tests/test_progress.py
+"""
+
+import sys
+
+import pytest
+import tqdm.std
+
+from pasta.models.load import load_vlm
+from pasta.run import ranks
+from pasta.training.loop import Log
+
+
+@pytest.fixture
+def minutes(monkeypatch):
+    """A function that lets time pass for tqdm."""
+    now = [0.0]
+    monkeypatch.setattr(tqdm.std, "time", lambda: now[0])
+
+    def wait(n):
+        now[0] += 60 * n
+
+    return wait
+
+
+def test_a_log_has_one_line_a_minute_with_the_time_left_by_the_mean_rate(minutes, capsys):
+    for _ in ranks.progress(range(400), "candidates", unit="videos"):
+        minutes(1 / 40)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[2] == "candidates: 120 of 400 videos after 03:00, about 07:00 left"
+    assert lines[9] == "candidates: 400 of 400 videos after 10:00, about 00:00 left"
+    assert len(lines) <= 11
+
+
+def test_a_log_names_no_total_and_no_end_that_are_not_known(minutes, capsys):
+    for _ in ranks.progress(iter(range(9)), "caption", unit="steps"):
+        minutes(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 4 and not any("left" in line or " of " in line for line in lines)
+
+
+def test_a_log_says_nothing_of_what_takes_less_than_a_minute(minutes, capsys):
+    with ranks.progress(name="queries", total=9) as bar:
+        bar.update(9)
+        minutes(0.9)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_terminal_has_a_bar_of_rank_0_that_ends_at_its_total(monkeypatch, capsys, rank):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(ranks, "rank", lambda: rank)
+    with ranks.progress(range(3), "candidates", unit="videos") as bar:
+        assert len(list(bar)) == 3
+    text = capsys.readouterr().err
+    assert ("candidates:   0%" in text and "0/3" in text) if rank == 0 else not text
+
+
+def test_loading_and_saving_a_model_draws_no_bars(tiny_folder, tmp_path, capfd):
+    load_vlm(tiny_folder).model.save_pretrained(tmp_path / "copy")
+    assert capfd.readouterr().err == ""
+
+
+def test_the_last_line_of_training_is_a_mean_over_the_pairs_of_ten_updates(tmp_path, capsys):
+    log = Log(tmp_path / "metrics.jsonl", 0, 12)
+    for step in range(1, 13):  # two updates that do not count, nine of 16 pairs, and a rest of 6
+        row = {"step": step, "pairs": 6 if step == 12 else 16, "lr": 0.0, "seconds": 1.0}
+        values = {"loss": 9.0 if step < 3 else 0.8 if step == 12 else 0.05}
+        values |= {"rewards/margins": 2.0, "rewards/accuracies": 1.0, "seconds_waiting": 0.0}
+        log.write(row | values)
+    *_, before, last = capsys.readouterr().out.splitlines()
+    assert "loss 0.8000" in before  # (9 * 16 * 0.05 + 6 * 0.8) / 150 = 0.08
+    assert last == "mean of the last 10 updates: loss 0.0800  margin  +2.000  acc 1.00"
