@@ -10,6 +10,7 @@ import re
 import runpy
 import shlex
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -26,8 +27,10 @@ REPORT = "python -m pasta.tools.report"
 
 @pytest.fixture
 def paste(tmp_path, monkeypatch, capsys):
-    """Run a command in a folder with videos and benchmarks. Returns what it prints."""
+    """A function that runs a command, which must end well unless `fails`. Returns what it prints."""
     monkeypatch.chdir(tmp_path)
+    for script in ROOT.glob("*.py"):
+        Path(script.name).symlink_to(script)
     for name, write in (("videos", files.write_videos), ("queries", files.write_queries)):
         Path("data/toy", name).mkdir(parents=True)
         write(Path("data/toy", name), 12, seed=1)
@@ -35,18 +38,16 @@ def paste(tmp_path, monkeypatch, capsys):
         Path(name).mkdir()
         files.write_benchmark(Path(name), 4, seed=2)
 
-    def run(line):
+    def run(line, fails=False):
         python, *argv = shlex.split(line)
         assert python == "python"
-        try:
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) if fails else nullcontext() as error:
             if argv[0] == "-m":
                 import_module(argv[1]).main(argv[2:])
             else:
-                monkeypatch.setattr(sys, "argv", argv)
-                runpy.run_path(str(ROOT / argv[0]), run_name="__main__")
-        except SystemExit as error:
-            print(error)
-        return "".join(capsys.readouterr())
+                runpy.run_path(argv[0], run_name="__main__")
+        return "".join(capsys.readouterr()) + (str(error.value) if fails else "")
 
     return run
 
@@ -98,7 +99,9 @@ def test_a_named_models_commands_train_score_and_draw_it(paste, model):
     assert [*Path("out/dpo-it's").rglob("report.html")]
 
     # Pairs of a named model, without --model: not trained on, and the right command is printed.
-    refused = paste('python train_dpo.py --pairs "out/pairs-it\'s/pairs.jsonl" --beta 0.2')
+    refused = paste(
+        'python train_dpo.py --pairs "out/pairs-it\'s/pairs.jsonl" --beta 0.2', fails=True
+    )
     assert f"are answers of {model}; without --model the toy is trained" in refused
     assert not Path("out/dpo").exists()
     paste(re.search("next: (python .*)", refused)[1])
@@ -126,7 +129,9 @@ def test_no_pairs_is_an_error_with_its_reason_and_the_flag_to_change(
     paste, model, flags, reason, cure
 ):
     command = f"python {MAKE} --model '{model}' --videos data/toy/videos --limit 2 {flags}"
-    *_, last = paste(f"{command} --no-balance --dtype float32 --device cpu").splitlines()
+    *_, last = paste(
+        f"{command} --no-balance --dtype float32 --device cpu", fails=True
+    ).splitlines()
     assert re.fullmatch(f"no pairs: .* because of: {reason}, such as .*; {cure}.*", last)
 
 
