@@ -26,7 +26,8 @@ CURES = {  # start of a reason: the flags that change it
     "preferred|adversarial|same|duplicate": "name another --responder, with another --out",
     "judge": "name another --judge or raise --judge_tokens",
     "no contradiction": "name a language model as --judge",
-    "not contradicted|weak contrast": "use --select none",
+    "not contradicted": "use --select none",
+    "weak contrast": "raise --keep",
     "(balance|length)$": "use --no-balance",
     "": "name other --videos, or other --queries about them",
 }
