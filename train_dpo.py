@@ -111,7 +111,9 @@ def main(config):
     message = "stopped by SIGTERM; rerun with --resume to continue"
     if train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
         save_trained(result, policy, config.model, config.dtype)
-        flags = {"adapter": result, "model": named} if config.lora_rank else {"model": result}
+        flags = {"adapter": result, "model": named}
+        if not config.lora_rank:  # only the shipped toy model has the toy benchmark as its default
+            flags = {"model": result, "data": None if named else "toy"}
         flags |= typed("n_frames", "max_pixels", "dtype", "device")
         message = f"wrote {result}; next: {to_paste('evaluate.py', **flags)}"
     if ranks.rank() == 0:
