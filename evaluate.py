@@ -7,7 +7,7 @@
 
 Answers are appended to OUT/BENCH/NAME/answers.jsonl; the same command continues a stopped run.
 scored.jsonl holds the answers that are scored, OUT/BENCH/scores.json the numbers.
-In --help, `toy:` is the default when no model is named.
+For the toy model, other defaults hold: see the end of --help.
 """
 
 import sys
@@ -41,7 +41,7 @@ from pasta.tools.dry_run import scoring
 class EvalConfig:
     DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
-    data: Path | None = knob("data folder; None: data/BENCH if it exists, else toy data", None)
+    data: Path | None = knob("data folder (default: data/BENCH if it exists, else toy data)", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapter folders; default: {inputs.ADAPTER} if it fits --model", [])
     limit: flags.Limit = knob("maximum questions per task; 0: all", 0)
