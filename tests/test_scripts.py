@@ -122,7 +122,7 @@ def test_no_pairs_is_an_error_with_the_commonest_reason_and_its_flag(paste, mode
     own = "--queries data/toy/queries/queries.jsonl --max_new_tokens 1 --dtype float32"
     command = f"python {MAKE} --model '{model}' --videos data/toy/videos --limit 2 {own}"
     *_, last = paste(f"{command} --device cpu", fails=True).splitlines()
-    reason = r"no pairs: \d+ of \d+ times because of: preferred cut off, such as "
+    reason = r"no pairs: \d+ of \d+ times because of: fewer than two different usable answers, "
     assert re.match(f"{reason}.*; raise --max_new_tokens, with another --out", last)
 
 
