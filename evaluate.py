@@ -7,7 +7,7 @@
 
 Answers are appended to OUT/BENCH/NAME/answers.jsonl, on the toy benchmark OUT/toy/BENCH/NAME; the
 same command continues a stopped run. scored.jsonl has those that are scored, scores.json numbers.
-In --help, `toy:` is the default when no model is named.
+For the toy model, other defaults hold: see the end of --help.
 """
 
 import sys
@@ -43,7 +43,7 @@ from pasta.tools.dry_run import scoring
 class EvalConfig:
     DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
-    data: Path | None = knob("folder, or `toy`; None: data/BENCH, or `toy` for the toy model", None)
+    data: Path | None = knob("folder, or toy (default: data/BENCH, or toy for the toy model)", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapters, or `none`; not given: {inputs.ADAPTER} if it fits", [])
     limit: flags.Limit = knob("maximum questions per task; 0: all", 0)
@@ -72,7 +72,7 @@ class EvalConfig:
 def find_data(config, bench):
     """The data folder; prints which one. Only the toy model falls back to the toy benchmark."""
     data = config.data or Path("data") / config.bench
-    fallback = Path(config.model).resolve() == toy.SHIPPED and not (config.data or data.is_dir())
+    fallback = toy.is_toy(config.model) and not (config.data or data.is_dir())
     makers = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
     if config.bench not in makers or not (fallback or str(data) == "toy"):
         ranks.say(f"{config.bench} from {data}")

@@ -8,10 +8,12 @@
 Writes queries.jsonl, candidates.jsonl, pairs.jsonl, dropped.jsonl, skipped.jsonl and audit.json
 into --out. queries.jsonl, candidates.jsonl and replies.jsonl are written row by row, so the same
 command continues a killed run. With torchrun, each process writes its own files, such as
-candidates.rank1.jsonl. In --help, `toy:` is the default when no model is named.
+candidates.rank1.jsonl. In the toy world, other defaults hold: see the end of --help.
 """
 
 import math
+import re
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +32,7 @@ from pasta.making.stages import unusable_videos, write_candidates, write_pairs, 
 from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.run import flags, ranks
-from pasta.run.command import command_line
+from pasta.run.command import command_line, to_paste, typed
 from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
 from pasta.run.locks import claim_folder
 from pasta.run.rows import rows_of
@@ -39,13 +41,14 @@ from pasta.tools.dry_run import pair_making
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
+PIXELS = "pixels per frame, at most; 0: the checkpoint's. 602112 are 768 patches of 28 x 28"
 
 
 @dataclass
 class PairsConfig:
     ROLES: ClassVar = "models"
     responder: str = knob(f"to align: {ROLE}", "Qwen/Qwen2.5-VL-7B-Instruct", toy.model_folder)
-    asker: str | None = knob(f"writes the queries: {ROLE}; None: the responder", None)
+    asker: str | None = knob(f"writes the queries: {ROLE} (default: the responder)", None)
     judge: str = knob(f"reads the answers: `rules`, or {ROLE}", "rules")
     WORK: ClassVar = "what to make"
     videos: Path = knob("folder of videos, searched recursively", toy=toy.videos_folder)
@@ -60,11 +63,11 @@ class PairsConfig:
     dry_run: bool = knob("print the work and its cost, then stop", False)
     ANSWERS: ClassVar = "how the responder answers"
     candidates: flags.Count = knob("K, adversarial responses per query (paper: 3)", 3)
-    adversary: Literal[tuple(KINDS)] = knob("how to mislead the model; sample: not misled", "both")
-    n_frames: flags.Limit = knob("maximum frames; 0: the checkpoint's number, or 32 (paper: 32)", 0)
+    adversary: Literal[tuple(KINDS)] = knob("how to mislead the model; sample: not at all", "both")
+    n_frames: flags.Limit = knob("frames per video, at most; 0: the checkpoint's, or 32 (paper)", 0)
     sparse_frames: flags.Limit = knob("maximum frames of adversarial answers, at 1 fps", 8, toy=16)
-    max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
-    temperature: flags.Temperature = knob("of adversarial answers; preferred: greedy", 0.7)
+    max_pixels: flags.Limit = knob(PIXELS, 602112, toy=0)
+    temperature: flags.Temperature = knob("sampling temperature of adversarial answers", 0.7)
     max_new_tokens: flags.Count = knob("maximum tokens per query or response", 128, toy=24)
     PAIRS: ClassVar = "which pairs to keep"
     select: Literal["none", "flip", "contrast"] = knob("selection rule", "flip", toy="contrast")
@@ -108,6 +111,7 @@ def main(config):
         failed = dict(ranks.gather(list(failed.items())))
         if ranks.rank() == 0:
             write_report(config, roles, videos, n, failed)
+            print_next(config)
     except ServerError as error:
         raise SystemExit(f"{error}\nAnswers received so far are kept in {config.out}.") from None
 
@@ -172,6 +176,27 @@ def make(config, roles, videos):
     if modes and ranks.rank() == 0:
         print(f"{n} videos are not enough for --target {config.target}; add videos or --n_queries")
     return n, failed
+
+
+def print_next(config):
+    """Print the commands to run next, ready to paste."""
+    if then := {"queries": "candidates", "candidates": "judge"}.get(config.stage):
+        return print("next:", re.sub(r"--stage[ =]\w+", f"--stage {then}", to_paste(*sys.argv)))
+    # The weights of a server are ADDRESS#MODEL, those of a local model a digest.
+    weights = read_config(config.out, {"weights": dict})["weights"].get(config.responder, "")
+    model = weights.partition("#")[2] or config.responder
+    flags = {"model": None if toy.is_toy(model) else model}
+    more = typed("n_frames", "max_pixels", "dtype", "device")
+    if config.adversarial_qa and rows_of(config.out / "items.jsonl"):
+        items = {"bench": "adversarial", "data": config.out}
+        print(f"ask the items; next: {to_paste('evaluate.py', **items, **flags, **more)}")
+    look = ["python", "-m", "pasta.tools.report", str(config.out)]
+    print(f"look at the pairs first; next: {shlex.join(look)}")
+    name = config.out.absolute().name.removeprefix("pairs").strip("-_")
+    if flags["model"] or name:
+        run = Path("out") / f"dpo-{name or Path(model).name}"
+        flags |= {"pairs": config.out / "pairs.jsonl", "out": run}
+    print(f"train on them; next: {to_paste('train_dpo.py', **flags, **more)}")
 
 
 if __name__ == "__main__":

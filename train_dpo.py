@@ -6,10 +6,9 @@
 
 Writes config.json, metrics.jsonl, checkpoints/, skipped.jsonl and adapter/ (model/ with
 --lora_rank 0) into --out, and the reference's log-probabilities, once, next to the pairs.
-In --help, `toy:` is the default when no model is named.
+For the toy model, other defaults hold: see the end of --help.
 """
 
-import shlex
 import sys
 import time
 from collections import Counter
@@ -32,7 +31,7 @@ from pasta.pairs import MODES
 from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
 from pasta.run import flags, ranks
-from pasta.run.command import command_line
+from pasta.run.command import command_line, to_paste, typed
 from pasta.run.config import knob, parse, seed_all, write_config
 from pasta.sampling import uniform
 from pasta.tools.dry_run import training
@@ -47,13 +46,13 @@ class TrainConfig:
     DATA: ClassVar = "model and pairs"
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     pairs: Path = knob("preference pairs, a .jsonl file", Path("out/pairs/pairs.jsonl"))
-    video_root: Path | None = knob("root of relative video paths; None: folder of --pairs", None)
-    mode: Literal[MODES] | None = knob("mode of pairs that have none; None: group `other`", None)
+    video_root: Path | None = knob("root of relative paths (default: folder of --pairs)", None)
+    mode: Literal[MODES] | None = knob("mode of pairs that have none (default: other)", None)
     holdout: flags.Share = knob("share of the videos to hold out; their pairs are only scored", 0.0)
     max_skipped: flags.Limit = knob("stop if more videos than this cannot be read", 100)
     SIZES: ClassVar = "what the model sees"
     n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
-    max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
+    max_pixels: flags.Limit = knob("pixels per frame, at most; 0: the checkpoint's", 602112, toy=0)
     max_length: flags.Count = knob("maximum tokens per pack; a video can have more packs", 16384)
     LOSS: ClassVar = "what is minimised"
     objective: Literal["dpo", "ipo", "sft"] = knob("loss; sft uses only chosen responses", "dpo")
@@ -87,8 +86,9 @@ class TrainConfig:
 def main(config):
     check_config(config)
     device = ranks.start(config.device)
-    groups = by_video(open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0))
-    named = [] if config.model == "toy" else ["--model", config.model]
+    pairs = open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0)
+    check_responder(config, pairs)
+    groups, named = by_video(pairs), None if config.model == "toy" else config.model
     config.model = toy.resolved(config.model)  # not earlier: a run without pairs needs no model
     if config.dry_run:
         return training(config, groups)
@@ -111,9 +111,27 @@ def main(config):
     message = "stopped by SIGTERM; rerun with --resume to continue"
     if train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
         save_trained(result, policy, config.model, config.dtype)
-        argv = ["--adapter", result, *named] if config.lora_rank else ["--model", result]
-        message = f"wrote {result}; next: python evaluate.py {shlex.join(map(str, argv))}"
+        flags = {"adapter": result, "model": named}
+        if not config.lora_rank:  # only the shipped toy model has the toy benchmark as its default
+            flags = {"model": result, "data": None if named else "toy"}
+        flags |= typed("n_frames", "max_pixels", "dtype", "device")
+        message = f"wrote {result}; next: {to_paste('evaluate.py', **flags)}"
     ranks.say(message)
+
+
+def check_responder(config, pairs):
+    """Refuse another model's pairs for the toy model, unless it is named; print the off-policy."""
+    made_by = Counter(str(pair.recipe.get("responder", config.model)) for pair in pairs)
+    [(name, n)] = made_by.most_common(1)
+    model = name.partition("#")[2] if "://" in name else name  # "" of a server: not known
+    text = f"{n:,} of {len(pairs):,} pairs in {config.pairs} are answers of {name}"
+    if toy.is_toy(name) and toy.is_toy(config.model):
+        return
+    if config.model == "toy":
+        command = to_paste(*sys.argv, model=model or "MODEL")
+        raise SystemExit(f"{text}; without --model the toy is trained on them; next: {command}")
+    if model not in ("", config.model):
+        ranks.say(f"{text}; {config.model} is trained on them, off-policy")
 
 
 def train(config, policy, plan, result, facts):

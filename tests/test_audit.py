@@ -3,9 +3,13 @@
     python -m pytest tests/test_audit.py
 """
 
-import pytest
+import re
+from types import SimpleNamespace
 
-from pasta.making.audit import audit, audit_table
+import pytest
+from conftest import ROOT
+
+from pasta.making.audit import audit, audit_table, commonest
 from pasta.pairs import MODES
 
 
@@ -72,3 +76,27 @@ def test_the_table_shows_the_audit():
         "  temporal: 1 dropped: query asks nothing",
         "  cross_frame: 1 dropped: adversarial empty",
     ]
+
+
+REASONS = """
+    query asks nothing: --asker
+    preferred cut off, adversarial empty: --max_new_tokens
+    fewer than two different usable answers: --max_new_tokens
+    preferred refuses, same as preferred, duplicate: --responder
+    judge's replies cannot be read, judge sees no contradiction about time: --judge_tokens
+    no contradiction about time: --judge
+    not contradicted on the corrupted video: --select none
+    weak contrast: --keep
+    balance, length: --no-balance
+    length of the file, corrupted, no query: --videos
+"""
+
+
+@pytest.mark.parametrize("line", REASONS.split("\n")[1:-1])
+def test_a_run_without_pairs_names_the_flag_that_changes_its_reason(tmp_path, line):
+    reasons, flag = line.strip().split(": ")
+    for reason in reasons.split(", "):
+        row = {"reason": reason, "chosen": "a", "rejected": "b"}
+        text = commonest(SimpleNamespace(out=tmp_path, queries=None), {}, [row])
+        assert flag in re.split("; ", text, maxsplit=1)[1], text
+        assert flag in (ROOT / "docs/pairs.md").read_text()

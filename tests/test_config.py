@@ -9,6 +9,7 @@ import os
 import random
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -16,6 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 
 import evaluate
 import make_pairs
@@ -106,9 +108,11 @@ def test_help_shows_the_files_docstring_headings_meanings_and_defaults(capsys):
     text = " ".join(whole.split())
     assert calls == []
     assert "    python -m pytest -q tests/test_config.py\n" in whole
-    assert "updates (default: 100, toy: 7)" in text
-    assert "model folder (toy: made on first use)" in text
-    assert "100% otherwise (default: None)" in text
+    assert "updates (default: 100)" in text and "model folder (default: the toy model)" in text
+    assert "at most this many; 100% otherwise --out" in text  # no default to show
+    assert "--shuffle new order every epoch (default: on, unless --no-" in text
+    toy = "toy defaults, when no model is named:\n--pairs toy.jsonl  --steps 7\n"
+    assert whole.endswith(toy)
     options = whole.partition("\noptions:")[2]
     marks = ["  --model", "\nwhat is read:", "  --pairs", "\nhow:", "  --steps"]
     assert sorted(map(options.index, marks)) == list(map(options.index, marks))
@@ -128,7 +132,7 @@ def test_every_flag_of_a_script_has_a_heading(script, capsys):
         (Required, "", "--pairs"),
         (Toy, "--model m", "--pairs is required when --model is given"),
         (Config, "--bet 0.3", "--bet"),  # no abbreviations
-        (Config, "--epochs 3", "--epochs"),
+        (Config, "--epochs 3", "unrecognized arguments: --epochs 3; did you mean --steps?"),
         (Config, "--steps 1.5", "--steps"),
         (Config, "--scoring guess", "--scoring"),
         (Config, "--shuffle False", "False"),
@@ -248,7 +252,8 @@ def test_a_number_outside_its_range_is_refused_with_flag_value_and_range(cls, fi
         value = value[0] if isinstance(value, list) else value
         if isinstance(value, int | float):
             parse(cls, [*model, f"--{field.name}={value}"])
-    assert f"({low} to {high}, default: " in " ".join(printed(capsys, cls, "--help").out.split())
+    text = " ".join(printed(capsys, cls, "--help").out.split())
+    assert f"({low} to {high}, default: " in text or high > 100
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cpux", "meta"])
@@ -256,3 +261,42 @@ def test_a_number_outside_its_range_is_refused_with_flag_value_and_range(cls, fi
 def test_a_device_that_is_not_there_is_refused(device, capsys):
     error = printed(capsys, train_dpo.TrainConfig, "--model", "m", "--device", device).err
     assert f"--device: invalid choice: '{device}' (choose from" in error
+
+
+def test_a_mistyped_flag_is_answered_with_the_nearest_one(capsys):
+    for cls, typed, meant in [
+        (make_pairs.PairsConfig, "--respnder m", "--responder"),
+        (train_dpo.TrainConfig, "--max-pixels=3", "--max_pixels"),
+        (evaluate.EvalConfig, "--adapters a", "--adapter"),
+        (train_dpo.TrainConfig, "--q", "--help"),
+    ]:
+        error = printed(capsys, cls, *typed.split()).err
+        assert error.endswith(f"unrecognized arguments: {typed}; did you mean {meant}?\n")
+
+
+def test_make_pairs_takes_the_responder_as_model(capsys):
+    named = parse(make_pairs.PairsConfig, ["--responder", "m", "--videos", "v"])
+    assert parse(make_pairs.PairsConfig, ["--model", "m", "--videos", "v"]) == named
+    assert named.responder == "m" and "model" not in vars(named)
+
+
+PROGRAMS = [path for path in [*ROOT.glob("*.py"), *(ROOT / "pasta").rglob("*.py")]
+            if "\nif __name__ ==" in path.read_text()]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_every_program_has_help_without_code_or_empty_defaults(path, tmp_path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    done = subprocess.run(
+        [sys.executable, "-m", name, "--help"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and len(done.stdout.splitlines()) >= 5, done.stderr
+    leaks = r"None|True|False|\(\)|default: ?\)|<function|toy: |--no-\w+,"
+    assert not re.search(leaks, done.stdout)
+    for bounds in ("1000000", "1e+38"):  # no range that says nothing
+        assert f"to {bounds}" not in done.stdout
+    assert not [*tmp_path.iterdir()]

@@ -119,7 +119,7 @@ def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
     assert skipped["video"] == str(videos / "00000b.avi") and skipped["reason"]
     printed = capsys.readouterr().out
     assert f"skipped {skipped['video']}: {skipped['reason']}\n" in printed
-    assert printed.strip().splitlines()[-1].startswith("3 videos, 1 of them skipped")
+    assert "\n3 videos, 1 of them skipped, " in printed
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])  # up to three batches of queries, then of answers
@@ -368,7 +368,7 @@ def test_a_copied_run_with_its_videos_elsewhere_is_an_error(run, sensible, own_v
     own_videos.rename(moved)
     config = json.loads((out / "config.json").read_text()) | {"videos": str(moved)}
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(SystemExit, match="no pairs: 3 of 3 .*not in --videos.*docs/pairs.md"):
+    with pytest.raises(SystemExit, match="no pairs: 3 of 3 .*not in --videos.*name other --videos"):
         run(stage="judge", videos=moved, **PLAIN)
     printed = capsys.readouterr().out
     assert all(f"skipped {own_videos / f'{i}.avi'}: " in printed for i in range(3))
@@ -395,9 +395,8 @@ def test_the_counts_at_the_end_add_up(run, sensible, own_videos, capsys, monkeyp
     assert pairs + dropped == 2 * 9 * 3
     wrote = f"wrote {pairs} pairs to {out / 'pairs.jsonl'}, and {dropped} to dropped.jsonl\n"
     assert wrote in printed
-    last = printed.splitlines()[-1]
-    counts = "4 videos, 0 of them skipped, 2 without a query, 0 without pairs, 2 with pairs; next: "
-    assert last.startswith(counts)
+    counts = "4 videos, 0 of them skipped, 2 without a query, 0 without pairs, 2 with pairs"
+    assert counts in printed.splitlines()
 
 
 def test_no_control_character_of_a_name_or_a_row_is_printed(run, sensible, own_videos, capsys):

@@ -1,94 +1,133 @@
-"""The three scripts, one after the other, as a user calls them, on a random model.
+"""Every command that the scripts print can be pasted, and does what the line says.
 
-A random model says nothing sensible, so the pairs that train_dpo.py gets are written by hand.
+Each is run in this process, in an empty folder, as a shell would: in a small toy world, and with a
+tiny named model whose answers make a few pairs.
     python -m pytest tests/test_scripts.py
 """
 
-import subprocess
+import json
+import re
+import runpy
+import shlex
 import sys
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
+from tiny_models import write_babbler
 
-from pasta.pairs import MODES
-from pasta.run.rows import read_rows, write_rows
-from pasta.toy import files
+from pasta.run.command import to_paste
+from pasta.toy import SHIPPED, files
 
-ROOT = Path(__file__).parent.parent
+MAKE = "make_pairs.py --n_queries 3 --max_new_tokens 16 --seed 5 --select contrast --keep 1"
+REPORT = "python -m pasta.tools.report"
 
 
-def run(folder, *command):
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=500,
+@pytest.fixture
+def paste(tmp_path, monkeypatch, capsys):
+    """A function that runs a command, which may fail if `fails`, and returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+    for script in ROOT.glob("*.py"):
+        Path(script.name).symlink_to(script)
+    for name, write in (("videos", files.write_videos), ("queries", files.write_queries)):
+        Path("data/toy", name).mkdir(parents=True)
+        write(Path("data/toy", name), 12, seed=1)
+    for name in ("data/toy/mvbench", "data/mvbench"):
+        Path(name).mkdir()
+        files.write_benchmark(Path(name), 4, seed=2)
+
+    def run(line, fails=False):
+        python, *argv = shlex.split(line)
+        assert python == "python"
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) if fails else nullcontext() as error:
+            if argv[0] == "-m":
+                import_module(argv[1]).main(argv[2:])
+            else:
+                runpy.run_path(argv[0], run_name="__main__")
+        return "".join(capsys.readouterr()) + (str(error.value) if fails else "")
+
+    return run
+
+
+@pytest.fixture
+def model(tiny_folder, tmp_path):
+    """The folder of a model of which some answers make pairs."""
+    write_babbler(tmp_path / "a model", tiny_folder)
+    return "a model"
+
+
+def follow(paste, first):
+    """Run a command, then every one that it or a later one prints. Returns all of them."""
+    todo = [first]
+    for line in todo:
+        todo += re.findall("next: ((?:python|torchrun) .*)", paste(line))
+    return todo
+
+
+def facts(folder):
+    return json.loads(Path(folder, "config.json").read_text())
+
+
+def test_the_toys_commands_train_score_and_draw_the_toy(paste):
+    made, *lines, draw = follow(paste, "python make_pairs.py")
+    train, score = "python train_dpo.py", "python evaluate.py --adapter out/dpo/adapter"
+    assert lines == [f"{REPORT} out/pairs", train, score]
+    assert facts("out/dpo")["model"] == str(SHIPPED) and facts("out/dpo")["lr"] == 5e-4
+    assert draw.startswith(f"{REPORT} out/dpo --eval out/eval/")
+    scores = json.loads(Path(shlex.split(draw)[-1], "scores.json").read_text())
+    assert list(scores["runs"]) == ["model", "+dpo"]
+    assert len([*Path("out/dpo").rglob("report.html")]) == 1
+
+
+def test_a_named_models_commands_train_score_and_draw_it(paste, model):
+    first = f"python {MAKE} --model '{model}' --videos data/toy/videos --limit 2 --no-balance "
+    rest = "--max_pixels 0 --dtype float32 --device cpu"
+    lines = follow(paste, f'{first}--out "out/pairs-it\'s" --stage queries {rest}')
+    scripts = "make_pairs.py make_pairs.py make_pairs.py -m train_dpo.py evaluate.py -m"
+    assert [shlex.split(line)[1] for line in lines] == scripts.split()
+    run = facts("out/dpo-it's")
+    assert run["model"] == model and run["pairs"] == "out/pairs-it's/pairs.jsonl"
+    assert (run["lr"], run["dtype"], run["max_pixels"]) == (5e-6, "float32", 0)
+    assert facts("out/eval/mvbench")["model"] == model
+    assert (
+        list(json.loads(Path("out/eval/mvbench/scores.json").read_text())["runs"])[1] == "+dpo-it's"
     )
-    fine = done.returncode == 0 or "no pairs: " in done.stderr  # the random model makes none
-    assert fine, f"{command}\n{done.stdout}\n{done.stderr[-3000:]}"
-    return done.stdout
+    assert lines[-1] == f"{REPORT} 'out/dpo-it'\"'\"'s' --eval out/eval/mvbench"
+    assert [*Path("out/dpo-it's").rglob("report.html")]
+
+    # Pairs of a named model, without --model: not trained on, and the right command is printed.
+    refused = paste(
+        'python train_dpo.py --pairs "out/pairs-it\'s/pairs.jsonl" --beta 0.2', fails=True
+    )
+    assert f"are answers of {model}; without --model the toy is trained" in refused
+    assert not Path("out/dpo").exists()
+    paste(re.search("next: (python .*)", refused)[1])
+    assert (facts("out/dpo")["model"], facts("out/dpo")["beta"]) == (model, 0.2)
 
 
-@pytest.fixture(scope="module")
-def made(tiny_folder, tmp_path_factory):
-    """A folder with six videos, one of them broken, and what make_pairs.py printed about them."""
-    folder = tmp_path_factory.mktemp("scripts")
-    (folder / "videos").mkdir()
-    files.write_videos(folder / "videos", 5, seed=0)
-    (folder / "videos/broken.avi").write_bytes(b"RIFF but no video")
-    flags = ["--dtype", "float32", "--max_new_tokens", "8", "--select", "none", "--device", "cpu"]
-    command = [ROOT / "make_pairs.py", "--responder", tiny_folder, "--videos", "videos", *flags]
-    return folder, run(folder, *command), command
+def test_pairs_of_another_named_model_are_off_policy_and_may_be_trained_on(paste, model):
+    pairs = Path("pairs.jsonl")
+    row = {"video": "data/toy/videos/00000.avi", "mode": "spatial", "query": "Where?"}
+    row |= {"chosen": "Left.", "rejected": "Right.", "recipe": {"responder": "org/other"}}
+    pairs.write_text(json.dumps(row))
+    printed = paste(f"python train_dpo.py --model '{model}' --pairs pairs.jsonl")
+    assert f"are answers of org/other; {model} is trained on them, off-policy\n" in printed
+    assert Path("out/dpo/adapter").is_dir()
 
 
-def test_make_pairs_names_the_broken_video_and_ends_with_the_count(made):
-    _, said, _ = made
-    assert "broken.avi: " in said
-    assert said.strip().splitlines()[-1].startswith("6 videos, 1 of them skipped")
+def test_no_pairs_is_an_error_with_the_commonest_reason_and_its_flag(paste, model):
+    own = "--queries data/toy/queries/queries.jsonl --max_new_tokens 1 --dtype float32"
+    command = f"python {MAKE} --model '{model}' --videos data/toy/videos --limit 2 {own}"
+    *_, last = paste(f"{command} --device cpu", fails=True).splitlines()
+    reason = r"no pairs: \d+ of \d+ times because of: fewer than two different usable answers, "
+    assert re.match(f"{reason}.*; raise --max_new_tokens, with another --out", last)
 
 
-def test_every_query_that_asks_something_has_k_adversarial_answers(made):
-    rows, queries = (read_rows(made[0] / f"out/pairs/{x}.jsonl") for x in ("candidates", "queries"))
-    assert len(queries) == 5 * len(MODES)
-    assert [row["query"] for row in rows] == [q["query"] for q in queries if "flaw" not in q] != []
-    assert {len(row["adversarial"]) for row in rows} == {3}
-
-
-def test_a_second_run_asks_nothing_and_changes_nothing(made):
-    folder, _, command = made
-    names = ("queries.jsonl", "candidates.jsonl", "pairs.jsonl", "dropped.jsonl")
-    before = [(folder / "out/pairs" / name).read_bytes() for name in names]
-    run(folder, *command)
-    assert [(folder / "out/pairs" / name).read_bytes() for name in names] == before
-
-
-def test_train_then_evaluate(made, tiny_folder):
-    folder, _, _ = made
-    pairs = [
-        {
-            "video": f"videos/{i:05d}.avi",
-            "mode": mode,
-            "query": f"Is the {name} left or right?",
-            "chosen": f"The {name} is left.",
-            "rejected": f"The {name} is right.",
-        }
-        for i in range(5)
-        for mode, name in zip(MODES, ("red circle", "pink circle", "blue square"), strict=True)
-    ]
-    write_rows(folder / "pairs.jsonl", pairs)
-    flags = ["--model", tiny_folder, "--dtype", "float32", "--device", "cpu"]
-    more = ["--pairs", "pairs.jsonl", "--lr", "1e-3", "--batch_pairs", "4", "--epochs", "3"]
-    train = [ROOT / "train_dpo.py", *flags, *more]
-    said = run(folder, "-m", "torch.distributed.run", "--standalone", *train)
-    assert "reference: 30 log-probs computed, 0 found" in said
-    rows = read_rows(folder / "out/dpo/metrics.jsonl")
-    assert rows[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
-    assert rows[-1]["loss"] < rows[0]["loss"]
-    assert "reference: 0 log-probs computed, 30 found" in run(folder, *train, "--out", "out/again")
-
-    (folder / "bench").mkdir()
-    files.write_benchmark(folder / "bench", 4, seed=1)
-    bench = [ROOT / "evaluate.py", "--bench", "mvbench", "--data", "bench", *flags]
-    table = run(folder, *bench, "--adapter", "out/dpo/adapter")
-    assert "+dpo" in table and "cross_frame" in table
+def test_the_next_command_starts_as_many_processes_as_this_one(monkeypatch):
+    assert to_paste("a.py", model=None) == "python a.py"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    command = to_paste("a.py", "--x", out="b c")
+    assert command == "torchrun --nproc_per_node 8 a.py --x --out 'b c'"

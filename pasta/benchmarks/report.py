@@ -1,6 +1,8 @@
 """Reports of runs: comparisons, tables and samples. Scores are as in scoring.py."""
 
 import math
+import os
+import shlex
 from pathlib import Path
 
 from pasta.benchmarks import SCORED
@@ -134,3 +136,7 @@ def report(bench, items, rows, folder, facts, seed):
     numbers = {"runs": runs, "differences": differences, "breakdown": breakdown}
     write_json(folder / "scores.json", facts | numbers)
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")
+    for run in (os.path.relpath(Path(x).parent) for x in facts["adapters"].values() if x):
+        if os.path.isfile(f"{run}/metrics.jsonl"):  # train_dpo.py wrote it
+            command = ["python", "-m", "pasta.tools.report", run, "--eval", str(folder)]
+            print(f"draw the run and its scores; next: {shlex.join(command)}")

@@ -4,6 +4,7 @@ A pair trains the use of the video only if nothing else separates chosen from re
 length, not a word that is mostly chosen, not what the model prefers without the video.
 """
 
+import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,17 @@ from pasta.run.schema import ABSENT, NUMBER, printable
 PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
 PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
 DROPPED = {"mode": MODES, "reason": str}
+CURES = {  # start of a reason: the flags that change it
+    "query": "name another --asker or raise --max_new_tokens, with another --out",
+    "(preferred|adversarial) (cut|empty)|fewer": "raise --max_new_tokens, with another --out",
+    "preferred|adversarial|same|duplicate": "name another --responder, with another --out",
+    "judge": "name another --judge or raise --judge_tokens",
+    "no contradiction": "name a language model as --judge",
+    "not contradicted": "use --select none",
+    "weak contrast": "raise --keep",
+    "(balance|length)$": "use --no-balance",
+    "": "name other --videos, or other --queries about them",
+}
 
 
 def audit(pairs, dropped, queries=()):
@@ -76,7 +88,7 @@ def audit_of(folder):
 
 
 def write_report(config, roles, videos, n, failed):
-    """Name the videos left out, audit the pairs of the first n videos, print the next command.
+    """Name the videos left out, audit the pairs of the first n videos, print the counts.
 
     Raises SystemExit, with the most frequent reason, if the stage has made nothing.
     """
@@ -111,14 +123,12 @@ def write_report(config, roles, videos, n, failed):
         rows = [row for row in rows if failed.get(row["video"]) != CHANGED]
         items = adversarial_rows(rows, roles.judge, ask)
         write_rows(config.out / "items.jsonl", items)
-        evaluate = f"; next: evaluate.py --bench adversarial --data {config.out}"
-        print(f"wrote {len(items)} items{evaluate if items else ''}")
-    commands = {"queries": "this with --stage candidates", "candidates": "this with --stage judge"}
-    print(f"{counts}; next: {commands.get(name, f'torchrun train_dpo.py --pairs {path}')}")
+        print(f"wrote {len(items)} items")
+    print(counts)
 
 
 def commonest(config, failed, dropped):
-    """The most frequent reason why something was left out, and an example."""
+    """The most frequent reason why something was left out, an example, and what changes it."""
     queries = rows_of(config.out / "queries.jsonl", QUERY)
     found = [(reason, video) for video, reason in failed.items()]
     found += [(f"query {row['flaw']}", row["query"]) for row in queries if "flaw" in row]
@@ -126,4 +136,5 @@ def commonest(config, failed, dropped):
     [(reason, n)] = Counter(reason for reason, _ in found).most_common(1) or [("no query", 0)]
     example = next((text for other, text in found if other == reason), str(config.queries))
     text = f"{n} of {len(found)} times because of: {reason}, such as {example!r:.200}"
-    return printable(f"{text}; docs/pairs.md lists the flags that change it")
+    cure = next(cure for start, cure in CURES.items() if re.match(start, reason))
+    return printable(f"{text}; {cure} (docs/pairs.md explains the reasons)")

@@ -3,6 +3,7 @@
 import errno
 import linecache
 import os
+import shlex
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,3 +44,17 @@ def sentence(error) -> str:
     ours = ours and OURS in Path(file).resolve().parents
     # safetensors reports a full disk in an error type of its own.
     return str(error) if ours or isinstance(error, OSError) or "os error" in str(error) else ""
+
+
+def to_paste(script, *words, **flags) -> str:
+    """The command of a script, on as many processes as run here; a flag of None is left out."""
+    n = os.environ.get("LOCAL_WORLD_SIZE", "1")  # of this machine, from torchrun
+    start = ["python"] if n == "1" else ["torchrun", "--nproc_per_node", n]
+    more = [x for name, value in flags.items() if value is not None for x in (f"--{name}", value)]
+    return shlex.join(map(str, [*start, script, *words, *more]))
+
+
+def typed(*names) -> dict:
+    """{flag: value} of those of `names` that the user typed: the next command repeats them."""
+    words = sys.argv
+    return {x: words[words.index(f"--{x}") + 1] for x in names if f"--{x}" in words[:-1]}

@@ -9,8 +9,10 @@ import json
 import random
 import subprocess
 import sys
+import textwrap
 from contextlib import suppress
 from dataclasses import MISSING, asdict, field, fields
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
@@ -24,7 +26,7 @@ from pasta.run.atomic import write_json
 from pasta.run.schema import read_json
 
 ROOT = Path(__file__).resolve().parents[2]  # a checkout has its .git here
-MODEL_FLAGS = ("model", "responder")  # a script has one of them, or none
+MODEL_FLAGS = ("model", "responder")  # a script has one of them, or none; --model always works
 PACKAGES = ("torch", "transformers", "decord", "numpy")  # config.json records their versions
 
 
@@ -44,8 +46,8 @@ def argument_type(kind):
     parts = get_args(kind)
     if NoneType in parts or get_origin(kind) is Annotated:  # KIND | None, or with a range
         return argument_type(parts[0])
-    if kind is bool:
-        return {"action": argparse.BooleanOptionalAction}  # type=bool would read "False" as True
+    if kind is bool:  # type=bool would read "False" as True
+        return {"action": "store_true"}
     if get_origin(kind) is Literal:
         return {"choices": parts, "type": type(parts[0])}
     return {"nargs": "+", **argument_type(parts[0])} if parts else {"type": kind}
@@ -66,37 +68,64 @@ def out_of_range(cls, values) -> str:
     return ""
 
 
-def help_text(metadata, kind):
-    values = [" to ".join(map(str, number_range(kind)))] if number_range(kind) else []
-    for name in ("default", "toy"):
-        if (value := metadata[name]) is not MISSING:
-            text = " ".join(map(str, value)) if isinstance(value, list) else value
-            values.append(f"{name}: {'made on first use' if callable(value) else text}")
-    return f"{metadata['help']} ({', '.join(values) or 'required'})".replace("%", "%%")
+def help_text(name, knob, kind):
+    """The help of a flag: its text, a narrow range, and the default for a named model."""
+    bounds, default = number_range(kind), knob["default"]
+    values = [" to ".join(map(str, bounds))] if bounds and bounds[1] <= 100 else []
+    text = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    if name in MODEL_FLAGS:
+        values = ["default: the toy model"]
+    elif default is MISSING:
+        values = ["required" + " with a named model" * (knob["toy"] is not MISSING)]
+    elif text not in ("None", "False", ""):
+        values.append(f"default: {f'on, unless --no-{name}' if kind is bool else text}")
+    return f"{knob['help']} ({', '.join(values)})".removesuffix(" ()").replace("%", "%%")
+
+
+def toy_defaults(knobs):
+    """The end of --help: the defaults that differ when no model is named."""
+    toys = {x: knob["toy"] for x, knob in knobs.items() if knob["toy"] is not MISSING}
+    words = [
+        f"--no-{x}" if toy is False else f"--{x} {toy}"
+        for x, toy in toys.items()
+        if not callable(toy)
+    ]
+    text = textwrap.fill("  ".join(words), 98, break_on_hyphens=False)
+    return f"toy defaults, when no model is named:\n{text}\n" if toys else ""
 
 
 def parse(cls, argv=None):
     """The config of a command line: every field of `cls` is a flag; bad flags raise SystemExit."""
-    parser = argparse.ArgumentParser(
+    knobs = {f.name: f.metadata for f in fields(cls)}
+    parser = group = argparse.ArgumentParser(
         usage="%(prog)s [--FLAG VALUE ...]",
         description=sys.modules[cls.__module__].__doc__,
+        epilog=toy_defaults(knobs),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    knobs, group = {f.name: f.metadata for f in fields(cls)}, parser
     # In the order of the class, with its headings.
     for name, kind in get_type_hints(cls, include_extras=True).items():
         if kind is ClassVar:
             group = parser.add_argument_group(getattr(cls, name))
             continue
+        knob, names = knobs[name], (name, "model") if name == "responder" else (name,)
         group.add_argument(
-            f"--{name}",
-            default=argparse.SUPPRESS,
-            required=knobs[name]["default"] is knobs[name]["toy"] is MISSING,
-            help=help_text(knobs[name], kind),
+            *(f"--{x}" for x in names),
+            required=knob["default"] is knob["toy"] is MISSING,
+            help=help_text(name, knob, kind),
             **argument_type(kind),
         )
-    values = vars(parser.parse_args(argv))
+        if kind is bool:
+            off = {"action": "store_false", "help": argparse.SUPPRESS}
+            group.add_argument(f"--no-{name}", dest=name, **off)
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [f"--{x}" for x in (*knobs, "model", "help")]
+        near = get_close_matches(unknown[0].partition("=")[0], known, 1) or ["--help"]
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; did you mean {near[0]}?")
+    values = vars(found)
     if wrong := out_of_range(cls, values):
         parser.error(wrong)
     model = next((name for name in MODEL_FLAGS if name in knobs), None)

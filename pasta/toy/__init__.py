@@ -41,6 +41,10 @@ def resolved(model):
     return model_folder() if model == "toy" else model
 
 
+def is_toy(model):
+    return model == "toy" or Path(model).resolve() == SHIPPED
+
+
 def videos_folder(seed=1):
     """A folder of unlabelled videos of a balanced world, to make pairs from."""
     return made(f"videos{seed if seed != 1 else ''}", files.write_videos, N_VIDEOS, seed)
