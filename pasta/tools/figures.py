@@ -1,5 +1,6 @@
 """The plots of reports and of the study, with matplotlib (requirements-dev.txt)."""
 
+from io import BytesIO
 from itertools import cycle
 
 import matplotlib
@@ -43,6 +44,13 @@ def curves(rows, path):
     for axes in panels[1]:
         axes.set_xlabel("step")
     save(figure, path)
+
+
+def jpeg(pixels):
+    """Bytes of an (H, W, 3) uint8 picture as JPEG."""
+    file = BytesIO()
+    pyplot.imsave(file, pixels, format="jpeg", pil_kwargs={"quality": 80})
+    return file.getvalue()
 
 
 def line(axes, rows, key, label, colour):
