@@ -20,9 +20,9 @@ from pasta.adversaries import ADVERSARIES
 from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.report import scored_rows
 from pasta.models.load import load_processor
+from pasta.prompts import PROMPT_VERSION, misled_prompt
 from pasta.run.command import command_line
 from pasta.run.config import read_config
-from pasta.run.ranks import progress
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
 from pasta.tools.report_pairs import audit_section, pairs_section, show_uniform
@@ -36,6 +36,7 @@ CONFIGS = {  # the script of a folder: what its config.json needs to have
 }  # fmt: skip
 EVAL_CONFIG = {"bench": NAMES, "model": str, "max_pixels": int}
 SCORES = {"data": str, "n_frames": int, "runs": dict, "differences": dict, "adapters": dict}
+METHOD = {"adversaries": ADVERSARIES, "prompt": misled_prompt, "version": PROMPT_VERSION}
 TURNS = {"from wrong to right": (False, True), "from right to wrong": (True, False)}
 MEANS = ("loss", "rewards/margins", "rewards/accuracies")
 LAST = 10  # updates: one alone may be the small rest of an epoch
@@ -49,24 +50,26 @@ def main(args=None):
     add("--eval", type=Path, help="scores of evaluate.py (default: the newest in RUN/../eval)")
     add("--out", type=Path, help="the page (default: FOLDER/report.html)")
     add("--pairs", type=int, default=3, help="examples of each mode and reason (%(default)s)")
-    add("--seed", type=int, default=0, help="of the random examples (%(default)s)")
     add("--model", help="the model's folder, if it has moved (default: as in config.json)")
     add("--videos", help="the folder of the videos, if it has moved (default: as in config.json)")
     args = parser.parse_args(args)
-    run = Run(args, config_of(args.folder))
-    sections = {"pairs": (pairs_section, "pairs"), "audit": (audit_section, "pairs")}
-    if run.config["script"] == "train_dpo.py":
-        sections["curves"] = (curves_section, "resume")
-        sections |= {"scores": (scores_section, "scores"), "turned": (turned_section, "scores")}
+    config = config_of(args.folder)
+    run = Run(args, config, config["script"] == "train_dpo.py")
+    sections = {
+        "pairs": (pairs_section, "pairs"),
+        "audit": (audit_section, "pairs"),
+        "curves": (curves_section, "resume"),
+        "scores": (scores_section, "scores"),
+        "turned": (turned_section, "scores"),
+    }
     data = {}
-    for name, (section, needed) in progress(sections.items(), "sections", unit="section"):
+    for name, (section, needed) in list(sections.items())[: None if run.trained else 2]:
         data[name] = attempt(run.next[needed], section, run)
     path = args.out or args.folder / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = Path(__file__).with_name("report.html.j2").read_text()
     template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    again = run.next.get("train") or run.next["pairs"]
-    page = template.render(run=run, command=again, adversaries=ADVERSARIES, **data)
+    page = template.render(run=run, **METHOD, **data)
     path.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"wrote {path}, one page without other files; next: open it in a browser")
 
@@ -74,15 +77,12 @@ def main(args=None):
 def config_of(folder):
     """The config.json of a folder. Raises SystemExit if neither script wrote it."""
     try:
-        script = read_config(folder, {"script": str})["script"]
-        if script in CONFIGS:
-            return read_config(folder, CONFIGS[script])
-        why = f"{script} wrote it"
+        return read_config(folder, CONFIGS[read_config(folder, {"script": (*CONFIGS,)})["script"]])
     except (OSError, ValueError) as error:
         why = missing(error, "")["missing"]
-    text = f"{folder} is not a folder of make_pairs.py or train_dpo.py: {why}"
-    make = "python make_pairs.py && python -m pasta.tools.report out/pairs"
-    raise SystemExit(f"{text}; next: {make}")
+        text = f"{folder} is not a folder of make_pairs.py or train_dpo.py: {why}"
+        make = "python make_pairs.py && python -m pasta.tools.report out/pairs"
+        raise SystemExit(f"{text}; next: {make}") from None
 
 
 def curves_section(run):
@@ -102,34 +102,29 @@ def curves_section(run):
     return {"updates": len(rows), "last": len(last), "means": means, "png": png}
 
 
-def scores_of(run):
-    """(config.json | scores.json, name of this run in it, what is missing) of --eval or the newest.
+def scores_section(run):
+    """config.json | scores.json of --eval or of the newest evaluation. Raises OSError, ValueError.
 
-    A fully tuned model is its own base. A run without scores has no name (None).
+    `own`: the name of this run in it; None if it has none. A fully tuned model is its own base.
     """
-    folders, our = [run.args.eval], run.args.folder.resolve()
-    if not run.args.eval:
-        files = sorted((our.parent / "eval").rglob("scores.json"), key=lambda x: x.stat().st_mtime)
-        folders = [path.parent for path in files[::-1]] or [our.parent / "eval"]
-    for folder in folders:
+    our = run.args.folder.resolve()
+    files = sorted((our.parent / "eval").rglob("scores.json"), key=lambda x: -x.stat().st_mtime)
+    near = [path.parent for path in files] or [our.parent / "eval"]
+    for folder in [run.args.eval] if run.args.eval else near:
         scores = read_json(folder / "scores.json", SCORES)
-        found = read_config(folder, EVAL_CONFIG) | scores | {"folder": folder}
+        found = read_config(folder, EVAL_CONFIG) | scores | {"folder": folder, "note": None}
         for name, path in found["adapters"].items():
             weights = Path(path or found["model"]).parent
             if weights.resolve() == our or not weights.exists() and weights.name == our.name:
-                return found, name, None
-    return found, None, missing(f"scores of {run.args.folder} in {folder}", run.next["scores"])
-
-
-def scores_section(run):
-    """The scores. Raises OSError, ValueError."""
-    found, _, note = scores_of(run)
-    return found | {"note": note}
+                return found | {"own": name}
+    note = missing(f"scores of {run.args.folder} in {folder}", run.next["scores"])
+    return found | {"own": None, "note": note}
 
 
 def turned_section(run):
     """The answers that training turned. Raises OSError, ValueError."""
-    found, own, note = scores_of(run)
+    found = scores_section(run)
+    own, note = found["own"], found["note"]
     if note:
         return note
     folder, base = found["folder"], next(iter(found["runs"]))

@@ -6,10 +6,11 @@ Pairs that make_pairs.py did not write have no candidates: their clean frames ar
 import os
 import re
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from difflib import SequenceMatcher
 from functools import partial
+from io import BytesIO
 from itertools import product
 from pathlib import Path
 
@@ -23,9 +24,9 @@ from pasta.making.server import Server, is_address, png
 from pasta.making.stages import CANDIDATE
 from pasta.models.family import resized
 from pasta.models.load import load_processor
-from pasta.pairs import GROUPS, MODES, OTHER
-from pasta.prompts import PROMPT_VERSION, misled_prompt
+from pasta.pairs import MODES
 from pasta.run.digest import digest
+from pasta.run.ranks import progress
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.selection import query_key
@@ -43,20 +44,16 @@ SMALL = 112  # pixels: frames up to this width are enlarged, and stay PNG
 
 def pairs_section(run):
     """The number of pairs by mode and reason, and examples. Raises OSError, ValueError."""
-    if not run.pairs_file.is_file():
-        return missing(run.pairs_file, run.next["pairs"])
-    candidates, reader, note = making_of(run)
-    rows = [row | {"reason": "kept"} for row in run.pairs] + run.dropped
-    total = Counter(row["reason"] for row in rows)
-    groups = {(mode, reason): [] for mode in GROUPS for reason in total}
-    for row in rows:
+    groups, (candidates, reader, note) = defaultdict(list), making_of(run)
+    for row in [row | {"reason": "kept"} for row in run.pairs] + run.dropped:
         groups[row["mode"], row["reason"]].append(row)
+    modes = list(dict.fromkeys([*MODES, *(mode for mode, _ in groups)]))
+    total = Counter(row["reason"] for rows in groups.values() for row in rows)
     reasons = sorted(total, key=lambda reason: (reason != "kept", -total[reason], reason))
-    modes = [*MODES, OTHER][: len(GROUPS) if any(row["mode"] == OTHER for row in rows) else -1]
     examples = [
         example_of(run, row, candidates.get(query_key(row)), reader)
-        for reason, mode in product(reasons, modes)
-        for row in run.examples(groups[mode, reason])
+        for key in progress(list(product(reasons, modes)), "report", unit="group")
+        for row in run.examples(groups[key[::-1]])
     ]
     return {"modes": modes, "reasons": reasons, "groups": groups, "total": total,
             "note": note, "examples": examples}  # fmt: skip
@@ -65,8 +62,7 @@ def pairs_section(run):
 def audit_section(run):
     """The audit, and the videos that were left out. Raises OSError, ValueError."""
     path = run.pairs_file.with_name("dropped.jsonl")
-    if not path.is_file():
-        return missing(f"{path}, which only make_pairs.py writes", run.next["pairs"])
+    path.stat()  # only make_pairs.py writes it
     skipped = rows_of(path.with_name("skipped.jsonl"), {"video": str, "reason": str})
     return {"modes": audit_of(path.parent), "skipped": skipped}
 
@@ -77,8 +73,8 @@ def making_of(run):
     try:
         rows = rows_of(path, CANDIDATE | {"recipe": RECIPE})
         if not rows or not of:
-            path = path.with_name("config.json") if rows else path
-            return {}, None, missing(f"{path}, so only clean frames are shown", run.next["pairs"])
+            what = f"{path} with its config.json, so only clean frames are shown"
+            return {}, None, missing(what, run.next["pairs"])
         root = Path(run.args.videos or moved(path.parent, of, "videos")).absolute()
         before = f"/{os.path.normpath(of['videos']).strip('/')}/"
         for row in rows:
@@ -95,23 +91,22 @@ def example_of(run, row, candidate, reader):
     """A pair for the page: marked texts, log-probabilities, all answers and `views`."""
     texts, next_command = {x: row[x] for x in ("chosen", "rejected")}, run.next["videos"]
     example = row | dict(zip(texts, marked(*texts.values()), strict=True)) | {"views": []}
-    if not candidate:
-        if run.trained:
-            show = (show_uniform, run.processor, run.config["frames_used"], row["video"])
-            example["views"] = [{"side": "video", "strip": attempt(next_command, *show)}]
+    if not candidate or "flaw" in row:
+        if run.trained and "flaw" not in row:
+            strip = attempt(next_command, lambda: show_uniform(*run.clean, row["video"]))
+            example["views"] = [{"side": "video", "strip": strip}]
         return example
     answers = [{"kind": "preferred"} | candidate["preferred"], *candidate["adversarial"]]
     sources = [("chosen", source_of(answers, row["chosen"], {}))]
-    if row["rejected"]:
-        sources.append(("rejected", source_of(answers, row["rejected"], row["recipe"])))
+    sources.append(("rejected", source_of(answers, row["rejected"], row["recipe"])))
     twins = ADVERSARIES[row["mode"]].twins if candidate["recipe"]["twins"] else ()
     sources += [("counterfactual", {"kind": "twin", "corruption": name}) for name in twins]
     for side, source in sources:
-        strip = reader and attempt(next_command, strip_of, reader, candidate, source)
-        reader = reader if strip and "data" in strip else None  # one message is enough
-        prompt, sampling = prompt_of(candidate, source), sampling_of(row["mode"], source)
-        view = {"side": side, "strip": strip, "prompt": prompt, "sampling": sampling}
-        example["views"].append(source | view)
+        if source:
+            strip = reader and attempt(next_command, strip_of, reader, candidate, source)
+            reader = reader if strip and "data" in strip else None  # one message is enough
+            view = {"side": side, "strip": strip, "sampling": sampling_of(row["mode"], source)}
+            example["views"].append(source | view)
     logps = {scored["response"]: scored for scored in candidate["logps"]}
     example["logps"] = {side: logps[text] for side, text in texts.items() if text in logps}
     return example | {"answers": [a | {"logps": logps.get(a["response"], {})} for a in answers]}
@@ -127,16 +122,9 @@ def marked(chosen, rejected):
 
 
 def source_of(answers, text, recipe):
-    """The answer with this text: of equal ones, that of the recipe, or the first."""
+    """The answer with this text: of equal ones, that of the recipe, or the first; None if none."""
     same = [answer for answer in answers if answer["response"] == text]
-    return max(same, key=lambda answer: all(answer.get(k) == recipe.get(k) for k in HOW))
-
-
-def prompt_of(candidate, source):
-    """What the responder was asked; older versions of a false premise are no longer known."""
-    mode, query, name = candidate["mode"], candidate["query"], source.get("instruction")
-    known = name and candidate["recipe"]["prompt_version"] == PROMPT_VERSION
-    return misled_prompt(mode, name, query) if known else query
+    return max(same, key=lambda x: all(x.get(k) == recipe.get(k) for k in HOW), default=None)
 
 
 def sampling_of(mode, source):
@@ -177,25 +165,23 @@ def show_uniform(processor, n_frames, video):
 
 
 def strip(processor, frames, timestamps):
-    """At most SHOWN of the frames, at the processor's size, side by side in one picture.
+    """A picture of at most SHOWN of the frames, side by side, at the processor's size or smaller.
 
-    Returns its `data` address, a `name` for CSS, the `seconds` of the frames, their size in the
-    picture (`width`, `height`), and in `caption` the number and size of all frames.
+    width, height: of a frame in the picture. n, size: of all frames.
     """
     n = len(frames)
     height, width = processor.fit(n, *frames.shape[1:3])
     shown, shrink = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int), -(-width // WIDEST)
     tiles = resized(frames[shown], (height // shrink, width // shrink)).permute(0, 2, 3, 1).numpy()
     picture = np.concatenate(tiles, axis=1)
-    kind, data = "png", png(picture)
-    with suppress(ModuleNotFoundError):  # JPEG needs matplotlib; it is ten times smaller
+    kind, file = "png", BytesIO(png(picture))
+    with suppress(ModuleNotFoundError):  # JPEG needs Pillow; it is ten times smaller
         if width > SMALL:
-            from pasta.tools.figures import jpeg
+            from PIL import Image
 
-            kind, data = "jpeg", jpeg(picture)
-    caption = f"{n} frames of {width} × {height} pixels"
-    caption += f"; {len(shown)} are shown" * (len(shown) < n)
-    data = f"data:image/{kind};base64,{b64encode(data).decode()}"
+            kind, file = "jpeg", BytesIO()
+            Image.fromarray(picture).save(file, kind, quality=80)
+    data = f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}"
     return {"data": data, "name": f"s{digest(data)[:16]}", "seconds": timestamps[shown].tolist(),
             "width": tiles.shape[2], "height": tiles.shape[1], "small": width <= SMALL,
-            "caption": caption}  # fmt: skip
+            "n": n, "size": f"{width} × {height}"}  # fmt: skip

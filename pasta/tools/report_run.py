@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from pasta import toy
 from pasta.benchmarks import NAMES
 from pasta.datasets.read import read_pairs
@@ -17,7 +15,7 @@ from pasta.making.audit import DROPPED, PAIR
 from pasta.making.stages import QUERY
 from pasta.models.load import load_processor
 from pasta.run.config import read_config
-from pasta.run.rows import rows_of
+from pasta.run.rows import read_rows, rows_of
 from pasta.video import VideoError
 
 # config.json has them, but a new command must not
@@ -33,10 +31,7 @@ class Run:
 
     args: Namespace
     config: dict
-
-    @cached_property
-    def trained(self):
-        return self.config["script"] == "train_dpo.py"
+    trained: bool  # whether train_dpo.py wrote it
 
     @cached_property
     def pairs_file(self):
@@ -47,7 +42,7 @@ class Run:
     def pairs(self):
         """The pairs, as rows. Raises OSError, ValueError."""
         if not self.trained:
-            return rows_of(self.pairs_file, ROW)
+            return read_rows(self.pairs_file, ROW)
         root = self.config["video_root"] and moved(self.args.folder, self.config, "video_root")
         return [vars(x) for x in read_pairs(self.pairs_file, self.config["mode"], root)]
 
@@ -67,17 +62,18 @@ class Run:
         return {}
 
     @cached_property
-    def processor(self):
-        return load_processor(self.model, self.config["max_pixels"])
+    def clean(self):
+        """(Processor, number of frames) of the training."""
+        return load_processor(self.model, self.config["max_pixels"]), self.config["frames_used"]
 
     @property
     def model(self):
         return self.args.model or moved(self.args.folder, self.config, "model")
 
     def examples(self, items):
-        """At most --pairs of the items, chosen at random by --seed, in their order."""
-        order = np.random.default_rng(self.args.seed).permutation(len(items))
-        return [items[i] for i in sorted(order[: self.args.pairs])]
+        """--pairs of the items, evenly spread over them."""
+        n = max(0, min(self.args.pairs, len(items)))
+        return [items[i * len(items) // n] for i in range(n)]
 
     @cached_property
     def next(self):
@@ -95,8 +91,8 @@ class Run:
             of_pairs = {name: config[name] for name in ("video_root", "mode")}
             found["videos"] = command("python", "-m", "pasta.datasets", pairs, **of_pairs)
             found["pairs"] = found["videos" if pairs.is_file() else "pairs"]
-        start = ["torchrun", "--nproc_per_node", config["processes"]]
-        start = start if config["processes"] > 1 else ["python"]
+        n = config["processes"]
+        start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
         train = command(*start, "train_dpo.py", **config | {"out": args.folder})
         adapter = {"model": self.model, "adapter": args.folder / "adapter"}
         scored = adapter if config["lora_rank"] else {"model": args.folder / "model"}
