@@ -192,7 +192,7 @@ def test_a_page_of_pairs_shows_kept_and_dropped_ones_and_never_says_to_train(fol
     assert "all 8 4 3 1 kept 3 1 1 1 dropped: weak contrast 3 3 – – " in table
     assert "dropped: length 1 – 1 – dropped: query asks nothing 1 – 1 –" in table
     dropped = example(text, "spatial", "dropped: weak contrast")
-    assert "✓ Chosen <ins>Right</ins>." in re.sub("</?(h4|p)>|\n", " ", dropped).replace("  ", " ")
+    assert re.search(r"✓ Chosen</h4>\s*<p><ins>Right</ins>\.</p>", dropped)
     assert [heading for heading, _ in films(text, dropped)][:2] == HEADINGS[:2]
     assert "Eh" in example(text, "temporal", "dropped: query asks nothing")
 
@@ -211,7 +211,8 @@ def test_every_number_of_the_index_filters_its_examples_without_a_script(folder)
 def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilities(folder, text):
     head, pairs = map(words, text.split('<section id="pairs">'))
     assert str(folder / "tiny") in head and "abc" in head
-    assert f"--no-checkpointing --mode_weights 1.0 2.0 3.0 --out {folder / 'run'}" in head
+    assert "--no-checkpointing --mode_weights 1.0 2.0 3.0" in head
+    assert f"--out {folder / 'run'}" in head
     assert f"kept 3 {' '.join(str(int(mode in MADE)) for mode in MODES)}" in pairs
     assert "chosen by −2.25 and rejected by +1.00 nats: contrast +3.25 nats" in pairs
     assert "nats clean corrupted blind chosen −0.25 −2.50 −0.70 rejected −1.50 −0.50 −0.80" in pairs
@@ -297,13 +298,14 @@ def test_examples_are_spread_evenly():
 
 
 def test_pictures_and_scores_survive_copying_the_folder(folder):
+    before = {of: sections_of(folder, of=of)["pairs"] for of in ("run", "pairs")}
     (folder / "copy").mkdir()
     for name in ("tiny", "videos", "pairs", "run", "bench", "eval"):
         (folder / name).rename(folder / "copy" / name)
-    for of in ("run", "pairs"):
+    for of, pairs in before.items():
         found = sections_of(folder / "copy", of=of)
         assert {*lacking(found)} <= {"turned"}  # evaluate.py names its questions absolutely
-        assert found["pairs"].count('class="player') == 2 * 3 + 1 + 2 + 2 * 2
+        assert found["pairs"] == pairs
 
 
 def test_scores_and_turned_answers_by_hand(folder, text):
@@ -334,7 +336,7 @@ def test_a_fully_tuned_model_is_shown_alone(folder):
 GONE = {  # what is removed, or FILE|OLD|NEW text: (sections that miss it, message, next command)
     "eval": ("scores turned", "not there: .*eval/scores.json", "evaluate.py .*run/adapter"),
     "eval/scores.json|run/adapter|x": ("scores turned", "scores of .*/run in ", ".*run/adapter"),
-    'eval/scores.json|"value"|"valeu"': ("scores", "unexpected form: KeyErr.*'value'", "evaluate"),
+    'eval/scores.json|"value"|"valeu"': ("scores turned", "form: KeyErr.*'value'", "evaluate"),
     'run/metrics.jsonl|: 2,|: 2.5,': ("curves", "metrics.jsonl:2: step is 2.5; expected int", ""),
     "run/metrics.jsonl": ("curves", "not there: .*metrics.jsonl", "train_dpo.py .*--resume"),
     "pairs/dropped.jsonl": ("audit", "not there: .*dropped.jsonl", "make_pairs.py "),

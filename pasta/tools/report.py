@@ -2,12 +2,11 @@
 
     python -m pasta.tools.report out/pairs       # kept and dropped pairs, and what each answer saw
     python -m pasta.tools.report out/dpo         # the same, and curves, scores, changed answers
-    python -m pasta.tools.report out/pairs --pairs 20
 
-Writes report.html, which needs no other file and no network. A missing part has the command to run
-next. No weights are loaded. The curves need matplotlib (requirements-dev.txt).
+Writes report.html, which needs no other file. A missing part has the command to run next.
 """
 
+import re
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from base64 import b64encode
 from io import BytesIO
@@ -18,14 +17,13 @@ from jinja2 import Template
 
 from pasta.adversaries import ADVERSARIES
 from pasta.benchmarks import NAMES, benchmark
-from pasta.benchmarks.report import scored_rows
-from pasta.models.load import load_processor
+from pasta.benchmarks.report import scored_rows, table
 from pasta.prompts import PROMPT_VERSION, misled_prompt
 from pasta.run.command import command_line
 from pasta.run.config import read_config
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
-from pasta.tools.report_pairs import audit_section, pairs_section, show_uniform
+from pasta.tools.report_pairs import audit_section, pairs_section, processor_of, show_uniform
 from pasta.tools.report_run import FAULTS, Run, attempt, command, missing
 from pasta.training.loop import METRICS
 
@@ -55,18 +53,12 @@ def main(args=None):
     args = parser.parse_args(args)
     config = config_of(args.folder)
     run = Run(args, config, config["script"] == "train_dpo.py")
-    sections = {
-        "pairs": (pairs_section, "pairs"),
-        "audit": (audit_section, "pairs"),
-        "curves": (curves_section, "resume"),
-        "scores": (scores_section, "scores"),
-        "turned": (turned_section, "scores"),
-    }
-    data = {}
-    for name, (section, needed) in list(sections.items())[: None if run.trained else 2]:
-        data[name] = attempt(run.next[needed], section, run)
+    sections = {"pairs": (pairs_section, "pairs"), "audit": (audit_section, "pairs")}
+    if run.trained:
+        sections |= {"curves": (curves_section, "resume"), "scores": (scores_section, "scores")}
+        sections["turned"] = (turned_section, "scores")
+    data = {name: attempt(run.next[needed], f, run) for name, (f, needed) in sections.items()}
     path = args.out or args.folder / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = Path(__file__).with_name("report.html.j2").read_text()
     template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = template.render(run=run, **METHOD, **data)
@@ -113,6 +105,8 @@ def scores_section(run):
     for folder in [run.args.eval] if run.args.eval else near:
         scores = read_json(folder / "scores.json", SCORES)
         found = read_config(folder, EVAL_CONFIG) | scores | {"folder": folder, "note": None}
+        text = table(found["runs"], found["differences"], benchmark(found["bench"]).macro)
+        found["rows"] = [re.split("  +", line) for line in text.splitlines()]
         for name, path in found["adapters"].items():
             weights = Path(path or found["model"]).parent
             if weights.resolve() == our or not weights.exists() and weights.name == our.name:
@@ -130,24 +124,24 @@ def turned_section(run):
     folder, base = found["folder"], next(iter(found["runs"]))
     evaluate = ("python", "evaluate.py", "--bench", found["bench"])
     if own == base:
-        what = "answers of the model before training; a fully tuned model is scored alone"
-        return missing(what, command(*evaluate, "--compare", "BASE", folder / own))
+        compare = command(*evaluate, "--compare", "BASE", folder / own)
+        return missing("answers before training; a fully tuned model is scored alone", compare)
     before, after = (scored_rows(folder / name) for name in (base, base + own))
     both = [(row, after[id_]) for id_, row in before.items() if id_ in after]
-    items, processor = {}, None
+    items, size = {}, found["max_pixels"]
     check = command(*evaluate, "--data", found["data"], "--check")
     try:
         items = {x.id: x for x in benchmark(found["bench"]).items(Path(found["data"]))}
-        processor = load_processor(run.model, found["max_pixels"])
+        processor_of(run.model, size)
     except FAULTS as error:
         note = missing(error, run.next["model"] if items else check)
     examples = []
     for what, turn in TURNS.items():
         of_turn = [rows for rows in both if tuple(row["correct"] for row in rows) == turn]
         for old, new in run.examples(of_turn):
-            example = old | {"what": what, "trained": new["response"]}
-            if processor and (item := items.get(old["id"])):
-                show = (show_uniform, processor, found["n_frames"], item.video)
+            example = old | {"what": what, "after": new["response"]}
+            if not note and (item := items.get(old["id"])):
+                show = (show_uniform, run.model, size, found["n_frames"], item.video)
                 example["strip"] = attempt(check, *show)
             examples.append(example)
     return {"answers": both, "note": note, "examples": examples}

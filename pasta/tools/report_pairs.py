@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections import Counter, defaultdict
 from contextlib import suppress
 from difflib import SequenceMatcher
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -40,6 +40,7 @@ HOW = ("kind", "corruption", "instruction")  # fields of a recipe and of an adve
 SHOWN = 16  # frames of a strip, at most
 WIDEST = 192  # pixels of a frame in a strip; wider frames are shrunk
 SMALL = 112  # pixels: frames up to this width are enlarged, and stay PNG
+processor_of = cache(load_processor)
 
 
 def pairs_section(run):
@@ -93,7 +94,8 @@ def example_of(run, row, candidate, reader):
     example = row | dict(zip(texts, marked(*texts.values()), strict=True)) | {"views": []}
     if not candidate or "flaw" in row:
         if run.trained and "flaw" not in row:
-            strip = attempt(next_command, lambda: show_uniform(*run.clean, row["video"]))
+            how = (run.model, run.config["max_pixels"], run.config["frames_used"], row["video"])
+            strip = attempt(next_command, show_uniform, *how)
             example["views"] = [{"side": "video", "strip": strip}]
         return example
     answers = [{"kind": "preferred"} | candidate["preferred"], *candidate["adversarial"]]
@@ -136,7 +138,7 @@ def reader_of(root, recipe, model):
     videos, size = [str(path) for path in list_videos(root)], recipe["max_pixels"]
     name = recipe["responder"]
     server = f"{name.partition('#')[0]}#any"  # naming any model avoids a request
-    processor = Server(server, size) if is_address(name) else load_processor(model, size)
+    processor = Server(server, size) if is_address(name) else processor_of(model, size)
     return Reader(videos, root, processor, recipe["n_frames"], recipe["sparse_frames"])
 
 
@@ -159,8 +161,9 @@ def strip_of(reader, candidate, source):
     return strip(reader.processor, *view_of(reader, candidate, source))
 
 
-def show_uniform(processor, n_frames, video):
-    """The strip of the frames of training and evaluation. Raises VideoError."""
+def show_uniform(model, max_pixels, n_frames, video):
+    """The strip of the frames of training and evaluation. Raises `FAULTS`."""
+    processor = processor_of(model, max_pixels)
     return strip(processor, *read_frames(video, partial(uniform, n=n_frames), processor.fit))
 
 

@@ -13,7 +13,6 @@ from pasta.benchmarks import NAMES
 from pasta.datasets.read import read_pairs
 from pasta.making.audit import DROPPED, PAIR
 from pasta.making.stages import QUERY
-from pasta.models.load import load_processor
 from pasta.run.config import read_config
 from pasta.run.rows import read_rows, rows_of
 from pasta.video import VideoError
@@ -61,11 +60,6 @@ class Run:
             return read_config(self.pairs_file.parent, {"responder": str, "videos": str})
         return {}
 
-    @cached_property
-    def clean(self):
-        """(Processor, number of frames) of the training."""
-        return load_processor(self.model, self.config["max_pixels"]), self.config["frames_used"]
-
     @property
     def model(self):
         return self.args.model or moved(self.args.folder, self.config, "model")
@@ -95,12 +89,11 @@ class Run:
         start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
         train = command(*start, "train_dpo.py", **config | {"out": args.folder})
         adapter = {"model": self.model, "adapter": args.folder / "adapter"}
+        if Path(self.model).absolute() == Path(toy.model_folder()).absolute():
+            adapter.pop("model")  # without --model, evaluate.py uses the toy's questions
         scored = adapter if config["lora_rank"] else {"model": args.folder / "model"}
         scored |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
-        if Path(self.model).absolute() == Path(toy.model_folder()).absolute():
-            # Only without --model does evaluate.py use the toy's questions.
-            scored = {"adapter": scored["adapter"]} if config["lora_rank"] else scored
-        elif args.eval and args.eval.name in NAMES:
+        if args.eval and args.eval.name in NAMES:
             scored |= {"bench": args.eval.name, "out": args.eval.parent}
         scores = command("python", "evaluate.py", **scored)
         return found | {"train": train, "resume": f"{train} --resume", "scores": scores}
