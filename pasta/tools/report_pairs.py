@@ -178,12 +178,12 @@ def strip(processor, frames, timestamps):
     tiles = resized(frames[shown], (height // shrink, width // shrink)).permute(0, 2, 3, 1).numpy()
     picture = np.concatenate(tiles, axis=1)
     kind, file = "png", BytesIO(png(picture))
-    with suppress(ModuleNotFoundError):  # JPEG needs Pillow; it is ten times smaller
+    with suppress(ModuleNotFoundError):  # JPEG needs matplotlib; it is ten times smaller
         if width > SMALL:
-            from PIL import Image
+            from matplotlib.image import imsave
 
             kind, file = "jpeg", BytesIO()
-            Image.fromarray(picture).save(file, kind, quality=80)
+            imsave(file, picture, format=kind, pil_kwargs={"quality": 80})
     data = f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}"
     return {"data": data, "name": f"s{digest(data)[:16]}", "seconds": timestamps[shown].tolist(),
             "width": tiles.shape[2], "height": tiles.shape[1], "small": width <= SMALL,
