@@ -6,9 +6,10 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from base64 import b64encode
+from base64 import b64decode
 from html import unescape
 from importlib import import_module
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -19,14 +20,14 @@ from pasta.benchmarks import benchmark
 from pasta.benchmarks.report import report as write_report
 from pasta.candidates import query_tasks
 from pasta.making.reader import Reader
-from pasta.making.server import png
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION
 from pasta.run.atomic import write_json
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
-from pasta.tools.report_run import Run, marked, reader_of, show, view_of
+from pasta.tools.report_pairs import marked, reader_of, strip, view_of
+from pasta.tools.report_run import Run
 from pasta.toy import files, world
 
 HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'
@@ -39,6 +40,7 @@ MADE = {  # mode: (query, chosen, rejected, how rejected was made)
     "temporal": (HOSTILE, "First.", "Last.", {"kind": "prompt", "instruction": "backwards"}),
     "cross_frame": ("Kept?", "Kept.", "Gone.", {"kind": "frames", "corruption": "splice"}),
 }
+HEADINGS = ["What chosen saw", "What rejected saw"]
 TURNS = {"spatial": "01 01 10 11", "temporal": "00 11 11 01"}  # right before, right after
 
 
@@ -52,19 +54,25 @@ def write_pairs(folder, model):
             recipe = recipe | {"twins": False}
             logps = [{key: row[key] for key in ("response", "blind")} for row in logps]
         row = {"video": f"{folder}/videos/{i:05d}.avi", "mode": mode, "query": query}
-        row |= {"recipe": recipe, "topic": None, "sides": None, "blind": 0.1}
+        row |= {"recipe": recipe, "topic": None, "sides": None, "blind": 0.123456789}
         good, bad = ({"response": text, "finished": True} for text in (chosen, rejected))
         candidates.append(row | {"preferred": good, "adversarial": [how | bad], "logps": logps})
         pairs.append(row | {"id": f"p{i}", "chosen": chosen, "rejected": rejected})
     write_rows(folder / "pairs/pairs.jsonl", pairs)
     write_rows(folder / "pairs/candidates.jsonl", candidates)
-    write_rows(folder / "pairs/dropped.jsonl", [pairs[0] | {"reason": "weak contrast"}] * 3)
-    write_json(folder / "pairs/config.json", {"videos": f"{folder}/videos", "responder": model})
+    dropped = [pairs[0] | {"reason": "weak contrast", "chosen": "Right.", "rejected": "Left."}] * 3
+    write_rows(folder / "pairs/dropped.jsonl", [*dropped, pairs[1] | {"reason": "length"}])
+    flawed = {"mode": "temporal", "query": "Eh", "topic": None, "n": 0, "flaw": "asks nothing"}
+    write_rows(folder / "pairs/queries.jsonl", [flawed | {"video": pairs[1]["video"]}])
+    config = {"videos": f"{folder}/videos", "responder": model, "judge": "rules", "asker": None}
+    config |= {"out": f"{folder}/pairs", "select": "contrast", "script": "make_pairs.py"}
+    write_json(folder / "pairs/config.json", config)
 
 
 def write_run(folder, model):
     """What train_dpo.py leaves of three updates, the last with held-out pairs."""
     config = {"model": model, "pairs": f"{folder}/pairs/pairs.jsonl", "video_root": None}
+    config |= {"out": f"{folder}/run"}
     config |= {"mode": None, "max_pixels": 0, "lora_rank": 8, "beta": 0.1, "checkpointing": False}
     config |= {"mode_weights": [1.0, 2.0, 3.0], "frames_used": 32, "processes": 1, "commit": "abc"}
     config["script"] = "train_dpo.py"
@@ -107,14 +115,32 @@ def folder(tmp_path, tiny_folder, toy_videos):
 @pytest.fixture
 def text(folder):
     sections_of(folder)
-    return (folder / "report/report.html").read_text()
+    return (folder / "report.html").read_text()
 
 
-def sections_of(folder, *flags):
+def sections_of(folder, *flags, of="run"):
     """Make the report of FOLDER/run. Returns {id: HTML} of the page's sections."""
-    report.main([f"{folder}/run", "--eval", f"{folder}/eval", "--out", f"{folder}/report", *flags])
-    text = (folder / "report/report.html").read_text()
+    more = ["--eval", f"{folder}/eval"] if of == "run" else []
+    report.main([f"{folder}/{of}", *more, "--out", f"{folder}/report.html", *flags])
+    text = (folder / "report.html").read_text()
     return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.S))
+
+
+def example(text, mode, label="kept"):
+    """The HTML of the first example of a mode with this label."""
+    found = re.findall(rf'<article class="example {mode} .*?</article>', text, re.S)
+    return next(html for html in found if f">{label}</span>" in html)
+
+
+def films(text, html):
+    """[(heading, frames (F, 56, 56, 3))] of a part of a page, from its pictures of toy frames."""
+    found = re.findall(r'<h5>([^<]+)</h5>\s*<div class="film.*?class="player (\w+)"', html, re.S)
+    films = []
+    for heading, name in found:
+        data = re.search(rf"\.{name} {{ background-image: url\(data:image/png;base64,([^)]+)", text)
+        picture = np.asarray(Image.open(BytesIO(b64decode(data[1]))).convert("RGB"))
+        films.append((heading, picture.reshape(56, -1, 56, 3).swapaxes(0, 1)))
+    return films
 
 
 def words(html):
@@ -127,52 +153,71 @@ def lacking(sections):
     return {name: [*map(words, found)] for name, found in lines.items() if found}
 
 
-def tiles(folder, name, n):
-    """The first n frames of a picture of toy frames, (n, 56, 56, 3), from its PNG file."""
-    picture = np.asarray(Image.open(folder / f"report/{name}.png").convert("RGB"))
-    size = 56 + 4  # pixels of a toy frame and its white border
-    frames = picture.reshape(-1, size, 8, size, 3).swapaxes(1, 2).reshape(-1, size, size, 3)
-    return frames[:n, 2:-2, 2:-2]
-
-
 def drawn(*seed):
     """All frames of a toy video, as they were drawn. The seed of the i-th of toy_videos: 0, i."""
     return world.render(world.draw_video(np.random.default_rng(seed)))
 
 
-def test_the_page_is_well_formed_fetches_nothing_and_escapes_hostile_text(text):
+def check_page(text):
     opened = []
     for end, name in re.findall(r"<(/?)(\w+)", text):
         if end:
             assert opened.pop() == name
-        elif name not in ("meta", "img"):
+        elif name not in ("meta", "img", "input"):
             opened.append(name)
-    addresses = re.findall(r'\b(?:src|href)="([^"]*)', text)
+    addresses = re.findall(r'(?:\bsrc="|\bhref="|url\()([^")]*)', text)
     assert all(x.startswith(("data:image/png;base64,", "#")) for x in addresses)
-    assert not opened and "<script" not in text and "url(" not in text
-    assert text.startswith("<!doctype html>") and "Content-Security-Policy" in text
+    assert not opened and "<script" not in text and text.startswith("<!doctype html>")
+    for needed in ("Content-Security-Policy", "prefers-color-scheme", "prefers-reduced-motion"):
+        assert needed in text
+    assert '<meta name="viewport" content="width=device-width' in text
+    assert not re.search(r"\d\.\d{4}", re.sub("<style>.*?</style>", "", text, flags=re.S))
+
+
+def test_the_page_is_well_formed_fetches_nothing_and_escapes_hostile_text(folder, text):
+    check_page(text)
     escaped = HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;")
     assert all(escaped in part for part in text.split('<section id="turned">'))
-
-
-def test_a_complete_run_lacks_nothing_and_every_picture_is_also_a_png_file(folder, text):
-    inside, pictures = re.findall(r'base64,([^"]+)"', text), [*folder.glob("report/*.png")]
-    assert b64encode((folder / "report/curves.png").read_bytes()).decode() in inside
-    first = tiles(folder, "pair-spatial-1-clean", 16)
-    assert inside[:16] == [b64encode(png(tile)).decode() for tile in first]
-    assert len(inside) == 1 + 16 * (len(pictures) - 4) + 10 * 3  # the rejected ones are at 1 fps
     assert not lacking({"page": text})
+    assert {path.name for path in folder.glob("r*")} == {"report.html", "run"}
+
+
+def test_a_page_of_pairs_shows_kept_and_dropped_ones_and_never_says_to_train(folder):
+    sections = sections_of(folder, of="pairs")
+    text = (folder / "report.html").read_text()
+    check_page(text)
+    assert not lacking(sections) and sections.keys() == {"run", "pairs", "audit", "terms"}
+    assert "train_dpo" not in text
+    table = words(sections["pairs"]).split("Play")[0]
+    assert "all 8 4 3 1 kept 3 1 1 1 dropped: weak contrast 3 3 – – " in table
+    assert "dropped: length 1 – 1 – dropped: query asks nothing 1 – 1 –" in table
+    dropped = example(text, "spatial", "dropped: weak contrast")
+    assert re.search(r"✓ Chosen</h4>\s*<p><ins>Right</ins>\.</p>", dropped)
+    assert [heading for heading, _ in films(text, dropped)][:2] == HEADINGS[:2]
+    assert "Eh" in example(text, "temporal", "dropped: query asks nothing")
+
+
+def test_every_number_of_the_index_filters_its_examples_without_a_script(folder):
+    sections_of(folder, of="pairs")
+    text = (folder / "report.html").read_text()
+    radios = re.findall(r'<input type="radio" name="group" id="([\w-]+)"', text)
+    rules = dict(re.findall(r"#([\w-]+):checked\) \.example:not\(([\w.]+)\) { display: none", text))
+    assert {*radios} - {*rules} == {"g-all-all"}
+    classes = [{*found.split()} for found in re.findall('<article class="([^"]+)"', text)]
+    for radio in {*radios} - {"g-all-all"}:
+        assert any({*rules[radio].split(".")} - {""} <= found for found in classes)
 
 
 def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilities(folder, text):
     head, pairs = map(words, text.split('<section id="pairs">'))
     assert str(folder / "tiny") in head and "abc" in head
-    assert f"--no-checkpointing --mode_weights 1.0 2.0 3.0 --out {folder / 'run'}" in head
-    counts = " ".join(str(int(mode in MADE)) for mode in MODES)  # one pair of each mode in MADE
-    assert f"{' '.join(MODES)} all videos {counts} 3 3" in pairs
-    assert "blind clean corrupted clean minus corrupted chosen -0.70 -0.25 -2.50 +2.25 " in pairs
-    assert "nats blind chosen -0.70 rejected -0.80 " in pairs  # without twins
-    assert not list((folder / "report").glob("pair-cross_frame-1-twin*"))
+    assert "--no-checkpointing --mode_weights 1.0 2.0 3.0" in head
+    assert f"--out {folder / 'run'}" in head
+    assert f"kept 3 {' '.join(str(int(mode in MADE)) for mode in MODES)}" in pairs
+    assert "chosen by −2.25 and rejected by +1.00 nats: contrast +3.25 nats" in pairs
+    assert "nats clean corrupted blind chosen −0.25 −2.50 −0.70 rejected −1.50 −0.50 −0.80" in pairs
+    without_twins = words(example(text, "cross_frame"))
+    assert "nats blind chosen −0.70 rejected −0.80 " in without_twins
 
 
 def test_pairs_without_a_mode_are_a_group_of_their_own(folder):
@@ -181,8 +226,9 @@ def test_pairs_without_a_mode_are_a_group_of_their_own(folder):
     metrics = (folder / "run/metrics.jsonl").read_text()
     (folder / "run/metrics.jsonl").write_text(metrics.replace("loss/spatial", "loss/other"))
     sections = sections_of(folder)
-    assert f"{' '.join(MODES)} other all videos 0 0 0 3 3 3" in words(sections["pairs"])
-    assert "other: " in words(sections["pairs"]) and not {"pairs", "curves"} & {*lacking(sections)}
+    assert "cross frame other all 8 3 2 – 3 kept 3 – – – 3" in words(sections["pairs"])
+    assert "kept other " in words(sections["pairs"])
+    assert not {"pairs", "curves"} & {*lacking(sections)}
 
 
 def test_the_marked_words_are_those_that_differ():
@@ -195,18 +241,22 @@ def test_the_marked_words_are_those_that_differ():
 def test_each_response_of_a_pair_is_shown_with_its_frames(folder, text):
     spatial, temporal, cross, after = (drawn(0, i) for i in range(4))
     expected = {
-        "spatial-1-clean": spatial[SHOWN],
-        "spatial-1-rejected": spatial[SPARSE][:, :, ::-1],  # mirrored
-        "spatial-1-twin1": spatial[SHOWN][:, ::-1, ::-1],  # rotated
-        "temporal-1-rejected": temporal[SPARSE],  # misled by the premise alone
-        "temporal-1-twin1": temporal[31 - SHOWN],  # reversed
-        "cross_frame-1-rejected": cross[:1],  # spliced: it begins with its own frame
+        "spatial": [spatial[SHOWN], spatial[SPARSE][:, :, ::-1], spatial[SHOWN][:, ::-1, ::-1]],
+        "temporal": [temporal[SHOWN], temporal[SPARSE], temporal[31 - SHOWN]],  # misled; reversed
+        "cross_frame": [cross[SHOWN]],
     }
-    for name, frames in expected.items():
-        assert (tiles(folder, f"pair-{name}", len(frames)) == frames).all(), name
-    last = tiles(folder, "pair-cross_frame-1-rejected", 10)[-1]
-    assert any((last == frame).all() for frame in after[SPARSE])  # of the next video
-    assert PREMISES["temporal"]["backwards"] in unescape(text)
+    for mode, frames in expected.items():
+        found = films(text, example(text, mode))
+        assert [heading for heading, _ in found][:2] == HEADINGS[:2]
+        for (heading, film), of in zip(found, frames, strict=False):
+            assert (film == of).all(), (mode, heading)
+    seconds = re.findall(r"</span>([\d.]+ s)</li>", example(text, "temporal"))
+    assert seconds[16:19] == ["0.0 s", "0.9 s", "1.9 s"]  # of the rejected response
+    (_, (_, spliced)) = films(text, example(text, "cross_frame"))
+    assert (spliced[0] == cross[0]).all()  # it begins with its own frames
+    assert any((spliced[-1] == frame).all() for frame in after[SPARSE])  # of the next video
+    assert PREMISES["temporal"]["backwards"] in unescape(example(text, "temporal"))
+    assert "mirror. Left becomes right" in example(text, "spatial")
 
 
 def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, toy_videos):
@@ -220,7 +270,7 @@ def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, t
         sources += [{"kind": "twin", "corruption": name} for name in twins]
         seen = [task.clean, *(request.inputs for _, request in task.misled)]
         for source, inputs in zip(sources, seen + task.views["broken"], strict=True):
-            frames, timestamps, _ = view_of(reader, task.row | {"recipe": recipe}, source)
+            frames, timestamps = view_of(reader, task.row | {"recipe": recipe}, source)
             again = tiny.processor.prepare(frames, timestamps)
             assert (again.pixel_values == inputs.pixel_values).all()
 
@@ -228,37 +278,46 @@ def test_all_frames_shown_are_those_that_make_pairs_showed_the_responder(tiny, t
 def test_frames_that_a_server_saw_are_shown_without_asking_it(toy_videos):
     recipe = RECIPE | {"responder": "http://127.0.0.1:1/v1", "max_pixels": 28 * 28}
     candidate = {"video": str(toy_videos / "00000.avi"), "mode": "spatial", "recipe": recipe}
-    frames, *_ = view_of(reader_of(toy_videos, recipe, None), candidate, {"kind": "preferred"})
+    frames, _ = view_of(reader_of(toy_videos, recipe, None), candidate, {"kind": "preferred"})
     assert frames.shape == (32, 28, 28, 3)
 
 
-def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones(tmp_path):
+def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones():
     frames = np.full((40, 100, 500, 3), 30, np.uint8)
     same_size = Namespace(fit=lambda _, height, width: (height, width))
-    part = show(tmp_path / "x.png", same_size, frames, np.arange(40) / 2, "clean")
-    picture = np.asarray(Image.open(tmp_path / "x.png").convert("RGB"))
-    assert picture.shape == (2 * (33 + 4), 8 * (166 + 4), 3)
-    assert (picture[2:35, 2:168] == 30).all() and (picture[:2] == 255).all()
-    assert part["caption"] == "16 of 40 frames of 500 x 100 pixels, shown at 1/3; clean"
-    assert [second for _, second in part["frames"][-4:]] == [15.5, 17.0, 18.0, 19.5]
+    part = strip(same_size, frames, np.arange(40) / 2)
+    picture = np.asarray(Image.open(BytesIO(b64decode(part["data"].split(",")[1]))))
+    assert picture.shape == (33, 16 * 166, 3) and (abs(picture - 30.0) < 2).all()
+    assert (part["n"], part["size"], part["width"]) == (40, "500 × 100", 166)
+    assert part["seconds"][-4:] == [15.5, 17.0, 18.0, 19.5]
 
 
-def test_examples_are_chosen_by_the_seed():
-    runs = [Run(Namespace(pairs=n, seed=seed), {}) for n, seed in [(3, 0), (3, 0), (3, 1), (20, 0)]]
-    first, again, other, all_of_them = (run.examples(range(9)) for run in runs)
-    assert len(first) == 3 and first == again == sorted(first) != other
-    assert all_of_them == [*range(9)]
+def test_examples_are_spread_evenly():
+    runs = [Run(Namespace(pairs=n), {}, True) for n in (0, 3, 20)]
+    assert [run.examples(range(9)) for run in runs] == [[], [0, 3, 6], [*range(9)]]
+
+
+def test_pictures_and_scores_survive_copying_the_folder(folder):
+    before = {of: sections_of(folder, of=of)["pairs"] for of in ("run", "pairs")}
+    (folder / "copy").mkdir()
+    for name in ("tiny", "videos", "pairs", "run", "bench", "eval"):
+        (folder / name).rename(folder / "copy" / name)
+    for of, pairs in before.items():
+        found = sections_of(folder / "copy", of=of)
+        assert {*lacking(found)} <= {"turned"}  # evaluate.py names its questions absolutely
+        assert found["pairs"] == pairs
 
 
 def test_scores_and_turned_answers_by_hand(folder, text):
     scores, turned = text.split('<section id="scores">')[1].split('<section id="turned">')
-    assert re.search(r"spatial +4 +50\.0 \[.*75\.0 \[", scores)
+    assert re.search(r"spatial 4 50\.0 \[.*75\.0 \[", words(scores))
     for row in ("spatial 2 1 1 0", "temporal 1 0 2 1", "all 3 1 3 1"):
         assert row in words(turned)
-    assert turned.count("<h3") == 2 + 1  # two of the three that are right now, and the wrong one
+    assert turned.count("<h3") == 3 + 1  # the three that are right now, and the wrong one
     items = json.loads((folder / "bench/json/spatial.json").read_text())
     frames = drawn(1, int(items[2]["video"][:5]))[SHOWN]  # the question with the turn 10
-    assert (tiles(folder, "turned-from-right-to-wrong-1", 16) == frames).all()
+    _, film = films(text, turned)[-1]
+    assert (film == frames).all()
 
 
 def test_a_fully_tuned_model_is_shown_alone(folder):
@@ -277,16 +336,16 @@ def test_a_fully_tuned_model_is_shown_alone(folder):
 GONE = {  # what is removed, or FILE|OLD|NEW text: (sections that miss it, message, next command)
     "eval": ("scores turned", "not there: .*eval/scores.json", "evaluate.py .*run/adapter"),
     "eval/scores.json|run/adapter|x": ("scores turned", "scores of .*/run in ", ".*run/adapter"),
-    'eval/scores.json|"value"|"valeu"': ("scores", "unexpected form: KeyErr.*'value'", "evaluate"),
+    'eval/scores.json|"value"|"valeu"': ("scores turned", "form: KeyErr.*'value'", "evaluate"),
     'run/metrics.jsonl|: 2,|: 2.5,': ("curves", "metrics.jsonl:2: step is 2.5; expected int", ""),
     "run/metrics.jsonl": ("curves", "not there: .*metrics.jsonl", "train_dpo.py .*--resume"),
     "pairs/dropped.jsonl": ("audit", "not there: .*dropped.jsonl", "make_pairs.py "),
     "pairs/candidates.jsonl": ("pairs", "not there: .*only clean frames", "make_pairs.py "),
-    "pairs/config.json": ("pairs", "not there: .*pairs/config.json", "-m pasta.datasets "),
+    "pairs/config.json": ("pairs", "not there: .*config.json, so only", "-m pasta.datasets "),
     "pairs/pairs.jsonl": ("pairs", "not there: .*pairs.jsonl", "make_pairs.py .*/tiny .*/pairs"),
     "pairs": ("pairs audit", "not there: .*jsonl", "make_pairs.py .*/tiny .* FOLDER .*/pairs"),
-    "videos/00001.avi": ("pairs", "00001.avi: ", "-m pasta.datasets "),
-    "videos": ("pairs", "videos", "-m pasta.datasets "),
+    "videos/00000.avi": ("pairs", "00000.avi: ", "-m pasta.tools.report .*--videos FOLDER"),
+    "videos": ("pairs", "videos", "-m pasta.tools.report .*--videos FOLDER"),
     "tiny": ("pairs turned", "no model folder", "-m pasta.tools.report .*/run .*--model FOLDER"),
     "bench": ("turned", "no json/TASK.json", "evaluate.py --bench mvbench .*--check"),
 }  # fmt: skip
@@ -302,7 +361,7 @@ def test_a_missing_or_damaged_part_is_named_with_a_command_that_can_be_pasted(fo
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     sections, (names, what, command) = sections_of(folder), GONE[gone]
     assert lacking(sections).keys() == {*names.split()}
-    for (line,) in lacking(sections).values():
+    for line, *_ in lacking(sections).values():
         assert re.search(f"{what}.*; next: python {command}", line)
         _, script, *flags = shlex.split(line.split("; next: ")[1])
         if script.endswith(".py"):  # it accepts these flags
@@ -315,8 +374,9 @@ def test_a_missing_or_damaged_part_is_named_with_a_command_that_can_be_pasted(fo
 def test_without_candidates_the_clean_frames_are_those_of_training(folder):
     (folder / "pairs/candidates.jsonl").unlink()
     sections_of(folder)
-    assert (tiles(folder, "pair-temporal-1-clean", 16) == drawn(0, 1)[SHOWN]).all()
-    assert not (folder / "report/pair-temporal-1-rejected.png").exists()
+    text = (folder / "report.html").read_text()
+    ((_, film),) = films(text, example(text, "temporal"))
+    assert (film == drawn(0, 1)[SHOWN]).all()
 
 
 def test_a_model_that_has_moved_is_found_with_its_flag(folder):
@@ -333,6 +393,10 @@ def test_without_matplotlib_a_plain_message_takes_the_place_of_the_curves(folder
     assert line.endswith("next: pip install -r requirements-dev.txt")
 
 
-def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="is not a run of train_dpo.py: not there: .*config.json"):
-        report.main([str(tmp_path)])
+@pytest.mark.parametrize("name", ["", "eval", "gone"])
+def test_a_folder_of_neither_script_gets_one_sentence_and_the_next_command(folder, name):
+    with pytest.raises(SystemExit) as stopped:
+        report.main([str(folder / name)])
+    text, next_command = str(stopped.value).split("; next: ")
+    assert re.search("is not a folder of make_pairs.py or train_dpo.py: .*config.json", text)
+    assert next_command == "python make_pairs.py && python -m pasta.tools.report out/pairs"

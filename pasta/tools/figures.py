@@ -12,6 +12,7 @@ from matplotlib import pyplot  # noqa: E402 (after choosing a backend without a 
 
 PALETTE = ("#4477aa", "#ccbb44", "#228833", "#aa3377", "#66ccee", "#ee8866")
 COLOURS = dict(zip(GROUPS, cycle(PALETTE), strict=False)) | {"mean": "#333333"}
+DASHES = dict(zip(GROUPS, cycle(("--", "-.", ":")), strict=False))
 SIDES = {"chosen": "#228833", "rejected": "#cc3311"}
 TITLES = ("loss, nats", "rewards", "margins: chosen reward minus rejected",
           "accuracies: share of margins above 0")  # fmt: skip
@@ -48,10 +49,11 @@ def curves(rows, path):
 def line(axes, rows, key, label, colour):
     """One quantity over the steps. Rows without it are left out: an update may lack a mode."""
     half, (x, y) = len(rows) // 20, series(rows, key)
+    dash = DASHES.get(label, "-")  # modes must not differ by colour alone
     axes.plot(x, y, color=colour, alpha=0.3, linewidth=0.7, zorder=1, marker="." * (len(y) == 1))
     if len(y):  # a centred mean: a mean of the last updates would lag the held-out dots
         means = [y[max(0, i - half) : i + half + 1].mean() for i in range(len(y))]
-        axes.plot(x, means, color=colour, linewidth=1.8, label=label)
+        axes.plot(x, means, dash, color=colour, linewidth=1.8, label=label)
     axes.plot(*series(rows, f"eval/{key}"), "o--", color=colour, markersize=4, linewidth=0.9)
 
 

@@ -1,0 +1,190 @@
+"""The pairs of a report: how many were kept and dropped, and what each response was given on.
+
+Pairs that make_pairs.py did not write have no candidates: their clean frames are shown.
+"""
+
+import os
+import re
+from base64 import b64encode
+from collections import Counter, defaultdict
+from contextlib import suppress
+from difflib import SequenceMatcher
+from functools import cache, partial
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from pasta.adversaries import ADVERSARIES
+from pasta.candidates import corrupted_frames
+from pasta.making.audit import audit_of
+from pasta.making.reader import Reader
+from pasta.making.server import Server, is_address, png
+from pasta.making.stages import CANDIDATE
+from pasta.models.family import resized
+from pasta.models.load import load_processor
+from pasta.pairs import MODES
+from pasta.run.digest import digest
+from pasta.run.ranks import progress
+from pasta.run.rows import rows_of
+from pasta.sampling import uniform
+from pasta.selection import query_key
+from pasta.tools.report_run import FAULTS, attempt, missing, moved
+from pasta.video import VideoError, list_videos, read_frames
+
+RECIPE = {"responder": str, "seed": int, "n_frames": int, "sparse_frames": int, "max_pixels": int,
+          "prompt_version": int, "twins": bool}  # fmt: skip
+SPARSE = ("frames", "prompt")  # kinds of adversarial responses with sparse sampling
+HOW = ("kind", "corruption", "instruction")  # fields of a recipe and of an adversarial response
+SHOWN = 16  # frames of a strip, at most
+WIDEST = 192  # pixels of a frame in a strip; wider frames are shrunk
+SMALL = 112  # pixels: frames up to this width are enlarged, and stay PNG
+processor_of = cache(load_processor)
+
+
+def pairs_section(run):
+    """The number of pairs by mode and reason, and examples. Raises OSError, ValueError."""
+    groups, (candidates, reader, note) = defaultdict(list), making_of(run)
+    for row in [row | {"reason": "kept"} for row in run.pairs] + run.dropped:
+        groups[row["mode"], row["reason"]].append(row)
+    modes = list(dict.fromkeys([*MODES, *(mode for mode, _ in groups)]))
+    total = Counter(row["reason"] for rows in groups.values() for row in rows)
+    reasons = sorted(total, key=lambda reason: (reason != "kept", -total[reason], reason))
+    examples = [
+        example_of(run, row, candidates.get(query_key(row)), reader)
+        for key in progress(list(product(reasons, modes)), "report", unit="group")
+        for row in run.examples(groups[key[::-1]])
+    ]
+    return {"modes": modes, "reasons": reasons, "groups": groups, "total": total,
+            "note": note, "examples": examples}  # fmt: skip
+
+
+def audit_section(run):
+    """The audit, and the videos that were left out. Raises OSError, ValueError."""
+    path = run.pairs_file.with_name("dropped.jsonl")
+    path.stat()  # only make_pairs.py writes it
+    skipped = rows_of(path.with_name("skipped.jsonl"), {"video": str, "reason": str})
+    return {"modes": audit_of(path.parent), "skipped": skipped}
+
+
+def making_of(run):
+    """(candidates by query key, the Reader of their frames or None, what is missing or None)."""
+    path, candidates, of = run.pairs_file.with_name("candidates.jsonl"), {}, run.making
+    try:
+        rows = rows_of(path, CANDIDATE | {"recipe": RECIPE})
+        if not rows or not of:
+            what = f"{path} with its config.json, so only clean frames are shown"
+            return {}, None, missing(what, run.next["pairs"])
+        root = Path(run.args.videos or moved(path.parent, of, "videos")).absolute()
+        before = f"/{os.path.normpath(of['videos']).strip('/')}/"
+        for row in rows:
+            _, found, name = row["video"].partition(before)
+            candidates[query_key(row)] = row | ({"video": str(root / name)} if found else {})
+        model = run.args.model or moved(path.parent, of, "responder")
+        return candidates, reader_of(root, rows[0]["recipe"], model), None
+    except FAULTS as error:
+        needed = "videos" if isinstance(error, VideoError) else "model" if candidates else "pairs"
+        return candidates, None, missing(error, run.next[needed])
+
+
+def example_of(run, row, candidate, reader):
+    """A pair for the page: marked texts, log-probabilities, all answers and `views`."""
+    texts, next_command = {x: row[x] for x in ("chosen", "rejected")}, run.next["videos"]
+    example = row | dict(zip(texts, marked(*texts.values()), strict=True)) | {"views": []}
+    if not candidate or "flaw" in row:
+        if run.trained and "flaw" not in row:
+            how = (run.model, run.config["max_pixels"], run.config["frames_used"], row["video"])
+            strip = attempt(next_command, show_uniform, *how)
+            example["views"] = [{"side": "video", "strip": strip}]
+        return example
+    answers = [{"kind": "preferred"} | candidate["preferred"], *candidate["adversarial"]]
+    sources = [("chosen", source_of(answers, row["chosen"], {}))]
+    sources.append(("rejected", source_of(answers, row["rejected"], row["recipe"])))
+    twins = ADVERSARIES[row["mode"]].twins if candidate["recipe"]["twins"] else ()
+    sources += [("counterfactual", {"kind": "twin", "corruption": name}) for name in twins]
+    for side, source in sources:
+        if source:
+            strip = reader and attempt(next_command, strip_of, reader, candidate, source)
+            reader = reader if strip and "data" in strip else None  # one message is enough
+            view = {"side": side, "strip": strip, "sampling": sampling_of(row["mode"], source)}
+            example["views"].append(source | view)
+    logps = {scored["response"]: scored for scored in candidate["logps"]}
+    example["logps"] = {side: logps[text] for side, text in texts.items() if text in logps}
+    return example | {"answers": [a | {"logps": logps.get(a["response"], {})} for a in answers]}
+
+
+def marked(chosen, rejected):
+    """Both texts in pieces: lists of (text, whether the other text differs there)."""
+    a, b = (re.findall(r"\w+|\W", text) for text in (chosen, rejected))
+    codes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+    left = [("".join(a[i:j]), kind != "equal") for kind, i, j, _, _ in codes if i < j]
+    right = [("".join(b[i:j]), kind != "equal") for kind, _, _, i, j in codes if i < j]
+    return left, right
+
+
+def source_of(answers, text, recipe):
+    """The answer with this text: of equal ones, that of the recipe, or the first; None if none."""
+    same = [answer for answer in answers if answer["response"] == text]
+    return max(same, key=lambda x: all(x.get(k) == recipe.get(k) for k in HOW), default=None)
+
+
+def sampling_of(mode, source):
+    return "sparse" if source["kind"] in SPARSE else ADVERSARIES[mode].sampling
+
+
+def reader_of(root, recipe, model):
+    """The Reader of a candidate's frames. model: the responder's folder now."""
+    videos, size = [str(path) for path in list_videos(root)], recipe["max_pixels"]
+    name = recipe["responder"]
+    server = f"{name.partition('#')[0]}#any"  # naming any model avoids a request
+    processor = Server(server, size) if is_address(name) else processor_of(model, size)
+    return Reader(videos, root, processor, recipe["n_frames"], recipe["sparse_frames"])
+
+
+def view_of(reader, candidate, source):
+    """(frames, timestamps) that a response was given on. Raises VideoError.
+
+    source: {"kind": "preferred"}, a row of `adversarial`, or {"kind": "twin", "corruption": name}.
+    """
+    video, mode, recipe = candidate["video"], candidate["mode"], candidate["recipe"]
+    if not Path(video).is_relative_to(reader.root):  # the seeds need its name below the root
+        raise VideoError(video, f"not in {reader.root}; start where make_pairs.py was started")
+    frames, timestamps = reader.frames(video)[sampling_of(mode, source)]
+    if name := source.get("corruption"):
+        corrupt = ADVERSARIES[mode].corruptions[name]
+        frames = corrupted_frames(frames, video, corrupt, reader, recipe["seed"])
+    return frames, timestamps
+
+
+def strip_of(reader, candidate, source):
+    return strip(reader.processor, *view_of(reader, candidate, source))
+
+
+def show_uniform(model, max_pixels, n_frames, video):
+    """The strip of the frames of training and evaluation. Raises `FAULTS`."""
+    processor = processor_of(model, max_pixels)
+    return strip(processor, *read_frames(video, partial(uniform, n=n_frames), processor.fit))
+
+
+def strip(processor, frames, timestamps):
+    """A picture of at most SHOWN of the frames, side by side, at the processor's size or smaller.
+
+    width, height: of a frame in the picture. n, size: of all frames.
+    """
+    n = len(frames)
+    height, width = processor.fit(n, *frames.shape[1:3])
+    shown, shrink = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int), -(-width // WIDEST)
+    tiles = resized(frames[shown], (height // shrink, width // shrink)).permute(0, 2, 3, 1).numpy()
+    picture = np.concatenate(tiles, axis=1)
+    kind, file = "png", BytesIO(png(picture))
+    with suppress(ModuleNotFoundError):  # JPEG needs matplotlib; it is ten times smaller
+        if width > SMALL:
+            from matplotlib.image import imsave
+
+            kind, file = "jpeg", BytesIO()
+            imsave(file, picture, format=kind, pil_kwargs={"quality": 80})
+    data = f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}"
+    return {"data": data, "name": f"s{digest(data)[:16]}", "seconds": timestamps[shown].tolist(),
+            "width": tiles.shape[2], "height": tiles.shape[1], "small": width <= SMALL,
+            "n": n, "size": f"{width} × {height}"}  # fmt: skip
