@@ -83,6 +83,19 @@ def pack_responses(processor, inputs, texts):
     return pack(processor, inputs, segments), [where[text] for text in texts]
 
 
+def joined(packs):
+    """(input_ids, position_ids, keep, targets, owner) of one row of several packs."""
+    keep, owner, start, first = [], [], 0, 0
+    for one in packs:
+        keep.append(one.keep + start)
+        owner.append(one.owner + first)
+        start += len(one.input_ids)
+        first += one.n_segments
+    ids, targets = (torch.cat([getattr(x, k) for x in packs]) for k in ("input_ids", "targets"))
+    positions = torch.cat([one.position_ids for one in packs], dim=1)
+    return ids, positions, torch.cat(keep), targets, torch.cat(owner)
+
+
 class TooLong(ValueError):
     """A pair alone has more tokens than a pack may have."""
 

@@ -82,7 +82,7 @@ def test_without_video_packed_equals_rows(tiny):
 def test_dense_mask_gives_the_same(tiny, tiny_inputs):
     packed, _ = pack_responses(tiny.processor, tiny_inputs[0], TEXTS)
     policy = Policy(tiny)
-    dense = policy(packed, dense_mask(packed.lengths))
+    dense = policy(packed, mask=dense_mask(packed.lengths))
     assert close_sums(policy(packed), dense, packed.response_lengths)
 
 
@@ -146,7 +146,7 @@ def test_segment_without_response_is_refused(tiny, tiny_inputs):
 def test_wrong_lengths_are_refused():
     x = torch.zeros(1, 2, 5, 4)
     with pytest.raises(ValueError, match="add up to 6 tokens; the row has 5"):
-        shared_prefix_attention(None, x, x, x, lengths=(3, 3))
+        shared_prefix_attention(None, x, x, x, lengths=[(3, 3)])
 
 
 def test_uniform_logits_give_minus_n_ln_v():

@@ -126,7 +126,7 @@ def option_logps(vlm, asked):
     for _, group in groupby(asked, key=lambda row: id(row[1])):  # the questions about one video
         rows = list(group)
         texts = [(query, option) for _, _, query, options, _ in rows for option in options]
-        found.append(text_logps(vlm, rows[0][1], texts).view(len(rows), -1))
+        found += [x.view(len(rows), -1) for x in text_logps(vlm, [(rows[0][1], texts)])]
     return torch.cat(found)
 
 
