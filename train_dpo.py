@@ -28,9 +28,9 @@ from pasta import toy
 from pasta.datasets.read import open_pairs
 from pasta.dpo import pack_loss
 from pasta.lora import adapter_off
-from pasta.packs import by_video
+from pasta.packs import by_video, pairs_logps
 from pasta.pairs import MODES
-from pasta.policy import load_policy, pairs_logps
+from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
 from pasta.run import flags, ranks
 from pasta.run.command import command_line

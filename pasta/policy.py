@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
 from pasta.models import load
-from pasta.packs import PackedPairs, joined, pack_responses
+from pasta.packs import PackedPairs, joined, pack_responses, pairs_logps
 from pasta.run import ranks
 
 
@@ -51,12 +51,6 @@ def text_logps(vlm, groups, batch_size=1) -> list[Tensor]:
         n += item.pack.n_segments
     policy = Policy(vlm)
     return [logps for row in rows for logps in pairs_logps(policy, row)]
-
-
-def pairs_logps(policy, items):
-    """The log-probabilities of each PackedPairs, (2B,) nats, from one forward pass."""
-    parts = policy(*(item.pack for item in items)).split([x.pack.n_segments for x in items])
-    return [part[item.where] for part, item in zip(parts, items, strict=True)]
 
 
 class Policy(nn.Module):

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pasta.models.files import model_setting
-from pasta.packs import check_length
-from pasta.policy import pairs_logps
+from pasta.packs import check_length, pairs_logps
 from pasta.run import ranks
 from pasta.run.config import package_versions
 from pasta.run.digest import digest

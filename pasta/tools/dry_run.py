@@ -95,7 +95,8 @@ def training(config, groups):
     trained, half = n_trained(model, config.lora_rank), BYTES[config.dtype]
     frozen = total * half if config.lora_rank else (total - trained) * 4
     resident = frozen + trained * 16  # float32: weight, gradient, AdamW's two moments
-    stored = lm.num_hidden_layers * max(lengths) * lm.hidden_size * half
+    row = max(lengths) * config.batch_packs  # tokens of a forward pass
+    stored = lm.num_hidden_layers * row * lm.hidden_size * half
     least = "" if config.checkpointing else "at least "  # only layer inputs are counted
     print(f"memory: {size(resident)} for weights and AdamW, {least}{size(stored)} of activations")
     final = trained * 4 if config.lora_rank else total * half

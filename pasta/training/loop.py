@@ -8,8 +8,8 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from pasta.dpo import pack_loss
+from pasta.packs import pairs_logps
 from pasta.pairs import GROUPS, MODES, OTHER
-from pasta.policy import pairs_logps
 from pasta.run import ranks
 from pasta.run.rows import Appender, rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER
