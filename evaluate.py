@@ -62,7 +62,7 @@ class EvalConfig:
     SPEED: ClassVar = "frames, speed and memory"
     n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
     max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
-    batch_size: flags.Count = knob("questions per batch", 4, toy=16)
+    batch_size: flags.Count = knob("questions per batch", 4, toy=64)
     in_flight: flags.Count = knob("parallel requests to a server as --judge", 16)
     timeout: flags.Seconds = knob("seconds until a request to it times out", 300.0)
     dtype: Literal["float32", "bfloat16"] = knob("dtype of the weights", "bfloat16", toy="float32")

@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -26,7 +27,7 @@ from pasta import toy
 from pasta.datasets.read import open_pairs
 from pasta.dpo import pack_loss
 from pasta.lora import adapter_off
-from pasta.packs import by_video
+from pasta.packs import by_video, pairs_logps
 from pasta.pairs import MODES
 from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
@@ -79,6 +80,7 @@ class TrainConfig:
     shard: bool = knob("shard weights and AdamW moments over the ranks (FSDP2)", False)
     dtype: Literal["float32", "bfloat16"] = knob("dtype of forward", "bfloat16", toy="float32")
     checkpointing: bool = knob("activation checkpointing: less memory", True, toy=False)
+    batch_packs: flags.Count = knob("packs per forward pass: more need more memory", 1, toy=16)
     workers: flags.Threads = knob("threads that prefetch videos", 2)
     device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
@@ -102,7 +104,8 @@ def main(config):
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     groups = without_own_tokens(groups, vlm.processor, skipped)
-    loader = PackLoader(vlm.processor, read, config.max_length, config.workers, skipped)
+    limits = (config.max_length, config.workers, skipped, config.batch_packs)
+    loader = PackLoader(vlm.processor, read, *limits)
     cache = open_cache(config, vlm, n_frames)
     with adapter_off(vlm.model), torch.no_grad():  # the reference: the model before training
         reference, tokens = reference_logps(cache, groups, loader, policy)
@@ -153,13 +156,9 @@ def train(config, policy, plan, result, facts):
             batch = next(batches)
             waited = time.perf_counter() - start  # for videos to be decoded
             counts = Counter(ranks.gather([mode for item in batch for mode in item.modes()]))
-            rows = []
-            for item in ranks.pad(batch, plan.loader.dummy):
-                logps = policy(item.pack)[item.where]  # (2B,) nats: B chosen, then B rejected
-                loss, more = pack_loss(config, item, logps, plan.reference, counts)
-                (loss * ranks.size()).backward()  # DDP and FSDP2 divide by it
-                rows += more
-            rows = ranks.gather(rows)
+            batch = ranks.pad(batch, plan.loader.dummy)
+            rows = [accumulate(config, policy, plan, x, counts) for x in plan.loader.batched(batch)]
+            rows = ranks.gather(list(chain(*rows)))
             plan.loader.skipped.check()
             if not rows:
                 continue  # no video can be read; the next update saves, scores and stops
@@ -187,6 +186,20 @@ def train(config, policy, plan, result, facts):
             if stopped:
                 return False
     return True
+
+
+def accumulate(config, policy, plan, items, counts):
+    """Add the gradient of some PackedPairs, in one forward pass. Returns the rows of `pack_loss`.
+
+    counts: mode -> pairs of the whole update.
+    """
+    total, rows = 0.0, []
+    for item, logps in zip(items, pairs_logps(policy, items), strict=True):
+        # logps: (2B,) nats, of B chosen, then B rejected responses
+        loss, more = pack_loss(config, item, logps, plan.reference, counts)
+        total, rows = total + loss, rows + more
+    (total * ranks.size()).backward()  # DDP and FSDP2 divide by it
+    return rows
 
 
 if __name__ == "__main__":

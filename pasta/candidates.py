@@ -102,7 +102,8 @@ def candidate_rows(tasks, ask, score, recipe):
     """(rows of candidates.jsonl, {video: why a server refused it}); a refused task has no row.
 
     ask: list of Request -> list of Answer; requests on the same frames share their prefix.
-    score: (VideoInputs or None, [(query, response)]) -> list of logps, nats; None for a server.
+    score: list of (VideoInputs or None, [(query, response)]) -> for each a list of logps, nats;
+    None for a server.
     """
     requests = [[Request(t.clean, t.row["query"]), *(r for _, r in t.misled)] for t in tasks]
     answers, done, failed = iter(ask(list(chain(*requests)))), [], {}
@@ -130,11 +131,9 @@ def view_logps(tasks, rows, score):
         texts.append(own if len(own) > 1 else {})
         for inputs in chain(*task.views.values()):
             groups.setdefault(id(inputs), (inputs, {}))[1].update(texts[-1])
-    logps = {
-        key: dict(zip(group, score(inputs, list(group)), strict=True))
-        for key, (inputs, group) in groups.items()
-        if group
-    }
+    wanted = {key: (inputs, list(own)) for key, (inputs, own) in groups.items() if own}
+    scored = zip(wanted.items(), score(list(wanted.values())), strict=True)
+    logps = {key: dict(zip(own, found, strict=True)) for (key, (_, own)), found in scored}
 
     def mean(view, text):  # rounded: the last digits depend on what else was scored
         return round(fmean(logps[id(inputs)][text] for inputs in view), 4)

@@ -11,6 +11,7 @@ Shapes: P prefix tokens, L tokens of the row, S segments, R response tokens of a
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -83,6 +84,16 @@ def pack_responses(processor, inputs, texts):
     return pack(processor, inputs, segments), [where[text] for text in texts]
 
 
+def joined(packs):
+    """(input_ids, position_ids, keep, targets, owner) of one row of several packs."""
+    starts = accumulate((len(pack.input_ids) for pack in packs), initial=0)
+    firsts = accumulate((pack.n_segments for pack in packs), initial=0)
+    keep = torch.cat([pack.keep + start for pack, start in zip(packs, starts, strict=False)])
+    owner = torch.cat([pack.owner + first for pack, first in zip(packs, firsts, strict=False)])
+    ids, targets = (torch.cat([getattr(x, k) for x in packs]) for k in ("input_ids", "targets"))
+    return ids, torch.cat([pack.position_ids for pack in packs], dim=1), keep, targets, owner
+
+
 class TooLong(ValueError):
     """A pair alone has more tokens than a pack may have."""
 
@@ -109,6 +120,12 @@ class PackedPairs(NamedTuple):
 
     def modes(self):
         return [pair.mode for pair in self.group.pairs]
+
+
+def pairs_logps(policy, items):
+    """The log-probabilities of each PackedPairs, (2B,) nats, from one forward pass."""
+    parts = policy(*(item.pack for item in items)).split([x.pack.n_segments for x in items])
+    return [part[item.where] for part, item in zip(parts, items, strict=True)]
 
 
 def by_video(pairs):

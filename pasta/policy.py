@@ -1,4 +1,4 @@
-"""The policy: one module whose forward turns a Pack into response log-probabilities.
+"""The policy: one module whose forward turns packs into response log-probabilities.
 
 Everything from pixels to log-probabilities is inside `Policy.forward`, so DDP and FSDP2 can wrap it
 directly. With the adapter off the same module is the reference.
@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
 from pasta.models import load
-from pasta.packs import pack_responses
+from pasta.packs import PackedPairs, joined, pack_responses, pairs_logps
 from pasta.run import ranks
 
 
@@ -34,19 +34,31 @@ def load_policy(config, device):
     return vlm, ranks.parallel(Policy(vlm, bf16), load.shard_units(vlm.model), config.shard, bf16)
 
 
-def text_logps(vlm, inputs, texts) -> Tensor:
-    """log pi of (query, response) texts about one video, or about none: (len(texts),) nats."""
-    row, where = pack_responses(vlm.processor, inputs, texts)
-    with torch.inference_mode():
-        return Policy(vlm)(row)[where]
+@torch.inference_mode()
+def text_logps(vlm, groups, batch_size=1) -> list[Tensor]:
+    """log pi of the texts of each group: (len(texts),) nats.
+
+    groups: list of (VideoInputs or None, [(query, response), ...]).
+    batch_size: texts per forward pass, or all of one group.
+    """
+    rows, n = [], batch_size
+    for inputs, texts in groups:
+        item = PackedPairs(None, *pack_responses(vlm.processor, inputs, texts))
+        if n + item.pack.n_segments > batch_size:
+            rows.append([])
+            n = 0
+        rows[-1].append(item)
+        n += item.pack.n_segments
+    policy = Policy(vlm)
+    return [logps for row in rows for logps in pairs_logps(policy, row)]
 
 
 class Policy(nn.Module):
-    """log pi(response | video, query) of every segment of a Pack.
+    """log pi(response | video, query) of every segment of some packs, which are one row.
 
         log pi(r | video, q) = sum_t log softmax(logits[t-1])[r_t]    (arXiv 2305.18290, eq. 7)
 
-    forward(pack) returns (S,) float32, nats, <= 0: sums, so longer responses are more negative.
+    forward(*packs) returns (S,) float32, nats, <= 0: sums, so longer responses are more negative.
     The vision tower is frozen and runs under no_grad. Otherwise activation checkpointing would
     recompute it in backward.
     amp: run in bfloat16 autocast; log-probabilities are float32 either way.
@@ -57,21 +69,23 @@ class Policy(nn.Module):
         self.model, self.amp = vlm.model, amp
         self.family = vlm.processor.family  # not a module: settings and functions
 
-    def forward(self, pack, mask=None) -> Tensor:
-        """mask: (1, 1, L, L) bool, the dense form of the pack's attention; for tests."""
-        device = self.model.device
-        inputs = [] if pack.inputs is None else [pack.inputs]
+    def forward(self, *packs, mask=None) -> Tensor:
+        """mask: (1, 1, L, L) bool, the dense form of the packs' attention; for tests."""
+        device, (ids, positions, keep, targets, owner) = self.model.device, joined(packs)
+        inputs = [pack.inputs for pack in packs if pack.inputs is not None]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
             logits = self.model(
-                input_ids=pack.input_ids[None].to(device),
-                position_ids=load.as_position_ids(pack.position_ids[:, None].to(device)),
+                input_ids=ids[None].to(device),
+                position_ids=load.as_position_ids(positions[:, None].to(device)),
                 attention_mask=mask,
-                lengths=pack.lengths if mask is None else None,  # for shared_prefix_attention
+                # for shared_prefix_attention
+                lengths=[pack.lengths for pack in packs] if mask is None else None,
                 mm_encoder_outputs=load.video_features(self.model, self.family, inputs),
-                logits_to_keep=pack.keep.to(device),
+                logits_to_keep=keep.to(device),
                 use_cache=False,
             ).logits[0]  # (R, V)
-        return response_logps(logits, pack.targets.to(device), pack.owner, pack.n_segments)
+        n_segments = sum(pack.n_segments for pack in packs)
+        return response_logps(logits, targets.to(device), owner, n_segments)
 
 
 def response_logps(logits, targets, owner, n_segments):

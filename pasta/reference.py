@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pasta.models.files import model_setting
-from pasta.packs import check_length
+from pasta.packs import check_length, pairs_logps
 from pasta.run import ranks
 from pasta.run.config import package_versions
 from pasta.run.digest import digest
@@ -93,15 +93,15 @@ def check(key, value):
     return zlib.crc32(f"{key} {value.logps!r} {value.tokens!r}".encode(errors="backslashreplace"))
 
 
-def reference_logps(cache, groups, loader, score):
+def reference_logps(cache, groups, loader, policy):
     """The reference's log-probability of every response, from the cache or computed.
 
-    loader: PackLoader. score: Pack -> (S,) logps of its S segments, nats, of the reference.
+    loader: PackLoader. policy: the reference, packs -> (S,) logps of their S segments, nats.
     Returns ({(video, query, response): nats}, {video: tokens of all its texts in one pack}).
     Videos that cannot be read are in neither. Raises ValueError if none can be read, and TooLong.
     """
     with wait_for_lock(cache.path):  # without it, two runs would compute and write the same rows
-        known, keys, n_found, n_computed = complete(cache, groups, loader, score)
+        known, keys, n_found, n_computed = complete(cache, groups, loader, policy)
     readable = [group for group in groups if is_known(keys[group.video], known)]
     lost = sum(len(g.pairs) for g in groups) - sum(len(g.pairs) for g in readable)
     found = f"{n_computed} log-probs computed, {n_found} found in {cache.path}"
@@ -122,7 +122,7 @@ def reference_logps(cache, groups, loader, score):
     return logps, tokens
 
 
-def complete(cache, groups, loader, score):
+def complete(cache, groups, loader, policy):
     """(key -> Known, video -> its keys, number of keys found, number computed and appended)."""
     known, computed = cache.read(), {}
     mine = ranks.progress(ranks.share(groups), "hashing videos", unit="videos")
@@ -134,19 +134,26 @@ def complete(cache, groups, loader, score):
     if missing:
         ranks.say(f"reference: scores the responses of {len(missing)} videos")
         with cache.appender() as out:
-            for group, pack, where in loader.rounds(missing, "reference"):
-                logps = score(pack)[where].tolist()
-                if not all(map(isfinite, logps)):
-                    text = f"{group.video}: the reference gives pairs {[p.id for p in group.pairs]}"
-                    raise ValueError(f"{text} {logps} nats: are the weights of --model damaged?")
-                for text, value, segment in zip(group.texts(), logps, where, strict=True):
-                    key = keys[group.video][text]
-                    if key not in known:
-                        tokens = [pack.lengths[0], pack.lengths[1 + segment]]
-                        known[key] = computed[key] = Known(value, tokens)
-                        out.write(cache_row(key, known[key]))
+            for items in loader.rounds(missing, "reference"):
+                for item, logps in zip(items, pairs_logps(policy, items), strict=True):
+                    found = known_texts(keys, item, logps.tolist())
+                    new = {key: value for key, value in found.items() if key not in known}
+                    known |= new
+                    computed |= new
+                    for key, value in new.items():
+                        out.write(cache_row(key, value))
     computed = dict(ranks.gather(list(computed.items())))
     return known | computed, keys, n_found, len(computed)
+
+
+def known_texts(keys, item, logps):
+    """key -> Known of the texts of a PackedPairs. logps: (2B,) nats. Raises ValueError."""
+    group, (prefix, *segments) = item.group, item.pack.lengths
+    if not all(map(isfinite, logps)):
+        text = f"{group.video}: the reference gives pairs {[p.id for p in group.pairs]}"
+        raise ValueError(f"{text} {logps} nats: are the weights of --model damaged?")
+    values = zip(group.texts(), logps, item.where, strict=True)
+    return {keys[group.video][t]: Known(x, [prefix, segments[place]]) for t, x, place in values}
 
 
 def is_known(keys, known):

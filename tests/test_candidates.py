@@ -69,8 +69,8 @@ class Recorder:
         return [request for request in self.asked if request.temperature == 0]
 
 
-def no_score(inputs, texts):
-    return [0.0] * len(texts)
+def no_score(groups):
+    return [[0.0] * len(texts) for _, texts in groups]
 
 
 def candidates(*videos, ask=None, score=no_score, reader=None, queries=("Why?",), **changes):
@@ -201,9 +201,10 @@ def test_a_server_gives_no_scores():
 
 
 def test_scores_by_hand():
-    def score(inputs, texts):
-        frames = 1 if inputs is None else len(inputs.frames)
-        return [-float(frames * len(response)) for _, response in texts]
+    def score(groups):
+        frames = [1 if inputs is None else len(inputs.frames) for inputs, _ in groups]
+        counts = zip(frames, groups, strict=True)
+        return [[-float(n * len(response)) for _, response in texts] for n, (_, texts) in counts]
 
     ask = Recorder(lambda request: "yes" if request.prompt == "Why?" else "maybe")
     for row in candidates("a", ask=ask, score=score, twins=True):
@@ -217,8 +218,8 @@ def test_scores_by_hand():
 def test_broken_is_the_mean_over_the_twins_of_the_clean_frames():
     whole = video_frames("a")["uniform"][0]
 
-    def score(inputs, texts):
-        return [float(inputs.frames[-1].sum()) if inputs else 0.0 for _ in texts]
+    def score(groups):
+        return [[float(x.frames[-1].sum()) if x else 0.0] * len(texts) for x, texts in groups]
 
     row = candidates("a", score=score, twins=True)[MODES.index("cross_frame")]
     ends = []
@@ -234,9 +235,9 @@ def test_broken_is_the_mean_over_the_twins_of_the_clean_frames():
 def test_without_twins_only_the_blind_score_is_taken():
     seen = []
 
-    def score(inputs, texts):
-        seen.append(inputs)
-        return no_score(inputs, texts)
+    def score(groups):
+        seen.extend(inputs for inputs, _ in groups)
+        return no_score(groups)
 
     rows = candidates("a", score=score)
     assert seen == [None]
@@ -246,9 +247,9 @@ def test_without_twins_only_the_blind_score_is_taken():
 def test_each_video_is_scored_once():
     seen = []
 
-    def score(inputs, texts):
-        seen.append(id(inputs))
-        return no_score(inputs, texts)
+    def score(groups):
+        seen.extend(id(inputs) for inputs, _ in groups)
+        return no_score(groups)
 
     candidates("a", "b", score=score, twins=True, queries=("Why?", "Where?"))
     # Of each video: the clean frames, dense and uniform, and the twins. And once no video.
@@ -258,8 +259,9 @@ def test_each_video_is_scored_once():
 
 @pytest.mark.parametrize("text", ["yes", ""])
 def test_fewer_than_two_responses_are_not_scored(text):
-    def never(inputs, texts):
-        raise AssertionError("scored")
+    def never(groups):
+        assert not groups
+        return []
 
     rows = candidates("a", ask=Recorder(lambda request: text), score=never, twins=True)
     assert [row["logps"] for row in rows] == [[]] * len(MODES)

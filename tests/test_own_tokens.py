@@ -125,7 +125,7 @@ def test_an_answer_with_a_token_of_a_model_is_not_scored():
     answers = [{"response": text, "finished": True} for text in texts]
     rows = [{"query": "Why?", "preferred": answers[0], "adversarial": answers[1:]}]
     seen = []
-    logps = view_logps(tasks, rows, lambda inputs, pairs: seen.extend(pairs) or [-1.0] * len(pairs))
+    logps = view_logps(tasks, rows, lambda groups: seen.extend(groups[0][1]) or [[-1.0, -1.0]])
     assert seen == [("Why?", texts[0]), ("Why?", texts[2])] and len(logps[0]) == 2
 
 

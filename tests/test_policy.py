@@ -82,7 +82,7 @@ def test_without_video_packed_equals_rows(tiny):
 def test_dense_mask_gives_the_same(tiny, tiny_inputs):
     packed, _ = pack_responses(tiny.processor, tiny_inputs[0], TEXTS)
     policy = Policy(tiny)
-    dense = policy(packed, dense_mask(packed.lengths))
+    dense = policy(packed, mask=dense_mask(packed.lengths))
     assert close_sums(policy(packed), dense, packed.response_lengths)
 
 
@@ -102,6 +102,27 @@ def test_one_response_does_not_change_another(tiny, tiny_inputs):
     alone, _ = pack_responses(tiny.processor, tiny_inputs[0], TEXTS[3:])
     among, where = pack_responses(tiny.processor, tiny_inputs[0], TEXTS)
     assert close_sums(policy(alone)[0], policy(among)[where[3]], alone.response_lengths[0])
+
+
+def test_packs_in_one_row_score_and_train_as_alone(tiny, tiny_inputs):
+    add_random_lora(tiny)
+    policy, videos = Policy(tiny), (tiny_inputs[0], None, tiny_inputs[1])
+    texts = (TEXTS, TEXTS[2:], TEXTS[:1])
+    packs = [pack_responses(tiny.processor, *both)[0] for both in zip(videos, texts, strict=True)]
+    alone, together = torch.cat([policy(one) for one in packs]), policy(*packs)
+    lengths = torch.cat([one.response_lengths for one in packs])
+    assert close_sums(together, alone, lengths)
+    weights = torch.arange(len(alone)) - 2.0
+    pairs = zip(*(gradients(tiny, (weights * x).sum()) for x in (alone, together)), strict=True)
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-4 * a.abs().max()) for a, b in pairs)
+
+
+def test_a_video_in_a_row_is_not_seen_by_other_packs(tiny, tiny_inputs):
+    policy = Policy(tiny)
+    one, two = (pack_responses(tiny.processor, x, TEXTS)[0] for x in tiny_inputs)
+    n = one.n_segments
+    assert torch.equal(policy(one, two)[:n], policy(one, one)[:n])
+    assert not torch.equal(policy(one, two)[n:], policy(one, one)[n:])
 
 
 def test_another_video_changes_the_score(tiny, tiny_inputs):
@@ -146,7 +167,7 @@ def test_segment_without_response_is_refused(tiny, tiny_inputs):
 def test_wrong_lengths_are_refused():
     x = torch.zeros(1, 2, 5, 4)
     with pytest.raises(ValueError, match="add up to 6 tokens; the row has 5"):
-        shared_prefix_attention(None, x, x, x, lengths=(3, 3))
+        shared_prefix_attention(None, x, x, x, lengths=[(3, 3)])
 
 
 def test_uniform_logits_give_minus_n_ln_v():

@@ -30,7 +30,7 @@ def first_command():
     """The README's first command; outside of CI, which may load packages, its scripts alone."""
     block = re.search(r"```\n(python3 -m venv.*?)```", README, re.S)[1]
     line = block.replace("\\\n", " ").strip()
-    return line if os.environ.get("CI") else line[line.index("python make_pairs.py") :]
+    return line if os.environ.get("CI") else line[line.index("torchrun") :]
 
 
 def numbers(table):

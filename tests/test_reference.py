@@ -36,7 +36,8 @@ class Scorer:
                 texts = list(dict.fromkeys(group.texts()))
                 lengths = (100, *(1 + len(response) for _, response in texts))
                 pack = SimpleNamespace(texts=texts, lengths=lengths)
-                yield PackedPairs(group, pack, [texts.index(text) for text in group.texts()])
+                pack.n_segments = len(texts)
+                yield [PackedPairs(group, pack, [texts.index(text) for text in group.texts()])]
 
     def __call__(self, pack):
         if any(response == self.dies_at for _, response in pack.texts):

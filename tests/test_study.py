@@ -112,7 +112,7 @@ def test_the_logps_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
     found = measure.option_logps(tiny, asked)
     for i, (_, inputs, query, options, _) in enumerate(asked):
         for logp, text in zip(found[i], options, strict=True):
-            alone = text_logps(tiny, inputs, [(query, text)]).item()
+            alone = text_logps(tiny, [(inputs, [(query, text)])])[0].item()
             assert close_sums(logp.item(), alone, len(tiny.processor.response_ids(text)))
 
 

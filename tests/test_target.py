@@ -56,7 +56,7 @@ def run(tmp_path, tiny_folder, videos, monkeypatch):
 
         monkeypatch.setattr("pasta.models.generate.ask", ask)
         score = "pasta.making.roles.LocalModel.score"
-        monkeypatch.setattr(score, lambda self, inputs, texts: [0.0] * len(texts))
+        monkeypatch.setattr(score, lambda self, groups: [[0.0] * len(x) for _, x in groups])
         defaults = {"responder": str(tiny_folder), "videos": videos, "out": tmp_path / name}
         defaults |= {"select": "none", "max_pixels": 0, "dtype": "float32", "device": "cpu"}
         make_pairs.main(make_pairs.PairsConfig(**defaults | settings))

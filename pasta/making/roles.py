@@ -49,9 +49,10 @@ class LocalModel:
     def answers(self, requests, max_new_tokens):
         return ask_all(self.vlm, requests, self.config.batch_size, max_new_tokens)
 
-    def score(self, inputs, texts):
-        """The logps, in nats, of (query, response) texts about VideoInputs, or without video."""
-        return text_logps(self.vlm(), inputs, texts).tolist()
+    def score(self, groups):
+        """The logps, in nats, of the (query, response) texts of each group: see `text_logps`."""
+        found = text_logps(self.vlm(), groups, self.config.batch_size)
+        return [logps.tolist() for logps in found]
 
 
 class Roles:

@@ -8,7 +8,7 @@ Shapes: P tokens of the prefix, L of a prompt.
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 
@@ -41,6 +41,7 @@ class Processor:
         head, _ = self.split("")
         return self.prompt_ids(self.family.expand(head + self.family.placeholder, inputs))
 
+    @lru_cache(maxsize=1024)  # noqa: B019, a run has few processors; a query is asked often
     def query_ids(self, query, with_video=True):
         """The ids of the prompt between the prefix and the response."""
         opening = self.turn[0]
@@ -110,6 +111,7 @@ class Processor:
             add_generation_prompt=True,
         )
 
+    @lru_cache(maxsize=1024)  # noqa: B019
     def split(self, query):
         """The prompt's text before and after the video."""
         parts = self.prompt(query, with_video=True).split(self.family.placeholder)

@@ -122,12 +122,14 @@ def questions_with_inputs(processor, seed, n_videos):
 
 def option_logps(vlm, asked):
     """The log-probabilities of the O options of each question, (len(asked), O) nats."""
-    found = []
+    groups, counts = [], []
     for _, group in groupby(asked, key=lambda row: id(row[1])):  # the questions about one video
         rows = list(group)
         texts = [(query, option) for _, _, query, options, _ in rows for option in options]
-        found.append(text_logps(vlm, rows[0][1], texts).view(len(rows), -1))
-    return torch.cat(found)
+        groups.append((rows[0][1], texts))
+        counts.append(len(rows))
+    found = zip(text_logps(vlm, groups, BATCH), counts, strict=True)
+    return torch.cat([logps.view(n, -1) for logps, n in found])
 
 
 def evidence_and_prior(logps, asked):

@@ -127,12 +127,13 @@ def training(config, groups):
     trained, half = n_trained(model, config.lora_rank), BYTES[config.dtype]
     frozen = total * half if config.lora_rank else (total - trained) * 4
     resident = frozen + trained * 16  # float32: weight, gradient, AdamW's two moments
-    residual = max(lengths) * lm.hidden_size * (half if config.lora_rank else 4)
-    inner = max(lengths) * lm.intermediate_size * half
+    longest = max(lengths) * config.batch_packs  # tokens of a forward pass
+    residual = longest * lm.hidden_size * (half if config.lora_rank else 4)
+    inner = longest * lm.intermediate_size * half
     # measured, as are the 8 of backward through a layer, and the 14 of logits and softmax
     of_layer = residual if config.checkpointing else 10 * residual + 4 * inner
     parts = {"activations": lm.num_hidden_layers * of_layer}
-    parts["temporary tensors"] = max(8 * inner, 14 * scored * lm.vocab_size)
+    parts["temporary tensors"] = max(8 * inner, 14 * config.batch_packs * scored * lm.vocab_size)
     resident /= ranks.size() if config.shard else 1
     print_memory(resident, "weights and AdamW", parts, "--n_frames", n_frames)
     final = trained * 4 if config.lora_rank else total * half

@@ -30,7 +30,9 @@ from pasta.run.schema import read_json
 STATE = "state.json"
 SCHEMA = {"step": int, "flags": dict, "data": str, "files": {"rank0.safetensors": list}}
 # Flags that may change on resume: where and how fast a run computes, not what it computes.
-FREE = {"out", "resume", "dry_run", "max_skipped", "save_every", "keep_checkpoints", "workers"}
+FREE = """
+    out resume dry_run max_skipped save_every keep_checkpoints workers batch_packs
+""".split()
 
 
 class Checkpoints:

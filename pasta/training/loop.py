@@ -8,6 +8,7 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from pasta.dpo import pack_loss
+from pasta.packs import pairs_logps
 from pasta.pairs import GROUPS, MODES, OTHER
 from pasta.run import ranks
 from pasta.run.rows import Appender, rows_of, write_rows
@@ -84,8 +85,9 @@ def held_out_metrics(config, policy, plan):
     """(means of the held-out pairs, as `summarise`, with eval/ before each name; `not_numbers`)."""
     counts, rows = Counter(GROUPS), []  # one pair of each mode: the summed loss is not used
     policy.eval()
-    for item in plan.loader.rounds(plan.held_out):
-        rows += pack_loss(config, item, policy(item.pack)[item.where], plan.reference, counts)[1]
+    for items in plan.loader.rounds(plan.held_out):
+        for item, logps in zip(items, pairs_logps(policy, items), strict=True):
+            rows += pack_loss(config, item, logps, plan.reference, counts)[1]
     policy.train()
     rows = ranks.gather(rows)  # empty if no video can be read
     means = summarise(rows) if rows else {}

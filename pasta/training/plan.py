@@ -165,12 +165,14 @@ class PackLoader:
     """Reads and packs videos in `workers` threads, ahead of the model.
 
     read: path -> (frames, timestamps); raises VideoError. max_length: tokens of a pack.
+    batch_packs: packs of a forward pass.
     dummy: an empty pack that keeps ranks in step: every rank enters every backward pass.
     """
 
-    def __init__(self, processor, read, max_length, workers, skipped):
+    def __init__(self, processor, read, max_length, workers, skipped, batch_packs=1):
         self.read = partial(read_packs, processor, read, max_length)
         self.max_length, self.workers, self.skipped = max_length, workers, skipped
+        self.batch_packs = batch_packs
         inputs = processor.prepare(np.zeros((2, 56, 56, 3), np.uint8), np.array([0.0, 0.5]))
         pack, _ = pack_responses(processor, inputs, [("", "")])
         self.dummy = PackedPairs(VideoPairs("", ()), pack, [])
@@ -185,9 +187,16 @@ class PackLoader:
                 packs = []
             yield packs
 
+    def batched(self, items):
+        """Yield lists of at most batch_packs items."""
+        items = iter(items)
+        while batch := list(islice(items, self.batch_packs)):
+            yield batch
+
     def rounds(self, groups, name=None):
-        """Yield the PackedPairs of this rank's share of `groups`; each rank gets as many."""
+        """Yield this rank's share of `groups` as lists of PackedPairs; each rank gets as many."""
         n_rounds = math.ceil(len(groups) / ranks.size())
         with closing(self.packs(ranks.share(groups))) as packs:
-            for _ in ranks.progress(range(n_rounds), name, unit="videos"):
-                yield from ranks.pad(next(packs, []), self.dummy)
+            bar = ranks.progress(range(n_rounds), name, unit="videos")
+            padded = (ranks.pad(next(packs, []), self.dummy) for _ in bar)
+            yield from self.batched(chain.from_iterable(padded))
