@@ -27,9 +27,13 @@ ROOT = Path(__file__).parent.parent
 PAIRS_OF_VIDEO = (3, 1, 2, 1, 1)  # in toy_pairs
 
 
+LONGEST = ["pretrain", "readme", "campaigns", "pairs_killed", "checkpoint", "torchrun", "bad_clips"]
+
+
 def pytest_collection_modifyitems(items):
-    """Start the two longest files first, one for each of two workers."""
-    items.sort(key=lambda item: item.path.name not in ("test_pretrain.py", "test_readme.py"))
+    """Start the longest files first, so that both workers end at about the same time."""
+    longest = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: longest.get(item.path.name, len(longest)))
 
 
 @pytest.fixture(scope="session", autouse=True)
