@@ -106,7 +106,7 @@ def begin(output, command, cwd, env):
 
 
 def become(command, env, name):
-    """Run `python SCRIPT ...` or `python -m torch.distributed.run ...`, then end this process."""
+    """Be `python SCRIPT ...`, `python -c ...` or `python -m torch.distributed.run ...`."""
     os.closerange(3, 1000)
     resource_tracker._fd = resource_tracker._pid = None  # it was one of these
     gc.enable()  # Popen disables it for preexec_fn
@@ -116,11 +116,13 @@ def become(command, env, name):
     os.environ.update(env)
     sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))
     faulthandler.enable(sys.stderr)
-    status, agent = 1, command[1] == "-m"
-    script, *sys.argv[1:] = command[3 if agent else 1 + (command[1] == "-u") :]
+    kind, status = command[1], 1
+    script, *sys.argv[1:] = command[{"-m": 3, "-c": 2, "-u": 2}.get(kind, 1) :]
     try:
-        if agent:
+        if kind == "-m":
             run_agent([script, *sys.argv[1:]], name)
+        elif kind == "-c":
+            exec(script, {"__name__": "__main__"})
         else:
             sys.argv[0] = script
             sys.path.insert(0, os.path.dirname(script))
