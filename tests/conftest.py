@@ -5,12 +5,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two workers fill two cores
 
 import numpy as np
 import pytest
 import torch
+from warm import Warm, of
 
 from pasta.models.load import load_vlm
 from pasta.run.rows import write_rows
@@ -24,9 +27,13 @@ ROOT = Path(__file__).parent.parent
 PAIRS_OF_VIDEO = (3, 1, 2, 1, 1)  # in toy_pairs
 
 
+LONGEST = ["pretrain", "readme", "campaigns", "pairs_killed", "checkpoint", "torchrun", "bad_clips"]
+
+
 def pytest_collection_modifyitems(items):
-    """Start the two longest files first, one for each of two workers."""
-    items.sort(key=lambda item: item.path.name not in ("test_pretrain.py", "test_readme.py"))
+    """Start the longest files first, so that both workers end at about the same time."""
+    longest = {f"test_{name}.py": i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: longest.get(item.path.name, len(longest)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -115,11 +122,12 @@ def toy_pairs(tmp_path):
     return tmp_path / "pairs/pairs.jsonl"
 
 
-def launch(script, n, settings, *switches, cwd=None, logs=None, port=None):
+def launch(script, n, settings, *switches, cwd=None, logs=None, port=None, cold=False):
     """Start a script under torchrun with n processes, or plainly with n = 0. Returns a Popen.
 
     settings: {flag: value}. switches: flags without value. logs: folder for `printed`.
     port: where this agent of torchrun meets a second one.
+    cold: a new Python, and not one of warm.py, which is the same in a tenth of the time.
     """
     meet = ["--nnodes", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}"]
     command = [sys.executable]
@@ -129,10 +137,13 @@ def launch(script, n, settings, *switches, cwd=None, logs=None, port=None):
         command += ["--tee", "3", "--log_dir", str(logs)] if logs else []
     command += [str(ROOT / script), *switches]
     command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    if sys.platform == "linux" and not cold:
+        return Warm(command, cwd, env)
     return subprocess.Popen(
         command,
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -143,11 +154,11 @@ def launch(script, n, settings, *switches, cwd=None, logs=None, port=None):
 def torchrun(tmp_path, tiny_folder, toy_videos, toy_pairs):
     """`launch` train_dpo.py into tmp_path / out; processes of one test share the reference."""
 
-    def start(n, out, *switches, script="train_dpo.py", logs=None, port=None, **flags):
+    def start(n, out, *switches, script="train_dpo.py", logs=None, port=None, cold=False, **flags):
         settings = {"model": tiny_folder, "pairs": toy_pairs, "video_root": toy_videos}
         settings |= {"dtype": "float32", "lr": 1e-3, "lora_rank": 8, "lora_alpha": 16}
         settings |= {"device": "cpu", "batch_pairs": 3, "workers": 1, "out": tmp_path / out} | flags
-        return launch(script, n, settings, *switches, logs=logs, port=port)
+        return launch(script, n, settings, *switches, logs=logs, port=port, cold=cold)
 
     return start
 
@@ -195,6 +206,9 @@ def numbers(rows):
 
 def kill_all(mark, sent=signal.SIGKILL):
     """Send a signal to every process with `mark` in its command line."""
+    for pid in [*of(mark)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, sent)
     for line in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if mark.encode() in line.read_bytes():

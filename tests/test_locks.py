@@ -4,13 +4,13 @@ python -m pytest -q tests/test_locks.py
 """
 
 import os
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
 
 import pytest
 from conftest import ROOT, end_of, finish, launch, linux
+from warm import Warm
 
 from pasta.run import locks, ranks
 from pasta.run.rows import read_rows
@@ -21,8 +21,7 @@ FORK = "import os; child = os.fork(); child and print(child, flush=True); " + SL
 
 
 def python(code):
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
+    return Warm([sys.executable, "-c", code], ROOT, dict(os.environ))
 
 
 @contextmanager
@@ -77,17 +76,23 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_the_second_run_that_computes_the_same_waits_for_the_first(tmp_path, capfd):
-    code = "from pasta.run.locks import wait_for_lock; from pathlib import Path\n"
-    code += f"with wait_for_lock(Path({str(tmp_path / 'x')!r})): print('in', flush=True); input()"
+    code = f"""if True:
+        import time
+        from pathlib import Path
+        from pasta.run.locks import wait_for_lock
+        with wait_for_lock(Path({str(tmp_path / "x")!r})):
+            print("in", flush=True)
+            while not Path({str(tmp_path / "go")!r}).exists():
+                time.sleep(0.01)"""
     first = python(code)
     assert first.stdout.readline() == "in\n"
     second = python(code)
     assert "waiting for another run" in second.stdout.readline()
     time.sleep(0.2)
     assert second.poll() is None
-    first.communicate("\n")
-    assert second.stdout.readline() == "in\n"
-    second.communicate("\n")
+    (tmp_path / "go").touch()
+    assert first.communicate()[0] == "" and first.returncode == 0
+    assert second.communicate()[0] == "in\n" and second.returncode == 0
 
 
 @pytest.mark.parametrize("script", ["train_dpo.py", "make_pairs.py"])

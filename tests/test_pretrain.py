@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from statistics import fmean
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, linux
+from conftest import ROOT, finish, launch, linux
 from torch.multiprocessing import ProcessRaisedException
 
 from pasta.models.generate import Request, ask
@@ -42,6 +43,14 @@ def train(folder, kind, threads=1):
     return (folder / "model.safetensors").read_bytes()
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """The two processes are forked from one that has imported torch and transformers."""
+    start = partial(pretrain.start_processes, start_method="forkserver")
+    monkeypatch.setattr(pretrain, "start_processes", start)
+
+
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("kind", ["qwen", "onevision"])
 def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, kind):
     make_folder(tmp_path / "untrained", 0, kind)
@@ -78,6 +87,7 @@ def learn_and_stop(rank, folder):
     torch.save((weights, steps), folder / f"{rank}.pt")
 
 
+@pytest.mark.usefixtures("forked")
 def test_two_processes_learn_as_one_process_with_both_halves(tmp_path):
     pretrain.in_two_processes(learn_and_stop, tmp_path)
     (first, *steps), (second, *more) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
@@ -98,6 +108,7 @@ def train_forever(rank, folder=None):
             raise ValueError("no such video")
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_process_that_fails_raises_in_the_parent():
     with pytest.raises(ProcessRaisedException, match="ValueError: no such video"):
         pretrain.in_two_processes(train_forever)
@@ -195,9 +206,9 @@ def scores_of(model, folder):
     """Percent of right answers of each mode on 300 new questions; folder: a new one to work in."""
     (folder / "data").mkdir(parents=True)
     write_benchmark(folder / "data", 100, 7)
-    flags = ["--bench", "mvbench", "--data", "data", "--dtype", "float32", "--device", "cpu"]
-    command = [sys.executable, ROOT / "evaluate.py", "--model", model, *flags]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    flags = {"model": model, "bench": "mvbench", "data": "data", "out": "out/eval"}
+    flags |= {"dtype": "float32", "device": "cpu"}
+    finish(launch("evaluate.py", 0, flags, cwd=folder))
     scores = json.loads((folder / "out/eval/mvbench/scores.json").read_text())
     return {mode: group["value"] for mode, group in scores["runs"]["model"]["groups"].items()}
 

@@ -209,5 +209,5 @@ def test_a_script_with_local_folders_connects_to_nothing(
     }[script]
     flags |= {"out": tmp_path / "run", "device": "cpu", "dtype": "float32", "max_pixels": 0}
     flags |= {"workers": 0} if script == "train_dpo.py" else {}
-    finish(launch(script, 0, flags, cwd=tmp_path))
+    finish(launch(script, 0, flags, cwd=tmp_path, cold=True))
     assert not (tmp_path / "called").exists()

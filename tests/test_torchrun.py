@@ -82,7 +82,8 @@ def test_updates_are_the_same_at_one_two_and_three_processes(torchrun, tmp_path,
     sizes = [len(update) for update in plan_updates(by_video(read_pairs(toy_pairs)), 2, 3, seed=0)]
     assert 1 in sizes and 3 in sizes  # some process has no pack; one has more than another
     finish(torchrun(0, "run1", epochs=2))
-    started = [torchrun(n, f"run{n}", "--checkpointing", epochs=2) for n in (2, 3)]
+    flags = {2: {"cold": True, "epochs": 2}, 3: {"epochs": 2}}
+    started = [torchrun(n, f"run{n}", "--checkpointing", **flags[n]) for n in (2, 3)]
     assert all("0 log-probs computed, 16 found" in finish(process) for process in started)
     rows = metrics(tmp_path / "run1")
     assert sum(row["pairs"] for row in rows) == 2 * sum(PAIRS_OF_VIDEO)
@@ -154,7 +155,8 @@ def test_ranks_end_after_the_wrapped_policy_and_without_a_thread_at_interpreter_
     torchrun, tmp_path
 ):
     (tmp_path / "watched.py").write_text(WATCHED)
-    finish(torchrun(2, "run", script=tmp_path / "watched.py", logs=tmp_path / "logs"))
+    watched = {"script": tmp_path / "watched.py", "cold": True}
+    finish(torchrun(2, "run", logs=tmp_path / "logs", **watched))
     both = printed(tmp_path / "logs", 2)
     assert ["wrote" in output for output in both] == [True, False]  # only rank 0 prints
     for output in both:

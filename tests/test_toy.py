@@ -4,8 +4,8 @@ Oracles: pixels looked up by hand, decord's own reading of the files, counts.
 """
 
 import json
+import os
 import re
-import subprocess
 import sys
 from collections import Counter
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from safetensors.numpy import load_file
+from warm import Warm
 
 from pasta import toy
 from pasta.benchmarks import adversarial, benchmark
@@ -146,17 +147,17 @@ def test_queries_are_about_what_is_there_and_have_no_answer(tmp_path):
 
 def test_processes_that_need_one_folder_make_it_once(tmp_path):
     code = """if True:
-        import sys, time
+        import time
         from pathlib import Path
         from pasta import toy
         def write(part):
             print("made", flush=True)
             time.sleep(2)
-        toy.ROOT = Path(sys.argv[1])
+        toy.ROOT = Path(FOLDER)
         assert toy.made("folder", write).is_dir()"""
-    command = [sys.executable, "-c", code, tmp_path]
-    three = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(3)]
-    assert sorted(process.communicate()[0] for process in three) == [b"", b"", b"made\n"]
+    command = [sys.executable, "-c", code.replace("FOLDER", repr(str(tmp_path)))]
+    three = [Warm(command, ROOT, dict(os.environ)) for _ in range(3)]
+    assert sorted(process.communicate()[0] for process in three) == ["", "", "made\n"]
     assert [process.returncode for process in three] == [0, 0, 0]
 
 

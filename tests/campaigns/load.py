@@ -87,7 +87,7 @@ def write_reference(path, known, setting, videos, n_videos):
 
 def train(flags, updates):
     """(seconds to the first update, seconds from it to the last, bytes by then and at the 20th)."""
-    start, process = time.monotonic(), launch("train_dpo.py", 0, flags)
+    start, process = time.monotonic(), launch("train_dpo.py", 0, flags, cold=True)
     seen = []
     for line in process.stdout:
         if line.startswith("step "):
@@ -125,7 +125,7 @@ def select(folder, model, videos, n_videos):
     config.asker = config.responder
     write_config(config.out, config, weights={}, prompt_version=PROMPT_VERSION)
     start = time.monotonic()
-    finish(launch("make_pairs.py", 0, flags, "--no-balance"))
+    finish(launch("make_pairs.py", 0, flags, "--no-balance", cold=True))
     assert read_rows(folder / "made/pairs.jsonl")
     return time.monotonic() - start
 
