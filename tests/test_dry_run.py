@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers import Qwen2_5_VLConfig
 
 import evaluate
 import make_pairs
@@ -19,7 +20,7 @@ from pasta.pairs import MODES
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools.dry_run import answering, n_trained, print_memory
-from pasta.tools.speed_ways import settings_of
+from pasta.tools.speed import SIZES
 from pasta.toy.files import write_benchmark
 
 
@@ -48,7 +49,8 @@ def making(dry, tiny_folder, toy_videos):
 
 
 def test_an_adapter_of_the_7b_has_as_many_weights_as_by_hand(tmp_path):
-    settings_of("qwen2.5-vl-7b").save_pretrained(tmp_path)
+    settings = Qwen2_5_VLConfig.from_json_file(SIZES / "qwen2.5-vl-7b.json")
+    settings.save_pretrained(tmp_path)
     q_o, k_v, mlp = 2 * (3584 + 3584), 2 * (3584 + 512), 3 * (3584 + 18944)
     assert n_trained(bare_model(tmp_path), lora_rank=32) == 28 * 32 * (q_o + k_v + mlp)
 

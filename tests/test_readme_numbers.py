@@ -10,12 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from transformers import Qwen2_5_VLConfig
 
 from make_pairs import PairsConfig
 from pasta.models.load import bare_model
 from pasta.pairs import MODES
 from pasta.tools.dry_run import n_trained, print_time
-from pasta.tools.speed_ways import settings_of
+from pasta.tools.speed import SIZES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -53,7 +54,8 @@ def test_the_papers_numbers_are_the_papers():
 def folder(tmp_path_factory):
     """A folder with the config.json of the 7B, without weights."""
     folder = tmp_path_factory.mktemp("7b")
-    settings_of("qwen2.5-vl-7b").save_pretrained(folder)
+    settings = Qwen2_5_VLConfig.from_json_file(SIZES / "qwen2.5-vl-7b.json")
+    settings.save_pretrained(folder)
     return folder
 
 

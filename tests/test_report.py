@@ -27,7 +27,6 @@ from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
 from pasta.tools.report_pairs import marked, reader_of, strip, view_of
-from pasta.tools.report_run import Run
 from pasta.toy import files, world
 
 HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'
@@ -293,7 +292,7 @@ def test_a_picture_shows_16_frames_of_more_and_shrinks_wide_ones():
 
 
 def test_examples_are_spread_evenly():
-    runs = [Run(Namespace(pairs=n), {}, True) for n in (0, 3, 20)]
+    runs = [report.Run(Namespace(pairs=n), {}, True) for n in (0, 3, 20)]
     assert [run.examples(range(9)) for run in runs] == [[], [0, 3, 6], [*range(9)]]
 
 

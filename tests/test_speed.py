@@ -1,4 +1,4 @@
-"""pasta/tools/speed*.py at a tiny size: all ways compute the same thing.
+"""pasta/tools/speed.py at a tiny size: all ways compute the same thing.
 
 TRL is compared if it is installed. README's numbers are those of docs/speed.md.
 """
@@ -16,9 +16,16 @@ from rounding import close_sums
 
 from pasta.lora import adapter_off
 from pasta.run.config import parse
-from pasta.tools import speed, speed_ways
-from pasta.tools.speed import SpeedConfig, main, measure, peak_memory
-from pasta.tools.speed_ways import SIZES, random_model, ways_of
+from pasta.tools import speed
+from pasta.tools.speed import (
+    SIZES,
+    SpeedConfig,
+    main,
+    measure,
+    peak_memory,
+    random_model,
+    ways_of,
+)
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -39,7 +46,7 @@ def config(monkeypatch, tmp_path):
     for part, smaller in TINY.items():
         tiny[part] |= smaller
     (tmp_path / "tiny.json").write_text(json.dumps(tiny))
-    monkeypatch.setattr(speed_ways, "SIZES", tmp_path)
+    monkeypatch.setattr(speed, "SIZES", tmp_path)
     config = parse(SpeedConfig, "--rounds 1 --n_frames 2 --device cpu".split())
     config.model = "tiny"
     return config

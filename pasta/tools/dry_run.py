@@ -6,7 +6,6 @@ bound, at 40 % of the speed that is published for a GPU.
 """
 
 import math
-import shlex
 import sys
 from functools import partial
 
@@ -25,6 +24,7 @@ from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
 from pasta.run import ranks
+from pasta.run.command import to_paste
 from pasta.run.rows import rows_of
 from pasta.run.schema import printable
 from pasta.sampling import uniform
@@ -179,7 +179,7 @@ def expected_yield(config, n_videos):
     rows, share = rows_of(config.out / "candidates.jsonl", CANDIDATE), config.target // len(MODES)
     if not (n := len({row["video"] for row in rows})):
         argv = [arg for arg in sys.argv if arg != "--dry_run"]
-        pilot = shlex.join(["python", *argv, *"--target 0 --limit 20 --out out/pilot".split()])
+        pilot = to_paste(*argv, target=0, limit=20, out="out/pilot")
         return f"yield: unknown; make a pilot: {pilot}; then repeat this with --out out/pilot"
     kept = {mode: row["kept"] for mode, row in audit_of(config.out).items()}
     mode, n_answers = min(kept, key=kept.get), sum(len(row["adversarial"]) for row in rows)

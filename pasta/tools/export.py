@@ -60,7 +60,12 @@ def merge(run, out, name="adapter", base=None, dtype=None):
 
     run: run or adapter folder. base: model folder or hub id; None: as the adapter's config says.
     """
-    adapter = find_adapter(Path(run), name)
+    adapter = next((x for x in (run, run / name) if (x / CONFIG).is_file()), None)
+    if not adapter:
+        found = ", ".join(sorted(x.parent.name for x in run.glob(f"*/{CONFIG}"))) or "none"
+        text = f"{run / name} is no adapter; {run} has these adapters: {found}; name one with"
+        after = "after --lora_rank 0, the run's model/ needs no merge"
+        raise FileNotFoundError(f"{text} --adapter; {after}")
     if not (base := base or base_of(adapter)):
         raise ValueError(f"{adapter / CONFIG} names no model; give its base model with --base")
     try:
@@ -92,16 +97,6 @@ def fold(model):
             weight.copy_(weight.float() + layer.scale * layer.lora_B @ layer.lora_A)
         model.set_submodule(name, layer.base)
     return len(layers)
-
-
-def find_adapter(run, name):
-    """The adapter folder for RUN and --adapter."""
-    for folder in (run, run / name):
-        if (folder / CONFIG).is_file():
-            return folder
-    found = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{CONFIG}"))) or "none"
-    text = f"{run / name} is no adapter; {run} has these adapters: {found}; name one with --adapter"
-    raise FileNotFoundError(f"{text}; after --lora_rank 0, the run's model/ needs no merge")
 
 
 def stored_dtype(base):

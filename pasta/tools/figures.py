@@ -1,5 +1,6 @@
 """The plots of reports and of the study, with matplotlib (requirements-dev.txt)."""
 
+from io import BytesIO
 from itertools import cycle
 
 import matplotlib
@@ -61,6 +62,12 @@ def series(rows, key):
     """(steps, values) of the rows that have the key."""
     found = [(row["step"], row[key]) for row in rows if key in row]
     return np.array(found).reshape(-1, 2).T
+
+
+def jpeg(picture):
+    """Bytes of an (H, W, 3) uint8 picture as JPEG."""
+    pyplot.imsave(file := BytesIO(), picture, format="jpeg", pil_kwargs={"quality": 80})
+    return file.getvalue()
 
 
 def save(figure, path):

@@ -7,24 +7,31 @@ Writes report.html, which needs no other file. A missing part has the command to
 """
 
 import re
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+import shlex
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from base64 import b64encode
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from statistics import fmean
 
 from jinja2 import Template
 
+from pasta import toy
 from pasta.adversaries import ADVERSARIES
 from pasta.benchmarks import NAMES, benchmark
 from pasta.benchmarks.report import scored_rows, table
+from pasta.datasets.read import read_pairs
+from pasta.making.audit import DROPPED, PAIR, audit_of
+from pasta.making.stages import QUERY
+from pasta.models.load import load_processor
 from pasta.prompts import PROMPT_VERSION, misled_prompt
 from pasta.run.command import command_line
 from pasta.run.config import read_config
-from pasta.run.rows import read_rows
+from pasta.run.rows import read_rows, rows_of
 from pasta.run.schema import read_json
-from pasta.tools.report_pairs import audit_section, pairs_section, processor_of, show_uniform
-from pasta.tools.report_run import FAULTS, Run, attempt, command, missing
+from pasta.tools.report_pairs import FAULTS, attempt, missing, moved, pairs_section, show_uniform
 from pasta.training.loop import METRICS
 
 CONFIGS = {  # the script of a folder: what its config.json needs to have
@@ -32,12 +39,13 @@ CONFIGS = {  # the script of a folder: what its config.json needs to have
     "train_dpo.py": {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
                      "max_pixels": int, "frames_used": int, "processes": int, "lora_rank": int},
 }  # fmt: skip
+# config.json has them, but a new command must not
+NOT_FLAGS = {"frames_used", "processes", "commit", "versions", "data_used", "dry_run",
+             "prompt_version", "prompts_used", "resume", "script", "weights"}  # fmt: skip
+ROW = PAIR | {"video": str, "query": str}
 EVAL_CONFIG = {"bench": NAMES, "model": str, "max_pixels": int}
 SCORES = {"data": str, "n_frames": int, "runs": dict, "differences": dict, "adapters": dict}
 METHOD = {"adversaries": ADVERSARIES, "prompt": misled_prompt, "version": PROMPT_VERSION}
-TURNS = {"from wrong to right": (False, True), "from right to wrong": (True, False)}
-MEANS = ("loss", "rewards/margins", "rewards/accuracies")
-LAST = 10  # updates: one alone may be the small rest of an epoch
 
 
 def main(args=None):
@@ -77,6 +85,100 @@ def config_of(folder):
         raise SystemExit(f"{text}; next: {make}") from None
 
 
+@dataclass(frozen=True)
+class Run:
+    """args: the command line of the report. config: the config.json of args.folder."""
+
+    args: Namespace
+    config: dict
+    trained: bool  # whether train_dpo.py wrote it
+
+    @cached_property
+    def pairs_file(self):
+        folder = self.args.folder
+        return Path(moved(folder, self.config, "pairs") if self.trained else folder / "pairs.jsonl")
+
+    @cached_property
+    def pairs(self):
+        """The pairs, as rows. Raises OSError, ValueError."""
+        if not self.trained:
+            return read_rows(self.pairs_file, ROW)
+        root = self.config["video_root"] and moved(self.args.folder, self.config, "video_root")
+        return [vars(x) for x in read_pairs(self.pairs_file, self.config["mode"], root)]
+
+    @cached_property
+    def dropped(self):
+        """The rows that became no pair, with their `reason`; queries with a flaw among them."""
+        rows = rows_of(self.pairs_file.with_name("dropped.jsonl"), ROW | DROPPED)
+        queries = rows_of(self.pairs_file.with_name("queries.jsonl"), QUERY)
+        none = {"chosen": "", "rejected": "", "recipe": {}}
+        return rows + [q | none | {"reason": f"query {q['flaw']}"} for q in queries if "flaw" in q]
+
+    @cached_property
+    def making(self):
+        """The config.json of make_pairs.py next to the pairs; {} without one."""
+        with suppress(*FAULTS):
+            return read_config(self.pairs_file.parent, {"responder": str, "videos": str})
+        return {}
+
+    @property
+    def model(self):
+        return self.args.model or moved(self.args.folder, self.config, "model")
+
+    def examples(self, items):
+        """--pairs of the items, evenly spread over them."""
+        n = max(0, min(self.args.pairs, len(items)))
+        return [items[i * len(items) // n] for i in range(n)]
+
+    @cached_property
+    def next(self):
+        """{what may be missing: the command to run next}."""
+        args, config, pairs = self.args, self.config, self.pairs_file
+        report = ("python", "-m", "pasta.tools.report", args.folder)
+        flags = vars(args) | {"folder": None}
+        found = {x: command(*report, **flags | {x: "FOLDER"}) for x in ("model", "videos")}
+        making = self.making or {"responder": config.get("model"), "videos": "FOLDER"}
+        again = {"out": pairs.parent, "stage": "all"}
+        found["pairs"] = command("python", "make_pairs.py", **making | again)
+        if not self.trained:
+            return found
+        if not self.making:
+            of_pairs = {name: config[name] for name in ("video_root", "mode")}
+            found["videos"] = command("python", "-m", "pasta.datasets", pairs, **of_pairs)
+            found["pairs"] = found["videos" if pairs.is_file() else "pairs"]
+        n = config["processes"]
+        start = ["torchrun", "--nproc_per_node", n] if n > 1 else ["python"]
+        train = command(*start, "train_dpo.py", **config | {"out": args.folder})
+        in_toy = toy.is_toy(self.model)
+        scored = {"adapter": args.folder / "adapter", "model": None if in_toy else self.model}
+        if not config["lora_rank"]:  # only the shipped toy model has the toy benchmark as default
+            scored = {"model": args.folder / "model", "data": "toy" if in_toy else None}
+        scored |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
+        if args.eval and args.eval.name in NAMES:
+            out = args.eval.parent
+            where = {"data": "toy", "out": out.parent} if out.name == "toy" else {"out": out}
+            scored |= {"bench": args.eval.name, **where}
+        scores = command("python", "evaluate.py", **scored)
+        return found | {"train": train, "resume": f"{train} --resume", "scores": scores}
+
+
+def command(*words, **flags):
+    """A command line with the flags of a config.json; None and [] leave a flag out."""
+    for name, value in flags.items():
+        if value not in (None, []) and name not in NOT_FLAGS:
+            values = value if isinstance(value, list) else [value] * (type(value) is not bool)
+            words += (f"--{'no-' * (value is False)}{name}", *values)
+    return shlex.join(map(str, words))
+
+
+def audit_section(run):
+    """The audit, and the videos that were left out. Raises OSError, ValueError."""
+    path = run.pairs_file.with_name("dropped.jsonl")
+    path.stat()  # only make_pairs.py writes it
+    skipped = rows_of(path.with_name("skipped.jsonl"), {"video": str, "reason": str})
+    return {"modes": audit_of(path.parent), "skipped": skipped}
+
+
 def curves_section(run):
     """The metrics over the updates. Raises OSError, ValueError."""
     try:
@@ -84,14 +186,10 @@ def curves_section(run):
     except ModuleNotFoundError as error:
         return missing(error, "pip install -r requirements-dev.txt")
     path, picture = run.args.folder / "metrics.jsonl", BytesIO()
-    rows = read_rows(path, METRICS)
-    if not rows:
+    if not (rows := read_rows(path, METRICS)):
         return missing(f"an update in {path}", run.next["resume"])
-    last = rows[-LAST:]
-    means = {x: fmean(row[x] for row in last) for x in MEANS if all(x in row for row in last)}
     curves(rows, picture)
-    png = b64encode(picture.getvalue()).decode()
-    return {"updates": len(rows), "last": len(last), "means": means, "png": png}
+    return {"rows": rows, "png": b64encode(picture.getvalue()).decode()}
 
 
 def scores_section(run):
@@ -118,10 +216,9 @@ def scores_section(run):
 def turned_section(run):
     """The answers that training turned. Raises OSError, ValueError."""
     found = scores_section(run)
-    own, note = found["own"], found["note"]
-    if note:
+    if note := found["note"]:
         return note
-    folder, base = found["folder"], next(iter(found["runs"]))
+    own, folder, base = found["own"], found["folder"], next(iter(found["runs"]))
     evaluate = ("python", "evaluate.py", "--bench", found["bench"])
     if own == base:
         compare = command(*evaluate, "--compare", "BASE", folder / own)
@@ -132,18 +229,17 @@ def turned_section(run):
     check = command(*evaluate, "--data", found["data"], "--check")
     try:
         items = {x.id: x for x in benchmark(found["bench"]).items(Path(found["data"]))}
-        processor_of(run.model, size)
+        load_processor(run.model, size)
     except FAULTS as error:
         note = missing(error, run.next["model"] if items else check)
     examples = []
-    for what, turn in TURNS.items():
-        of_turn = [rows for rows in both if tuple(row["correct"] for row in rows) == turn]
-        for old, new in run.examples(of_turn):
-            example = old | {"what": what, "after": new["response"]}
+    for right in (False, True):  # before training
+        turned = [(a, b) for a, b in both if a["correct"] == right != b["correct"]]
+        for old, new in run.examples(turned):
+            examples.append(old | {"after": new["response"]})
             if not note and (item := items.get(old["id"])):
                 show = (show_uniform, run.model, size, found["n_frames"], item.video)
-                example["strip"] = attempt(check, *show)
-            examples.append(example)
+                examples[-1]["strip"] = attempt(check, *show)
     return {"answers": both, "note": note, "examples": examples}
 
 

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from difflib import SequenceMatcher
 from functools import cache, partial
-from io import BytesIO
 from itertools import product
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import numpy as np
 
 from pasta.adversaries import ADVERSARIES
 from pasta.candidates import corrupted_frames
-from pasta.making.audit import audit_of
 from pasta.making.reader import Reader
 from pasta.making.server import Server, is_address, png
 from pasta.making.stages import CANDIDATE
@@ -30,13 +28,12 @@ from pasta.run.ranks import progress
 from pasta.run.rows import rows_of
 from pasta.sampling import uniform
 from pasta.selection import query_key
-from pasta.tools.report_run import FAULTS, attempt, missing, moved
 from pasta.video import VideoError, list_videos, read_frames
 
 RECIPE = {"responder": str, "seed": int, "n_frames": int, "sparse_frames": int, "max_pixels": int,
           "prompt_version": int, "twins": bool}  # fmt: skip
+FAULTS = (OSError, ValueError, VideoError)  # of missing or damaged files
 SPARSE = ("frames", "prompt")  # kinds of adversarial responses with sparse sampling
-HOW = ("kind", "corruption", "instruction")  # fields of a recipe and of an adversarial response
 SHOWN = 16  # frames of a strip, at most
 WIDEST = 192  # pixels of a frame in a strip; wider frames are shrunk
 SMALL = 112  # pixels: frames up to this width are enlarged, and stay PNG
@@ -58,14 +55,6 @@ def pairs_section(run):
     ]
     return {"modes": modes, "reasons": reasons, "groups": groups, "total": total,
             "note": note, "examples": examples}  # fmt: skip
-
-
-def audit_section(run):
-    """The audit, and the videos that were left out. Raises OSError, ValueError."""
-    path = run.pairs_file.with_name("dropped.jsonl")
-    path.stat()  # only make_pairs.py writes it
-    skipped = rows_of(path.with_name("skipped.jsonl"), {"video": str, "reason": str})
-    return {"modes": audit_of(path.parent), "skipped": skipped}
 
 
 def making_of(run):
@@ -99,10 +88,10 @@ def example_of(run, row, candidate, reader):
             example["views"] = [{"side": "video", "strip": strip}]
         return example
     answers = [{"kind": "preferred"} | candidate["preferred"], *candidate["adversarial"]]
-    sources = [("chosen", source_of(answers, row["chosen"], {}))]
-    sources.append(("rejected", source_of(answers, row["rejected"], row["recipe"])))
     twins = ADVERSARIES[row["mode"]].twins if candidate["recipe"]["twins"] else ()
-    sources += [("counterfactual", {"kind": "twin", "corruption": name}) for name in twins]
+    sources = [("counterfactual", {"kind": "twin", "corruption": name}) for name in twins]
+    sources.insert(0, ("rejected", source_of(answers, row["rejected"], row["recipe"])))
+    sources.insert(0, ("chosen", source_of(answers, row["chosen"], {})))
     for side, source in sources:
         if source:
             strip = reader and attempt(next_command, strip_of, reader, candidate, source)
@@ -126,7 +115,8 @@ def marked(chosen, rejected):
 def source_of(answers, text, recipe):
     """The answer with this text: of equal ones, that of the recipe, or the first; None if none."""
     same = [answer for answer in answers if answer["response"] == text]
-    return max(same, key=lambda x: all(x.get(k) == recipe.get(k) for k in HOW), default=None)
+    how = ("kind", "corruption", "instruction")
+    return max(same, key=lambda x: all(x.get(k) == recipe.get(k) for k in how), default=None)
 
 
 def sampling_of(mode, source):
@@ -176,15 +166,42 @@ def strip(processor, frames, timestamps):
     height, width = processor.fit(n, *frames.shape[1:3])
     shown, shrink = np.linspace(0, n - 1, min(SHOWN, n)).round().astype(int), -(-width // WIDEST)
     tiles = resized(frames[shown], (height // shrink, width // shrink)).permute(0, 2, 3, 1).numpy()
-    picture = np.concatenate(tiles, axis=1)
-    kind, file = "png", BytesIO(png(picture))
+    kind, encode = "png", png
     with suppress(ModuleNotFoundError):  # JPEG needs matplotlib; it is ten times smaller
         if width > SMALL:
-            from matplotlib.image import imsave
+            from pasta.tools.figures import jpeg
 
-            kind, file = "jpeg", BytesIO()
-            imsave(file, picture, format=kind, pil_kwargs={"quality": 80})
-    data = f"data:image/{kind};base64,{b64encode(file.getvalue()).decode()}"
+            kind, encode = "jpeg", jpeg
+    picture = encode(np.concatenate(tiles, axis=1))
+    data = f"data:image/{kind};base64,{b64encode(picture).decode()}"
     return {"data": data, "name": f"s{digest(data)[:16]}", "seconds": timestamps[shown].tolist(),
             "width": tiles.shape[2], "height": tiles.shape[1], "small": width <= SMALL,
             "n": n, "size": f"{width} × {height}"}  # fmt: skip
+
+
+def moved(folder, config, name):
+    """A path of folder/config.json: as written, or where it is if both were moved together."""
+    path, out = Path(config[name]), Path(config.get("out") or "")
+    if not path.exists() and config.get("out") and path.is_absolute() == out.is_absolute():
+        now = folder / os.path.relpath(path, out)
+        if now.exists():
+            return os.path.normpath(now)
+    return config[name]
+
+
+def attempt(next_command, function, *args):
+    """The function's result, or what the page shows when its files are missing or damaged."""
+    try:
+        return function(*args)
+    except (*FAULTS, AttributeError, LookupError, TypeError) as error:
+        if not isinstance(error, FAULTS):
+            error = ValueError(f"a file has an unexpected form: {error!r}")
+        return missing(error, next_command)
+
+
+def missing(what, next_command):
+    """What the page shows in place of a part. what: an error, or what is not there."""
+    if isinstance(what, FileNotFoundError) and what.filename:
+        what = what.filename
+    start = "not shown" if isinstance(what, Exception) else "not there"
+    return {"missing": f"{start}: {what}", "next": next_command}

@@ -15,24 +15,53 @@ methods give the same log-probabilities:
 
 The methods run in turn. A ratio is relative to `packed`; for seconds it is the median over rounds.
 Memory is the peak of allocated tensors in one step, without the model's weights.
+
+Weights, pixels and tokens are random: as slow as real ones, without downloads.
+Shapes: k rejected responses, L tokens of the longest row, R of the longest response, V vocabulary.
 """
 
+import copy
 import gc
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, product
+from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Literal
 
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 from torch.profiler import ProfilerActivity, profile
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from pasta.dpo import dpo_loss
+from pasta.lora import adapted, adapter_off, add_lora
+from pasta.models.families import family_for
+from pasta.models.family import VideoInputs
+from pasta.models.load import ATTENTION, checkpoint_activations, video_features
+from pasta.packs import Pack, Segment, pack
+from pasta.policy import Policy
 from pasta.run.command import command_line
 from pasta.run.config import knob, parse
-from pasta.tools.speed_ways import ways_of
 
 REJECTED = (1, 3)  # k
+
+# A config.json of each size. A video token of "small" costs 0.38 times as much in the vision tower
+# as in the language model. In the 7B, too: 4 patches through 0.6 billion weights, a token through
+# 6.5. initializer_range is hidden_size ** -0.5, so that logits are of about 1.
+SIZES = Path(__file__).parent / "sizes"
+PREPROCESSOR = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "merge_size": 2}
+PREPROCESSOR |= {"min_pixels": 1, "max_pixels": 10**6, "patch_size": 14, "temporal_patch_size": 2}
+
+RESPONSES = (96, 70, 118, 84)  # tokens; the chosen response is first
+N_TEXT, N_QUERY = 40, 24  # tokens before the video, and of the query
+GRID = (24, 32)  # patches of a frame of 336 x 448 pixels
+END, VIDEO_TOKEN, FIRST_WORD = 0, 1, 3  # token ids, 2 is an image's; words have no meaning
 
 
 @dataclass
@@ -119,6 +148,126 @@ def peak_memory(step, device):
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     return max(accumulate(event.nbytes() for event in events))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A policy and what it scores: 1 + k responses, chosen first."""
+
+    policy: Policy
+    pack: Pack
+    rows: Tensor  # (1 + k, L) int64, one response each, padded on the right
+    targets: Tensor  # (1 + k, R) int64, the response tokens of each row; padding is -100
+    first: int  # index of the first response token of each row
+    reference: Tensor  # (1 + k,) nats, computed beforehand
+    beta: float = 0.1
+    end: int = END  # the token that ends a response and pads rows
+
+
+def ways_of(config, k, checkpointing, peer=None):
+    """(Task, {way: step}); a step returns the (1 + k,) log-probabilities of the responses.
+
+    peer: function (config, Task, model without adapter, checkpointing) -> {way: step}
+    """
+    model = random_model(config)
+    shared = {id(x): x for x in (*model.parameters(), *model.buffers())}
+    twin = copy.deepcopy(model, shared)  # for a peer: the same tensors, without our adapter
+    task = make_task(config, model, k)
+    if checkpointing:
+        checkpoint_activations(model)
+    packed = partial(task.policy, task.pack)
+    ways = {
+        "packed": partial(dpo_step, task, packed),
+        "live": partial(dpo_step, task, packed, live_reference=True),
+        "rows": partial(dpo_step, task, partial(rows_logps, task, padding_mask(task))),
+        "bare": partial(dpo_step, task, partial(rows_logps, task)),
+    }
+    return task, ways | (peer(config, task, twin, checkpointing) if peer else {})
+
+
+def random_model(config):
+    """A random Qwen2.5-VL, created on its device and in its dtype."""
+    torch.manual_seed(0)
+    settings = Qwen2_5_VLConfig.from_json_file(SIZES / f"{config.model}.json")
+    dtype = getattr(torch, config.dtype)
+    with torch.device(config.device):
+        model = Qwen2_5_VLForConditionalGeneration._from_config(settings, dtype=dtype)
+    model.set_attn_implementation(ATTENTION)
+    return model
+
+
+def make_task(config, model, k):
+    """The Task of a model, which gets an adapter."""
+    family = family_for(model.config.to_dict(), PREPROCESSOR)
+    vlm = SimpleNamespace(model=model, processor=SimpleNamespace(family=family))
+    policy = Policy(vlm, amp=config.dtype == "bfloat16").train()
+    add_lora(model, rank=config.lora_rank, alpha=2 * config.lora_rank)
+    for _, layer in adapted(model):
+        layer.lora_B.data.normal_(std=0.02)  # as if trained: an adapter of zeros hides mistakes
+
+    grid = (-(-config.n_frames // 2), *GRID)
+    n_tokens = grid[0] * GRID[0] * GRID[1] // 4
+    draw = torch.Generator().manual_seed(0)
+    inputs = VideoInputs(torch.randn(n_tokens * 4, 1176, generator=draw), grid, 1.0, n_tokens)
+
+    def text(n):
+        end = model.config.text_config.vocab_size
+        return torch.randint(FIRST_WORD, end, (n,), generator=draw).tolist()
+
+    prefix, query = text(N_TEXT) + [VIDEO_TOKEN] * n_tokens, text(N_QUERY)
+    responses = [(*text(n - 1), END) for n in RESPONSES[: 1 + k]]
+    processor = SimpleNamespace(
+        prefix_ids=lambda inputs: prefix,
+        positions=lambda ids, inputs: family.positions(torch.tensor(ids), inputs),
+    )
+    packed = pack(processor, inputs, [Segment((*query, *ids), len(ids)) for ids in responses])
+    rows = [torch.tensor([*prefix, *query, *ids]) for ids in responses]
+    rows = pad_sequence(rows, batch_first=True, padding_value=END)
+    targets = pad_sequence(map(torch.tensor, responses), batch_first=True, padding_value=-100)
+    with adapter_off(model), torch.no_grad():
+        reference = policy(packed)
+    return Task(policy, packed, rows, targets, len(prefix) + N_QUERY, reference)
+
+
+def padding_mask(task):
+    """(1 + k, 1, L, L) bool: causal, and padding is not seen."""
+    ends = task.first + task.pack.response_lengths
+    columns = torch.arange(task.rows.shape[1])
+    mask = (columns < ends[:, None, None, None]) & (columns <= columns[:, None])
+    return mask.to(task.policy.model.device)
+
+
+def rows_logps(task, mask=None):
+    """(1 + k,) logps, each response in its own row. mask: (1 + k, 1, L, L) bool; None: causal."""
+    policy, rows, inputs = task.policy, task.rows, task.pack.inputs
+    model, family, device = policy.model, policy.family, policy.model.device
+    videos = [replace(inputs) for _ in rows]  # distinct objects: one vision forward per row
+    positions = torch.stack([family.positions(row, inputs) for row in rows], dim=1)
+    with torch.autocast(device.type, torch.bfloat16, enabled=policy.amp):
+        logits = model(
+            input_ids=rows.to(device),
+            position_ids=positions.to(device),
+            attention_mask=mask,
+            mm_encoder_outputs=video_features(model, family, videos),
+            logits_to_keep=torch.arange(task.first - 1, rows.shape[1] - 1, device=device),
+            use_cache=False,
+        ).logits  # (1 + k, R, V)
+    targets = task.targets.flatten().to(device)
+    token_logps = -cross_entropy(logits.flatten(0, 1).float(), targets, reduction="none")
+    return token_logps.view(len(rows), -1).sum(1)
+
+
+def dpo_step(task, logps_of, live_reference=False):
+    """One forward and backward; gradients are dropped. Returns the (1 + k,) logps."""
+    reference = task.reference
+    if live_reference:
+        with adapter_off(task.policy), torch.no_grad():
+            reference = logps_of()
+    logps = logps_of()
+    pairs = (x.expand(len(logps) - 1) for x in (logps[0], logps[1:], reference[0], reference[1:]))
+    dpo_loss(*pairs, beta=task.beta)[0].mean().backward()
+    task.policy.zero_grad()
+    return logps.detach()
 
 
 if __name__ == "__main__":
