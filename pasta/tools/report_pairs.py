@@ -115,7 +115,7 @@ def marked(chosen, rejected):
 def source_of(answers, text, recipe):
     """The answer with this text: of equal ones, that of the recipe, or the first; None if none."""
     same = [answer for answer in answers if answer["response"] == text]
-    how = ("kind", "corruption", "instruction")
+    how = ("kind", "corruption", "instruction")  # how it was made
     return max(same, key=lambda x: all(x.get(k) == recipe.get(k) for k in how), default=None)
 
 

@@ -259,10 +259,8 @@ def rows_logps(task, mask=None):
 
 def dpo_step(task, logps_of, live_reference=False):
     """One forward and backward; gradients are dropped. Returns the (1 + k,) logps."""
-    reference = task.reference
-    if live_reference:
-        with adapter_off(task.policy), torch.no_grad():
-            reference = logps_of()
+    with adapter_off(task.policy), torch.no_grad():
+        reference = logps_of() if live_reference else task.reference
     logps = logps_of()
     pairs = (x.expand(len(logps) - 1) for x in (logps[0], logps[1:], reference[0], reference[1:]))
     dpo_loss(*pairs, beta=task.beta)[0].mean().backward()
