@@ -3,7 +3,6 @@
 import os
 import platform
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from pasta.run import ranks
@@ -33,9 +32,7 @@ def claim_folder(folder, config, model, own=()):
             before = read_config(folder)
         except ValueError as error:
             raise ValueError(f"{error}; restore it, or {cure}") from None
-        # In older runs nothing names the script; the scripts share up to half of their flags.
-        same = len(asdict(config).keys() & before) > 2 / 3 * len(asdict(config))
-        others -= others if same and before.get("script", script) == script else set()
+        others -= others if before.get("script") == script else set()
     if others:
         raise SystemExit(f"{folder} holds {min(others)}, which {script} did not write; {cure}")
     lock_folder(folder)

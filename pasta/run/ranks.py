@@ -60,16 +60,14 @@ def size():
 
 
 def share(items):
-    """This rank's items: every size()-th, starting at rank()."""
     return items[rank() :: size()]
 
 
 def balance(items, costs):
     """This rank's part of `items`, most expensive first, in snake order: ranks wait little."""
     order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
-    rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]
-    places = (rank(), 2 * size() - 1 - rank())
-    return [items[both[place]] for both in rounds for place in places if place < len(both)]
+    ours = (rank(), 2 * size() - 1 - rank())  # places in each round, there and back over the ranks
+    return [items[i] for place, i in enumerate(order) if place % (2 * size()) in ours]
 
 
 def pad(items, filler):
