@@ -9,7 +9,6 @@ from pathlib import Path
 
 def write_json(path, data):
     """Write `data` as JSON, atomically; paths become text."""
-    path = Path(path)
     text = json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")

@@ -141,14 +141,12 @@ def parallel(policy, units, shard, half):
 
 def full_tensor(tensor):
     """The whole tensor, gathered if it is sharded, without its graph; all ranks call."""
-    tensor = tensor.detach()
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def local_shard(tensor):
     """This rank's slice of a tensor, without its graph; all of it if it is not sharded."""
-    tensor = tensor.detach()
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 @contextmanager
