@@ -41,8 +41,6 @@ def atomic_folder(folder):
 
 def sync(path):
     """Flush a file, or the list of files of a folder, to disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     os.fsync(handle)
     os.close(handle)

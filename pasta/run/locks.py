@@ -1,5 +1,6 @@
 """Folder locks, released when the process ends, even if it is killed; children inherit none."""
 
+import fcntl
 import os
 import platform
 from contextlib import contextmanager, nullcontext, suppress
@@ -7,11 +8,6 @@ from pathlib import Path
 
 from pasta.run import ranks
 from pasta.run.config import read_config, script_of
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing is locked
-    fcntl = None
 
 OPEN = {}  # (device, inode) -> lock file; closing it would release the lock
 
@@ -78,8 +74,7 @@ def wait_for_lock(path):
 def lock(file, path, wait=False):
     """Lock an open file until it is closed. Returns False if another process has the lock."""
     try:
-        if fcntl:
-            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

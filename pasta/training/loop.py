@@ -31,7 +31,7 @@ def learning_rate(step, n_steps, peak, warmup):
 
 
 def packs_loss(config, policy, plan, items, counts):
-    """(loss, rows) of some PackedPairs in one forward pass: sums of `pack_loss`, see there."""
+    """(loss, rows) of some PackedPairs, from one forward pass: see `pack_loss`."""
     total, rows = 0.0, []
     for item, logps in zip(items, pairs_logps(policy, items), strict=True):
         loss, more = pack_loss(config, item, logps, plan.reference, counts)
