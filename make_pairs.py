@@ -13,10 +13,10 @@ candidates.rank1.jsonl. In the toy world, other defaults hold: see the end of --
 
 import math
 import re
-import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import ClassVar, Literal
 
 import torch
@@ -190,8 +190,7 @@ def print_next(config):
     if config.adversarial_qa and rows_of(config.out / "items.jsonl"):
         items = {"bench": "adversarial", "data": config.out}
         print(f"ask the items; next: {to_paste('evaluate.py', **items, **flags, **more)}")
-    look = ["python", "-m", "pasta.tools.report", str(config.out)]
-    print(f"look at the pairs first; next: {shlex.join(look)}")
+    print(f"look at the pairs first; next: python -m pasta.tools.report {quote(str(config.out))}")
     name = config.out.absolute().name.removeprefix("pairs").strip("-_")
     if flags["model"] or name:
         run = Path("out") / f"dpo-{name or Path(model).name}"

@@ -15,7 +15,6 @@ from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -25,9 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH 
 
 from pasta import toy
 from pasta.datasets.read import open_pairs
-from pasta.dpo import pack_loss
 from pasta.lora import adapter_off
-from pasta.packs import by_video, pairs_logps
+from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
@@ -104,22 +102,20 @@ def main(config):
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
     skipped = Skipped(config.out / "skipped.jsonl", config.max_skipped, config.resume)
     groups = without_own_tokens(groups, vlm.processor, skipped)
-    limits = (config.max_length, config.workers, skipped, config.batch_packs)
-    loader = PackLoader(vlm.processor, read, *limits)
+    loader = PackLoader(config, vlm.processor, read, skipped)
     cache = open_cache(config, vlm, n_frames)
     with adapter_off(vlm.model), torch.no_grad():  # the reference: the model before training
         reference, tokens = reference_logps(cache, groups, loader, policy)
     skipped.check()
     result = config.out / ("adapter" if config.lora_rank else "model")
-    message = "stopped by SIGTERM; rerun with --resume to continue"
-    if train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
-        save_trained(result, policy, config.model, config.dtype)
-        flags = {"adapter": result, "model": named}
-        if not config.lora_rank:  # only the shipped toy model has the toy benchmark as its default
-            flags = {"model": result, "data": None if named else "toy"}
-        flags |= typed("n_frames", "max_pixels", "dtype", "device")
-        message = f"wrote {result}; next: {to_paste('evaluate.py', **flags)}"
-    ranks.say(message)
+    if not train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
+        return ranks.say("stopped by SIGTERM; rerun with --resume to continue")
+    save_trained(result, policy, config.model, config.dtype)
+    flags = {"adapter": result, "model": named}
+    if not config.lora_rank:  # only the shipped toy model has the toy benchmark as its default
+        flags = {"model": result, "data": None if named else "toy"}
+    flags |= typed("n_frames", "max_pixels", "dtype", "device")
+    ranks.say(f"wrote {result}; next: {to_paste('evaluate.py', **flags)}")
 
 
 def check_responder(config, pairs):
@@ -156,9 +152,12 @@ def train(config, policy, plan, result, facts):
             batch = next(batches)
             waited = time.perf_counter() - start  # for videos to be decoded
             counts = Counter(ranks.gather([mode for item in batch for mode in item.modes()]))
-            batch = ranks.pad(batch, plan.loader.dummy)
-            rows = [accumulate(config, policy, plan, x, counts) for x in plan.loader.batched(batch)]
-            rows = ranks.gather(list(chain(*rows)))
+            rows = []
+            for items in plan.loader.batched(ranks.pad(batch, plan.loader.dummy)):
+                loss, more = loop.packs_loss(config, policy, plan, items, counts)
+                (loss * ranks.size()).backward()  # DDP and FSDP2 divide by it
+                rows += more
+            rows = ranks.gather(rows)
             plan.loader.skipped.check()
             if not rows:
                 continue  # no video can be read; the next update saves, scores and stops
@@ -186,20 +185,6 @@ def train(config, policy, plan, result, facts):
             if stopped:
                 return False
     return True
-
-
-def accumulate(config, policy, plan, items, counts):
-    """Add the gradient of some PackedPairs, in one forward pass. Returns the rows of `pack_loss`.
-
-    counts: mode -> pairs of the whole update.
-    """
-    total, rows = 0.0, []
-    for item, logps in zip(items, pairs_logps(policy, items), strict=True):
-        # logps: (2B,) nats, of B chosen, then B rejected responses
-        loss, more = pack_loss(config, item, logps, plan.reference, counts)
-        total, rows = total + loss, rows + more
-    (total * ranks.size()).backward()  # DDP and FSDP2 divide by it
-    return rows
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
     python -m pytest -q tests/test_claims.py
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -58,16 +57,10 @@ def test_a_folder_with_files_of_others_is_refused_before_anything_is_written(
     assert str(tmp_path) in str(error.value) and state(tmp_path) == before
 
 
-@pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("theirs", CONFIGS)
 @pytest.mark.parametrize("ours", CONFIGS)
-def test_only_the_script_that_began_a_folder_continues_in_it(tmp_path, ours, theirs, old):
+def test_only_the_script_that_began_a_folder_continues_in_it(tmp_path, ours, theirs):
     write_config(tmp_path, CONFIGS[theirs])
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["script"] == theirs
-    if old:  # of a version that did not write it
-        del config["script"]
-        (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "notes.txt").write_text("mine")  # of the user, in a folder of ours
     before = state(tmp_path)
     if ours == theirs:

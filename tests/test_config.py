@@ -213,7 +213,7 @@ RANGES = {
     "seed": (0, 2**32 - 1),
     "max_skipped n_frames max_pixels limit target sparse_frames": (0, 10**9),
     "max_length batch_pairs lora_alpha save_every keep_checkpoints eval_every n_queries candidates "
-    "max_new_tokens judge_tokens batch_videos batch_size in_flight": (1, 10**6),
+    "max_new_tokens judge_tokens batch_videos batch_size batch_packs in_flight": (1, 10**6),
 }
 BOUNDS = {name: bounds for names, bounds in RANGES.items() for name in names.split()}
 NUMBERS = [

@@ -113,7 +113,7 @@ def test_a_second_instance_is_refused_and_writes_nothing(
 @pytest.mark.slow
 def test_two_trainings_on_the_same_pairs_compute_the_reference_once(torchrun, tmp_path, toy_pairs):
     started = [torchrun(n, f"run{n}") for n in (0, 2)]
-    printed = sorted(finish(process).partition("reference: ")[2][:2] for process in started)
+    printed = sorted(finish(process).rpartition("reference: ")[2][:2] for process in started)
     assert printed == ["0 ", "16"]
     rows = [row for path in toy_pairs.parent.glob("reference*.jsonl") for row in read_rows(path)]
     assert len({row["key"] for row in rows}) == len(rows) == 16

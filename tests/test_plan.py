@@ -52,7 +52,8 @@ def load(tiny, tmp_path):
     def load(groups, workers=0, max_length=4096, read=None):
         read = read or partial(read_frames, sample=partial(uniform, n=8), fit=fit)
         skipped = Skipped(tmp_path / "skipped.jsonl", 9)
-        return list(PackLoader(tiny.processor, read, max_length, workers, skipped).packs(groups))
+        config = SimpleNamespace(max_length=max_length, workers=workers)
+        return list(PackLoader(config, tiny.processor, read, skipped).packs(groups))
 
     return load
 
@@ -234,7 +235,7 @@ def test_the_fingerprint_depends_on_texts_order_and_reference():
 
 
 def test_dummy_packs_have_no_pairs_and_no_gradient(tiny):
-    loader = PackLoader(tiny.processor, None, 4096, 0, None)
+    loader = PackLoader(SimpleNamespace(max_length=4096), tiny.processor, None, None)
     add_lora(tiny.model, rank=2, alpha=4)
     logps = Policy(tiny)(loader.dummy.pack)[loader.dummy.where]
     assert logps.shape == (0,) and loader.dummy.modes() == []

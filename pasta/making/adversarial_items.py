@@ -14,11 +14,10 @@ MAX_OPTIONS = 4  # "None of the above" is one more, and letters end at E
 def adversarial_rows(candidates, judge, ask):
     """The rows of items.jsonl for rows of candidates.jsonl. Do not align on the same videos."""
     verdicts = iter(judge([case(c, answer) for c in candidates for answer in c["adversarial"]]))
-    wrong = [
-        list(dict.fromkeys(a["response"] for a in c["adversarial"] if next(verdicts).kept))
-        for c in candidates
-    ]
-    found = [(c, texts) for c, texts in zip(candidates, wrong, strict=True) if texts]
+    found = []
+    for candidate in candidates:
+        if wrong := [a["response"] for a in candidate["adversarial"] if next(verdicts).kept]:
+            found.append((candidate, list(dict.fromkeys(wrong))))
     # The asker gets only a wrong answer, no video.
     claims = ask([Request(None, FALSE_PREMISE.format(wrong=texts[0])) for _, texts in found])
     questions = [  # every judge drops an empty one
@@ -28,8 +27,8 @@ def adversarial_rows(candidates, judge, ask):
     rows = []
     for (candidate, texts), question, verdict in zip(found, questions, verdicts, strict=True):
         if len(texts) > 1:
-            query, options = candidate["query"], texts[:MAX_OPTIONS]
-            rows.append(item_row(candidate, "options", query, options=options))
+            options = {"options": texts[:MAX_OPTIONS]}
+            rows.append(item_row(candidate, "options", candidate["query"]) | options)
         if verdict.kept:
             rows.append(item_row(candidate, "question", question["response"]))
     return rows
@@ -39,7 +38,7 @@ def case(candidate, answer):
     return candidate["mode"], candidate["query"], candidate["preferred"], answer
 
 
-def item_row(candidate, kind, query, **options):
+def item_row(candidate, kind, query):
     video, mode = candidate["video"], candidate["mode"]
-    row = {"id": pair_id(video, mode, query, kind, ""), "video": video, "mode": mode}
-    return row | {"kind": kind, "query": query} | options
+    item_id = pair_id(video, mode, query, kind, "")
+    return {"id": item_id, "video": video, "mode": mode, "kind": kind, "query": query}

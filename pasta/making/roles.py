@@ -51,8 +51,7 @@ class LocalModel:
 
     def score(self, groups):
         """The logps, in nats, of the (query, response) texts of each group: see `text_logps`."""
-        found = text_logps(self.vlm(), groups, self.config.batch_size)
-        return [logps.tolist() for logps in found]
+        return [x.tolist() for x in text_logps(self.vlm(), groups, self.config.batch_size)]
 
 
 class Roles:
@@ -98,8 +97,7 @@ class Roles:
         n = self.config.max_new_tokens
         if is_address(name):  # stored: a server may fail after most requests of a row
             return self.ask_once(name, requests, n)
-        found = dict(self.model(name).answers(requests, n))
-        return [found[i] for i in range(len(requests))]
+        return [answer for _, answer in sorted(self.model(name).answers(requests, n))]
 
     def ask_once(self, name, requests, max_new_tokens):
         """The same, through replies.jsonl. Refused answers are not stored."""
@@ -112,10 +110,9 @@ class Roles:
         new = {k: r for k, r in zip(keys, requests, strict=True) if k not in self.known}
         found, order = {}, list(new)
         arriving = model.answers(list(new.values()), max_new_tokens)
-        bar = ranks.progress(arriving, "answers", len(new), "requests")
         # Closed, so that an error here, or ctrl-C, stops the requests too.
         with Appender(ranks.rank_path(self.path)) as out, closing(arriving):
-            for i, answer in bar:
+            for i, answer in ranks.progress(arriving, "answers", len(new), "requests"):
                 key = order[i]
                 found[key] = answer
                 if not answer.error:

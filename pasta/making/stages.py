@@ -170,7 +170,6 @@ def candidates_in_order(config, videos, asked):
 
 
 def usable_queries(config):
-    """The rows of queries.jsonl without a flaw."""
     return [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" not in row]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 def write_json(path, data):
     """Write `data` as JSON, atomically; paths become text."""
-    path = Path(path)
     text = json.dumps(data, indent=2, ensure_ascii=False, default=os.fspath) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -42,8 +41,6 @@ def atomic_folder(folder):
 
 def sync(path):
     """Flush a file, or the list of files of a folder, to disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     os.fsync(handle)
     os.close(handle)

@@ -56,5 +56,4 @@ def to_paste(script, *words, **flags) -> str:
 
 def typed(*names) -> dict:
     """{flag: value} of those of `names` that the user typed: the next command repeats them."""
-    words = sys.argv
-    return {x: words[words.index(f"--{x}") + 1] for x in names if f"--{x}" in words[:-1]}
+    return {x: sys.argv[sys.argv.index(f"--{x}") + 1] for x in names if f"--{x}" in sys.argv[:-1]}

@@ -36,9 +36,8 @@ def knob(text, default=MISSING, toy=MISSING):
     toy: the default if no model is named, or a function that is called only if it is needed.
     With neither default, the flag is required; with `toy` alone, it is required next to --model.
     """
-    metadata = {"help": text, "default": default, "toy": toy}
     given = {"default_factory": default.copy} if isinstance(default, list) else {"default": default}
-    return field(**given, kw_only=True, metadata=metadata)
+    return field(**given, kw_only=True, metadata={"help": text, "default": default, "toy": toy})
 
 
 def argument_type(kind):
@@ -84,12 +83,8 @@ def help_text(name, knob, kind):
 
 def toy_defaults(knobs):
     """The end of --help: the defaults that differ when no model is named."""
-    toys = {x: knob["toy"] for x, knob in knobs.items() if knob["toy"] is not MISSING}
-    words = [
-        f"--no-{x}" if toy is False else f"--{x} {toy}"
-        for x, toy in toys.items()
-        if not callable(toy)
-    ]
+    toys = [(x, knob["toy"]) for x, knob in knobs.items() if knob["toy"] is not MISSING]
+    words = [f"--no-{x}" if y is False else f"--{x} {y}" for x, y in toys if not callable(y)]
     text = textwrap.fill("  ".join(words), 98, break_on_hyphens=False)
     return f"toy defaults, when no model is named:\n{text}\n" if toys else ""
 
@@ -183,8 +178,7 @@ def changed_settings(before, now) -> list[str]:
     return [f"--{k} was {before.get(k)} and is {v}" for k, v in now.items() if before.get(k) != v]
 
 
-def seed_all(seed):
-    """Seed the generators of Python, numpy and torch, on every device."""
+def seed_all(seed):  # of every device
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

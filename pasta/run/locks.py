@@ -1,18 +1,13 @@
 """Folder locks, released when the process ends, even if it is killed; children inherit none."""
 
+import fcntl
 import os
 import platform
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from pasta.run import ranks
 from pasta.run.config import read_config, script_of
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing is locked
-    fcntl = None
 
 OPEN = {}  # (device, inode) -> lock file; closing it would release the lock
 
@@ -33,9 +28,7 @@ def claim_folder(folder, config, model, own=()):
             before = read_config(folder)
         except ValueError as error:
             raise ValueError(f"{error}; restore it, or {cure}") from None
-        # In older runs nothing names the script; the scripts share up to half of their flags.
-        same = len(asdict(config).keys() & before) > 2 / 3 * len(asdict(config))
-        others -= others if same and before.get("script", script) == script else set()
+        others -= others if before.get("script") == script else set()
     if others:
         raise SystemExit(f"{folder} holds {min(others)}, which {script} did not write; {cure}")
     lock_folder(folder)
@@ -81,8 +74,7 @@ def wait_for_lock(path):
 def lock(file, path, wait=False):
     """Lock an open file until it is closed. Returns False if another process has the lock."""
     try:
-        if fcntl:
-            fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError as error:

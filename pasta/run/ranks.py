@@ -60,16 +60,14 @@ def size():
 
 
 def share(items):
-    """This rank's items: every size()-th, starting at rank()."""
     return items[rank() :: size()]
 
 
 def balance(items, costs):
     """This rank's part of `items`, most expensive first, in snake order: ranks wait little."""
     order = sorted(range(len(items)), key=lambda i: costs[i], reverse=True)
-    rounds = [order[i : i + 2 * size()] for i in range(0, len(order), 2 * size())]
-    places = (rank(), 2 * size() - 1 - rank())
-    return [items[both[place]] for both in rounds for place in places if place < len(both)]
+    ours = (rank(), 2 * size() - 1 - rank())  # places in each round, there and back over the ranks
+    return [items[i] for place, i in enumerate(order) if place % (2 * size()) in ours]
 
 
 def pad(items, filler):
@@ -143,14 +141,12 @@ def parallel(policy, units, shard, half):
 
 def full_tensor(tensor):
     """The whole tensor, gathered if it is sharded, without its graph; all ranks call."""
-    tensor = tensor.detach()
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.detach().full_tensor() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 def local_shard(tensor):
     """This rank's slice of a tensor, without its graph; all of it if it is not sharded."""
-    tensor = tensor.detach()
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
 
 
 @contextmanager

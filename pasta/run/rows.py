@@ -8,7 +8,7 @@ import codecs
 import json
 import os
 import warnings
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from pasta.run import ranks
@@ -92,7 +92,7 @@ def rows_of(path, shape=dict):
     return [row for file in ranks.rank_paths(path) for row in read_rows(file, shape)]
 
 
-class Appender:
+class Appender(AbstractContextManager):
     """Appends rows to a .jsonl file, one writer a file; first cuts off a damaged end."""
 
     def __init__(self, path):
@@ -118,9 +118,6 @@ class Appender:
         except OSError as error:
             text = f"{error.strerror}; free some space and rerun the command to continue"
             raise OSError(error.errno, text, str(self.path)) from error
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *_):
         self.file.close()

@@ -30,6 +30,15 @@ def learning_rate(step, n_steps, peak, warmup):
     return peak * 0.5 * (1 + cos(pi * (step - n_warm) / (n_steps - n_warm + 1)))
 
 
+def packs_loss(config, policy, plan, items, counts):
+    """(loss, rows) of some PackedPairs, from one forward pass: see `pack_loss`."""
+    total, rows = 0.0, []
+    for item, logps in zip(items, pairs_logps(policy, items), strict=True):
+        loss, more = pack_loss(config, item, logps, plan.reference, counts)
+        total, rows = total + loss, rows + more
+    return total, rows
+
+
 def gradient_norm(optimizer):
     """Norm of the gradient over all trained weights: () float32, the same on every rank."""
     (group,) = optimizer.param_groups
@@ -86,8 +95,7 @@ def held_out_metrics(config, policy, plan):
     counts, rows = Counter(GROUPS), []  # one pair of each mode: the summed loss is not used
     policy.eval()
     for items in plan.loader.rounds(plan.held_out):
-        for item, logps in zip(items, pairs_logps(policy, items), strict=True):
-            rows += pack_loss(config, item, logps, plan.reference, counts)[1]
+        rows += packs_loss(config, policy, plan, items, counts)[1]
     policy.train()
     rows = ranks.gather(rows)  # empty if no video can be read
     means = summarise(rows) if rows else {}

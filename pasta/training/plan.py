@@ -118,8 +118,8 @@ def without_own_tokens(groups, processor, skipped):
     for group in groups:
         kept = []
         for pair in group.pairs:
-            texts = {name: getattr(pair, name) for name in ("query", "chosen", "rejected")}
-            found = {name: processor.own.search(text) for name, text in texts.items()}
+            texts = ("query", "chosen", "rejected")
+            found = {name: processor.own.search(getattr(pair, name)) for name in texts}
             held = [f"{name} contains {token[0]}" for name, token in found.items() if token]
             if not held:
                 kept.append(pair)
@@ -164,22 +164,20 @@ class Skipped:
 class PackLoader:
     """Reads and packs videos in `workers` threads, ahead of the model.
 
-    read: path -> (frames, timestamps); raises VideoError. max_length: tokens of a pack.
-    batch_packs: packs of a forward pass.
+    config: max_length, workers and batch_packs. read: path -> (frames, timestamps) or VideoError.
     dummy: an empty pack that keeps ranks in step: every rank enters every backward pass.
     """
 
-    def __init__(self, processor, read, max_length, workers, skipped, batch_packs=1):
-        self.read = partial(read_packs, processor, read, max_length)
-        self.max_length, self.workers, self.skipped = max_length, workers, skipped
-        self.batch_packs = batch_packs
+    def __init__(self, config, processor, read, skipped):
+        self.read = partial(read_packs, processor, read, config.max_length)
+        self.config, self.max_length, self.skipped = config, config.max_length, skipped
         inputs = processor.prepare(np.zeros((2, 56, 56, 3), np.uint8), np.array([0.0, 0.5]))
         pack, _ = pack_responses(processor, inputs, [("", "")])
         self.dummy = PackedPairs(VideoPairs("", ()), pack, [])
 
     def packs(self, groups):
         """Yield a list of packs for each group, [] if skipped; to be closed. Raises TooLong."""
-        for group, packs in prefetch(self.read, groups, self.workers):
+        for group, packs in prefetch(self.read, groups, self.config.workers):
             if isinstance(packs, TooLong):
                 raise packs
             if isinstance(packs, Exception):
@@ -190,7 +188,7 @@ class PackLoader:
     def batched(self, items):
         """Yield lists of at most batch_packs items."""
         items = iter(items)
-        while batch := list(islice(items, self.batch_packs)):
+        while batch := list(islice(items, self.config.batch_packs)):
             yield batch
 
     def rounds(self, groups, name=None):
