@@ -18,8 +18,7 @@ def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
     "ID#1", ... Rows without an id get a hash of their content.
     Raises ValueError "FILE:LINE: ...; expected ...", and when the file has no pairs.
     """
-    root = video_root or Path(path).parent
-    find = functools.cache(functools.partial(find_video, root=root))
+    find = functools.cache(functools.partial(find_video, root=video_root or Path(path).parent))
     pairs, seen = [], {}
     for place, row in placed_rows(path):
         try:

@@ -54,8 +54,7 @@ def pairs_of(row, mode, find):
         raise ValueError(wrong)
     path, others, pairs = find(name), rejected_of(row), []
     for k, other in enumerate(others):
-        turns = joined(dialogue[:1], other, "assistant", "rejected")
-        _, rejected = texts_of(turns, "rejected")
+        _, rejected = texts_of(joined(dialogue[:1], other, "assistant", "rejected"), "rejected")
         if rejected == chosen:
             raise ValueError(f"chosen and rejected are both {chosen!r}; expected different texts")
         id_ = pair_id(name, mode, query, chosen, rejected)

@@ -67,8 +67,7 @@ def percent(results, family, group, *arms):
         read = field(group, name)
         cells = [results.score(arm, read, family).text() for arm in arms]
         rows.append([name, *cells, results.gain(arms[-1], read, family, arms[0]).text("+")])
-    difference = f"`{arms[-1]}` minus `{arms[0]}`"
-    return markdown(["", *(f"`{arm}`" for arm in arms), difference], rows)
+    return markdown(["", *(f"`{arm}`" for arm in arms), f"`{arms[-1]}` minus `{arms[0]}`"], rows)
 
 
 def numbers(results, family, names, *arms):

@@ -5,28 +5,21 @@ import os
 
 import numpy as np
 
-from pasta.sampling import SAME_TIME
-from pasta.video.decord_files import VideoError, checked, reading
+from pasta.video.decord_files import checked, reading
 from pasta.video.jpegs import jpeg_data, jpeg_names
 from pasta.video.worker import opened
 
 
-def read_frames(path, sample, fit=None, start=None, end=None, timeout=120.0, folder_fps=3.0):
+def read_frames(path, sample, fit=None, timeout=120.0, folder_fps=3.0):
     """The frames of a video that `sample` chooses, and their times.
 
     sample: function (N,) seconds of all frames -> (F,) indices, such as partial(uniform, n=32)
     fit: function (F, H, W) -> (H, W), the size to decode at if smaller than the video's
-    start, end: seconds; `sample` gets only the frames from start to end, both included
     timeout: seconds. folder_fps: frames per second of a folder of JPEGs.
     Returns (F, H, W, 3) uint8 RGB and (F,) float64 seconds in the file. Raises VideoError.
     """
     with opened(path, folder_fps, timeout) as (timestamps, size, decode):
-        low, high = start or 0, np.inf if end is None else end
-        inside = np.flatnonzero((timestamps > low - SAME_TIME) & (timestamps < high + SAME_TIME))
-        if not len(inside):
-            has = f"its frames go from {timestamps[0]:g} s to {timestamps[-1]:g} s"
-            raise VideoError(path, f"no frame between {low:g} s and {high:g} s; {has}")
-        indices = inside[sample(timestamps[inside])]
+        indices = sample(timestamps)
         fitted = size if fit is None else fit(len(indices), *size)
         return decode(indices, *min(size, fitted, key=np.prod)), timestamps[indices]
 
