@@ -43,16 +43,14 @@ def text_logps(vlm, groups, batch_size=1) -> list[Tensor]:
     groups: list of (VideoInputs or None, [(query, response), ...]).
     batch_size: texts per forward pass, or all of one group.
     """
-    rows, n = [], batch_size
+    rows = [[]]
     for inputs, texts in groups:
         item = PackedPairs(None, *pack_responses(vlm.processor, inputs, texts))
-        if n + item.pack.n_segments > batch_size:
+        if sum(x.pack.n_segments for x in (*rows[-1], item)) > batch_size:
             rows.append([])
-            n = 0
         rows[-1].append(item)
-        n += item.pack.n_segments
     policy = Policy(vlm)
-    return [logps for row in rows for logps in pairs_logps(policy, row)]
+    return [logps for row in rows if row for logps in pairs_logps(policy, row)]
 
 
 class Policy(nn.Module):

@@ -28,7 +28,6 @@ NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
 
 
 def markdown(head, rows):
-    """A Markdown table of texts."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
