@@ -38,14 +38,22 @@ def internvl_family(config, preprocessor, max_pixels):
     """InternVL3 and InternVL2.5 in the form of transformers ("-hf"): each frame is an image."""
     given = family.given_settings(preprocessor)
     (per_frame,) = family.whole(config, "image_seq_length").values()
-    own = {"token": "<IMG_CONTEXT>", "video_text": partial(numbered_frames, per_frame)}
-    own |= {"encoder": "image", "feature_kwargs": lambda x: {"pixel_values": x.pixel_values}}
+    own = {"token": "<IMG_CONTEXT>", "feature_kwargs": as_images, "encoder": "image"}
+    own["video_text"] = partial(numbered_frames, per_frame)
     return fixed_family(config, given, per_frame, id_name="image_token_id", **own)
 
 
 def numbered_frames(per_frame, inputs):
     image = f"<img>{'<IMG_CONTEXT>' * per_frame}</img>"
     return "\n".join(f"Frame{i + 1}: {image}" for i in range(inputs.grid[0]))
+
+
+def as_batch(inputs):
+    return {"pixel_values_videos": inputs.pixel_values[None]}
+
+
+def as_images(inputs):
+    return {"pixel_values": inputs.pixel_values}
 
 
 def fixed_family(
@@ -63,14 +71,13 @@ def fixed_family(
         crop = tuple(family.whole(given, "size.height", "size.width").values())
     fit = partial(fixed_fit, edge or crop)
     settings |= {"crop": crop, "per_frame": per_frame, "extra": extra}
-    own = {"feature_kwargs": lambda x: {"pixel_values_videos": x.pixel_values[None]}} | own
     return family.Family(
         model_type=config["model_type"],
         placeholder="<video>",
         fit=fit,
         prepare=partial(fixed_prepare, settings, fit),
         positions=partial(family.plain_positions, token_id),
-        **{"token": "<video>"} | own,
+        **({"token": "<video>", "feature_kwargs": as_batch} | own),
     )
 
 
