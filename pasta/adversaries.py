@@ -117,20 +117,16 @@ def swap_scenes(frames, rng, other):
     return np.concatenate([frames[cut:], frames[:cut]])
 
 
+def named(*functions):
+    return {f.__name__: f for f in functions}
+
+
 ADVERSARIES = {
     "spatial": Adversary(
-        sampling="dense",
-        corruptions={f.__name__: f for f in (rotate, mirror, swap_halves, shuffle_tiles)},
-        twins=("rotate", "mirror"),
+        "dense", named(rotate, mirror, swap_halves, shuffle_tiles), twins=("rotate", "mirror")
     ),
-    "temporal": Adversary(
-        sampling="native",
-        corruptions={f.__name__: f for f in (reverse, shuffle, freeze)},
-        twins=("reverse",),
-    ),
+    "temporal": Adversary("native", named(reverse, shuffle, freeze), twins=("reverse",)),
     "cross_frame": Adversary(
-        sampling="uniform",
-        corruptions={f.__name__: f for f in (splice, repeat_scene, swap_scenes)},
-        twins=("splice", "repeat_scene"),
+        "uniform", named(splice, repeat_scene, swap_scenes), twins=("splice", "repeat_scene")
     ),
 }

@@ -48,8 +48,7 @@ def shared_prefix_attention(
     cuts = [n for prefix, *segments in lengths for n in (prefix, sum(segments))]
     parts = zip(*(x.split(cuts, dim=2) for x in (query, key, value)), strict=True)
     found = []
-    for _, *segments in lengths:
-        prefix, after = next(parts), next(parts)
+    for (_, *segments), prefix, after in zip(lengths, parts, parts, strict=True):
         found.append(scaled_dot_product_attention(*prefix, is_causal=True, **share)[0])  # (N, P, D)
         # (S, N or G, n, D): keys of the padding come last, so no token sees them
         rows = (x[0].transpose(0, 1).split(segments) for x in after)

@@ -124,10 +124,9 @@ def view_logps(tasks, rows, score):
     """Per row a list of {response, VIEW: mean logp, nats}, [] for fewer than two responses."""
     texts, groups = [], {}
     for task, row in zip(tasks, rows, strict=True):
-        answers = [row["preferred"], *row["adversarial"]]
+        own = [answer["response"] for answer in (row["preferred"], *row["adversarial"])]
         # no judge keeps an answer with a special token, and no model can score some of them
-        own = [a["response"] for a in answers if not TOKEN.search(a["response"])]
-        own = dict.fromkeys((row["query"], text) for text in own if text)
+        own = dict.fromkeys((row["query"], x) for x in own if x and not TOKEN.search(x))
         texts.append(own if len(own) > 1 else {})
         for inputs in chain(*task.views.values()):
             groups.setdefault(id(inputs), (inputs, {}))[1].update(texts[-1])

@@ -80,11 +80,6 @@ def add_lora(model, targets=LANGUAGE_LINEARS, *, rank, alpha, seed=0) -> list[st
     return names
 
 
-def adapter_parameters(model) -> list[nn.Parameter]:
-    """A and B of every adapted layer: the trained weights."""
-    return [p for _, layer in adapted(model) for p in (layer.lora_A, layer.lora_B)]
-
-
 @contextmanager
 def adapter_off(model):
     """Inside this context the model is the base model, bit for bit."""

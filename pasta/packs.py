@@ -11,7 +11,6 @@ Shapes: P prefix tokens, L tokens of the row, S segments, R response tokens of a
 """
 
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -78,20 +77,9 @@ def pack(processor, inputs, segments):
 def pack_responses(processor, inputs, texts):
     """(Pack, segment index of each text) of (query, response) texts; equal ones share a segment."""
     distinct = list(dict.fromkeys(texts))
-    with_video = inputs is not None
-    segments = [segment_of(processor, query, text, with_video) for query, text in distinct]
+    segments = [segment_of(processor, *text, with_video=inputs is not None) for text in distinct]
     where = {text: i for i, text in enumerate(distinct)}
     return pack(processor, inputs, segments), [where[text] for text in texts]
-
-
-def joined(packs):
-    """(input_ids, position_ids, keep, targets, owner) of one row of several packs."""
-    starts = accumulate((len(pack.input_ids) for pack in packs), initial=0)
-    firsts = accumulate((pack.n_segments for pack in packs), initial=0)
-    keep = torch.cat([pack.keep + start for pack, start in zip(packs, starts, strict=False)])
-    owner = torch.cat([pack.owner + first for pack, first in zip(packs, firsts, strict=False)])
-    ids, targets = (torch.cat([getattr(x, k) for x in packs]) for k in ("input_ids", "targets"))
-    return ids, torch.cat([pack.position_ids for pack in packs], dim=1), keep, targets, owner
 
 
 class TooLong(ValueError):

@@ -6,13 +6,15 @@ directly. With the adapter off the same module is the reference.
 Shapes: L tokens of the row, S segments, R response tokens, V vocabulary.
 """
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
 from pasta.models import load
-from pasta.packs import PackedPairs, joined, pack_responses, pairs_logps
+from pasta.packs import PackedPairs, pack_responses, pairs_logps
 from pasta.run import ranks
 
 
@@ -41,16 +43,14 @@ def text_logps(vlm, groups, batch_size=1) -> list[Tensor]:
     groups: list of (VideoInputs or None, [(query, response), ...]).
     batch_size: texts per forward pass, or all of one group.
     """
-    rows, n = [], batch_size
+    rows = [[]]
     for inputs, texts in groups:
         item = PackedPairs(None, *pack_responses(vlm.processor, inputs, texts))
-        if n + item.pack.n_segments > batch_size:
+        if sum(x.pack.n_segments for x in (*rows[-1], item)) > batch_size:
             rows.append([])
-            n = 0
         rows[-1].append(item)
-        n += item.pack.n_segments
     policy = Policy(vlm)
-    return [logps for row in rows for logps in pairs_logps(policy, row)]
+    return [logps for row in rows if row for logps in pairs_logps(policy, row)]
 
 
 class Policy(nn.Module):
@@ -71,11 +71,13 @@ class Policy(nn.Module):
 
     def forward(self, *packs, mask=None) -> Tensor:
         """mask: (1, 1, L, L) bool, the dense form of the packs' attention; for tests."""
-        device, (ids, positions, keep, targets, owner) = self.model.device, joined(packs)
+        device, starts = self.model.device, accumulate((len(x.input_ids) for x in packs), initial=0)
+        keep = torch.cat([x.keep + start for x, start in zip(packs, starts, strict=False)])
+        positions = torch.cat([pack.position_ids for pack in packs], dim=1)
         inputs = [pack.inputs for pack in packs if pack.inputs is not None]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
             logits = self.model(
-                input_ids=ids[None].to(device),
+                input_ids=torch.cat([pack.input_ids for pack in packs])[None].to(device),
                 position_ids=load.as_position_ids(positions[:, None].to(device)),
                 attention_mask=mask,
                 # for shared_prefix_attention
@@ -84,8 +86,9 @@ class Policy(nn.Module):
                 logits_to_keep=keep.to(device),
                 use_cache=False,
             ).logits[0]  # (R, V)
-        n_segments = sum(pack.n_segments for pack in packs)
-        return response_logps(logits, targets.to(device), owner, n_segments)
+        parts = zip(logits.split([len(pack.keep) for pack in packs]), packs, strict=True)
+        found = [response_logps(part, x.targets, x.owner, x.n_segments) for part, x in parts]
+        return torch.cat(found)
 
 
 def response_logps(logits, targets, owner, n_segments):
@@ -94,5 +97,6 @@ def response_logps(logits, targets, owner, n_segments):
     logits: (R, V) any float type; targets: (R,) ids; owner: (R,) segment of each, 0..S-1.
     Returns (S,) nats. Float32 because bfloat16 is 0.5 wide at a sum of 100 nats.
     """
+    targets, owner = targets.to(logits.device), owner.to(logits.device)
     token_logps = -cross_entropy(logits.float(), targets, reduction="none")  # (R,)
-    return token_logps.new_zeros(n_segments).index_add(0, owner.to(logits.device), token_logps)
+    return token_logps.new_zeros(n_segments).index_add(0, owner, token_logps)

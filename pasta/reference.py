@@ -136,12 +136,10 @@ def complete(cache, groups, loader, policy):
         with cache.appender() as out:
             for items in loader.rounds(missing, "reference"):
                 for item, logps in zip(items, pairs_logps(policy, items), strict=True):
-                    found = known_texts(keys, item, logps.tolist())
-                    new = {key: value for key, value in found.items() if key not in known}
-                    known |= new
-                    computed |= new
-                    for key, value in new.items():
-                        out.write(cache_row(key, value))
+                    for key, value in known_texts(keys, item, logps.tolist()).items():
+                        if key not in known:
+                            known[key] = computed[key] = value
+                            out.write(cache_row(key, value))
     computed = dict(ranks.gather(list(computed.items())))
     return known | computed, keys, n_found, len(computed)
 

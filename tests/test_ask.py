@@ -5,9 +5,9 @@ python -m pytest -q tests/test_ask.py
 
 import pytest
 import torch
-from tiny_models import make_tiny
+from tiny_models import adapter_parameters, make_tiny
 
-from pasta.lora import adapter_parameters, add_lora
+from pasta.lora import add_lora
 from pasta.models.generate import Request, ask
 from pasta.models.load import load_vlm
 from pasta.models.peft import load_adapter, save_adapter

@@ -144,7 +144,7 @@ def test_the_decoder_of_a_killed_process_ends_even_while_it_hangs(clip, odd_deco
 @pytest.mark.parametrize("code", [
     "raise SystemExit('no libraries')",
     "import sys; sys.modules['decord'] = None",
-    "import sys; sys.modules['pasta.video.jpegs'] = None",
+    "import sys; sys.modules['pasta.video.container'] = None",
     "import resource; resource.setrlimit = None",
 ])  # fmt: skip
 def test_a_decoder_that_cannot_start_is_no_fault_of_the_video(clip, odd_decord, code):

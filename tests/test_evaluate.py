@@ -738,15 +738,15 @@ def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():
     bench = SimpleNamespace(parse=lambda *_: None, draws=True)
-    item = SimpleNamespace(id="x/1", letters="ABCDE")
-    first, second = (answers.reading(bench, text, item, "head") for text in ("hm", "what"))
+
+    def read(text, id_):
+        item = SimpleNamespace(id=id_, letters="ABCDE", answer="A")
+        return answers.reread(bench, {"response": text}, item, "head")
+
+    first, second = (read(text, "x/1") for text in ("hm", "what"))
     assert first["predicted"] == second["predicted"]
     assert first["drawn"] and first["predicted"] in "ABCDE"
-    drawn = {
-        answers.reading(bench, "", SimpleNamespace(id=str(i), letters="ABCDE"), "head")["predicted"]
-        for i in range(50)
-    }
-    assert drawn == set("ABCDE")
+    assert {read("", str(i))["predicted"] for i in range(50)} == set("ABCDE")
 
 
 @pytest.mark.parametrize(
@@ -761,7 +761,7 @@ def test_a_letter_is_drawn_by_the_item_alone_and_counted():
 )
 def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
     bench = SimpleNamespace(parse=lambda response, *_: response[0], draws=False)
-    row = answers.reading(bench, text, SimpleNamespace(id="1"), "head")
+    row = answers.reread(bench, {"response": text}, SimpleNamespace(answer="A"), "head")
     assert (row["response"], row["predicted"]) == (response, response[0])
     assert row.get("text", response) == text
 

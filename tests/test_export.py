@@ -13,11 +13,12 @@ import pytest
 import torch
 from rounding import EPS, close
 from safetensors.torch import load_file
+from tiny_models import adapter_parameters
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
 from pasta.datasets.read import read_pairs
-from pasta.lora import adapter_parameters, add_lora
+from pasta.lora import add_lora
 from pasta.models.load import load_vlm
 from pasta.models.peft import CONFIG, WEIGHTS, load_adapter, save_adapter
 from pasta.pairs import Pair

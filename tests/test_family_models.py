@@ -17,7 +17,7 @@ import torch
 from conftest import finish, pairs_or_none
 from golden.make_families import make_clip
 from rounding import close, close_sums, margin_bound
-from tiny_models import TINY, make_language_model, make_tiny
+from tiny_models import TINY, adapter_parameters, make_language_model, make_tiny
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 import evaluate
@@ -25,7 +25,7 @@ import make_pairs
 import train_dpo
 from pasta.benchmarks import mvbench
 from pasta.benchmarks.inputs import base_name
-from pasta.lora import adapter_parameters, add_lora
+from pasta.lora import add_lora
 from pasta.making import queries
 from pasta.models.families import FAMILIES
 from pasta.models.generate import Request, ask, letter_logps

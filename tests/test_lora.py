@@ -16,10 +16,11 @@ import pytest
 import torch
 from rounding import close
 from safetensors.torch import load_file, save_file
+from tiny_models import adapter_parameters
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from pasta.lora import LANGUAGE_LINEARS, adapted, adapter_off, adapter_parameters, add_lora
+from pasta.lora import LANGUAGE_LINEARS, adapted, adapter_off, add_lora
 from pasta.models.peft import CONFIG, WEIGHTS, load_adapter, save_adapter
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])

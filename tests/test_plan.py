@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from rounding import close_sums
+from tiny_models import adapter_parameters
 
-from pasta.lora import adapter_parameters, add_lora
+from pasta.lora import add_lora
 from pasta.packs import TooLong, by_video
 from pasta.pairs import MODES, Pair
 from pasta.policy import Policy

@@ -8,10 +8,11 @@ mask, positions and ids written out by hand.
 import pytest
 import torch
 from rounding import EPS, close_sums
+from tiny_models import adapter_parameters
 from torch.nn.functional import log_softmax
 
 from pasta.attention import dense_mask, shared_prefix_attention
-from pasta.lora import adapter_off, adapter_parameters, add_lora
+from pasta.lora import adapter_off, add_lora
 from pasta.models.load import checkpoint_activations, video_features
 from pasta.packs import Segment, pack, pack_responses, segment_of
 from pasta.policy import Policy, response_logps

@@ -17,10 +17,11 @@ import torch
 from conftest import ROOT, linux
 from numpy.random import default_rng
 from rounding import close_sums
+from tiny_models import adapter_parameters
 
 from pasta import toy
 from pasta.benchmarks import Item
-from pasta.lora import adapter_parameters, add_lora
+from pasta.lora import add_lora
 from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.study import arms, claims, measure, page, study

@@ -141,8 +141,8 @@ def test_queries_are_about_what_is_there_and_have_no_answer(tmp_path):
     assert len({(row["video"], row["mode"]) for row in rows}) == len(rows) == 30 * len(MODES)
     for row in rows:
         video = world.draw_video(np.random.default_rng([1, int(row["video"][:5])]))
-        of_mode = [text for mode, text, *_ in world.KINDS.values() if mode == row["mode"]]
-        assert row["query"] in [text.format(name) for text in of_mode for name in video.names]
+        asked = [world.ask(kind, name, True) for kind in world.KINDS for name in video.names]
+        assert row["query"] in [q.query for q in asked if q.mode == row["mode"]]
 
 
 def test_processes_that_need_one_folder_make_it_once(tmp_path):

@@ -16,12 +16,13 @@ import pytest
 import torch
 from conftest import PAIRS_OF_VIDEO, numbers
 from rounding import ROWS, margin_bound
+from tiny_models import adapter_parameters
 
 import evaluate
 import train_dpo
 from pasta import toy
 from pasta.datasets.read import read_pairs
-from pasta.lora import adapter_off, adapter_parameters, add_lora
+from pasta.lora import adapter_off, add_lora
 from pasta.models.load import load_vlm, video_features
 from pasta.models.peft import load_adapter
 from pasta.packs import by_video

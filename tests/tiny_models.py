@@ -10,6 +10,8 @@ import torch
 import transformers
 from golden.make_families import FAMILIES, SPECIAL, TEMPLATE, make_tokenizer
 
+from pasta.lora import adapted
+
 TEXT = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 4096,
@@ -152,3 +154,8 @@ def write_babbler(folder, tiny_folder):
     generation = json.loads((folder / "generation_config.json").read_text())
     generation["eos_token_id"] = [generation["eos_token_id"], *range(9, len(names), 6)]
     (folder / "generation_config.json").write_text(json.dumps(generation))
+
+
+def adapter_parameters(model):
+    """A and B of every adapted layer: the trained weights."""
+    return [p for _, layer in adapted(model) for p in (layer.lora_A, layer.lora_B)]

@@ -111,20 +111,14 @@ def reread(bench, row, item, parser):
     if "letter_logps" in row or "error" in row:
         kept["predicted"] = row["response"] or None
     else:
-        kept |= reading(bench, row.get("text", row["response"]), item, parser)
+        text = row.get("text", row["response"])
+        kept["response"] = without_reasoning(text)
+        kept["predicted"] = bench.parse(kept["response"], item, parser)
+        if kept["response"] != text:
+            kept["text"] = text
+        if kept["predicted"] is None and bench.draws == "expected":
+            kept |= {"drawn": True, "score": 1 / len(item.letters)}
+        elif kept["predicted"] is None and bench.draws:
+            # as lmms-eval, but each item has its own generator: earlier items do not change it
+            kept |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
     return kept | {"correct": kept["predicted"] == item.answer}
-
-
-def reading(bench, text, item, parser):
-    """What a benchmark reads in a response, as fields of its row."""
-    response = without_reasoning(text)
-    predicted = bench.parse(response, item, parser)
-    row = {"response": response, "predicted": predicted}
-    if response != text:
-        row["text"] = text
-    if predicted is None and bench.draws == "expected":
-        row |= {"drawn": True, "score": 1 / len(item.letters)}
-    elif predicted is None and bench.draws:
-        # as lmms-eval, but each item has its own generator: earlier items do not change the draw
-        row |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
-    return row

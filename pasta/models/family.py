@@ -88,12 +88,11 @@ def whole(given, *names, least=1, most=LARGEST):
 def numbers(given, *names):
     """{name: setting}. Raises ValueError unless each is a number above 0, or three for image_*."""
     for name in names:
-        value, three = given.get(name), name.startswith("image_")
-        values = value if three and isinstance(value, list) else [value]
-        fits = len(values) == (3 if three else 1)
-        fits = fits and all(type(x) in (int, float) and abs(x) < HUGE for x in values)
+        value, n = given.get(name), 3 if name.startswith("image_") else 1
+        values = value if n == 3 and isinstance(value, list) else [value]
+        fits = len(values) == n and all(type(x) in (int, float) and abs(x) < HUGE for x in values)
         if not (fits and (name == "image_mean" or min(values) > 0)):
-            expected = "three numbers" if three else "a number above 0"
+            expected = "three numbers" if n == 3 else "a number above 0"
             got = f"{value!r:.80}" if name in given else "missing"
             raise ValueError(f"{name} is {got}; expected {expected}")
     return {name: given[name] for name in names}

@@ -129,11 +129,10 @@ def read_prompts(vlm, requests):
     ahead = first + torch.arange(ids.shape[1], device=device)  # (B, T)
     axes = (len(positions), -1, -1)
     mask = None  # causal after the cached tokens
-    if not real.all():  # the padding of shorter prefixes must be masked
+    if not real.all():  # the padding of shorter prefixes must be masked: (B, 1, T, P + T)
         causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=device).tril()
         shape = (len(tails), ids.shape[1], -1)
-        mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)
-        mask = mask[:, None]  # (B, 1, T, P + T)
+        mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)[:, None]
     lengths = tail_real.sum(1)  # (B,)
     # (B, B, V): each row's own position is on the diagonal
     logits = forward(vlm, cache, ids, ahead.expand(axes), mask, logits_to_keep=lengths - 1)

@@ -64,12 +64,11 @@ def video_features(model, family, inputs):
     groups = defaultdict(list)  # distinct videos of one shape are computed in one batch
     for x in {id(x): x for x in inputs}.values():
         groups[tuple(tensor.shape[1:] for tensor in family.feature_kwargs(x).values())].append(x)
-    seen, together = {}, False  # id of a VideoInputs -> its levels
+    seen = {}  # id of a VideoInputs -> its levels
     for group in groups.values():
         output = encode(model, family, group)
-        found = levels(output, [x.n_tokens for x in group])
-        seen |= {id(x): of_x for x, of_x in zip(group, found, strict=True)}
-        together = torch.is_tensor(output.pooler_output)
+        seen |= zip(map(id, group), levels(output, [x.n_tokens for x in group]), strict=True)
+    together = torch.is_tensor(output.pooler_output)
     rows = zip(*(seen[id(x)] for x in inputs), strict=True)  # a level at a time
     # in the model's own form: one tensor, or a tuple of one per video
     tokens, *added = (torch.cat(row)[None] if together else row for row in rows)

@@ -68,15 +68,14 @@ def peft_config(model, base_model):
     }
 
 
-def load_adapter(model, folder) -> list[str]:
-    """Freeze the model and add a PEFT folder's adapter, or raise. Returns the layers' names."""
+def load_adapter(model, folder):
+    """Freeze the model and add a PEFT folder's adapter, or raise as `read_adapter` does."""
     rank, alpha, parts = read_adapter(Path(folder), plain_linears(model))
     add_lora(model, "|".join(map(re.escape, parts)), rank=rank, alpha=alpha)
     for name, layer in adapted(model):
         with torch.no_grad():
             layer.lora_A.copy_(parts[name]["A"])
             layer.lora_B.copy_(parts[name]["B"])
-    return [name for name, _ in adapted(model)]
 
 
 def read_adapter(folder, linears):

@@ -69,8 +69,7 @@ class Processor:
         """
         prompt = self.prompt("Why?", with_video=False)
         if not self.family.placeholder:  # a judge may think, and is not trained
-            tag = "" if final_answer(prompt)[1] else "<think>"
-            return "", self.tokenizer.eos_token_id, tag
+            return "", self.tokenizer.eos_token_id, "" if final_answer(prompt)[1] else "<think>"
         texts = {"user": "Why?", "assistant": ANSWER}.items()
         turns = [{"role": r, "content": [{"type": "text", "text": text}]} for r, text in texts]
         with read_by("transformers", "chat template, with an answer"):

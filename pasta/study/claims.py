@@ -46,6 +46,10 @@ def estimate(values):
     return Estimate(tuple(values), mean, half, mean - half, mean + half)
 
 
+def mean_of_modes(measured):
+    return fmean(measured["benchmark"][mode] for mode in MODES)
+
+
 class Results:
     """The rows of results.jsonl by family, arm and seed."""
 
@@ -65,7 +69,7 @@ class Results:
         """Estimate of read(measurements) over the rows of an arm, in percent. None without rows."""
         return estimate([scale * read(row["exam"]) for row in self.of(arm, family).values()])
 
-    def gain(self, arm, read, family="qwen", over="base"):
+    def gain(self, arm, read=mean_of_modes, family="qwen", over="base"):
         """Estimate of the differences of an arm from another one, paired by seed."""
         ours, theirs = self.of(arm, family), self.of(over, family)
         both = [(ours[seed]["exam"], theirs[seed]["exam"]) for seed in ours if seed in theirs]
@@ -73,10 +77,6 @@ class Results:
 
     def mean(self, arm, field, family="qwen"):
         return fmean(row[field] for row in self.of(arm, family).values())
-
-
-def mean_of_modes(measured):
-    return fmean(measured["benchmark"][mode] for mode in MODES)
 
 
 def field(*keys):
@@ -102,10 +102,7 @@ AT_CHANCE = partial(within, 50.0, 50.0)  # percent: two options, each right equa
 
 def verdicts(results):
     """Rows (claim, verdict, estimate as text) of every claim of arms that have results."""
-    rows, ours = [], "videopasta"
-
-    def gain(arm, over="base", read=mean_of_modes, family="qwen"):
-        return results.gain(arm, read, family, over)
+    rows, ours, gain = [], "videopasta", results.gain
 
     def add(claim, x, what="gain", verdict=above):
         if x:
@@ -115,13 +112,13 @@ def verdicts(results):
     beats_base = "VideoPASTA beats the base, by 5 points at least (T. 1)"
     add(beats_base, gain(ours), verdict=partial(above, least=5.0))
     for arm, text in BEATEN.items():
-        add(f"VideoPASTA beats {text} (T. 1)", gain(ours, arm), "difference")
+        add(f"VideoPASTA beats {text} (T. 1)", gain(ours, over=arm), "difference")
     for mode in MODES:
         change = gain("equal", read=field("benchmark", mode))
         add(f"all three modes together do not lower {mode} (T. 2)", change, verdict=NO_LOSS)
     for mode in MODES:
         text = f"all three modes beat {mode} alone in the mean (T. 2)"
-        add(text, gain("equal", f"only_{mode}"), "difference")
+        add(text, gain("equal", over=f"only_{mode}"), "difference")
     refusals = gain(ours, read=lambda measured: fmean(measured["adversarial"].values()))
     add("VideoPASTA handles adversarial QA better (T. 6)", refusals)
     add("a second family gains, too", gain(ours, family="onevision"))

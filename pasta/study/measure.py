@@ -122,14 +122,11 @@ def questions_with_inputs(processor, seed, n_videos):
 
 def option_logps(vlm, asked):
     """The log-probabilities of the O options of each question, (len(asked), O) nats."""
-    groups, counts = [], []
-    for _, group in groupby(asked, key=lambda row: id(row[1])):  # the questions about one video
-        rows = list(group)
-        texts = [(query, option) for _, _, query, options, _ in rows for option in options]
-        groups.append((rows[0][1], texts))
-        counts.append(len(rows))
-    found = zip(text_logps(vlm, groups, BATCH), counts, strict=True)
-    return torch.cat([logps.view(n, -1) for logps, n in found])
+    by_video = [list(rows) for _, rows in groupby(asked, key=lambda row: id(row[1]))]
+    texts = [[(query, x) for *_, query, options, _ in rows for x in options] for rows in by_video]
+    groups = [(rows[0][1], own) for rows, own in zip(by_video, texts, strict=True)]
+    found = zip(text_logps(vlm, groups, BATCH), by_video, strict=True)
+    return torch.cat([logps.view(len(rows), -1) for logps, rows in found])
 
 
 def evidence_and_prior(logps, asked):

@@ -28,7 +28,6 @@ NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
 
 
 def markdown(head, rows):
-    """A Markdown table of texts."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -67,8 +66,7 @@ def percent(results, family, group, *arms):
         read = field(group, name)
         cells = [results.score(arm, read, family).text() for arm in arms]
         rows.append([name, *cells, results.gain(arms[-1], read, family, arms[0]).text("+")])
-    difference = f"`{arms[-1]}` minus `{arms[0]}`"
-    return markdown(["", *(f"`{arm}`" for arm in arms), difference], rows)
+    return markdown(["", *(f"`{arm}`" for arm in arms), f"`{arms[-1]}` minus `{arms[0]}`"], rows)
 
 
 def numbers(results, family, names, *arms):

@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from pasta.datasets.read import read_pairs
-from pasta.datasets.rows import TAGS
+from pasta.datasets.read import TAGS, read_pairs
 from pasta.lora import adapted
 from pasta.making.server import MAX_PIXELS, fit_within, png
 from pasta.models.files import local_folder, save_model

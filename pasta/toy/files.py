@@ -1,7 +1,7 @@
 """The toy world as files: uncompressed AVI videos, queries about them, and two benchmarks."""
 
 import json
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from struct import pack
 
@@ -37,24 +37,23 @@ def write_avi(path, frames, fps=world.FPS):
     Path(path).write_bytes(chunk(b"RIFF", body))
 
 
-def drawn(seed, i):
-    """(video, its file name, the generator after drawing it) of the i-th video of a folder."""
-    rng = np.random.default_rng([seed, i])
-    return world.draw_video(rng), f"{i:05d}.avi", rng
+def drawn(seed):
+    """Yield (video, its file name, the generator after drawing it) of a folder, without end."""
+    for i in count():
+        rng = np.random.default_rng([seed, i])
+        yield world.draw_video(rng), f"{i:05d}.avi", rng
 
 
 def write_videos(folder, n, seed):
     """n videos of a balanced world as FOLDER/00000.avi and so on, without their ground truth."""
-    for i in range(n):
-        video, name, _ = drawn(seed, i)
+    for video, name, _ in islice(drawn(seed), n):
         write_avi(folder / name, world.render(video))
 
 
 def write_queries(folder, n, seed):
     """FOLDER/queries.jsonl: one query of each mode about each video of `write_videos`."""
     rows = []
-    for i in range(n):
-        video, name, rng = drawn(seed, i)
+    for video, name, rng in islice(drawn(seed), n):
         asked = world.questions(video, rng)
         for mode in world.MODES:
             query = next(q.query for q in asked if q.mode == mode)
@@ -70,10 +69,10 @@ def write_benchmark(folder, n, seed, blind=False):
     """
     (folder / "json").mkdir()
     (folder / "video/shapes").mkdir(parents=True)
-    items, numbers = {mode: [] for mode in world.MODES}, count()
+    items, videos = {mode: [] for mode in world.MODES}, drawn(seed)
     wanted = {(kind, majority): n // 4 for kind in world.KINDS for majority in (True, False)}
     while any(wanted.values()):
-        video, name, rng = drawn(seed, next(numbers))
+        video, name, rng = next(videos)
         asked = list({q.kind: q for q in world.questions(video, rng)}.values())[:3]
         used = [q for q in asked if wanted[q.kind, q.majority]]  # no two of one kind
         for q in used:
@@ -97,8 +96,7 @@ def write_adversarial(folder, n, seed):
     "options": an answer about an absent thing, and the wrong answer about a present one.
     """
     rows = []
-    for i in range(n):
-        video, name, rng = drawn(seed, i)
+    for i, (video, name, rng) in enumerate(islice(drawn(seed), n)):
         write_avi(folder / name, world.render(video))
         for mode in world.MODES:
             asked = next(q for q in world.questions(video, rng) if q.mode == mode)

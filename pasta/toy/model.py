@@ -72,8 +72,7 @@ def make_folder(folder, seed=0, kind="qwen"):
     tokenizer = make_tokenizer(kind)
     config.text_config.vocab_size = len(tokenizer)
     torch.manual_seed(seed)
-    auto = transformers.AutoModelForImageTextToText
-    model = auto.from_config(config, trust_remote_code=False)
+    model = transformers.AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
     # Blocks of 7 x 7 equal weights in the patch embedding (out, 3, ..., 14, 14): one random weight
     # for each pixel adds noise that a short training does not remove.
     patches = next(p for name, p in model.named_parameters() if "patch_embed" in name)

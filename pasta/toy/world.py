@@ -29,22 +29,12 @@ COLOURS = {
 BACKGROUNDS = {"black": (6, 6, 6), "navy": (0, 10, 80), "brown": (80, 40, 0), "olive": (30, 70, 30)}
 RADIUS = 7  # pixels
 KINDS = {  # kind of question: mode, query, answer, the two options, the majority one first
-    "side": ("spatial", "Is the {} left or right?", "The {} is {}.", ("left", "right")),
-    "height": ("spatial", "Is the {} above or below?", "The {} is {}.", ("above", "below")),
-    "order": ("temporal", "Does the {} come first or last?", "The {} comes {}.", ("first", "last")),
-    "cut": (
-        "temporal",
-        "Does the {} come before or after the cut?",
-        "The {} comes {} the cut.",
-        ("before", "after"),
-    ),
-    "kept": ("cross_frame", "Is the {} kept or replaced?", "The {} is {}.", ("kept", "replaced")),
-    "scenes": (
-        "cross_frame",
-        "Is the {} in both scenes or in one scene?",
-        "The {} is in {}.",
-        ("both scenes", "one scene"),
-    ),
+    "side": ("spatial", "Is the {} {} or {}?", "is {}.", "left/right"),
+    "height": ("spatial", "Is the {} {} or {}?", "is {}.", "above/below"),
+    "order": ("temporal", "Does the {} come {} or {}?", "comes {}.", "first/last"),
+    "cut": ("temporal", "Does the {} come {} or {} the cut?", "comes {} the cut.", "before/after"),
+    "kept": ("cross_frame", "Is the {} {} or {}?", "is {}.", "kept/replaced"),
+    "scenes": ("cross_frame", "Is the {} in {} or in {}?", "is in {}.", "both scenes/one scene"),
 }
 MODES = tuple(dict.fromkeys(mode for mode, *_ in KINDS.values()))
 
@@ -150,10 +140,12 @@ def questions(video, rng):
 
 def ask(kind, name, majority):
     """The Question of a kind about a thing, whether it is in the video or not."""
-    mode, query, answer, options = KINDS[kind]
+    mode, query, answer, both = KINDS[kind]
+    options = tuple(both.split("/"))
     right, other = options if majority else options[::-1]
-    answers = answer.format(name, right), answer.format(name, other)
-    return Question(kind, mode, name, query.format(name), options, right, *answers, majority)
+    query = query.format(name, *options)
+    answers = (f"The {name} {answer.format(option)}" for option in (right, other))
+    return Question(kind, mode, name, query, options, right, *answers, majority)
 
 
 def render(video):

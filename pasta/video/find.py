@@ -11,8 +11,7 @@ from pathlib import Path
 
 from pasta.pairs import GROUPS
 from pasta.run.schema import is_name, printable
-from pasta.video.decord_files import VideoError
-from pasta.video.jpegs import jpeg_names
+from pasta.video.decord_files import VideoError, jpeg_names
 
 SUFFIXES = """
     .3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .ts .vob .webm .wmv .y4m
