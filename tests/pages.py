@@ -1,19 +1,21 @@
 """Refresh a page of docs/: run its Python blocks and write their output below them.
 
-    python -m pasta.tools.pages docs/walkthrough.md
+    python tests/pages.py docs/walkthrough.md
 
 Blocks that start with ```python run in order, in one namespace. The ``` block after one is its
 output and is replaced. A failing block ends the command and leaves the page unchanged.
 """
 
 import re
+import sys
 from argparse import ArgumentParser
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pasta.run.command import command_line
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from pasta.run.command import command_line  # noqa: E402 (after the path to it)
 
 BLOCK = re.compile(r"(?ms)^```python\n(.*?)^```\n(?:```\n.*?^```\n)?")
 
@@ -35,7 +37,7 @@ def refreshed(text, folder):
 
 
 def main(args=None):
-    parser = ArgumentParser("python -m pasta.tools.pages", description=__doc__.splitlines()[0])
+    parser = ArgumentParser("python tests/pages.py", description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path, help="a Markdown file, such as docs/walkthrough.md")
     page = parser.parse_args(args).page
     with TemporaryDirectory() as folder:

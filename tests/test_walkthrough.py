@@ -10,8 +10,7 @@ import re
 
 import pytest
 from conftest import ROOT
-
-from pasta.tools.pages import refreshed
+from pages import refreshed
 
 PAGE = (ROOT / "docs/walkthrough.md").read_text(encoding="utf-8")
 FLOAT = r"-?\d+\.\d+"
