@@ -7,7 +7,7 @@ were found, and the first pair. Exits with 1 if the file cannot be read or no vi
 """
 
 import json
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,8 +17,7 @@ from pasta.run.command import command_line
 
 
 def main(args=None):
-    style = {"formatter_class": RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = ArgumentParser(prog="python -m pasta.datasets", description=__doc__, **style)
+    parser = ArgumentParser("python -m pasta.datasets", description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path, help="pairs, .jsonl or .json")
     parser.add_argument("--video_root", type=Path, help="folder of relative video paths")
     parser.add_argument("--mode", choices=MODES, help="mode of rows without one")

@@ -3,8 +3,6 @@
     python -m pasta.study.study            # after a kill, the same command continues
     python -m pasta.study.study --quick    # prints Table 1 of two seeds of one model family
     python -m pasta.study.page             # only refreshes docs/miniature.md from the results
-
-Every seed has its own videos, pairs, order of training and benchmark.
 """
 
 import json

@@ -12,10 +12,9 @@ from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
 from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 
-FOLDERS = {  # kind of model: the folder with its config.json and preprocessor_config.json
-    "qwen": Path(__file__).parent / "model",
-    "onevision": Path(__file__).parent / "onevision",
-}
+HERE = Path(__file__).parent
+# kind of model: the folder with its config.json and preprocessor_config.json
+FOLDERS = {"qwen": HERE / "model", "onevision": HERE / "onevision"}
 SPECIAL = (
     "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|video_pad|> "
     "<|image_pad|> <video> <|unknown|>"
