@@ -62,7 +62,7 @@ def flags(place, out, name):
     servers = {"asker": place.server, "judge": place.server}
     own = {
         "own queries, rules": {"queries": place.folder / "queries.jsonl"},
-        "a model as judge": {"n_queries": 3, "judge": model},
+        "a model as judge": {"n_queries": 3, "judge": model, "judge_tokens": 24},
         "to a target, by a server": {"n_queries": 2, "target": 9, "keep": 1.0, "in_flight": 2},
         "a server refuses some": {"n_queries": 2, "asker": place.picky},
     }[name]
