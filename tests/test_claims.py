@@ -152,11 +152,13 @@ def test_a_report_replaces_only_reports(tmp_path):
     train = TrainConfig(model="m", out=tmp_path / "run")
     write_config(tmp_path / "run", train, frames_used=8, processes=1)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/holiday.png").write_text("precious")
+    (tmp_path / "mine/report.html").write_text("<!doctype html>precious")
     before = state(tmp_path)
-    with pytest.raises(SystemExit, match=r"mine holds holiday.png, .*name another --out$"):
-        report.main([f"{tmp_path}/run", "--out", f"{tmp_path}/mine"])
+    for out in ("mine", "mine/report.html"):
+        with pytest.raises(SystemExit, match=r"report.html is no page .*name another --out$"):
+            report.main([f"{tmp_path}/run", "--out", f"{tmp_path}/{out}"])
     assert state(tmp_path) == before
     for _ in range(2):
-        report.main([f"{tmp_path}/run", "--out", f"{tmp_path}/report"])
-    assert "report.html" in os.listdir(tmp_path / "report")
+        report.main([f"{tmp_path}/run"])
+        report.main([f"{tmp_path}/run", "--out", f"{tmp_path}/mine/other.html"])
+    assert {"report.html", "other.html"} == {*os.listdir(tmp_path / "mine")}

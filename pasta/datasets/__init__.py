@@ -1,1 +1,0 @@
-"""Reads preference datasets of other projects as pairs."""

@@ -1,1 +1,0 @@
-"""The stages of pair making and who answers in them: local models and servers."""

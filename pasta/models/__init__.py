@@ -1,1 +1,0 @@
-"""The model families: loading, processors, generation, model files, adapter files."""

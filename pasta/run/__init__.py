@@ -1,1 +1,0 @@
-"""What every run needs: flags, ranks, JSONL rows, atomic writes, locks."""

@@ -45,6 +45,7 @@ NOT_FLAGS = {"frames_used", "processes", "commit", "versions", "data_used", "dry
 ROW = PAIR | {"video": str, "query": str}
 EVAL_CONFIG = {"bench": NAMES, "model": str, "max_pixels": int}
 SCORES = {"data": str, "n_frames": int, "runs": dict, "differences": dict, "adapters": dict}
+OURS = b"pasta.tools.report"  # in the head of a page, which may be replaced
 METHOD = {"adversaries": ADVERSARIES, "prompt": misled_prompt, "version": PROMPT_VERSION}
 
 
@@ -54,19 +55,21 @@ def main(args=None):
     add = parser.add_argument
     add("folder", type=Path, help="folder of make_pairs.py or train_dpo.py")
     add("--eval", type=Path, help="scores of evaluate.py (default: the newest in RUN/../eval)")
-    add("--out", type=Path, help="the page (default: FOLDER/report.html)")
+    add("--out", type=Path, help="the page, or its folder (default: FOLDER/report.html)")
     add("--pairs", type=int, default=3, help="examples of each mode and reason (%(default)s)")
     add("--model", help="the model's folder, if it has moved (default: as in config.json)")
     add("--videos", help="the folder of the videos, if it has moved (default: as in config.json)")
     args = parser.parse_args(args)
-    config = config_of(args.folder)
+    config, path = config_of(args.folder), args.out or args.folder
+    path = path / "report.html" if path.is_dir() else path
+    if path.exists() and OURS not in path.read_bytes()[:200]:
+        raise SystemExit(f"{path} is no page of this tool; name another --out")
     run = Run(args, config, config["script"] == "train_dpo.py")
     sections = {"pairs": (pairs_section, "pairs"), "audit": (audit_section, "pairs")}
     if run.trained:
         sections |= {"curves": (curves_section, "resume"), "scores": (scores_section, "scores")}
         sections["turned"] = (turned_section, "scores")
     data = {name: attempt(run.next[needed], f, run) for name, (f, needed) in sections.items()}
-    path = args.out or args.folder / "report.html"
     text = Path(__file__).with_name("report.html.j2").read_text()
     template = Template(text, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = template.render(run=run, **METHOD, **data)

@@ -1,1 +1,0 @@
-"""The training loop: the plan of updates, checkpoints, learning rate, held-out pairs."""
