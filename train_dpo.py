@@ -119,7 +119,7 @@ def main(config):
 
 
 def check_responder(config, pairs):
-    """Refuse another model's pairs for the toy model, unless it is named; print the off-policy."""
+    """Refuse to train the toy model, unnamed, on another model's pairs; name off-policy pairs."""
     made_by = Counter(str(pair.recipe.get("responder", config.model)) for pair in pairs)
     [(name, n)] = made_by.most_common(1)
     model = name.partition("#")[2] if "://" in name else name  # "" of a server: not known
