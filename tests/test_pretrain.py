@@ -4,21 +4,17 @@ Oracles: a picture counted by hand, a batch that is overfitted, one process with
 """
 
 import math
-import os
-import signal
 import subprocess
 import sys
-import time
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, linux
-from torch.multiprocessing import ProcessRaisedException
+from conftest import ROOT, finish, launch
 
 from pasta.models.generate import Request, ask
 from pasta.models.load import load_vlm
+from pasta.run import ranks
 from pasta.toy import pretrain, world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 from pasta.toy.model import make_folder
@@ -28,36 +24,16 @@ HALF = dict.fromkeys(NO_NOISE, 0.5)
 STEP = ((caption_samples, NO_NOISE, 0.5, 1, 1, 0.0), (qa_samples, HALF, 0.0, 1, 1, 0.0))
 
 
-def train(folder, kind, threads=1):
-    """The bytes of the weights after a step of every stage, started with some threads."""
-    torch.set_num_threads(threads)
-    try:
-        pretrain.train_base(folder, 0, kind, align_steps=1, stages=STEP, batch=1)
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(1)
-    return (folder / "model.safetensors").read_bytes()
-
-
-@pytest.fixture
-def forked(monkeypatch):
-    """The two processes are forked from one that has imported torch and transformers."""
-    start = partial(pretrain.start_processes, start_method="forkserver")
-    monkeypatch.setattr(pretrain, "start_processes", start)
-
-
-@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("kind", ["qwen", "onevision"])
 def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, kind):
-    make_folder(tmp_path / "untrained", 0, kind)
-    weights = train(tmp_path / "trained", kind)
+    for name in ("untrained", "trained"):
+        make_folder(tmp_path / name, 0, kind)
+    pretrain.train(tmp_path / "trained", 0, align_steps=1, stages=STEP, batch=1)
     before, after = (load_vlm(tmp_path / name) for name in ("untrained", "trained"))
     old, new = before.model.state_dict(), after.model.state_dict()
     assert set(new) == set(old)
     assert sum(not weight.equal(old[name]) for name, weight in new.items()) > len(old) / 2
     assert ask(after, [Request(None, "Describe it.")], max_new_tokens=2)[0].ids
-    if kind == "qwen":  # on any number of threads
-        assert weights == train(tmp_path / "again", kind, threads=2)
 
 
 def batches(seed):
@@ -75,17 +51,25 @@ def trained(losses_of):
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
-def learn_and_stop(rank, folder):
+def learn_and_stop(folder):
+    rank = ranks.rank()
     weights = trained(lambda loss: (loss(batch) for batch in batches(rank)))
     pretrain.LOSS_WINDOW = 1
     losses = [torch.tensor(x if rank else 1.0) for x in (0.8, 0.6, 0.4, 0.2)]
     steps = len(list(pretrain.one_stage(iter(losses), 1, 4, 0.75)))
-    torch.save((weights, steps), folder / f"{rank}.pt")
+    torch.save((weights, steps), f"{folder}/{rank}.pt")
 
 
-@pytest.mark.usefixtures("forked")
+def script_that(path, code):
+    """A script that knows this file as `t`."""
+    here = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+    path.write_text(f"{here}import test_pretrain as t\n{code}\n")
+    return path
+
+
 def test_two_processes_learn_as_one_process_with_both_halves(tmp_path):
-    pretrain.in_two_processes(learn_and_stop, tmp_path)
+    code = "t.ranks.start('cpu'); t.learn_and_stop(sys.argv[2]); t.ranks.stop()"
+    finish(launch(script_that(tmp_path / "learn.py", code), 2, {"out": tmp_path}))
     (first, *steps), (second, *more) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first.equal(second)
     both = list(zip(batches(0), batches(1), strict=True))
@@ -94,49 +78,24 @@ def test_two_processes_learn_as_one_process_with_both_halves(tmp_path):
     assert steps == more == [3]  # early stopping compares the mean over both
 
 
-def train_forever(rank, folder=None):
-    """Write the process id into a folder; without a folder, the second process fails."""
-    if folder:
-        (folder / f"pid{rank}").write_text(str(os.getpid()))
-    while True:
-        pretrain.mean_of_processes(torch.zeros(1))
-        if rank == 1 and not folder:
-            raise ValueError("no such video")
+def test_a_base_is_trained_by_two_processes_of_torchrun(tmp_path, monkeypatch):
+    code = "t.pretrain.train.__defaults__ = (1, t.STEP, 1)\nt.pretrain.main()"
+    script, started = script_that(tmp_path / "short.py", code), []
 
+    def run(command, **settings):
+        started.append(command)
+        place = command.index("--module")
+        assert command[place + 1] == "pasta.toy.pretrain"
+        done(command[:place] + [script] + command[place + 2 :], **settings)
 
-@pytest.mark.usefixtures("forked")
-def test_a_process_that_fails_raises_in_the_parent():
-    with pytest.raises(ProcessRaisedException, match="ValueError: no such video"):
-        pretrain.in_two_processes(train_forever)
-
-
-def alive(pid):
-    """Whether a process runs; a zombie does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-@linux
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_the_parent(tmp_path, number):
-    code = "import signal, sys; from pathlib import Path; import test_pretrain as t; "
-    # a background job of a shell ignores SIGINT, and so would this process
-    code += "signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "t.pretrain.in_two_processes(t.train_forever, Path(sys.argv[1]))"
-    here = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], env=here)
-    files, end = [tmp_path / "pid0", tmp_path / "pid1"], time.monotonic() + 300
-    while not all(file.exists() and file.read_text() for file in files):
-        assert time.monotonic() < end and parent.poll() is None
-        time.sleep(0.1)
-    parent.send_signal(number)
-    parent.wait(120)
-    while any(alive(file.read_text()) for file in files):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    done = subprocess.run
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["pretrain", str(tmp_path / "model"), "--seed", "1"])
+    pretrain.main()
+    make_folder(tmp_path / "untrained", 1)
+    files = [tmp_path / name / "model.safetensors" for name in ("untrained", "model")]
+    assert files[0].read_bytes() != files[1].read_bytes()
+    assert "--nproc_per_node=2" in started[0]
 
 
 def test_a_stage_stops_at_its_loss_but_not_before_its_least_steps(monkeypatch):

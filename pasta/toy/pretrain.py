@@ -9,15 +9,16 @@
 Clips teach order in a fraction of the time. Noisy labels come last: before the model can see, it
 would learn only the majority answers from them.
 
-Two processes, of one thread each, train on halves of every batch: g = (g_0 + g_1) / 2. A sum of two
-numbers does not depend on their order: equal weights, bit for bit, on any number of cores.
+Two processes of torchrun, of one thread each, train on halves of every batch: g = (g_0 + g_1) / 2.
+A sum of two numbers does not depend on their order: equal weights, bit for bit, on any number of
+cores.
 
 Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K words.
 """
 
 import math
 import os
-import signal
+import subprocess
 import sys
 from argparse import ArgumentParser
 from collections import deque
@@ -25,15 +26,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
-from threading import RLock
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.multiprocessing import start_processes
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
-from tqdm import tqdm
 
 from pasta.attention import dense_mask
 from pasta.models.load import as_position_ids, encode, levels, load_vlm
@@ -60,37 +57,13 @@ BATCH = 16  # videos, half of them for each process
 ALIGN_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
 
 
-def train_base(folder, seed=0, kind="qwen", **changes):
-    """Write a model folder and train it, in two processes. changes: arguments of `train`."""
+def train_base(folder, seed=0, kind="qwen"):
+    """Write a model folder and train it, in two processes of torchrun."""
     make_folder(folder, seed, kind)
-    in_two_processes(partial(train, **changes), folder, seed)
-
-
-def in_two_processes(function, *arguments):
-    """Run function(rank, *arguments) in two new processes, joined by torch.distributed."""
-    with TemporaryDirectory() as folder:
-        # Spawned, not forked: a fork while a thread of torch holds a lock can deadlock the child.
-        store = Path(folder) / "store"
-        run = start_processes(joined, (store, function, arguments), 2, join=False, daemon=True)
-        try:
-            while not run.join():
-                pass
-        finally:
-            for process in run.processes:  # after ctrl-C; an ended process is left alone
-                process.kill()
-
-
-def joined(rank, store, function, arguments):
-    """Join the other process, then run the function in this one."""
-    # torch ends a child by SIGINT if its parent dies; a background job of a shell ignores SIGINT
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    torch.set_num_threads(1)
-    tqdm.set_lock(RLock())  # its default is shared by processes, and would be reported as leaked
-    if sys.platform != "win32":  # both are on this machine, whatever its network
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
-    dist.init_process_group("gloo", init_method=store.as_uri(), rank=rank, world_size=2)
-    function(rank, *arguments)
-    ranks.stop()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["--module", __spec__.name, Path(folder).resolve(), f"--seed={seed}"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=Path(__file__).parents[2], env=env, check=True)
 
 
 def mean_of_processes(vector):
@@ -101,15 +74,15 @@ def mean_of_processes(vector):
     return vector
 
 
-def train(rank, folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATCH // 2):
+def train(folder, seed, align_steps=ALIGN_STEPS, stages=STAGES, batch=BATCH // 2):
     """Train the model of a folder on this process's half, `batch` videos of every batch."""
-    vlm, rng = load_vlm(folder), np.random.default_rng([seed, rank])
+    vlm, rng = load_vlm(folder), np.random.default_rng([seed, ranks.rank()])
     model = vlm.model.train().requires_grad_(True)
     losses = one_stage(alignment_losses(vlm, rng, batch), align_steps, align_steps)
     descend(model, losses, align_steps, ALIGN_DECAY, ALIGN_PEAK, "toy model: align")
     losses = all_stages(stages, vlm, rng, batch)
     descend(model, losses, None, stages[-1][3], PEAK, "toy model: caption, qa")
-    if rank == 0:
+    if ranks.rank() == 0:
         model.save_pretrained(folder)
 
 
@@ -244,11 +217,16 @@ def batch_loss(vlm, packs):
 def main():
     parser = ArgumentParser("python -m pasta.toy.pretrain", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="new model folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and of videos")
     args = parser.parse_args()
+    ranks.start("cpu")
+    if ranks.started():  # by `train_base`
+        train(args.folder, args.seed)
+        return ranks.stop()
     if args.folder.exists():
         raise SystemExit(f"{args.folder} exists; expected the name of a new folder")
     with atomic_folder(args.folder) as part:
-        train_base(part)
+        train_base(part, args.seed)
 
 
 if __name__ == "__main__":
