@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from campaigns.ways import SIZES
 from transformers import Qwen2_5_VLConfig
 
 import evaluate
@@ -20,7 +21,6 @@ from pasta.pairs import MODES
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools.dry_run import answering, n_trained, print_memory
-from pasta.tools.speed import SIZES
 from pasta.toy.files import write_benchmark
 
 

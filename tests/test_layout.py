@@ -144,9 +144,7 @@ def test_public_functions_have_a_docstring(path):  # Benchmark documents every `
 
 
 def users_of(library):
-    """The files that import a library; tools/speed.py may compare with any."""
-    users = [name_of(path) for path in FILES if library in libraries(path)]
-    return [name for name in users if name != "tools/speed.py"]
+    return [name_of(path) for path in FILES if library in libraries(path)]
 
 
 @pytest.mark.parametrize("library", OWNERS)

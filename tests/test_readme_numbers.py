@@ -10,13 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from campaigns.ways import SIZES
 from transformers import Qwen2_5_VLConfig
 
 from make_pairs import PairsConfig
 from pasta.models.load import bare_model
 from pasta.pairs import MODES
 from pasta.tools.dry_run import n_trained, print_time
-from pasta.tools.speed import SIZES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""Measures TRL's DPOTrainer with pasta/tools/speed.py: the same pairs, weights and positions.
+"""Measures TRL's DPOTrainer with ways.py: the same pairs, weights and positions.
 
     pip install -r requirements-dev.txt; python tests/campaigns/peer_trl.py --rounds 7
 
@@ -23,11 +23,12 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 from trl import DPOConfig, DPOTrainer
 
-sys.path[:0] = [str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).parents[i]) for i in (1, 2)]
 
-from pasta.lora import LANGUAGE_LINEARS, adapted  # noqa: E402 (after the path to it)
+from campaigns.ways import SpeedConfig, main  # noqa: E402 (after the path to it)
+
+from pasta.lora import LANGUAGE_LINEARS, adapted  # noqa: E402
 from pasta.run.config import parse  # noqa: E402
-from pasta.tools.speed import SpeedConfig, main  # noqa: E402
 
 
 class TokenTrainer(DPOTrainer):

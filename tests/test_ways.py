@@ -1,4 +1,4 @@
-"""pasta/tools/speed.py at a tiny size: all ways compute the same thing.
+"""campaigns/ways.py at a tiny size: all ways compute the same thing.
 
 TRL is compared if it is installed. README's numbers are those of docs/speed.md.
 """
@@ -12,12 +12,8 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from rounding import close_sums
-
-from pasta.lora import adapter_off
-from pasta.run.config import parse
-from pasta.tools import speed
-from pasta.tools.speed import (
+from campaigns import ways as campaign
+from campaigns.ways import (
     SIZES,
     SpeedConfig,
     main,
@@ -26,6 +22,10 @@ from pasta.tools.speed import (
     random_model,
     ways_of,
 )
+from rounding import close_sums
+
+from pasta.lora import adapter_off
+from pasta.run.config import parse
 
 ROOT = Path(__file__).parent.parent
 TINY = {
@@ -46,7 +46,7 @@ def config(monkeypatch, tmp_path):
     for part, smaller in TINY.items():
         tiny[part] |= smaller
     (tmp_path / "tiny.json").write_text(json.dumps(tiny))
-    monkeypatch.setattr(speed, "SIZES", tmp_path)
+    monkeypatch.setattr(campaign, "SIZES", tmp_path)
     config = parse(SpeedConfig, "--rounds 1 --n_frames 2 --device cpu".split())
     config.model = "tiny"
     return config
@@ -122,8 +122,8 @@ def test_a_way_that_does_not_fit_is_left_out(config, capsys, monkeypatch, large)
     task, ways = ways_of(config, 1, False)
     ways |= dict.fromkeys(large, too_large)
     assert list(measure(ways, 1, "cpu")[0]) == [way for way in WAYS if way not in large]
-    monkeypatch.setattr(speed, "ways_of", lambda *_: (task, ways))
-    speed.report(config, 1, False)
+    monkeypatch.setattr(campaign, "ways_of", lambda *_: (task, ways))
+    campaign.report(config, 1, False)
     assert "rows    does not fit\n" in capsys.readouterr().out
 
 

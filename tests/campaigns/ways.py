@@ -1,8 +1,8 @@
 """How much faster is one packed row than one row per response?
 
-    python -m pasta.tools.speed
-    python -m pasta.tools.speed --model qwen2.5-vl-7b
-    python tests/campaigns/peer_trl.py                   # with TRL's DPOTrainer
+    python tests/campaigns/ways.py
+    python tests/campaigns/ways.py --model qwen2.5-vl-7b
+    python tests/campaigns/peer_trl.py                     # with TRL's DPOTrainer
 
 A step is forward and backward of the DPO loss. It has one query about one video, with one chosen
 and k rejected responses. The model is a random Qwen2.5-VL with an adapter. No optimizer runs. All
@@ -22,6 +22,7 @@ Shapes: k rejected responses, L tokens of the longest row, R of the longest resp
 
 import copy
 import gc
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -39,22 +40,24 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from pasta.dpo import dpo_loss
-from pasta.lora import adapted, adapter_off, add_lora
-from pasta.models.families import family_for
-from pasta.models.family import VideoInputs
-from pasta.models.load import ATTENTION, checkpoint_activations, video_features
-from pasta.packs import Pack, Segment, pack
-from pasta.policy import Policy
-from pasta.run.command import command_line
-from pasta.run.config import knob, parse
+sys.path[:0] = [str(Path(__file__).parents[2])]
+
+from pasta.dpo import dpo_loss  # noqa: E402 (after the path to it)
+from pasta.lora import adapted, adapter_off, add_lora  # noqa: E402
+from pasta.models.families import family_for  # noqa: E402
+from pasta.models.family import VideoInputs  # noqa: E402
+from pasta.models.load import ATTENTION, checkpoint_activations, video_features  # noqa: E402
+from pasta.packs import Pack, Segment, pack  # noqa: E402
+from pasta.policy import Policy  # noqa: E402
+from pasta.run.command import command_line  # noqa: E402
+from pasta.run.config import knob, parse  # noqa: E402
 
 REJECTED = (1, 3)  # k
 
 # A config.json of each size. A video token of "small" costs 0.38 times as much in the vision tower
 # as in the language model. In the 7B, too: 4 patches through 0.6 billion weights, a token through
 # 6.5. initializer_range is hidden_size ** -0.5, so that logits are of about 1.
-SIZES = Path(__file__).parent / "sizes"
+SIZES = Path(__file__).parents[2] / "pasta/tools/sizes"
 PREPROCESSOR = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "merge_size": 2}
 PREPROCESSOR |= {"min_pixels": 1, "max_pixels": 10**6, "patch_size": 14, "temporal_patch_size": 2}
 
