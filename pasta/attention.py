@@ -36,12 +36,12 @@ def shared_prefix_attention(
     # Under autocast, RoPE returns float32 query and key; attention needs equal dtypes.
     query, key = query.to(value.dtype), key.to(value.dtype)
     share = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    if attention_mask is not None:
+        return masked_attention(query, key, value, attention_mask, scaling), None
     if lengths is None:
         new, all_ = query.shape[2], key.shape[2]
-        causal = attention_mask is None and new > 1
-        if causal and new < all_:  # all cached tokens are visible
-            causal, attention_mask = False, causal_lower_right(new, all_)
-        share |= {"attn_mask": attention_mask, "is_causal": causal}
+        mask = causal_lower_right(new, all_) if 1 < new < all_ else None  # cached ones are visible
+        share |= {"attn_mask": mask, "is_causal": 1 < new == all_}
         return scaled_dot_product_attention(query, key, value, **share).transpose(1, 2), None
     if (total := sum(map(sum, lengths))) != query.shape[2]:
         raise ValueError(f"{lengths} add up to {total} tokens; the row has {query.shape[2]}")
@@ -59,6 +59,16 @@ def shared_prefix_attention(
         padded = scaled_dot_product_attention(q, k, v, attn_mask=mask, **share)  # (S, N, n, D)
         found += [row[:, :n] for row, n in zip(padded, segments, strict=True)]
     return torch.cat(found, dim=1)[None].transpose(1, 2), None  # (1, L, N, D)
+
+
+def masked_attention(query, key, value, mask, scaling):
+    """The same with a mask, (B, 1, L, L') bool, and with equal heads. Returns (B, L, N, D)."""
+    # No fused kernel of torch 2.13 takes a mask and enable_gqa together: it would repeat keys and
+    # values in float32. So the r query heads of a key head become r times as many rows.
+    rows = query.reshape(len(query), key.shape[1], -1, query.shape[3])  # (B, G, r L, D)
+    mask = mask.repeat(1, 1, query.shape[1] // key.shape[1], 1)
+    out = scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(query.shape).transpose(1, 2)
 
 
 def dense_mask(lengths) -> Tensor:

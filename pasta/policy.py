@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
 from pasta.models import load
+from pasta.models.vision import video_features
 from pasta.packs import PackedPairs, pack_responses, pairs_logps
 from pasta.run import ranks
 
@@ -82,7 +83,7 @@ class Policy(nn.Module):
                 attention_mask=mask,
                 # for shared_prefix_attention
                 lengths=[pack.lengths for pack in packs] if mask is None else None,
-                mm_encoder_outputs=load.video_features(self.model, self.family, inputs),
+                mm_encoder_outputs=video_features(self.model, self.family, inputs),
                 logits_to_keep=keep.to(device),
                 use_cache=False,
             ).logits[0]  # (R, V)

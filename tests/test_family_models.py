@@ -35,9 +35,9 @@ from pasta.models.load import (
     load_vlm,
     shard_units,
     tune_all,
-    video_features,
 )
 from pasta.models.peft import save_adapter
+from pasta.models.vision import video_features
 from pasta.packs import pack_responses
 from pasta.pairs import MODES
 from pasta.policy import Policy

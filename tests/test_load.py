@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from transformers import AutoModelForImageTextToText
 
 from pasta.models.files import save_model, weights_digest
 from pasta.models.generate import Request, ask
-from pasta.models.load import bare_model, load_processor, load_vlm, multiply_patches
+from pasta.models.load import bare_model, load_processor, load_vlm
+from pasta.models.vision import quicken_tower
 
 # For one user turn: Qwen2.5-VL's chat_template.json, and the template of its tokenizer.
 FOR_VIDEOS = (
@@ -84,7 +86,7 @@ def test_a_convolution_over_separate_patches_is_a_product():
         return y, *torch.autograd.grad(y.sin().sum(), conv.parameters())
 
     expected = outputs()
-    multiply_patches(conv)
+    quicken_tower(conv, SimpleNamespace(windows=False))
     for mine, right in zip(outputs(), expected, strict=True):
         assert close(mine, right)
 
@@ -94,7 +96,7 @@ def test_any_other_convolution_is_unchanged(change):
     conv = torch.nn.Conv3d(3, 6, (2, 4, 4), (2, 4, 4), **change)
     frames = torch.randn(5, 3, 4, 8, 8) if "dilation" in change else torch.randn(5, 3, 2, 4, 4)
     expected = conv(frames)
-    multiply_patches(conv)
+    quicken_tower(conv, SimpleNamespace(windows=False))
     assert torch.equal(conv(frames), expected) and "forward" not in vars(conv)
 
 

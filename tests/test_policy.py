@@ -13,7 +13,8 @@ from torch.nn.functional import log_softmax
 
 from pasta.attention import dense_mask, shared_prefix_attention
 from pasta.lora import adapter_off, add_lora
-from pasta.models.load import checkpoint_activations, video_features
+from pasta.models.load import checkpoint_activations
+from pasta.models.vision import video_features
 from pasta.packs import Segment, pack, pack_responses, segment_of
 from pasta.policy import Policy, response_logps
 

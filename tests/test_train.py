@@ -23,8 +23,9 @@ import train_dpo
 from pasta import toy
 from pasta.datasets.read import read_pairs
 from pasta.lora import adapter_off, add_lora
-from pasta.models.load import load_vlm, video_features
+from pasta.models.load import load_vlm
 from pasta.models.peft import load_adapter
+from pasta.models.vision import video_features
 from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.reference import Known, cache_row

@@ -53,6 +53,7 @@ class Family:
     feature_kwargs: Callable
     # VideoInputs -> the text that replaces the placeholder, with a special token at its end
     video_text: Callable | None = None  # None: nothing but `token`, n_tokens times
+    windows: bool = False  # the vision tower attends in windows that cu_seqlens names
     encoder: str = "video"  # or "image": what the model takes the frames as
     max_pixels: int = 0  # the caller's bound on the pixels of a frame; 0: none, or without effect
 

@@ -8,13 +8,17 @@ Shapes: B requests, D distinct videos among them, P tokens of the longest prefix
 query, C = P + T + new tokens in the cache, V vocabulary.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import pad
 
-from pasta.models.load import as_position_ids, video_features
+from pasta.models.load import InPlace, as_position_ids
+from pasta.models.vision import video_features
 from pasta.run.reasoning import final_answer
+
+FULL = 0.75  # of the longest prefix of a batch: shorter ones are in another batch
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,26 @@ class Answer:
 
 def ask_all(load, requests, batch_size, max_new_tokens=128):
     """Yield (index, Answer without reasoning) of requests; `load` () -> VLM is called per batch."""
-    first = {}  # requests that share `inputs` become neighbours: their prefix is read once
+    sizes, first = [r.inputs.n_tokens if r.inputs else 0 for r in requests], {}
     for i, request in enumerate(requests):
         first.setdefault(id(request.inputs), i)
-    order = sorted(range(len(requests)), key=lambda i: first[id(requests[i].inputs)])
-    for start in range(0, len(order), batch_size):
-        batch, vlm = order[start : start + batch_size], load()
-        answers = ask(vlm, [requests[i] for i in batch], max_new_tokens)
+    # The longest first: if the memory is too small, it shows at once. Requests that share `inputs`
+    # are neighbours: their prefix is read once.
+    left = sorted(range(len(requests)), key=lambda i: (-sizes[i], first[id(requests[i].inputs)]))
+    while left:
+        # Much shorter prefixes wait for the next batch: here they would be mostly padding.
+        batch = [i for i in left[:batch_size] if sizes[i] >= FULL * sizes[left[0]]]
+        vlm, answers = load(), None
+        with suppress(torch.OutOfMemoryError):  # the error holds tensors until the block ends
+            answers = ask(vlm, [requests[i] for i in batch], max_new_tokens)
+        if answers is None:
+            batch_size = len(batch) // 2
+            text = f"{len(batch)} prompts of {sizes[left[0]]:,} video tokens do not fit in memory"
+            if not batch_size:
+                raise torch.OutOfMemoryError(f"{text}; lower --n_frames or --max_pixels")
+            print(f"{text}: from here on --batch_size {batch_size}", flush=True)
+            continue
+        left = left[len(batch) :]
         for i, answer in zip(batch, answers, strict=True):
             text, finished = final_answer(vlm.processor.turn[2] + answer.text, answer.finished)
             yield i, replace(answer, text=text, finished=finished)
@@ -58,18 +75,17 @@ def ask(vlm, requests, max_new_tokens=128):
     requests = [replace(request, prompt="") if token else request for request, token in asked]
     draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
-    token_logps, cache, real, positions = read_prompts(vlm, requests)
+    token_logps, cache, real, positions = read_prompts(vlm, requests, max_new_tokens)
     padded = not real.all()  # padding stays in the cache and must be masked
     for n in range(1, max_new_tokens + 1):
-        tokens = [choose(row, *draw) for row, draw in zip(token_logps, draws, strict=True)]
-        for i, token in enumerate(tokens):
-            if not found[i] or found[i][-1] not in end:
-                found[i].append(token)
-                logps[i] += token_logps[i, token].item()
+        for i, row in enumerate(found):
+            if not row or row[-1] not in end:
+                row.append(choose(token_logps[i], *draws[i]))
+                logps[i] += token_logps[i, row[-1]].item()
         if n == max_new_tokens or all(row[-1] in end for row in found):
             break
         real = pad(real, (0, 1), value=True)  # (B, C)
-        ids = torch.tensor(tokens, device=real.device)[:, None]  # (B, 1)
+        ids = torch.tensor([row[-1] for row in found], device=real.device)[:, None]  # (B, 1)
         mask = real[:, None, None] if padded else None  # (B, 1, 1, C)
         logits = forward(vlm, cache, ids, positions, mask)[:, -1]  # (B, V)
         token_logps = logits.float().log_softmax(-1).cpu()
@@ -104,11 +120,12 @@ def letter_logps(vlm, requests, letters):
     return found
 
 
-def read_prompts(vlm, requests):
+def read_prompts(vlm, requests, n_new=0):
     """Read the prefix of every distinct video once, then every query after its own prefix.
 
     Returns, for the first token of each answer: log-probabilities, (B, V) float32 nats on the CPU;
-    the cache; (B, P + T) bool, False for padding in it; positions, (3 or 1, B, 1) int64.
+    the cache, with room for n_new tokens; (B, P + T) bool, False for padding in it; positions,
+    (3 or 1, B, 1) int64.
     """
     processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
     videos = list({id(request.inputs): request.inputs for request in requests}.values())
@@ -121,10 +138,10 @@ def read_prompts(vlm, requests):
     forward(vlm, cache, ids, positions.to(device), None, logits_to_keep=1, **more)  # causal
     row_of = {id(inputs): i for i, inputs in enumerate(videos)}
     which = torch.tensor([row_of[id(r.inputs)] for r in requests], device=device)  # (B,)
-    cache.reorder_cache(which)
-
     tails = [processor.query_ids(r.prompt, r.inputs is not None) for r in requests]
     ids, tail_real = right_padded(vlm, tails)  # (B, T) each
+    n_new += ids.shape[1]
+    cache.layers = [InPlace(layer, which, n_new) for layer in cache.layers]
     first = torch.tensor([int(place.max()) + 1 for place in places], device=device)[which, None]
     ahead = first + torch.arange(ids.shape[1], device=device)  # (B, T)
     axes = (len(positions), -1, -1)

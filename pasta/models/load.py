@@ -1,16 +1,13 @@
-"""Loads a Video-LLM, or a language model for a judge, and computes the features of videos."""
+"""Loads a Video-LLM, or a language model for a judge."""
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import partial
-from types import SimpleNamespace
 
 import torch
 import transformers
 from safetensors import safe_open
-from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import pad
+from transformers.cache_utils import DynamicLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -18,6 +15,7 @@ from pasta.attention import shared_prefix_attention
 from pasta.models.families import FAMILIES, family_of_folder, text_family
 from pasta.models.files import CONFIG_FILES, check_files, local_folder, shards
 from pasta.models.processor import Processor
+from pasta.models.vision import WINDOWS, attend_in_windows, quicken_tower
 from pasta.run import ranks
 from pasta.run.digest import digest_files
 from pasta.run.schema import read_by, read_json
@@ -27,6 +25,10 @@ DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number
 ATTENTION = {"": "sdpa", "text_config": "shared_prefix", "vision_config": "sdpa"}
 
 ALL_ATTENTION_FUNCTIONS.register("shared_prefix", shared_prefix_attention)
+ALL_ATTENTION_FUNCTIONS.register(WINDOWS, attend_in_windows)
+# cuDNN would be torch's first choice on an H100. It plans each new shape for about 30 ms, and every
+# decoded token is a new shape.
+torch.backends.cuda.enable_cudnn_sdp(False)
 # No bars of transformers, for loading and writing; those of downloads stay.
 transformers.utils.logging.set_tqdm_hook(lambda bar, x, more: bar(*x, **more | {"disable": True}))
 
@@ -49,47 +51,31 @@ class VLM:
         return transformers.DynamicCache(config=self.model.config.get_text_config())
 
 
+class InPlace(DynamicLayer):
+    """The keys and values of one layer, (B, G, C, D), in tensors with room for new tokens.
+
+    transformers' own layer copies all of them at every token.
+    """
+
+    def __init__(self, layer, which, n_new):
+        """layer: of the prefixes. which: (B,), the prefix of each row. n_new: tokens to come."""
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self.room = [pad(x[which], (0, 0, 0, n_new)) for x in (layer.keys, layer.values)]
+        self.keys, self.values = (x[:, :, : layer.get_seq_length()] for x in self.room)
+
+    def update(self, keys, values, *_, **__):
+        start = self.get_seq_length()
+        end = start + keys.shape[2]
+        for room, new in zip(self.room, (keys, values), strict=True):
+            room[:, :, start:end] = new
+        self.keys, self.values = (room[:, :, :end] for room in self.room)
+        return self.keys, self.values
+
+
 def as_position_ids(positions):
     """Positions (axes, B, L) as models take them: without M-RoPE there is one axis, and (B, L)."""
     return positions if len(positions) > 1 else positions[0]
-
-
-def video_features(model, family, inputs):
-    """The frozen vision tower's output for a list of VideoInputs, under no_grad.
-
-    Returns the `mm_encoder_outputs` of transformers' forward, in order; None for an empty list.
-    """
-    if not inputs:
-        return None
-    groups = defaultdict(list)  # distinct videos of one shape are computed in one batch
-    for x in {id(x): x for x in inputs}.values():
-        groups[tuple(tensor.shape[1:] for tensor in family.feature_kwargs(x).values())].append(x)
-    seen = {}  # id of a VideoInputs -> its levels
-    for group in groups.values():
-        output = encode(model, family, group)
-        seen |= zip(map(id, group), levels(output, [x.n_tokens for x in group]), strict=True)
-    together = torch.is_tensor(output.pooler_output)
-    rows = zip(*(seen[id(x)] for x in inputs), strict=True)  # a level at a time
-    # in the model's own form: one tensor, or a tuple of one per video
-    tokens, *added = (torch.cat(row)[None] if together else row for row in rows)
-    return {family.encoder: SimpleNamespace(pooler_output=tokens, deepstack_features=added)}
-
-
-def encode(model, family, videos, grad=False):
-    """The model's own output for videos of one shape."""
-    rows = [family.feature_kwargs(x) for x in videos]
-    tensors = {k: torch.cat([row[k] for row in rows]).to(model.device) for k in rows[0]}
-    with torch.set_grad_enabled(grad):
-        # of the base model: some outer classes have the method for images alone
-        features = getattr(model.base_model, f"get_{family.encoder}_features")
-        return features(**tensors, return_dict=True)
-
-
-def levels(output, lengths):
-    """For each video, (n_tokens, width) of each level: its tokens, then Qwen3-VL's deepstack."""
-    found = [output.pooler_output, *getattr(output, "deepstack_features", [])]
-    flat = [x.flatten(0, 1) if torch.is_tensor(x) else torch.cat(x) for x in found]
-    return zip(*(x.split(lengths) for x in flat), strict=True)
 
 
 def load_processor(name, max_pixels=0):
@@ -150,7 +136,7 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     if wrong := sorted(wrong + [f"{key} is of no layer" for key in unused]):
         got = f"{folder}: {len(wrong)} weights do not fit config.json: {'; '.join(wrong[:3])}"
         raise ValueError(f"{got}; expected the files of one checkpoint: download them again")
-    multiply_patches(model)
+    quicken_tower(model, processor.family)
     return VLM(processor, model.requires_grad_(False).eval().to(device), str(name))
 
 
@@ -177,20 +163,6 @@ def class_of(name, folder):
         got = f"{name}: transformers cannot replace the attention of a {config.model_type}"
         raise ValueError(f"{got}; expected a family of pasta/models")
     return auto, config
-
-
-def multiply_patches(model):
-    """Replace convolutions over separate patches by matrix products, on some GPUs far faster."""
-    # huggingface/transformers#45750; its `fusion_config` would rename the saved weights.
-    for conv in model.modules():
-        if isinstance(conv, nn.Conv3d) and conv.stride == conv.kernel_size:
-            if (conv.padding, conv.dilation, conv.groups) == ((0, 0, 0), (1, 1, 1), 1):
-                conv.forward = partial(product, conv)
-
-
-def product(conv, patches):
-    """conv(patches): (N, width, 1, 1, 1) of N patches, (N, channels, *kernel size)."""
-    return linear(patches.flatten(1), conv.weight.flatten(1), conv.bias)[..., None, None, None]
 
 
 def tune_all(model):

@@ -67,6 +67,7 @@ def family_of(config, given, more, max_pixels, fit, blocks, text=None):
         prepare=partial(qwen_prepare, settings, fit),
         positions=partial(qwen_positions, settings, blocks),
         feature_kwargs=qwen_feature_kwargs,
+        windows=True,
         max_pixels=max_pixels,
     )
 

@@ -33,7 +33,8 @@ import torch.distributed as dist
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from pasta.attention import dense_mask
-from pasta.models.load import as_position_ids, encode, levels, load_vlm
+from pasta.models.load import as_position_ids, load_vlm
+from pasta.models.vision import encode, levels
 from pasta.packs import pack_responses
 from pasta.run import ranks
 from pasta.run.atomic import atomic_folder

@@ -46,7 +46,8 @@ from pasta.dpo import dpo_loss  # noqa: E402 (after the path to it)
 from pasta.lora import adapted, adapter_off, add_lora  # noqa: E402
 from pasta.models.families import family_for  # noqa: E402
 from pasta.models.family import VideoInputs  # noqa: E402
-from pasta.models.load import ATTENTION, checkpoint_activations, video_features  # noqa: E402
+from pasta.models.load import ATTENTION, checkpoint_activations  # noqa: E402
+from pasta.models.vision import quicken_tower, video_features  # noqa: E402
 from pasta.packs import Pack, Segment, pack  # noqa: E402
 from pasta.policy import Policy  # noqa: E402
 from pasta.run.command import command_line  # noqa: E402
@@ -202,6 +203,7 @@ def random_model(config):
 def make_task(config, model, k):
     """The Task of a model, which gets an adapter."""
     family = family_for(model.config.to_dict(), PREPROCESSOR)
+    quicken_tower(model, family)
     vlm = SimpleNamespace(model=model, processor=SimpleNamespace(family=family))
     policy = Policy(vlm, amp=config.dtype == "bfloat16").train()
     add_lora(model, rank=config.lora_rank, alpha=2 * config.lora_rank)
