@@ -79,7 +79,7 @@ class TrainConfig:
     dtype: Literal["float32", "bfloat16"] = knob("dtype of forward", "bfloat16", toy="float32")
     checkpointing: bool = knob("activation checkpointing: less memory", True, toy=False)
     batch_packs: flags.Count = knob("packs per forward pass: more need more memory", 1, toy=16)
-    workers: flags.Threads = knob("threads that prefetch videos", 2)
+    workers: flags.Threads = knob("threads that prefetch videos", flags.WORKERS)
     device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 

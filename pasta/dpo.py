@@ -111,7 +111,10 @@ def pack_loss(config, item, logps, reference, counts):
     mode_weights = dict(zip(MODES, config.mode_weights, strict=True)) | {OTHER: 1.0}
     weights = pair_weights(modes, counts, mode_weights)
     rows = pair_rows(modes, losses, *rewards, *logps.chunk(2))
-    rows = [row | {"id": pair.id} for row, pair in zip(rows, group.pairs, strict=True)]
+    sizes = zip(group.pairs, *lengths.view(2, -1).tolist(), strict=True)
+    names = ("id", "tokens/chosen", "tokens/rejected")
+    more = [dict(zip(names, (pair.id, *n), strict=True)) for pair, *n in sizes]
+    rows = [row | extra for row, extra in zip(rows, more, strict=True)]
     return (weights.to(logps.device) * losses).sum(), rows
 
 

@@ -45,7 +45,8 @@ class LoRALinear(nn.Module):
         y = self.base(x)
         if not self.enabled:
             return y
-        return y + self.scale * linear(linear(x, self.lora_A.to(x.dtype)), self.lora_B.to(x.dtype))
+        more = linear(linear(x, self.lora_A.to(x.dtype)), self.lora_B.to(x.dtype))
+        return torch.add(y, more, alpha=self.scale)  # one pass over the output, not two
 
 
 def adapted(model):

@@ -17,6 +17,8 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from pasta.models.files import model_setting
 from pasta.packs import check_length, pairs_logps
 from pasta.run import ranks
@@ -78,7 +80,9 @@ class ReferenceCache:
 
 def open_cache(config, vlm, n_frames):
     """The ReferenceCache next to the pairs of a training run, for its model and arithmetic."""
-    setting = {"n_frames": n_frames, "shard": config.shard, "device": vlm.model.device.type}
+    device = vlm.model.device  # another GPU rounds differently
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    setting = {"n_frames": n_frames, "shard": config.shard, "device": name}
     setting |= {"dtype": config.dtype, "weights_dtype": str(vlm.model.dtype)}
     setting |= model_setting(config.model, vlm.processor) | {"versions": package_versions()}
     return ReferenceCache(config.pairs.with_name("reference.jsonl"), setting)

@@ -38,8 +38,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """As under torchrun: for such small products more threads are slower."""
-    torch.set_num_threads(1)
+    """As under torchrun, unless OMP_NUM_THREADS says otherwise: small products need no more."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +137,7 @@ def launch(script, n, settings, *switches, cwd=None, logs=None, port=None, cold=
         command += ["--tee", "3", "--log_dir", str(logs)] if logs else []
     command += [str(ROOT / script), *switches]
     command += [str(x) for name, value in settings.items() for x in (f"--{name}", value)]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    env = os.environ | {"PYTHONFAULTHANDLER": "1"}
     if sys.platform == "linux" and not cold:
         return Warm(command, cwd, env)
     return subprocess.Popen(

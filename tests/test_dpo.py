@@ -249,12 +249,13 @@ def test_a_mode_without_pairs_has_no_metrics():
     assert not [key for key in summarise(two_rows()) if "cross_frame" in key]
 
 
-def start_rows(policy, reference, beta):
+def start_rows(policy, reference, beta, n=20):
     """The rows of one pair whose chosen response has these logps; the rejected agree."""
     agreed = torch.tensor([-50.0])
     chosen, chosen_0 = torch.tensor([policy]), torch.tensor([reference])
     losses, *rewards = dpo_loss(chosen, agreed, chosen_0, agreed, beta)
-    return [row | {"id": "a"} for row in pair_rows(["spatial"], losses, *rewards, chosen, agreed)]
+    more = {"id": "a", "tokens/chosen": n, "tokens/rejected": n}
+    return [row | more for row in pair_rows(["spatial"], losses, *rewards, chosen, agreed)]
 
 
 def test_a_policy_that_is_its_reference_may_start():
@@ -273,6 +274,22 @@ def test_in_bfloat16_a_policy_may_be_a_nat_off_but_not_ten():
     check_start(start_rows(-101.0, -100.0, 0.1), 0.1, "bfloat16")
     with pytest.raises(RuntimeError, match="ln 2 = 0.6931"):
         check_start(start_rows(-110.0, -100.0, 0.1), 0.1, "bfloat16")
+
+
+def test_in_bfloat16_a_likely_answer_of_few_tokens_may_round():
+    # five tokens, each of them off by 0.06 in a random direction: 0.13; the log-probability is tiny
+    check_start(start_rows(-0.2, -0.33, 0.1, n=5), 0.1, "bfloat16")
+    with pytest.raises(RuntimeError, match="response of pair a"):
+        check_start(start_rows(-0.2, -0.63, 0.1, n=5), 0.1, "bfloat16")
+
+
+def test_a_policy_that_is_always_a_little_off_may_not_start():
+    rows = start_rows(-100.0, -100.5, 0.1) * 50  # each alone may be a rounding, 50 of them not
+    check_start(rows[:1], 0.1, "bfloat16")
+    other = start_rows(-100.0, -99.5, 0.1) * 50
+    check_start(rows + other, 0.1, "bfloat16")
+    with pytest.raises(RuntimeError, match=r"\+0\.2500 nats a response .* mean of 100"):
+        check_start(rows, 0.1, "bfloat16")
 
 
 def test_a_policy_that_gives_no_number_may_not_start():

@@ -134,8 +134,8 @@ def test_the_cache_is_as_large_as_that_of_the_model(tiny, tiny_folder, tiny_inpu
 
 def test_a_card_that_is_too_small_has_the_largest_value_that_fits(capsys):
     print_memory(20e9, "weights", {"cache": 8e9, "more": 24e9}, "--batch_size", 8)
-    # 95 % of 24 GB less 20 are 2.8, less than one of 8 prompts of 4 GB; of 48 GB, 25.6: six
-    expected = "24 GB too small, 48 GB with --batch_size 6, 80 GB enough"
+    # 95 % of 24 GB less 20 are 2.8, less than one of 8 prompts of 4 GB; of 40 GB, 18: four
+    expected = "24 GB too small, 40 GB with --batch_size 4, 80 GB enough"
     assert capsys.readouterr().out.endswith(f"GPU: {expected}\n")
 
 

@@ -3,11 +3,15 @@
 python -m pytest tests/test_models_generate.py
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from rounding import close_sums
 
-from pasta.models.generate import Request, ask, letter_logps
+from pasta.models import generate
+from pasta.models.generate import Answer, Request, ask, ask_all, letter_logps
+from pasta.models.load import VLM
 from pasta.packs import Segment, pack
 from pasta.policy import Policy
 
@@ -68,3 +72,68 @@ def test_sampling_follows_its_seed(tiny, tiny_inputs):
 def test_letters_of_several_tokens_are_refused(tiny, tiny_inputs):
     with pytest.raises(ValueError, match="not single tokens"):
         letter_logps(tiny, [Request(tiny_inputs[0], QUERIES[0])], [["A", "red circle"]])
+
+
+def test_the_cache_is_not_copied_at_each_token(tiny, tiny_inputs, monkeypatch):
+    monkeypatch.setattr(VLM, "end_ids", lambda _: set())  # no answer ends early
+    places = []
+
+    def note(module, args, kwargs, output):
+        layers = kwargs["past_key_values"].layers
+        places.append([x.data_ptr() for layer in layers for x in (layer.keys, layer.values)])
+
+    tiny.model.register_forward_hook(note, with_kwargs=True)
+    ask(tiny, [Request(tiny_inputs[0], q) for q in QUERIES], max_new_tokens=6)
+    _, queries, *tokens = places
+    assert tokens == [queries] * 5  # the sixth token is not read
+
+
+def test_a_row_that_has_ended_draws_no_more(tiny, tiny_inputs, monkeypatch):
+    monkeypatch.setattr(VLM, "end_ids", lambda _: {*range(0, 10_000, 3)})
+    made, real = [], torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda: made.append(real()) or made[-1])
+    wanted = [Request(tiny_inputs[0], QUERIES[0], seed, 1.0) for seed in range(6)]
+    assert len({len(answer.ids) for answer in ask(tiny, wanted, 8)}) > 2
+    for request, generator in zip(wanted, [*made], strict=True):
+        ask(tiny, [request], 8)
+        assert torch.equal(generator.get_state(), made[-1].get_state())
+
+
+def test_much_shorter_prefixes_are_in_a_later_batch(tiny, monkeypatch):
+    sizes, batches = [10, 100, 74, 100, 0, 75, 100], []
+
+    def note(vlm, batch, max_new_tokens):
+        batches.append([request.inputs.n_tokens for request in batch])
+        return [Answer(request.prompt, (), 0.0, True) for request in batch]
+
+    monkeypatch.setattr(generate, "ask", note)
+    wanted = [Request(SimpleNamespace(n_tokens=n), f"{i}") for i, n in enumerate(sizes)]
+    answers = {i: answer.text for i, answer in ask_all(lambda: tiny, wanted, batch_size=5)}
+    assert batches == [[100, 100, 100, 75], [74], [10], [0]]
+    assert answers == {i: f"{i}" for i in range(7)}
+
+
+def fit(monkeypatch, n):
+    """From now on the memory is enough for n prompts."""
+
+    def ask_few(vlm, batch, max_new_tokens):
+        if len(batch) > n:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return ask(vlm, batch, max_new_tokens)
+
+    monkeypatch.setattr(generate, "ask", ask_few)
+
+
+def test_a_batch_that_does_not_fit_is_halved(tiny, tiny_inputs, monkeypatch, capsys):
+    wanted = requests(tiny_inputs, temperature=1.0)
+    expected = {i: answer.ids for i, answer in ask_all(lambda: tiny, wanted, 4, 6)}
+    fit(monkeypatch, 2)
+    assert {i: answer.ids for i, answer in ask_all(lambda: tiny, wanted, 4, 6)} == expected
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith("4 prompts of ") and line.endswith(" --batch_size 2")
+
+
+def test_a_prompt_that_does_not_fit_alone_is_an_error(tiny, tiny_inputs, monkeypatch):
+    fit(monkeypatch, 0)
+    with pytest.raises(torch.OutOfMemoryError, match="lower --n_frames or --max_pixels"):
+        [*ask_all(lambda: tiny, [Request(tiny_inputs[0], QUERIES[0])] * 3, 4)]

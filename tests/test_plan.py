@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -20,12 +21,21 @@ from pasta.lora import add_lora
 from pasta.packs import TooLong, by_video
 from pasta.pairs import MODES, Pair
 from pasta.policy import Policy
+from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import read_rows
 from pasta.sampling import uniform
 from pasta.toy.files import write_videos
 from pasta.training.loop import learning_rate, log_line
-from pasta.training.plan import PackLoader, Plan, Skipped, fingerprint, hold_out, plan_updates
+from pasta.training.plan import (
+    PackLoader,
+    Plan,
+    Skipped,
+    fingerprint,
+    hold_out,
+    plan_updates,
+    say_busy,
+)
 from pasta.video import read_frames
 
 
@@ -83,7 +93,7 @@ def test_a_plan_leaves_out_unreadable_videos_and_resumes_at_the_next_update():
     groups = groups_of(1, 1, 1, 1, 1)
     tokens = {group.video: 100 for group in groups[1:]}  # 0.avi cannot be read
     reference = {(group.video, *text): -1.0 for group in groups for text in group.texts()}
-    loader = SimpleNamespace(packs=lambda groups: ([group.video] for group in groups))
+    loader = SimpleNamespace(packs=lambda groups, ahead: ([group.video] for group in groups))
     config = SimpleNamespace(holdout=0.0, seed=0, epochs=2, batch_pairs=2)
     plan = Plan(config, groups, reference, tokens, loader)
     batches = list(plan.batches(done=0))
@@ -102,6 +112,47 @@ def test_packs_come_in_order_and_a_bad_video_is_named_once(videos, load, workers
     assert (row["video"], row["pairs"]) == (str(videos[1]), [f"{videos[1]}-0"])
     assert row["reason"].startswith("not a video")
     assert f"skipped 1 pairs of {videos[1]}: not a video" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pairs", "batch_pairs", "size", "busy"),
+    [
+        (3, 16, 8, 75),  # six videos for eight ranks
+        (6, 16, 8, 38),  # three
+        (9, 16, 8, 25),  # two
+        (3, 24, 8, None),  # eight
+        (6, 16, 2, 75),  # three for two ranks: in the second round one is idle
+        (9, 16, 1, None),
+    ],
+)
+def test_ranks_that_are_often_idle_are_reported(
+    monkeypatch, capsys, pairs, batch_pairs, size, busy
+):
+    monkeypatch.setattr(ranks, "size", lambda: size)
+    say_busy(plan_updates(groups_of(*[pairs] * 48), 1, batch_pairs, 0), batch_pairs)
+    said = capsys.readouterr().out
+    cure = f"raise --batch_pairs, now {batch_pairs}, and --lr as much, or use fewer"
+    assert said == (f"{size} ranks have a video {busy}% of the time: {cure}\n" if busy else "")
+
+
+def test_a_whole_update_is_read_while_one_is_computed(monkeypatch):
+    groups, seen = groups_of(*[1] * 40), []
+
+    def read(group):
+        seen.append(group)
+        return group, []
+
+    loader = SimpleNamespace(config=SimpleNamespace(workers=2), read=read)
+    loader.packs = partial(PackLoader.packs, loader)
+    reference = {(group.video, *text): -1.0 for group in groups for text in group.texts()}
+    config = SimpleNamespace(holdout=0.0, seed=0, epochs=1, batch_pairs=10)
+    plan = Plan(config, groups, reference, {group.video: 100 for group in groups}, loader)
+    with closing(plan.batches(0)) as batches:
+        next(batches)
+        end = time.monotonic() + 30
+        while len(seen) < 20 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert 20 <= len(seen) <= 21  # the ten of this update, those of the next
 
 
 def test_two_items_for_each_worker_are_prefetched_while_the_caller_works_and_not_more():

@@ -12,6 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from conftest import ROOT
+from golden.make_toy_tokenizer import make_tokenizer
 from safetensors.numpy import load_file
 from warm import Warm
 
@@ -20,7 +21,7 @@ from pasta.benchmarks import adversarial, benchmark
 from pasta.run.rows import read_rows
 from pasta.toy import captions, files, world
 from pasta.toy.captions import NO_NOISE
-from pasta.toy.model import make_folder, make_tokenizer
+from pasta.toy.model import FOLDERS, make_folder
 from pasta.toy.world import MODES
 from pasta.video import read_frames
 
@@ -187,13 +188,20 @@ def test_none_of_the_above_is_right_when_no_option_is(noise):
 
 
 def test_the_tokenizer_knows_and_restores_every_sample():
-    tokenizer, rng = make_tokenizer(), np.random.default_rng(7)
+    tokenizer, rng = make_tokenizer("qwen"), np.random.default_rng(7)
     for _ in range(100):
         for samples in (captions.caption_samples, captions.qa_samples):
             for text in (t for pair in samples(world.draw_video(rng), rng, HALF) for t in pair):
                 ids = tokenizer(text, add_special_tokens=False)["input_ids"]
                 assert tokenizer.unk_token_id not in ids
                 assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_the_stored_tokenizers_are_those_of_the_worlds_texts(kind, tmp_path):
+    make_tokenizer(kind).save_pretrained(tmp_path)
+    for file in tmp_path.iterdir():
+        assert file.read_bytes() == (FOLDERS[kind] / file.name).read_bytes(), file.name
 
 
 def test_the_shipped_model_folder_is_the_one_that_the_code_makes(tmp_path):
@@ -212,5 +220,5 @@ def test_the_shipped_model_folder_is_the_one_that_the_code_makes(tmp_path):
 def test_the_chat_template_writes_the_marks_of_images_for_servers():
     parts = [{"type": "image"}, {"type": "text", "text": " Is it red?"}]
     turn = {"role": "user", "content": parts}
-    text = make_tokenizer().apply_chat_template([turn], tokenize=False)
+    text = make_tokenizer("qwen").apply_chat_template([turn], tokenize=False)
     assert text == "<|im_start|><|vision_start|><|image_pad|><|vision_end|> Is it red?<|im_end|>"

@@ -20,7 +20,7 @@ from pathlib import Path
 from pasta.benchmarks import ANSWER
 from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, letter_logps
-from pasta.run import ranks
+from pasta.run import flags, ranks
 from pasta.run.ahead import prefetch
 from pasta.run.digest import digest
 from pasta.run.reasoning import without_reasoning
@@ -70,7 +70,7 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
     """Yield each item's row, video by video; it has an error if the video does not decode."""
     load = partial(video_inputs, processor=vlm.processor, n_frames=n_frames)
     # no more threads than questions in a batch, so that a smaller batch also prefetches less
-    pairs = with_inputs(load, items, workers=min(4, batch_size))
+    pairs = with_inputs(load, items, workers=min(flags.WORKERS, batch_size))
     before = time.perf_counter()
     while batch := list(islice(pairs, batch_size)):
         asked = [pair for pair in batch if not isinstance(pair[1], VideoError)]

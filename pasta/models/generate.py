@@ -73,22 +73,25 @@ def ask(vlm, requests, max_new_tokens=128):
     own = [vlm.processor.own.search(request.prompt) for request in requests]
     asked = zip(requests, own, strict=True)
     requests = [replace(request, prompt="") if token else request for request, token in asked]
-    draws = [(r.temperature, torch.Generator().manual_seed(r.seed)) for r in requests]
+    draws = [torch.Generator().manual_seed(r.seed) if r.temperature else None for r in requests]
+    heat = torch.tensor([r.temperature for r in requests], device=vlm.model.device)
     found, logps, end = [[] for _ in requests], [0.0] * len(requests), vlm.end_ids()
     token_logps, cache, real, positions = read_prompts(vlm, requests, max_new_tokens)
     padded = not real.all()  # padding stays in the cache and must be masked
     for n in range(1, max_new_tokens + 1):
-        for i, row in enumerate(found):
-            if not row or row[-1] not in end:
-                row.append(choose(token_logps[i], *draws[i]))
-                logps[i] += token_logps[i, row[-1]].item()
+        live = [i for i, row in enumerate(found) if not row or row[-1] not in end]
+        tokens = choose(token_logps, heat, draws, live)
+        chosen = token_logps.gather(1, tokens[:, None])[:, 0].tolist()
+        for i, token in enumerate(tokens.tolist()):
+            if i in live:
+                found[i].append(token)
+                logps[i] += chosen[i]
         if n == max_new_tokens or all(row[-1] in end for row in found):
             break
         real = pad(real, (0, 1), value=True)  # (B, C)
-        ids = torch.tensor([row[-1] for row in found], device=real.device)[:, None]  # (B, 1)
         mask = real[:, None, None] if padded else None  # (B, 1, 1, C)
-        logits = forward(vlm, cache, ids, positions, mask)[:, -1]  # (B, V)
-        token_logps = logits.float().log_softmax(-1).cpu()
+        logits = forward(vlm, cache, tokens[:, None], positions, mask)[:, -1]  # (B, V)
+        token_logps = logits.float().log_softmax(-1)
         positions = positions + 1
     answers, decode = [], vlm.processor.tokenizer.decode
     for ids, logp, token in zip(found, logps, own, strict=True):
@@ -100,11 +103,22 @@ def ask(vlm, requests, max_new_tokens=128):
     return answers
 
 
-def choose(logps, temperature, generator):
-    """The likeliest token, or one drawn at a temperature. logps: (V,) nats."""
-    if not temperature:
-        return logps.argmax().item()
-    return torch.multinomial((logps / temperature).softmax(-1), 1, generator=generator).item()
+def choose(logps, temperatures, generators, live):
+    """The likeliest token of each row, (B,), or at a temperature above 0 one that is drawn.
+
+        token = the first one whose cumulative probability exceeds u, uniform in [0, 1)
+
+    logps: (B, V) nats. generators: a row's own, so its draws do not depend on its batch.
+    live: the rows to draw for.
+    """
+    tokens, rows = logps.argmax(-1), [i for i in live if generators[i]]
+    if rows:  # on the logits' device: a pass over V entries on the CPU takes longer than the model
+        heated = logps[rows] / temperatures[rows, None]
+        sums = heated.double().softmax(-1).cumsum(-1)  # in float32 the sums of V entries are rough
+        draws = [torch.rand(1, dtype=torch.float64, generator=generators[i]) for i in rows]
+        found = torch.searchsorted(sums, torch.stack(draws).to(sums) * sums[:, -1:], right=True)
+        tokens[rows] = found[:, 0]
+    return tokens
 
 
 @torch.inference_mode()
@@ -116,15 +130,15 @@ def letter_logps(vlm, requests, letters):
         tokens = [vlm.processor.ids(text) for text in texts]
         if any(len(token) != 1 for token in tokens):
             raise ValueError(f"letters {texts} are not single tokens in {vlm.name}")
-        found.append([row[token[0]].item() for token in tokens])
+        found.append(row[sum(tokens, [])].tolist())
     return found
 
 
 def read_prompts(vlm, requests, n_new=0):
     """Read the prefix of every distinct video once, then every query after its own prefix.
 
-    Returns, for the first token of each answer: log-probabilities, (B, V) float32 nats on the CPU;
-    the cache, with room for n_new tokens; (B, P + T) bool, False for padding in it; positions,
+    Returns, for the first token of each answer: log-probabilities, (B, V) float32 nats; the
+    cache, with room for n_new tokens; (B, P + T) bool, False for padding in it; positions,
     (3 or 1, B, 1) int64.
     """
     processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
@@ -154,7 +168,7 @@ def read_prompts(vlm, requests, n_new=0):
     # (B, B, V): each row's own position is on the diagonal
     logits = forward(vlm, cache, ids, ahead.expand(axes), mask, logits_to_keep=lengths - 1)
     rows = torch.arange(len(tails), device=device)
-    token_logps = logits[rows, rows].float().log_softmax(-1).cpu()
+    token_logps = logits[rows, rows].float().log_softmax(-1)
     real = torch.cat([real[which], tail_real], 1)
     return token_logps, cache, real, (first + lengths[:, None]).expand(axes)
 

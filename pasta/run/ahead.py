@@ -4,7 +4,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 
-def prefetch(function, items, workers, ahead=None):
+def prefetch(function, items, workers, ahead=0):
     """Yield `function(item)` in order, up to `ahead` results ahead; to be closed."""
     if not workers:
         yield from map(function, items)

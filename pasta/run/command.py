@@ -3,9 +3,10 @@
 import errno
 import linecache
 import os
+import runpy
 import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from traceback import walk_tb
 
@@ -29,6 +30,15 @@ def command_line():
         if text := sentence(error):  # a name in it may have control characters
             raise SystemExit("\n".join(map(printable, text.splitlines()))) from None
         raise
+
+
+def run_script(command, log):
+    """Run a script in this process, where importing costs nothing; its output goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "a") as file, redirect_stdout(file), redirect_stderr(file):
+        print(f"$ python {command}", flush=True)
+        sys.argv = command.split()
+        runpy.run_path(str(OURS / sys.argv[0]), run_name="__main__")
 
 
 def sentence(error) -> str:

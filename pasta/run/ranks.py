@@ -27,6 +27,8 @@ LINE = "{desc}: {n_fmt} of {total_fmt} {unit} after {elapsed}, about {remaining}
 def start(device):
     """Join torchrun's process group, if torchrun started us. Returns the device of this rank."""
     if "WORLD_SIZE" in os.environ:
+        if device[:5] == "cuda:" and os.environ["WORLD_SIZE"] != "1":
+            raise SystemExit(f"--device {device} is one GPU for all processes; use --device cuda")
         if device == "cuda":
             device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(device)

@@ -8,13 +8,10 @@
 import json
 import multiprocessing
 import os
-import runpy
 import shutil
-import sys
 import time
 from argparse import ArgumentParser
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +22,7 @@ from pasta import toy
 from pasta.models.load import load_vlm
 from pasta.models.peft import load_adapter
 from pasta.run.atomic import atomic_folder, write_json
-from pasta.run.command import command_line
-from pasta.run.config import ROOT
+from pasta.run.command import command_line, run_script
 from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, read_rows, rows_of, write_rows
 from pasta.study import page
@@ -58,13 +54,8 @@ def base(family, seed):
 
 def run(command, log):
     """Run a script and append its output to `log`. Returns its seconds."""
-    log.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    with open(log, "a") as file, redirect_stdout(file), redirect_stderr(file):
-        print(f"$ python {command}", flush=True)
-        sys.argv = command.split()
-        # Not in a new process: importing torch again takes as long as a training.
-        runpy.run_path(str(ROOT / sys.argv[0]), run_name="__main__")
+    run_script(command, log)
     return round(time.perf_counter() - start)
 
 

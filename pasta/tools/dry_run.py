@@ -1,8 +1,8 @@
 """--dry_run of the three scripts: what a run would do and need. Nothing is written.
 
 Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
-multiplied by the number of videos. Memory is estimated for the longest of them. Time is a lower
-bound, at 40 % of the speed that is published for a GPU.
+multiplied by the number of videos. Memory is estimated for the longest of them. Time is not: it
+depends on the GPU, `python -m pasta.tools.speed` measures it.
 """
 
 import math
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from pasta.benchmarks.answers import video_inputs
 from pasta.candidates import query_tasks
-from pasta.lora import add_lora, plain_linears
+from pasta.lora import add_lora
 from pasta.making.audit import audit_of
 from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
@@ -33,7 +33,7 @@ from pasta.video import VideoError, read_frames
 
 SAMPLE = 12  # videos that are read
 BYTES = {"float32": 4, "bfloat16": 2}
-CARDS = (24, 48, 80)  # GB
+CARDS = (24, 40, 80)  # GB
 USABLE = 0.95e9  # bytes of each GB (a card has GiB): CUDA and fragmentation need 12 %
 END = "nothing was written; the same command without --dry_run starts the run"
 # Stands for queries and answers that do not exist yet.
@@ -75,15 +75,6 @@ def size(n_bytes):
     return f"{n_bytes / 1e9:,.2f} GB" if n_bytes > 1e8 else f"{n_bytes / 1e6:,.1f} MB"
 
 
-def print_time(model, tokens, steps=0):
-    """Print a lower bound. tokens: read, or trained on. steps: passes that decode one token."""
-    n = sum(x.weight.numel() for x in plain_linears(model.get_decoder()).values())
-    seconds = 2 * n * tokens / (0.4 * 989e12) + 2 * n * steps / 3.35e12  # operations; bytes
-    names = [(3600, "hours"), (60, "minutes"), (1, "seconds")]
-    text = next((f"{seconds / n:.1f} {name}" for n, name in names if seconds >= n), "some seconds")
-    print(f"time: {text} or more on one H100, without start-up, reading videos, attention, vision")
-
-
 def print_memory(fixed, name, parts, flag, value):
     """Print bytes, and which cards suffice: `parts`, {name: bytes}, are in proportion to a flag."""
     texts = [f"{size(fixed)} for {name}", *(f"{size(n)} of {part}" for part, n in parts.items())]
@@ -121,9 +112,6 @@ def training(config, groups):
     print(f"tokens: about {tokens:,.0f} per epoch; packs have {min(lengths):,} to {max(lengths):,}")
     model = bare_model(config.model)
     total, lm = sum(p.numel() for p in model.parameters()), model.config.get_text_config()
-    # the reference; then forward, again if checkpointed, and one or two gradients
-    passes = 1 + config.epochs * (2 + config.checkpointing + (config.lora_rank == 0))
-    print_time(model, passes * tokens)
     trained, half = n_trained(model, config.lora_rank), BYTES[config.dtype]
     frozen = total * half if config.lora_rank else (total - trained) * 4
     resident = frozen + trained * 16  # float32: weight, gradient, AdamW's two moments
@@ -216,7 +204,7 @@ def role(who, config, reader, failed, queries, n_answers):
 
 
 def answering(config, title, model, sizes, n_videos, n_prompts, n_new):
-    """Print tokens, memory and time of a local model. sizes: of `prompt_size`. n_new: a prompt."""
+    """Print tokens and memory of a local model. sizes: of `prompt_size`. n_new: a prompt."""
     tokens, (_, longest, patches) = n_videos * np.mean(sizes, 0)[0], np.max(sizes, 0).tolist()
     print(f"{title}: about {tokens:,.0f} tokens read, at most {n_prompts * n_new:,} written")
     model, half, n = bare_model(model), BYTES[config.dtype], min(config.batch_size, n_prompts)
@@ -230,7 +218,6 @@ def answering(config, title, model, sizes, n_videos, n_prompts, n_new):
     of_prompt = max(3 * longest * lm.intermediate_size * half, 24 * patches * width)
     parts["temporary tensors"] = n * of_prompt
     print_memory(weights, "weights", parts, "--batch_size", n)
-    print_time(model, tokens, n_prompts * n_new / n)
 
 
 def scoring(config, bench, questions, adapters, n_frames):

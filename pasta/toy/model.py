@@ -3,62 +3,17 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from pasta.prompts import PREMISES, QUERIES, misled_prompt, query_prompt
-from pasta.toy import world
-from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
+from pasta.run.atomic import write_json
+from pasta.run.schema import read_json
 
+PREPROCESSOR = "preprocessor_config.json"
 HERE = Path(__file__).parent
-# kind of model: the folder with its config.json and preprocessor_config.json
+SIZES = HERE.parent / "tools/sizes"  # a config.json of each published size
+# kind of model: the folder with its settings and its tokenizer (tests/golden/make_toy_tokenizer.py)
 FOLDERS = {"qwen": HERE / "model", "onevision": HERE / "onevision"}
-SPECIAL = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|video_pad|> "
-    "<|image_pad|> <video> <|unknown|>"
-).split()
-MARKS = {  # kind of model: what its chat template writes for a video and for an image
-    "qwen": tuple(f"<|vision_start|><|{name}_pad|><|vision_end|>" for name in ("video", "image")),
-    "onevision": ("<video>", "<|image_pad|>"),
-}
-# No role names: fewer tokens, faster training. Images are for servers, which get frames as images.
-CHAT_TEMPLATE = """{% for message in messages %}<|im_start|>\
-{% if message['content'] is string %}{{ message['content'] }}{% else %}\
-{% for part in message['content'] %}{% if part['type'] == 'video' %}\
-VIDEO{% elif part['type'] in ('image', 'image_url') %}\
-IMAGE{% elif part['type'] == 'text' %}{{ part['text'] }}\
-{% endif %}{% endfor %}{% endif %}<|im_end|>\
-{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"""
-
-
-def make_tokenizer(kind="qwen"):
-    """A word-level tokenizer of all texts of the toy world; decoding restores them exactly."""
-    # With the blank before it. "(A)" is one word: faster to learn which option has which letter.
-    split = pre_tokenizers.Split(Regex(r" ?\([A-E]\)| ?[A-Za-z_]+|\n| ?[^\sA-Za-z_]"), "isolated")
-    texts = [*"ABCDE", *(f"{blank}({letter})" for letter in "ABCDE" for blank in ("", " "))]
-    texts += [query_prompt(mode, kind) for mode, kinds in QUERIES.items() for kind in kinds]
-    texts += [misled_prompt(mode, name, "") for mode, names in PREMISES.items() for name in names]
-    rng = np.random.default_rng(0)
-    for _ in range(400):
-        video = world.draw_video(rng)
-        for samples in (caption_samples, qa_samples):
-            texts += [text for sample in samples(video, rng, NO_NOISE) for text in sample]
-    words = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
-    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unknown|>"))
-    tokenizer.pre_tokenizer = split
-    tokenizer.decoder = decoders.Fuse()
-    video, image = MARKS[kind]
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="<|unknown|>",
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        additional_special_tokens=SPECIAL[1:-1],
-        chat_template=CHAT_TEMPLATE.replace("VIDEO", video).replace("IMAGE", image),
-    )
 
 
 def make_folder(folder, seed=0, kind="qwen"):
@@ -68,7 +23,7 @@ def make_folder(folder, seed=0, kind="qwen"):
     # frequencies, and height, which needs less, has few. With an initializer_range of 0.02 the
     # model learns to copy names too late.
     config = transformers.AutoConfig.from_pretrained(FOLDERS[kind], trust_remote_code=False)
-    tokenizer = make_tokenizer(kind)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDERS[kind], trust_remote_code=False)
     config.text_config.vocab_size = len(tokenizer)
     torch.manual_seed(seed)
     model = transformers.AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
@@ -79,5 +34,30 @@ def make_folder(folder, seed=0, kind="qwen"):
     patches.data = blocks.repeat_interleave(7, -1).repeat_interleave(7, -2) / 49
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    shutil.copy(FOLDERS[kind] / "preprocessor_config.json", folder)
+    copy_settings(kind, folder)
+
+
+def copy_settings(kind, folder):
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", PREPROCESSOR):
+        shutil.copy(FOLDERS[kind] / name, folder)
+
+
+def make_sized(folder, size, pixels, dtype, device):
+    """Write a Qwen2.5-VL of a size in SIZES with random weights and the toy's tokenizer.
+
+    pixels: the least of a frame; smaller frames are enlarged.
+    """
+    config = transformers.AutoConfig.from_pretrained(
+        SIZES / f"{size}.json", trust_remote_code=False
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDERS["qwen"], trust_remote_code=False)
+    config.video_token_id = tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    with torch.device(device):  # on a GPU, random weights take seconds
+        auto = transformers.AutoModelForImageTextToText
+        model = auto.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
+    model.save_pretrained(folder)
+    copy_settings("qwen", folder)
+    settings = read_json(Path(folder, PREPROCESSOR))
+    write_json(
+        Path(folder, PREPROCESSOR), settings | {"temporal_patch_size": 2, "min_pixels": pixels}
+    )

@@ -1,7 +1,8 @@
 """Parts of the training loop: the learning rate, the step, checks of its numbers, the log."""
 
 from collections import Counter, deque
-from math import cos, inf, isfinite, log, nan, pi
+from itertools import product
+from math import cos, inf, isfinite, log, nan, pi, sqrt
 from statistics import fmean
 
 import torch
@@ -56,18 +57,24 @@ def clip_and_step(optimizer, norm, lr, max_norm):
 
 def check_start(rows, beta, dtype):
     """Raise RuntimeError unless all rewards of rows of pack_loss are 0, as before any update."""
-    # A share of the log-probability, because other packs round differently.
-    tolerance = {"float32": 1e-4, "bfloat16": 2e-2}[dtype]
-    for row in rows:
-        for which in ("chosen", "rejected"):
-            logps, reward = row[f"logps/{which}"], row[f"rewards/{which}"]
-            if not abs(reward / beta) <= tolerance * max(1.0, abs(logps)):  # true for nan, too
-                raise RuntimeError(
-                    f"before any training the policy gives the {which} response of pair "
-                    f"{row['id']} {logps:.4f} nats and the reference {logps - reward / beta:.4f}; "
-                    f"expected the same (loss ln 2 = {log(2):.4f}). The model has dropout or gives "
-                    "no numbers, or code has changed: delete reference*.jsonl next to the pairs"
-                )
+    # Other packs round differently: a share of the log-probability, and a walk of one step a token.
+    share, noise = {"float32": (1e-4, 1e-4), "bfloat16": (2e-2, 0.1)}[dtype]
+    cure = "The model has dropout or gives no numbers, or code has changed: delete reference*.jsonl"
+    cure += f" next to the pairs. Expected the same (loss ln 2 = {log(2):.4f})"
+    errors, sizes, tokens = [], [], []
+    for row, which in product(rows, ("chosen", "rejected")):
+        errors.append(row[f"rewards/{which}"] / beta)
+        sizes.append(abs(row[f"logps/{which}"]))
+        tokens.append(row[f"tokens/{which}"])
+        if not abs(errors[-1]) <= share * sizes[-1] + noise * sqrt(tokens[-1]):  # true for nan, too
+            text = f"before any training the policy gives the {which} response of pair {row['id']}"
+            logps = row[f"logps/{which}"]
+            text += f" {logps:.4f} nats and the reference {logps - errors[-1]:.4f}"
+            raise RuntimeError(f"{text}. {cure}")
+    mean, n = fmean(errors), len(errors)  # roundings cancel, other faults do not
+    if abs(mean) > share * fmean(sizes) / sqrt(n) + noise * sqrt(sum(tokens)) / n:
+        text = f"before any training the policy is {mean:+.4f} nats a response from the reference"
+        raise RuntimeError(f"{text}, in the mean of {n}. {cure}")
 
 
 def not_numbers(rows, grad_norm=0.0) -> str:

@@ -24,6 +24,7 @@ from pasta.run.rows import Appender, read_rows
 from pasta.run.schema import printable
 from pasta.video import VideoError
 
+BUSY = 0.9  # share of the time; below it the ranks' idleness is reported
 
 def check_config(config):
     """Raise SystemExit for flags that no run can start with."""
@@ -45,14 +46,25 @@ class Plan:
         updates = plan_updates(self.groups, config.epochs, config.batch_pairs, config.seed)
         costs = [[tokens[self.groups[i].video] for i in update] for update in updates]
         self.shares = list(map(ranks.balance, updates, costs))  # this rank's part of each update
+        say_busy(updates, config.batch_pairs)
         self.fingerprint = fingerprint(self.groups, updates, self.held_out, reference)
 
     def batches(self, done):
         """Yield this rank's PackedPairs of each update after `done`, a list; to be closed."""
         shares = self.shares[done:]
-        with closing(self.loader.packs([self.groups[i] for i in chain(*shares)])) as packs:
+        ahead = max(map(len, shares), default=0)  # the next update is read while one is computed
+        with closing(self.loader.packs([self.groups[i] for i in chain(*shares)], ahead)) as packs:
             for share in shares:
                 yield list(chain.from_iterable(islice(packs, len(share))))
+
+
+def say_busy(updates, batch_pairs):
+    """Say so if ranks are often idle: in each round of an update a rank has one video or none."""
+    rounds = sum(math.ceil(len(update) / ranks.size()) for update in updates)
+    busy = sum(map(len, updates)) / max(1, rounds * ranks.size())
+    if busy < BUSY:
+        text = f"{ranks.size()} ranks have a video {busy:.0%} of the time: "
+        ranks.say(f"{text}raise --batch_pairs, now {batch_pairs}, and --lr as much, or use fewer")
 
 
 def hold_out(groups, share, seed):
@@ -175,9 +187,13 @@ class PackLoader:
         pack, _ = pack_responses(processor, inputs, [("", "")])
         self.dummy = PackedPairs(VideoPairs("", ()), pack, [])
 
-    def packs(self, groups):
-        """Yield a list of packs for each group, [] if skipped; to be closed. Raises TooLong."""
-        for group, packs in prefetch(self.read, groups, self.config.workers):
+    def packs(self, groups, ahead=0):
+        """Yield a list of packs for each group, [] if skipped; to be closed. Raises TooLong.
+
+        ahead: how many groups to read ahead, at least.
+        """
+        workers = self.config.workers
+        for group, packs in prefetch(self.read, groups, workers, max(ahead, 2 * workers)):
             if isinstance(packs, TooLong):
                 raise packs
             if isinstance(packs, Exception):
