@@ -10,20 +10,24 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, linux
 from rounding import close
 from safetensors.torch import load_file, save_file
 from tiny_models import make_tiny
 from transformers import AutoModelForImageTextToText
 
+from pasta.models import load
 from pasta.models.files import save_model, weights_digest
 from pasta.models.generate import Request, ask
 from pasta.models.load import bare_model, load_processor, load_vlm
 from pasta.models.vision import quicken_tower
+from pasta.run import flags
+from pasta.toy.model import make_sized
 
 # For one user turn: Qwen2.5-VL's chat_template.json, and the template of its tokenizer.
 FOR_VIDEOS = (
@@ -316,3 +320,32 @@ def test_a_saved_model_has_all_files_but_weights_pickles_and_code(folder, tmp_pa
     assert all((tmp_path / "saved" / name).read_text() == f"of {name}" for name in kept)
     (tmp_path / "saved/added_tokens.json").unlink()
     assert load_vlm(tmp_path / "saved").end_ids() == tiny.end_ids()
+
+
+NO_GPU = [((), "sees no GPU; with an older driver"), ((0,), "--device cpu")]
+
+
+@pytest.mark.parametrize(("gpus", "said"), NO_GPU)
+def test_a_large_model_on_a_cpu_is_said_with_what_to_do(folder, monkeypatch, capsys, gpus, said):
+    load_vlm(folder)
+    assert "on a CPU" not in capsys.readouterr().out
+    monkeypatch.setattr(load, "LARGE", 1000)
+    monkeypatch.setattr(flags, "GPUS", gpus)
+    load_vlm(folder)
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "on a CPU" in x]
+    assert line.startswith(f"{folder} takes hours on a CPU (") and said in line
+
+
+@linux
+def test_weights_of_the_files_dtype_are_pages_of_the_file_and_no_copy(tmp_path):
+    """So all ranks of a machine share them while they load."""
+    make_sized(tmp_path / "m", "small", 1000, "float32", "cpu")
+
+    def private():
+        text = Path("/proc/self/smaps_rollup").read_text()
+        return 1024 * int(re.search(r"Private_Dirty: +(\d+)", text)[1])
+
+    size = (tmp_path / "m/model.safetensors").stat().st_size
+    before = private()
+    vlm = load_vlm(tmp_path / "m")  # noqa: F841 (keeps the weights)
+    assert private() - before < size / 4

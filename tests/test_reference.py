@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pasta import reference
 from pasta.packs import PackedPairs, TooLong, by_video
 from pasta.pairs import Pair
 from pasta.reference import ReferenceCache, reference_logps
@@ -200,3 +201,15 @@ def test_a_key_that_is_not_valid_text_is_named_with_file_and_row(tmp_path, pairs
     (tmp_path / "reference.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=r"reference\.jsonl:1: damaged"):
         run(tmp_path, pairs)
+
+
+def test_another_gpu_scores_everything_again(monkeypatch):
+    monkeypatch.setattr(reference, "model_setting", lambda *_: {})
+    config = SimpleNamespace(shard=False, dtype="bfloat16", model="m", pairs=Path("p/pairs.jsonl"))
+    model = SimpleNamespace(device=torch.device("cuda:0"), dtype=torch.bfloat16)
+    keys = set()
+    for name in ("H100", "A100", "A100"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)
+        vlm = SimpleNamespace(model=model, processor=None)
+        keys.add(reference.open_cache(config, vlm, 8).key("video", "query", "response"))
+    assert len(keys) == 2

@@ -1,4 +1,4 @@
-"""pasta/tools/speed.py on a small model: all numbers are there, its sizes are the published ones."""
+"""pasta/tools/speed.py on a small model: it has all numbers; its sizes are the published ones."""
 
 import json
 

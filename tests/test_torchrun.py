@@ -212,3 +212,9 @@ def test_too_many_unreadable_videos_over_all_processes_stop_the_run(torchrun, to
 def test_sharding_without_torchrun_says_how_to_start(torchrun):
     process = torchrun(0, "run", "--shard")
     assert "start the script with torchrun" in end_of(process) and process.returncode != 0
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="--device cuda:1 is one GPU .* use --device cuda"):
+        ranks.start("cuda:1")

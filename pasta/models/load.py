@@ -16,10 +16,11 @@ from pasta.models.families import FAMILIES, family_of_folder, text_family
 from pasta.models.files import CONFIG_FILES, check_files, local_folder, shards
 from pasta.models.processor import Processor
 from pasta.models.vision import WINDOWS, attend_in_windows, quicken_tower
-from pasta.run import ranks
+from pasta.run import flags, ranks
 from pasta.run.digest import digest_files
 from pasta.run.schema import read_by, read_json
 
+LARGE = 2 * 10**9  # bytes of weights: more is too slow on a CPU
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number
 # "" is the whole model: its config.json may name a kernel of the hub, which is code; not fetched.
 ATTENTION = {"": "sdpa", "text_config": "shared_prefix", "vision_config": "sdpa"}
@@ -116,6 +117,10 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     processor = load_processor(name, max_pixels)
     if (opening := processor.turn[0]) and ranks.rank() == 0:
         print(f"{name}: as in dialogues of its chat template, answers begin after {opening!r}")
+    if device == "cpu" and sum(x.stat().st_size for x in folder.glob("*.safetensors")) > LARGE:
+        old = "with an older driver: pip install torch --index-url https://download.pytorch.org/whl"
+        none = f"torch {torch.__version__} sees no GPU; {old}/cu126"
+        ranks.say(f"{name} takes hours on a CPU ({'--device cpu' if flags.GPUS else none})")
     for shard in shards(folder):  # refuses what use_safetensors lets pass
         with read_by("safetensors", folder / shard), safe_open(folder / shard, "pt"):
             pass  # only its header is read

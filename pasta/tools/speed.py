@@ -62,18 +62,17 @@ class SpeedConfig:
 
 
 def main(config):
-    where = f"{torch.get_num_threads()} CPU threads"
-    if config.device != "cpu":
-        where = torch.cuda.get_device_name(config.device)
+    on_cpu, threads = config.device == "cpu", torch.get_num_threads()
+    where = f"{threads} CPU threads" if on_cpu else torch.cuda.get_device_name(config.device)
     found = {"config": asdict(config) | {"out": str(config.out)}, "device": where}
     with TemporaryDirectory() as folder:
         folder = Path(folder)
         (folder / "videos").mkdir()
         files.write_videos(folder / "videos", config.n_videos, seed=0)
-        args = (config.pixels, config.dtype, config.device)
-        make_sized(folder / "model", config.model, *args)
+        more = (config.pixels, config.dtype, config.device)
+        make_sized(folder / "model", config.model, *more)
         found |= {"versions": package_versions(), "parts": parts(config, folder)}
-        found["scripts"] = scripts(config, folder) if config.all else {}
+        found |= {"scripts": scripts(config, folder) if config.all else {}}
     config.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(config.out, found)
     for name, numbers in (found["parts"] | found["scripts"]).items():
@@ -91,10 +90,8 @@ def parts(config, folder):
     """{part of the model: its seconds and memory, or its other numbers}."""
     vlm = load_vlm(folder / "model", config.dtype, config.device)
     processor, n, k = vlm.processor, config.max_new_tokens, 2 * len(MODES)
-    sample = partial(uniform, n=config.n_frames)
-    inputs = processor.prepare(
-        *read_frames(folder / "videos/00000.avi", sample, processor.family.fit)
-    )
+    sample, fit = partial(uniform, n=config.n_frames), processor.family.fit
+    inputs = processor.prepare(*read_frames(folder / "videos/00000.avi", sample, fit))
     rows = [("What is there?", text) for text in texts(k)]
     pack, _ = pack_responses(processor, inputs, rows)
     found = {"tokens": {"video": inputs.n_tokens, f"with {k} responses": sum(pack.lengths)}}
@@ -145,8 +142,9 @@ def scripts(config, folder):
     files.write_queries(folder, config.n_videos, seed=0)
     (folder / "bench").mkdir()
     files.write_benchmark(folder / "bench", 4, seed=0)
+    queries = read_rows(folder / "queries.jsonl")
     for k in REJECTED:
-        rows, queries = [], read_rows(folder / "queries.jsonl")
+        rows = []
         for row, chosen in zip(queries, texts(len(queries)), strict=True):
             rows += [row | {"chosen": chosen, "rejected": text} for text in texts(k, len(rows) + 1)]
         write_rows(folder / f"pairs{k}.jsonl", rows)

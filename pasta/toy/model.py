@@ -47,9 +47,8 @@ def make_sized(folder, size, pixels, dtype, device):
 
     pixels: the least of a frame; smaller frames are enlarged.
     """
-    config = transformers.AutoConfig.from_pretrained(
-        SIZES / f"{size}.json", trust_remote_code=False
-    )
+    file = SIZES / f"{size}.json"
+    config = transformers.AutoConfig.from_pretrained(file, trust_remote_code=False)
     tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDERS["qwen"], trust_remote_code=False)
     config.video_token_id = tokenizer.convert_tokens_to_ids("<|video_pad|>")
     with torch.device(device):  # on a GPU, random weights take seconds
@@ -57,7 +56,5 @@ def make_sized(folder, size, pixels, dtype, device):
         model = auto.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
     model.save_pretrained(folder)
     copy_settings("qwen", folder)
-    settings = read_json(Path(folder, PREPROCESSOR))
-    write_json(
-        Path(folder, PREPROCESSOR), settings | {"temporal_patch_size": 2, "min_pixels": pixels}
-    )
+    path = Path(folder, PREPROCESSOR)
+    write_json(path, read_json(path) | {"temporal_patch_size": 2, "min_pixels": pixels})
