@@ -111,10 +111,8 @@ def pack_loss(config, item, logps, reference, counts):
     mode_weights = dict(zip(MODES, config.mode_weights, strict=True)) | {OTHER: 1.0}
     weights = pair_weights(modes, counts, mode_weights)
     rows = pair_rows(modes, losses, *rewards, *logps.chunk(2))
-    sizes = zip(group.pairs, *lengths.view(2, -1).tolist(), strict=True)
-    names = ("id", "tokens/chosen", "tokens/rejected")
-    more = [dict(zip(names, (pair.id, *n), strict=True)) for pair, *n in sizes]
-    rows = [row | extra for row, extra in zip(rows, more, strict=True)]
+    for row, pair, *n in zip(rows, group.pairs, *lengths.view(2, -1).tolist(), strict=True):
+        row |= {"id": pair.id, "tokens/chosen": n[0], "tokens/rejected": n[1]}
     return (weights.to(logps.device) * losses).sum(), rows
 
 

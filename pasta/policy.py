@@ -6,6 +6,7 @@ directly. With the adapter off the same module is the reference.
 Shapes: L tokens of the row, S segments, R response tokens, V vocabulary.
 """
 
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from pasta.lora import add_lora
 from pasta.models import load
+from pasta.models.generate import in_halves
 from pasta.models.vision import video_features
 from pasta.packs import PackedPairs, pack_responses, pairs_logps
 from pasta.run import ranks
@@ -51,7 +53,8 @@ def text_logps(vlm, groups, batch_size=1) -> list[Tensor]:
             rows.append([])
         rows[-1].append(item)
     policy = Policy(vlm)
-    return [logps for row in rows if row for logps in pairs_logps(policy, row)]
+    scored = (in_halves(partial(pairs_logps, policy), row) for row in rows if row)
+    return [logps for row in scored for logps in row]
 
 
 class Policy(nn.Module):

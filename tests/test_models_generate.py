@@ -9,11 +9,12 @@ import pytest
 import torch
 from rounding import close_sums
 
+from pasta import policy
 from pasta.models import generate
 from pasta.models.generate import Answer, Request, ask, ask_all, letter_logps
 from pasta.models.load import VLM
 from pasta.packs import Segment, pack
-from pasta.policy import Policy
+from pasta.policy import Policy, text_logps
 
 QUERIES = ("Is the red circle left or right?", "Describe the video.", "Where is the blue square?")
 
@@ -129,11 +130,30 @@ def test_a_batch_that_does_not_fit_is_halved(tiny, tiny_inputs, monkeypatch, cap
     expected = {i: answer.ids for i, answer in ask_all(lambda: tiny, wanted, 4, 6)}
     fit(monkeypatch, 2)
     assert {i: answer.ids for i, answer in ask_all(lambda: tiny, wanted, 4, 6)} == expected
-    [line] = capsys.readouterr().out.splitlines()
-    assert line.startswith("4 prompts of ") and line.endswith(" --batch_size 2")
+    line, *_ = capsys.readouterr().out.splitlines()
+    assert line == "no memory for 4 prompts at once: they are halved; next time: --batch_size 2"
 
 
 def test_a_prompt_that_does_not_fit_alone_is_an_error(tiny, tiny_inputs, monkeypatch):
     fit(monkeypatch, 0)
     with pytest.raises(torch.OutOfMemoryError, match="lower --n_frames or --max_pixels"):
         [*ask_all(lambda: tiny, [Request(tiny_inputs[0], QUERIES[0])] * 3, 4)]
+
+
+def test_scoring_and_letters_that_do_not_fit_are_halved_too(tiny, tiny_inputs, monkeypatch, capsys):
+    texts = [(query, "The red circle is left.") for query in QUERIES]
+    groups = [(inputs, texts) for inputs in tiny_inputs]
+    expected = text_logps(tiny, groups, batch_size=6)
+    exact, sizes = policy.pairs_logps, []
+
+    def pairs_logps(model, row):
+        sizes.append(len(row))
+        if len(row) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return exact(model, row)
+
+    monkeypatch.setattr(policy, "pairs_logps", pairs_logps)
+    found = text_logps(tiny, groups, batch_size=6)
+    assert sizes == [2, 1, 1] and "--batch_size 1" in capsys.readouterr().out
+    for one, other in zip(found, expected, strict=True):
+        assert close_sums(one, other, 10)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pasta.benchmarks import ANSWER
 from pasta.benchmarks.scoring import likeliest_letter
-from pasta.models.generate import Request, ask, letter_logps
+from pasta.models.generate import Request, ask, in_halves, letter_logps
 from pasta.run import flags, ranks
 from pasta.run.ahead import prefetch
 from pasta.run.digest import digest
@@ -99,9 +99,11 @@ def replied(vlm, bench, asked, scoring):
     requests = [Request(inputs, item.prompt) for item, inputs in asked]
     if scoring == "letter":
         letters = [list(item.letters) for item, _ in asked]
-        scored = zip(letters, letter_logps(vlm, requests, letters), strict=True)
+        both = list(zip(requests, letters, strict=True))
+        found = in_halves(lambda part: letter_logps(vlm, *zip(*part, strict=True)), both)
+        scored = zip(letters, found, strict=True)
         return [{"response": likeliest_letter(*x), "letter_logps": x[1]} for x in scored]
-    answers = ask(vlm, requests, bench.max_new_tokens)
+    answers = in_halves(partial(ask, vlm, max_new_tokens=bench.max_new_tokens), requests)
     return [{"response": x.text} | ({"error": x.error} if x.error else {}) for x in answers]
 
 

@@ -10,15 +10,18 @@ query, C = P + T + new tokens in the cache, V vocabulary.
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 from torch.nn.functional import pad
 
 from pasta.models.load import InPlace, as_position_ids
 from pasta.models.vision import video_features
+from pasta.run import ranks
 from pasta.run.reasoning import final_answer
 
 FULL = 0.75  # of the longest prefix of a batch: shorter ones are in another batch
+say_once = cache(ranks.say)
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,23 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
     while left:
         # Much shorter prefixes wait for the next batch: here they would be mostly padding.
         batch = [i for i in left[:batch_size] if sizes[i] >= FULL * sizes[left[0]]]
-        vlm, answers = load(), None
-        with suppress(torch.OutOfMemoryError):  # the error holds tensors until the block ends
-            answers = ask(vlm, [requests[i] for i in batch], max_new_tokens)
-        if answers is None:
-            batch_size = len(batch) // 2
-            text = f"{len(batch)} prompts of {sizes[left[0]]:,} video tokens do not fit in memory"
-            if not batch_size:
-                raise torch.OutOfMemoryError(f"{text}; lower --n_frames or --max_pixels")
-            print(f"{text}: from here on --batch_size {batch_size}", flush=True)
-            continue
-        left = left[len(batch) :]
+        left, vlm = left[len(batch) :], load()
+        ask_now = partial(ask, vlm, max_new_tokens=max_new_tokens)
+        answers = in_halves(ask_now, [requests[i] for i in batch])
         for i, answer in zip(batch, answers, strict=True):
             text, finished = final_answer(vlm.processor.turn[2] + answer.text, answer.finished)
             yield i, replace(answer, text=text, finished=finished)
+
+
+def in_halves(function, items):
+    """function(items), a list; computed in halves, with a line, if all do not fit in memory."""
+    with suppress(torch.OutOfMemoryError):  # the error holds tensors until the block ends
+        return function(items)
+    n, half = len(items), len(items) // 2
+    if n == 1:
+        raise torch.OutOfMemoryError("no memory for one prompt; lower --n_frames or --max_pixels")
+    say_once(f"no memory for {n} prompts at once: they are halved; next time: --batch_size {half}")
+    return [*in_halves(function, items[:half]), *in_halves(function, items[half:])]
 
 
 @torch.inference_mode()
@@ -108,8 +114,7 @@ def choose(logps, temperatures, generators, live):
 
         token = the first one whose cumulative probability exceeds u, uniform in [0, 1)
 
-    logps: (B, V) nats. generators: a row's own, so its draws do not depend on its batch.
-    live: the rows to draw for.
+    logps: (B, V) nats. generators: a row's own, not its batch's. live: the rows to draw for.
     """
     tokens, rows = logps.argmax(-1), [i for i in live if generators[i]]
     if rows:  # on the logits' device: a pass over V entries on the CPU takes longer than the model

@@ -53,10 +53,7 @@ class VLM:
 
 
 class InPlace(DynamicLayer):
-    """The keys and values of one layer, (B, G, C, D), in tensors with room for new tokens.
-
-    transformers' own layer copies all of them at every token.
-    """
+    """Keys and values of a layer, (B, G, C, D), with room: none is copied when a token is added."""
 
     def __init__(self, layer, which, n_new):
         """layer: of the prefixes. which: (B,), the prefix of each row. n_new: tokens to come."""

@@ -40,8 +40,8 @@ def encode(model, family, videos, grad=False):
     """The model's own output for videos of one shape."""
     rows = [family.feature_kwargs(x) for x in videos]
     columns = {k: [row[k] for row in rows] for k in rows[0]}
-    tensors = {k: torch.cat(x) if len(x) > 1 else x[0] for k, x in columns.items()}
-    tensors = {k: x.to(model.device) for k, x in tensors.items()}
+    one = {k: torch.cat(x) if len(x) > 1 else x[0] for k, x in columns.items()}
+    tensors = {k: x.to(model.device) for k, x in one.items()}
     with torch.set_grad_enabled(grad):
         # of the base model: some outer classes have the method for images alone
         features = getattr(model.base_model, f"get_{family.encoder}_features")

@@ -1,8 +1,8 @@
 """--dry_run of the three scripts: what a run would do and need. Nothing is written.
 
 Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
-multiplied by the number of videos. Memory is estimated for the longest of them. Time is not: it
-depends on the GPU, `python -m pasta.tools.speed` measures it.
+multiplied by the number of videos. Memory is estimated for the longest of them, time is not: see
+pasta/tools/speed.py.
 """
 
 import math

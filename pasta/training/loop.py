@@ -63,12 +63,11 @@ def check_start(rows, beta, dtype):
     cure += f" next to the pairs. Expected the same (loss ln 2 = {log(2):.4f})"
     errors, sizes, tokens = [], [], []
     for row, which in product(rows, ("chosen", "rejected")):
-        errors.append(row[f"rewards/{which}"] / beta)
-        sizes.append(abs(row[f"logps/{which}"]))
-        tokens.append(row[f"tokens/{which}"])
-        if not abs(errors[-1]) <= share * sizes[-1] + noise * sqrt(tokens[-1]):  # true for nan, too
+        logps, error, n = (row[f"{x}/{which}"] for x in ("logps", "rewards", "tokens"))
+        for column, value in ((errors, error / beta), (sizes, abs(logps)), (tokens, n)):
+            column.append(value)
+        if not abs(errors[-1]) <= share * sizes[-1] + noise * sqrt(n):  # true for nan, too
             text = f"before any training the policy gives the {which} response of pair {row['id']}"
-            logps = row[f"logps/{which}"]
             text += f" {logps:.4f} nats and the reference {logps - errors[-1]:.4f}"
             raise RuntimeError(f"{text}. {cure}")
     mean, n = fmean(errors), len(errors)  # roundings cancel, other faults do not

@@ -24,7 +24,6 @@ from pasta.run.rows import Appender, read_rows
 from pasta.run.schema import printable
 from pasta.video import VideoError
 
-BUSY = 0.9  # share of the time; below it the ranks' idleness is reported
 
 def check_config(config):
     """Raise SystemExit for flags that no run can start with."""
@@ -62,9 +61,9 @@ def say_busy(updates, batch_pairs):
     """Say so if ranks are often idle: in each round of an update a rank has one video or none."""
     rounds = sum(math.ceil(len(update) / ranks.size()) for update in updates)
     busy = sum(map(len, updates)) / max(1, rounds * ranks.size())
-    if busy < BUSY:
-        text = f"{ranks.size()} ranks have a video {busy:.0%} of the time: "
-        ranks.say(f"{text}raise --batch_pairs, now {batch_pairs}, and --lr as much, or use fewer")
+    if busy < 0.9:
+        cure = f"raise --batch_pairs, now {batch_pairs}, and --lr as much, or use fewer"
+        ranks.say(f"{ranks.size()} ranks have a video {busy:.0%} of the time: {cure}")
 
 
 def hold_out(groups, share, seed):
