@@ -24,7 +24,7 @@ from pasta.models.load import ATTENTION, bare_model, checkpoint_activations
 from pasta.packs import Pack
 from pasta.pairs import MODES
 from pasta.policy import Policy
-from pasta.tools.dry_run import n_trained
+from pasta.tools.dry_run import CARDS, USABLE, n_trained
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -81,6 +81,17 @@ def test_memory_and_disk_are_estimated_as_stated(folder, tokens):
     assert row("memory") == "; ".join(f"{n / 1e9:.1f} GB" for n in parts)
     adapter = 4 * trained
     assert row("disk") == f"{adapter / 1e9:.1f} GB; {(adapter + 24 * trained) / 1e9:.1f} GB"
+
+
+def test_the_cards_that_suffice_are_those_of_the_dry_run():
+    resident, *parts = (float(x.removesuffix(" GB")) for x in row("memory").split("; "))
+    frames = {card: int(32 * (card * USABLE / 1e9 - resident) / sum(parts)) for card in CARDS}
+    few = [card for card, n in frames.items() if n < 32]
+    assert {f"fits {card} GB": row(f"fits {card}") for card in few} == {
+        f"fits {card} GB": f"with `--n_frames {frames[card]}`" for card in few
+    }
+    enough = ", ".join(f"{card} GB" for card in CARDS if card not in few)
+    assert row(f"fits {enough}") == "with the defaults"
 
 
 class Peak(TorchDispatchMode):
