@@ -3,15 +3,15 @@
     python tests/campaigns/load.py --n 1000 10000 100000
 
 N pairs about N / 20 videos with the same frames and different bytes, so the reference of one video
-is that of all, and it is in the cache. Prints for each N the seconds from the start of train_dpo.py
-to its first update, those of the updates after it, the growth of memory from the 20th to the last,
-and the seconds of the last stage of make_pairs.py.
+is that of all, and it is in the cache. Prints for each N the CPU seconds from the start of
+train_dpo.py to its first update, those of the updates after it, the growth of memory from the 20th
+to the last, and the CPU seconds of the last stage of make_pairs.py.
 """
 
 import argparse
+import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import psutil
@@ -87,12 +87,11 @@ def write_reference(path, known, setting, videos, n_videos):
 
 def train(flags, updates):
     """(seconds to the first update, seconds from it to the last, bytes by then and at the 20th)."""
-    start, process = time.monotonic(), launch("train_dpo.py", 0, flags, cold=True)
-    seen = []
+    process, seen = launch("train_dpo.py", 0, flags, cold=True), []
     for line in process.stdout:
         if line.startswith("step "):
-            memory = psutil.Process(process.pid).memory_info().rss
-            seen.append((time.monotonic() - start, memory))
+            its = psutil.Process(process.pid)
+            seen.append((sum(its.cpu_times()[:2]), its.memory_info().rss))
         if len(seen) == updates:
             break
     kill_all(str(flags["out"]))
@@ -124,10 +123,11 @@ def select(folder, model, videos, n_videos):
     config = parse(PairsConfig, [str(x) for k, v in flags.items() for x in (f"--{k}", v)])
     config.asker = config.responder
     write_config(config.out, config, weights={}, prompt_version=PROMPT_VERSION)
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     finish(launch("make_pairs.py", 0, flags, "--no-balance", cold=True))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert read_rows(folder / "made/pairs.jsonl")
-    return time.monotonic() - start
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def campaign(folder, sizes, updates=UPDATES):
