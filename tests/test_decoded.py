@@ -3,6 +3,8 @@
 Shapes: B rows, C tokens in the cache, N query heads, G key heads, D head width, V vocabulary.
 """
 
+from pathlib import Path
+
 from campaigns.decoded import PARTS, decode, model_on_meta, total
 
 B, C, N, G, D, V, LAYERS, HIDDEN, WIDE = 4, 256, 8, 2, 8, 512, 2, 64, 96
@@ -38,3 +40,8 @@ def test_a_token_of_the_published_shapes_moves_less_than_a_third():
     assert total(before.bytes) > 3 * total(after.bytes)
     assert total(before.bytes, PARTS[1:]) > 3 * total(after.bytes, PARTS[1:])
     assert total(before.operations) > total(after.operations)
+    text = (Path(__file__).parents[1] / "docs/speed.md").read_text()
+    for name, parts in ({part: [part] for part in PARTS} | {"all": PARTS}).items():
+        counts = [f"{total(x.operations, parts):,}" for x in (before, after)]
+        counts += [f"{total(x.bytes, parts) / 1e9:.1f}" for x in (before, after)]
+        assert f"| {name} | {' | '.join(counts)} |" in text
