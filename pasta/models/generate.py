@@ -10,7 +10,7 @@ query, C = P + T + new tokens in the cache, V vocabulary.
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 
 import torch
 from torch.nn.functional import pad
@@ -55,8 +55,8 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
         # Much shorter prefixes wait for the next batch: here they would be mostly padding.
         batch = [i for i in left[:batch_size] if sizes[i] >= FULL * sizes[left[0]]]
         left, vlm = left[len(batch) :], load()
-        ask_now = partial(ask, vlm, max_new_tokens=max_new_tokens)
-        answers = in_halves(ask_now, [requests[i] for i in batch])
+        few = [requests[i] for i in batch]
+        answers = in_halves(lambda part, vlm=vlm: ask(vlm, part, max_new_tokens), few)
         for i, answer in zip(batch, answers, strict=True):
             text, finished = final_answer(vlm.processor.turn[2] + answer.text, answer.finished)
             yield i, replace(answer, text=text, finished=finished)
