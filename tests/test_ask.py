@@ -47,7 +47,8 @@ def test_it_prints_times_and_the_answers_without_and_with_the_adapter(
     assert before.text != after.text
     flags = ["--model", tiny_folder, "--adapter", adapter, "--n_frames", 6, "--max_new_tokens", 5]
     text = asked(capsys, video, QUERY, *flags)
-    assert text.startswith(" ".join(["frames at", *(f"{time:.1f}" for time in times), "seconds"]))
+    seen = [f"{tiny_folder} sees frames at", *(f"{time:.1f}" for time in times), "seconds"]
+    assert text.startswith(" ".join(seen))
     assert f"before: {before.text}" in text and f"after:  {after.text}" in text
 
 

@@ -345,7 +345,7 @@ def test_a_bad_pair_names_file_line_and_fault(tmp_path, message):
     ("rows", "message"),
     [
         ([ROW, ROW], "pairs.jsonl:2: id 'a1' is also at .*pairs.jsonl:1; .*jq"),
-        ([], "holds no pairs; `python make_pairs.py"),
+        ([], "holds no pairs; dropped.jsonl next to it may say why"),
     ],
 )
 def test_an_id_given_twice_and_an_empty_file_are_refused(tmp_path, rows, message):

@@ -456,6 +456,11 @@ def test_an_adapter_inside_another_keeps_its_own_name(world, tmp_path):
     assert list(find_adapters("base/model", folders)) == ["model", "+dpo", "+adapter"]
 
 
+def test_the_folder_of_a_run_stands_for_its_adapter(world, tmp_path):
+    folder = write_adapter(tmp_path / "runs/dpo/adapter")
+    assert find_adapters("base/model", [tmp_path / "runs/dpo"])["+dpo"] == Path(folder).resolve()
+
+
 def about(name):
     return SimpleNamespace(video=name)
 

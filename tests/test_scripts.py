@@ -52,6 +52,11 @@ def paste(tmp_path, monkeypatch, capsys):
     return run
 
 
+def test_own_videos_without_a_model_are_refused(paste):
+    said = paste("python make_pairs.py --videos data/toy/videos --out out/own", fails=True)
+    assert "--videos needs --responder" in said and not Path("out/own").exists()
+
+
 @pytest.fixture
 def model(tiny_folder, tmp_path):
     """The folder of a model of which some answers make pairs."""

@@ -113,6 +113,14 @@ def test_too_few_videos_give_all_pairs_and_a_message(run, capsys):
     assert few == rows(run("all", limit=5), "pairs") and few
 
 
+def test_fewer_pairs_than_before_are_said(run, capsys):
+    many = len(rows(run("all", limit=5), "pairs"))
+    assert "pairs replace" not in capsys.readouterr().out
+    few = len(rows(run("all", limit=2), "pairs"))
+    assert f"{few} pairs replace {many}; the earlier command" in capsys.readouterr().out
+    assert len(rows(run("all", limit=5), "pairs")) == many > few > 0
+
+
 def test_a_larger_target_continues_and_asks_nothing_again(run):
     out = run(target=5 * len(MODES))
     before = {name: rows(out, name) for name in ("queries", "candidates")}

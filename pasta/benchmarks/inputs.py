@@ -68,9 +68,11 @@ def video_error(video):
 def find_adapters(model, adapters):
     """{end of its path: adapter folder}, the base model first with None; default: the last one.
 
-    adapters: folders, or "none" for the base alone.
+    adapters: their folders or those of their runs, or "none" for the base alone.
     """
     given = list(dict.fromkeys(Path(x).resolve() for x in adapters if x != "none"))
+    both = [(x, x / "adapter") for x in given]  # the second, if the first is the folder of a run
+    given = [next((y for y in pair if (y / CONFIG).is_file()), pair[0]) for pair in both]
     folders = given or [ADAPTER.resolve()] * (not adapters and (ADAPTER / CONFIG).is_file())
     for folder in folders:
         base = base_of(folder) or "a model it does not name"

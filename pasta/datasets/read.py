@@ -64,7 +64,7 @@ def read_pairs(path, mode=None, video_root=None) -> list[Pair]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{place}: {error}") from None
     if not pairs:
-        raise ValueError(f"{path} holds no pairs; `python make_pairs.py` makes some")
+        raise ValueError(f"{path} holds no pairs; dropped.jsonl next to it may say why")
     return pairs
 
 

@@ -151,6 +151,8 @@ def write_pairs(config, roles, videos, asked, unusable=()):
     if ranks.rank() == 0:
         share = c.target // len(MODES)
         pairs, dropped = make_pairs(rows, roles.judge, c.select, c.keep, c.balance, share, c.seed)
+        if len(before := rows_of(c.out / "pairs.jsonl")) > len(pairs):
+            print(f"{len(pairs)} pairs replace {len(before)}; the earlier command makes them again")
         write_rows(c.out / "pairs.jsonl", pairs)
         write_rows(c.out / "dropped.jsonl", dropped)
     return ranks.gather([Counter(pair["mode"] for pair in pairs)])[0]

@@ -48,8 +48,7 @@ def ask_all(load, requests, batch_size, max_new_tokens=128):
     sizes, first = [r.inputs.n_tokens if r.inputs else 0 for r in requests], {}
     for i, request in enumerate(requests):
         first.setdefault(id(request.inputs), i)
-    # The longest first: if the memory is too small, it shows at once. Requests that share `inputs`
-    # are neighbours: their prefix is read once.
+    # The longest first: too little memory shows at once. Those that share a prefix are neighbours.
     left = sorted(range(len(requests)), key=lambda i: (-sizes[i], first[id(requests[i].inputs)]))
     while left:
         # Much shorter prefixes wait for the next batch: here they would be mostly padding.

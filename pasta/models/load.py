@@ -53,10 +53,9 @@ class VLM:
 
 
 class InPlace(DynamicLayer):
-    """Keys and values of a layer, (B, G, C, D), with room: none is copied when a token is added."""
+    """Keys and values, (B, G, C, D), of prefix which[b] in row b, with room for n_new tokens."""
 
     def __init__(self, layer, which, n_new):
-        """layer: of the prefixes. which: (B,), the prefix of each row. n_new: tokens to come."""
         super().__init__()
         self.lazy_initialization(layer.keys, layer.values)
         self.room = [pad(x[which], (0, 0, 0, n_new)) for x in (layer.keys, layer.values)]

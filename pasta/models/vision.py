@@ -78,7 +78,6 @@ def attend_in_windows(
     """Attention inside windows of a row, those of one length in one call; (1, N, L, D) each.
 
     cu_seq_lens_q: (windows + 1,) int32, where each window starts, and the end of the last one.
-    Returns ((1, L, N, D), None), as `shared_prefix_attention`.
     """
     starts, lengths = cu_seq_lens_q[:-1].long(), cu_seq_lens_q.diff()
     out = torch.empty_like(value)

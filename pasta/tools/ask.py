@@ -45,7 +45,7 @@ def main(argv=None):
         raise SystemExit(f"{model} reads only text; --model takes a model that sees videos")
     sample = partial(uniform, n=args.n_frames or processor.n_frames)
     frames, times = read_frames(args.video, sample, processor.family.fit)
-    print("frames at", *(f"{time:.1f}" for time in times), "seconds", flush=True)
+    print(f"{model} sees frames at", *(f"{time:.1f}" for time in times), "seconds", flush=True)
     request = Request(processor.prepare(frames, times), args.question)
     *_, adapter = find_adapters(model, [args.adapter] if args.adapter else []).values()
     vlm = load_vlm(model, dtype, device, args.max_pixels)

@@ -187,10 +187,7 @@ class PackLoader:
         self.dummy = PackedPairs(VideoPairs("", ()), pack, [])
 
     def packs(self, groups, ahead=0):
-        """Yield a list of packs for each group, [] if skipped; to be closed. Raises TooLong.
-
-        ahead: how many groups to read ahead, at least.
-        """
+        """Yield the packs of each group, [] if skipped, read `ahead`; to be closed; or TooLong."""
         workers = self.config.workers
         for group, packs in prefetch(self.read, groups, workers, max(ahead, 2 * workers)):
             if isinstance(packs, TooLong):
