@@ -125,7 +125,8 @@ def check_choices(config):
     if config.asker and config.queries:
         text = "use --queries or --asker, not both. The toy default sets --queries: with --asker"
         raise SystemExit(f"{text}, also give --responder")
-    if typed("videos") and not typed("responder", "model", "queries"):
+    toy_alone = toy.is_toy(config.responder) and not typed("responder", "model", "queries")
+    if toy_alone and typed("videos"):
         raise SystemExit("--videos needs --responder: the toy model's queries are about its own")
     if 0 < (n := config.target) < len(MODES):
         raise SystemExit(f"--target {n}: expected 0 or at least {len(MODES)} (one pair per mode)")
