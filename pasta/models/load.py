@@ -52,7 +52,7 @@ class VLM:
         return transformers.DynamicCache(config=self.model.config.get_text_config())
 
 
-class InPlace(DynamicLayer):
+class InPlace(DynamicLayer):  # which copies all of them at every token
     """Keys and values, (B, G, C, D), of prefix which[b] in row b, with room for n_new tokens."""
 
     def __init__(self, layer, which, n_new):
