@@ -229,6 +229,21 @@ def test_a_crop_in_mkv(folder, tmp_path):
     check(tmp_path / "a.mkv", "cropped")
 
 
+@pytest.mark.parametrize("name, codec, pixels, refused", [
+    ("b.avi", "rawvideo", "pal8", "a table"),
+    ("b.avi", "rawvideo", "monob", "a table"),
+    ("b.mov", "rawvideo", "pal8", "a table"),
+    ("b.mov", "qtrle", "gray", "a table"),
+    ("b.avi", "msrle", "pal8", ""),
+    ("b.mov", "png", "pal8", ""),
+    ("b.avi", "rawvideo", "gray", ""),
+    ("b.mov", "qtrle", "rgb24", ""),
+])  # fmt: skip
+def test_colours_from_a_table(tmp_path, name, codec, pixels, refused):
+    ffmpeg(*PICTURE[:4], "-c:v", codec, "-pix_fmt", pixels, tmp_path / name)
+    check(tmp_path / name, refused)
+
+
 # Times
 
 
@@ -403,6 +418,8 @@ LONG = {
     "a.webm": (VP8, True),
     "w48.mp4": ((*H264, "-vf", "scale=48:32"), True),  # decord takes such widths for others
     "w72.mkv": ((*H264, "-vf", "scale=72:32"), True),
+    "w16.webm": ((*VP8, "-vf", "scale=16:32"), True),
+    "w80.mkv": ((*H264, "-vf", "scale=80:32"), True),
     "hevc.mp4": (X265, False),  # open GOPs
     "closed.mp4": ((*X265[:-1], "log-level=none:open-gop=0:keyint=40"), True),
     "open.mp4": (("-c:v", "libx264", "-x264-params", "open-gop=1:keyint=40:bframes=3"), False),

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 CURE = "; convert it: `ffmpeg -i IN OUT.mp4`"
-TURNED = f"its pictures are to be mirrored, cropped, or turned by a free angle{CURE}"
+TURNED = f"its pictures are mirrored, cropped, turned by a free angle or coloured by a table{CURE}"
 LEADING = f"frames before its first keyframe, which nothing can decode{CURE}"
 SEI = re.compile(  # of H.264 or HEVC, in which a display orientation (47) turns or mirrors
     rb"(?s)\0\0(?:\x01|..)(?:\x06|\x4e\x01).{,999}?\x2f\x03(?!\0\0[\0-\x1f])[\0-\x7f]..\x80\0"
 )
+TABLE = re.compile(rb"(?s)[\1-\x08]\0{5}|.{4}(raw |rle ).{74}\0[\1-\x08!-(]")  # of AVI, MOV
 EBML, SEGMENT, TRACKS, TRACK, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0xAE, 0x1F43B675
 NUMBER, KIND, CODEC, TIME, BLOCKS = 0xD7, 0x83, 0x86, 0xE7, (0xA1, 0xA3)
 PARENTS = (SEGMENT, TRACKS, TRACK, CLUSTER, 0xE0, 0x7670, 0xA0)  # Video, Projection, BlockGroup
@@ -45,8 +46,10 @@ def contents(name):
             elif head.startswith(b"\x1aE\xdf\xa3"):
                 found = mkv(read, size)
             elif head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-                streams = re.findall(rb"(?s)strh....vids.{28}(....).*?strf.{20}(....)", head)
-                codecs = [codec.decode("latin1") for _, codec in streams]
+                streams = re.findall(rb"(?s)strh....vids.{28}(....).*?strf.{18}(.{6})", head)
+                codecs = [entry[2:].decode("latin1") for _, entry in streams]  # after its bits
+                if TABLE.match(streams[0][1]):
+                    raise ValueError(TURNED)
                 found = Contents(codecs, frames=int.from_bytes(streams[0][0], "little"))
                 kinds = [kind[0] >> 6 for kind in re.findall(b"\0\0\x01\xb6(.)", read(0, 2**20))]
                 if kinds[1:2] == [2]:  # in MPEG-4, a B-frame after the first frame
@@ -83,8 +86,6 @@ def mp4(read, size):
         return read(span[0], span[1] - span[0])
 
     top = dict(reversed([*boxes(read, 0, size)]))  # of two boxes of a kind, the first
-    if b"moov" not in top:
-        return None
     movie, codecs, pts, start = body(top[b"moov"], b"mvhd"), [], np.zeros(0), -np.inf
     for kind, trak in boxes(read, *top[b"moov"]):
         if kind != b"trak" or body(trak, b"mdia", b"hdlr")[8:12] != b"vide":
@@ -100,7 +101,7 @@ def mp4(read, size):
 
 
 def check_view(entry, header, movie):
-    """Raise ValueError unless pictures are whole and turned by a multiple of 90 degrees."""
+    """Raise ValueError unless pictures are whole, in true colours, and upright or on a side."""
     view = np.eye(2)
     for data, place in ((header, 40), (movie, 36)):  # matrices of tkhd and mvhd
         numbers = struct.unpack_from(">5i", data, place + 12 * data[0])
@@ -110,7 +111,7 @@ def check_view(entry, header, movie):
     crop = re.search(rb"(?s)clap(.{16})", entry[86:])
     cropped = crop and crop[1] != struct.pack(">4I", width, 1, height, 1)
     right = b == c == 0 < a * d or a == d == 0 > b * c or a == b == c == d == 0
-    if cropped or not right:
+    if cropped or not right or TABLE.match(entry):
         raise ValueError(TURNED)
 
 
