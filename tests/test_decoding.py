@@ -172,8 +172,12 @@ print(*Process().children()[0].rlimit(resource.RLIMIT_AS))
     assert done.stdout.split() == [str(limit)] * 2, done.stderr
 
 
-@pytest.mark.parametrize("stopped", ["group", "asking"])
-def test_time_in_which_the_process_was_stopped_does_not_count(clip, odd_decord, stopped):
+@pytest.mark.parametrize(
+    ("stopped", "seconds", "times"), [("group", 5, 2), ("asking", 5, 2), ("group", 1, 6)]
+)
+def test_time_in_which_the_process_was_stopped_does_not_count(
+    clip, odd_decord, stopped, seconds, times
+):
     odd_decord(ODD.format("import time; time.sleep(0.05); return super().next()"))
     code = f"""
 import numpy as np
@@ -190,10 +194,10 @@ print(len(frames))
     )  # fmt: skip
     send = os.killpg if stopped == "group" else os.kill
     assert asking.stdout.readline() == "reads\n"
-    for _ in range(2):
+    for _ in range(times):
         time.sleep(0.1)
         send(asking.pid, signal.SIGSTOP)
-        time.sleep(5)
+        time.sleep(seconds)
         send(asking.pid, signal.SIGCONT)
     assert int(asking.communicate(timeout=60)[0]) > 10
 

@@ -27,7 +27,7 @@ ROOT = str(Path(__file__).resolve().parents[2])
 START = "import sys; sys.path.insert(0, sys.argv[1]); "  # in PYTHONPATH, a colon splits a path
 SERVE = "from pasta.video.worker import serve; serve()"  # -m would import this module twice
 MEMORY = 8 * 2**30  # bytes of address space of a worker: a video that needs more is refused
-STEP = 0.25  # seconds between two looks at the clock
+STEP = 0.05  # seconds between two looks at the clock
 IDLE = []  # this process's workers that wait for a request
 os.register_at_fork(after_in_child=IDLE.clear)  # their pipes are the parent's
 
@@ -99,9 +99,8 @@ class Worker:
             self.waits = bool(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.stop()
-            cure = f"try: {sys.executable} -c 'import decord'"
-            text = f"the process that decodes videos did not start; its message is above; {cure}"
-            raise RuntimeError(text) from None
+            text = f"its message is above; if about decord: {sys.executable} -c 'import decord'"
+            raise RuntimeError(f"the process that decodes videos did not start; {text}") from None
 
     def stop(self):
         self.process.kill()
