@@ -311,12 +311,21 @@ def own_videos(videos, tmp_path):
     return folder
 
 
-def replace(path, other):
+def overwrite(path, other):
     """Another video under the same name, of the same size and time."""
     before = path.stat()
     assert other.stat().st_size == before.st_size and other.read_bytes() != path.read_bytes()
     path.write_bytes(other.read_bytes())
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def link(path, other):
+    path.unlink()
+    path.symlink_to(other)
+
+
+def lengthen(path, other):
+    path.write_bytes(path.read_bytes() + b"\0")
 
 
 def skipped_in(out):
@@ -328,11 +337,14 @@ PLAIN = {"select": "none", "balance": False}
 
 
 @pytest.mark.parametrize("before", STAGES[1:])
-def test_a_video_that_is_gone_before_a_stage_is_named(run, sensible, own_videos, before, capsys):
+@pytest.mark.parametrize("now", ["", "3.avi", "1.AVI", ".1.avi"])  # its new name
+def test_a_video_that_is_gone_before_a_stage_is_named(
+    run, sensible, own_videos, before, now, capsys
+):
     settings = PLAIN | {"videos": own_videos}
     for stage in STAGES[: STAGES.index(before)]:
         out = run(stage=stage, **settings)
-    (own_videos / "1.avi").unlink()
+    (own_videos / "1.avi").rename(own_videos.parent / "gone" if not now else own_videos / now)
     capsys.readouterr()
     run(stage=before, **settings)
     assert f"skipped {own_videos / '1.avi'}: is not in --videos\n" in capsys.readouterr().out
@@ -342,8 +354,9 @@ def test_a_video_that_is_gone_before_a_stage_is_named(run, sensible, own_videos,
 
 
 @pytest.mark.parametrize("before", STAGES[1:])
+@pytest.mark.parametrize("replace", [overwrite, link, lengthen])
 def test_a_video_that_was_replaced_before_a_stage_is_named_and_not_used(
-    run, sensible, own_videos, before
+    run, sensible, own_videos, before, replace
 ):
     settings, own = PLAIN | {"videos": own_videos}, (own_videos / "1.avi").read_bytes()
     for stage in STAGES[: STAGES.index(before)]:
@@ -353,6 +366,7 @@ def test_a_video_that_was_replaced_before_a_stage_is_named_and_not_used(
     assert skipped_in(out) == {"1.avi": "changed after its rows were written"}
     made = out / ("candidates.jsonl" if before == "candidates" else "pairs.jsonl")
     assert {Path(row["video"]).name for row in read_rows(made)} == {"0.avi", "2.avi"}
+    (own_videos / "1.avi").unlink()
     (own_videos / "1.avi").write_bytes(own)
     run(stage=before, **settings)
     assert not skipped_in(out) and len({row["video"] for row in read_rows(made)}) == 3
@@ -370,9 +384,27 @@ def test_rows_hold_the_digest_of_their_video_and_rows_without_one_are_used(run, 
     assert len(skipped_in(out)) == 1  # the corrupted one
 
 
-def test_a_copied_run_with_its_videos_elsewhere_is_an_error(run, sensible, own_videos, capsys):
-    out, moved = run(videos=own_videos, **PLAIN), own_videos.with_name("moved")
-    own_videos.rename(moved)
+def move(folder):
+    return folder.rename(folder.with_name("moved"))
+
+
+def move_deeper(folder):
+    (folder / "deeper").mkdir()
+    for path in folder.glob("*.avi"):
+        path.rename(folder / "deeper" / path.name)
+    return folder
+
+
+def under_another_name(folder):
+    folder.with_name("linked").symlink_to(folder)
+    return folder.with_name("linked")
+
+
+@pytest.mark.parametrize("elsewhere", [move, move_deeper, under_another_name])
+def test_a_copied_run_with_its_videos_elsewhere_is_an_error(
+    run, sensible, own_videos, capsys, elsewhere
+):
+    out, moved = run(videos=own_videos, **PLAIN), elsewhere(own_videos)
     config = json.loads((out / "config.json").read_text()) | {"videos": str(moved)}
     (out / "config.json").write_text(json.dumps(config))
     with pytest.raises(SystemExit, match="no pairs: 3 of 3 .*not in --videos.*name other --videos"):
