@@ -39,6 +39,8 @@ FOREIGN = {
     "a config that is a list": {"config.json": "[]"},
     "an empty config": {"config.json": "", "metrics.jsonl": ""},
     "a config of NULs": {"config.json": "\0" * 9},
+    "half a config": {"config.json": '{"script": "make_pai', "queries.jsonl": ""},
+    "rows without a config": {"queries.jsonl": "{}\n", "candidates.jsonl": "{}\n"},
     "a name with a newline": {"a\nb": "x"},
 }
 

@@ -146,20 +146,32 @@ def test_queries_are_about_what_is_there_and_have_no_answer(tmp_path):
         assert row["query"] in [q.query for q in asked if q.mode == row["mode"]]
 
 
-def test_processes_that_need_one_folder_make_it_once(tmp_path):
+@pytest.mark.parametrize(
+    ("first", "made", "statuses"),
+    [
+        ("time.sleep(2)", 1, [0, 0, 0]),
+        ("time.sleep(1); os.kill(os.getpid(), 9)", 2, [-9, 0, 0]),
+        ("time.sleep(1); 1 / 0", 2, [0, 0, 1]),
+    ],
+)
+def test_processes_that_need_one_folder_make_it_once(tmp_path, first, made, statuses):
     code = """if True:
-        import time
+        import os, time
         from pathlib import Path
         from pasta import toy
         def write(part):
             print("made", flush=True)
-            time.sleep(2)
+            if not (toy.ROOT / "begun").exists():
+                (toy.ROOT / "begun").touch()
+                FIRST
         toy.ROOT = Path(FOLDER)
         assert toy.made("folder", write).is_dir()"""
-    command = [sys.executable, "-c", code.replace("FOLDER", repr(str(tmp_path)))]
+    code = code.replace("FOLDER", repr(str(tmp_path))).replace("FIRST", first)
+    command = [sys.executable, "-c", code]
     three = [Warm(command, ROOT, dict(os.environ)) for _ in range(3)]
-    assert sorted(process.communicate()[0] for process in three) == ["", "", "made\n"]
-    assert [process.returncode for process in three] == [0, 0, 0]
+    printed = [process.communicate()[0].partition("Traceback")[0] for process in three]
+    assert sorted(printed) == [""] * (3 - made) + ["made\n"] * made
+    assert sorted(process.returncode for process in three) == statuses
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
