@@ -67,8 +67,7 @@ def query_tasks(video, queries, reader, recipe):
             corrupted = [prepared(adversary.sampling, corrupt) for corrupt in twins]
             views |= {"clean": [clean], "broken": corrupted}  # `broken` is the file's name for it
         row = {"video": video, "mode": mode, "query": text, "topic": query["topic"]}
-        requests = misled(mode, text, prepared, recipe, seed_parts)
-        tasks.append(QueryTask(row, clean, requests, views))
+        tasks.append(QueryTask(row, clean, misled(mode, text, prepared, recipe, seed_parts), views))
     return tasks
 
 

@@ -172,6 +172,5 @@ def drop_beyond(rows, share):
     for by_side in groups.values():
         for group in by_side.values():
             group.sort(key=weakness)
-        turns = [row for turn in zip_longest(*by_side.values()) for row in turn if row]
-        for row in turns[share:]:
+        for row in [row for turn in zip_longest(*by_side.values()) for row in turn if row][share:]:
             row["reason"] = "beyond the target"

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,30 @@ def test_a_script_finds_its_files_in_safe_path_mode_from_anywhere(script, tmp_pa
     env = os.environ | {"PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0 and "--device" in done.stdout, done.stderr
+
+
+TOOLS = [
+    "pasta.tools.export pairs --to trl in.jsonl out --n_frames -1",
+    "pasta.tools.export pairs --to ms-swift in.jsonl out --max_pixels -602112",
+    "pasta.tools.ask v.mp4 Why? --n_frames -5",
+    "pasta.tools.ask v.mp4 Why? --max_pixels 99999999999",
+    "pasta.tools.ask v.mp4 Why? --max_new_tokens -1",
+    "pasta.tools.report run --pairs -2",
+    "pasta.study.study --processes -1",
+    "pasta.toy.pretrain folder --seed -1",
+]
+
+
+@pytest.mark.parametrize("command", TOOLS)
+def test_a_number_that_a_tool_cannot_use_is_refused_with_its_range(command, monkeypatch, capsys):
+    name, *words = command.split()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    with pytest.raises(SystemExit) as stopped:
+        import_module(name).main()
+    *_, flag, value = words
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert f"{flag}: is {value}; expected 0 or more, at most {10**9}\n" in error
 
 
 def mistakes(tmp_path, model, videos):

@@ -99,9 +99,7 @@ def query_flaw(query, earlier):
         return "asks nothing"
     if TOKEN.search(query):
         return "contains a special token"
-    if any(alike(query, other) for other in earlier):
-        return "repeats another"
-    return ""
+    return "repeats another" if any(alike(query, other) for other in earlier) else ""
 
 
 def own_queries(path, videos, root):

@@ -6,6 +6,7 @@ import os
 import runpy
 import shlex
 import sys
+from argparse import ArgumentTypeError
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from traceback import walk_tb
@@ -62,6 +63,12 @@ def to_paste(script, *words, **flags) -> str:
     start = ["python"] if n == "1" else ["torchrun", "--nproc_per_node", n]
     more = [x for name, value in flags.items() if value is not None for x in (f"--{name}", value)]
     return shlex.join(map(str, [*start, script, *words, *more]))
+
+
+def number(text):  # of a tool's flag
+    if 0 <= int(text) <= 10**9:
+        return int(text)
+    raise ArgumentTypeError(f"is {text}; expected 0 or more, at most {10**9}")
 
 
 def typed(*names) -> dict:

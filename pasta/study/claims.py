@@ -86,9 +86,7 @@ def field(*keys):
 
 def above(x, least=0.0):
     """The verdict on "more than `least`" of an Estimate: a whole interval on one side decides."""
-    if x.low > least:
-        return "holds"
-    return "does not hold" if x.high < least else "not decided"
+    return "holds" if x.low > least else "does not hold" if x.high < least else "not decided"
 
 
 def within(low, high, x):

@@ -28,8 +28,7 @@ NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
 
 
 def markdown(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(x)} |\n" for x in (head, ["---"] * len(head), *rows))
 
 
 def claims(results):

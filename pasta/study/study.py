@@ -22,7 +22,7 @@ from pasta import toy
 from pasta.models.load import load_vlm
 from pasta.models.peft import load_adapter
 from pasta.run.atomic import atomic_folder, write_json
-from pasta.run.command import command_line, run_script
+from pasta.run.command import command_line, number, run_script
 from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, read_rows, rows_of, write_rows
 from pasta.study import page
@@ -138,7 +138,7 @@ def run_all(plan, path, processes):
     known = {(row["arm"], row["family"], row["seed"]) for row in rows_of(path)}
     missing = {key: [arm for arm in arms if (arm, *key) not in known] for key, arms in plan.items()}
     errors, context = [], multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
-    with Appender(path) as file, ProcessPoolExecutor(processes, context) as pool:
+    with Appender(path) as file, ProcessPoolExecutor(processes or 1, context) as pool:
         runs = [pool.submit(rows_of_seed, *key, arms) for key, arms in missing.items() if arms]
         try:
             for done in tqdm(as_completed(runs), "seeds", len(runs)):
@@ -154,7 +154,7 @@ def run_all(plan, path, processes):
 def main():
     parser = ArgumentParser("python -m pasta.study.study", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two seeds, one family, Table 1 only")
-    parser.add_argument("--processes", type=int, default=2, help="number of parallel processes")
+    parser.add_argument("--processes", type=number, default=2, help="number of parallel processes")
     args = parser.parse_args()
     lock_folder(OUT)
     path = (OUT / "quick" if args.quick else page.RESULTS) / "results.jsonl"

@@ -19,7 +19,7 @@ from pasta.lora import adapter_off
 from pasta.models.generate import Request, ask_all
 from pasta.models.load import load_processor, load_vlm
 from pasta.models.peft import load_adapter
-from pasta.run.command import command_line
+from pasta.run.command import command_line, number
 from pasta.run.schema import printable
 from pasta.sampling import uniform
 from pasta.video import read_frames
@@ -32,9 +32,9 @@ def main(argv=None):
     add("question", help="in quotes")
     add("--model", default="toy", help="model folder or hub id (default: the toy model)")
     add("--adapter", help=f"adapter folder (default: {ADAPTER} if it belongs to --model)")
-    add("--n_frames", type=int, default=0, help="of the video; 0: the checkpoint's number, or 32")
-    add("--max_pixels", type=int, default=602112, help="of a frame; 0: no bound (%(default)s)")
-    add("--max_new_tokens", type=int, default=128, help="of an answer (%(default)s)")
+    add("--n_frames", type=number, default=0, help="of the video; 0: the checkpoint's number or 32")
+    add("--max_pixels", type=number, default=602112, help="of a frame; 0: no bound (%(default)s)")
+    add("--max_new_tokens", type=number, default=128, help="of an answer (%(default)s)")
     args = parser.parse_args(argv or sys.argv[1:] or ["--help"])
     if toy.ROOT / "videos" in Path(args.video).parents:
         toy.videos_folder()  # made on first use

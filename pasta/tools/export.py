@@ -28,7 +28,7 @@ from pasta.models.peft import CONFIG, base_of, load_adapter
 from pasta.packs import by_video
 from pasta.pairs import MODES
 from pasta.run.atomic import atomic_folder, write_json
-from pasta.run.command import command_line
+from pasta.run.command import command_line, number
 from pasta.run.rows import write_rows
 from pasta.run.schema import printable, read_json, schema_error
 from pasta.sampling import uniform
@@ -194,8 +194,8 @@ def main(argv=None):
     add("--to", choices=WRITERS, required=True, help="the trainer")
     add("--video_root", type=Path, help="folder of relative video paths (default: the pairs')")
     add("--mode", choices=MODES, help="mode of pairs that have none")
-    add("--n_frames", type=int, help="per video (default: as in pair making, or 32)")
-    add("--max_pixels", type=int, help="per frame (default: as in pair making, or 602112)")
+    add("--n_frames", type=number, help="per video (default: as in pair making, or 32)")
+    add("--max_pixels", type=number, help="per frame (default: as in pair making, or 602112)")
     args = parser.parse_args(argv)
     if os.path.lexists(args.out):
         raise ValueError(f"{args.out} exists; remove it, or choose another name")

@@ -60,8 +60,7 @@ def line(axes, rows, key, label, colour):
 
 def series(rows, key):
     """(steps, values) of the rows that have the key."""
-    found = [(row["step"], row[key]) for row in rows if key in row]
-    return np.array(found).reshape(-1, 2).T
+    return np.array([(row["step"], row[key]) for row in rows if key in row]).reshape(-1, 2).T
 
 
 def jpeg(picture):

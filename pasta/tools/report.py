@@ -27,7 +27,7 @@ from pasta.making.audit import DROPPED, PAIR, audit_of
 from pasta.making.stages import QUERY
 from pasta.models.load import load_processor
 from pasta.prompts import PROMPT_VERSION, misled_prompt
-from pasta.run.command import command_line
+from pasta.run.command import command_line, number
 from pasta.run.config import read_config
 from pasta.run.rows import read_rows, rows_of
 from pasta.run.schema import read_json
@@ -56,7 +56,7 @@ def main(args=None):
     add("folder", type=Path, help="folder of make_pairs.py or train_dpo.py")
     add("--eval", type=Path, help="scores of evaluate.py (default: the newest in RUN/../eval)")
     add("--out", type=Path, help="the page, or its folder (default: FOLDER/report.html)")
-    add("--pairs", type=int, default=3, help="examples of each mode and reason (%(default)s)")
+    add("--pairs", type=number, default=3, help="examples of each mode and reason (%(default)s)")
     add("--model", help="the model's folder, if it has moved (default: as in config.json)")
     add("--videos", help="the folder of the videos, if it has moved (default: as in config.json)")
     args = parser.parse_args(args)

@@ -38,7 +38,7 @@ from pasta.models.vision import encode, levels
 from pasta.packs import pack_responses
 from pasta.run import ranks
 from pasta.run.atomic import atomic_folder
-from pasta.run.command import command_line
+from pasta.run.command import command_line, number
 from pasta.sampling import uniform
 from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
@@ -218,7 +218,7 @@ def batch_loss(vlm, packs):
 def main():
     parser = ArgumentParser("python -m pasta.toy.pretrain", description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="new model folder")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights and of videos")
+    parser.add_argument("--seed", type=number, default=0, help="seed of weights and of videos")
     args = parser.parse_args()
     ranks.start("cpu")
     if ranks.started():  # by `train_base`
