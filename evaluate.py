@@ -3,7 +3,7 @@
     python evaluate.py                                             # the toy model, toy benchmark
     torchrun --nproc_per_node 8 evaluate.py --model MODEL --bench videomme --adapter out/x/adapter
     python evaluate.py --bench videomme --check                    # is the data complete?
-    python evaluate.py --bench videomme --compare out/eval/videomme/A out/eval/videomme/B
+    python evaluate.py --bench videomme --compare out/eval/A/videomme/A out/eval/B/videomme/B
 
 Answers are appended to OUT/BENCH/NAME/answers.jsonl, on the toy benchmark OUT/toy/BENCH/NAME; the
 same command continues a stopped run. scored.jsonl has those that are scored, scores.json numbers.
@@ -47,7 +47,7 @@ class EvalConfig:
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapters, or `none`; not given: {inputs.ADAPTER} if it fits", [])
     limit: flags.Limit = knob("maximum questions per task; 0: all", 0)
-    out: Path = knob("folder for answers and scores", Path("out/eval"))
+    out: Path | None = knob("folder of results (default: out/eval; MODEL: out/eval/MODEL)", None)
     INSTEAD: ClassVar = "instead of asking"
     check: bool = knob("only check that every video can be opened; loads no model", False)
     compare: list[str] = knob("two answer folders A and B; prints the paired difference B - A", [])
@@ -135,19 +135,21 @@ def main(config):
     settings = model_setting(config.model, processor) | {"dtype": config.dtype, "n_frames": frames}
     settings |= {"scoring": config.scoring, "max_new_tokens": bench.max_new_tokens}
     in_toy = data.resolve().is_relative_to(toy.ROOT.resolve())
-    folder = config.out / ("toy" * in_toy) / config.bench
     adapters = inputs.find_adapters(config.model, config.adapter)
+    base = next(iter(adapters))
+    config.out = config.out or Path("out/eval", "" if toy.is_toy(config.model) else base)
+    folder = config.out / ("toy" * in_toy) / config.bench
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     items, prompts = inputs.with_prompts(bench, items, processor)
     if config.dry_run:
-        return scoring(config, bench, items, adapters, frames)
+        return scoring(config, bench, items, adapters, frames) if ranks.rank() == 0 else None
     judge = judge_of(config, folder)
     claim_folder(folder, config, config.model)
     if ranks.rank() == 0:
         write_config(folder, config, data_used=data, frames_used=frames, prompts_used=prompts)
 
-    rows, base, digests = {}, next(iter(adapters)), video_digests(items)
+    rows, digests = {}, video_digests(items)
     paths = {x: folder / (base + x if adapters[x] else x) / "answers.jsonl" for x in adapters}
     for name, path in paths.items():
         rows[name] = rows_of_model(config, bench, items, digests, adapters[name], path, settings)

@@ -588,7 +588,7 @@ def test_a_model_is_asked_all_of_a_folder_with_real_videos(
         )
     )
     asked = [x for x in bench.items(tmp_path / "data") if x.letters or scoring == "generate"]
-    rows = {r["id"]: r for r in read_rows(tmp_path / f"out/eval/{name}/tiny/scored.jsonl")}
+    rows = {r["id"]: r for r in read_rows(tmp_path / f"out/eval/tiny/{name}/tiny/scored.jsonl")}
     assert rows.keys() == {item.id for item in asked}
     for item in asked:
         found = rows[item.id]
@@ -598,7 +598,7 @@ def test_a_model_is_asked_all_of_a_folder_with_real_videos(
         elif not found.get("drawn"):
             assert found["predicted"] == bench.parse(found["response"], item)
         assert found["correct"] == (found["predicted"] == item.answer)
-    saved = json.loads((tmp_path / f"out/eval/{name}/scores.json").read_text())
+    saved = json.loads((tmp_path / f"out/eval/tiny/{name}/scores.json").read_text())
     assert saved["runs"]["tiny"]["groups"].keys() == bench.aggregate(rows.values()).keys()
 
 

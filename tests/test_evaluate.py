@@ -122,7 +122,9 @@ def write_adapter(folder, base="base/model", weights="trained"):
 
 def config(tmp_path, **changes):
     return EvalConfig(
-        **{"model": "base/model", "data": tmp_path / "bench", "batch_size": 2} | changes
+        **{"model": "base/model", "data": tmp_path / "bench", "batch_size": 2}
+        | {"out": Path("out/eval")}
+        | changes
     )
 
 
@@ -361,6 +363,29 @@ def test_empty_and_unreadable_answers_are_counted(world, tmp_path):
     run = scores()["runs"]["model"]
     assert list(run["counts"].values()) == [1, 1, 0]
     assert run["groups"]["spatial"]["value"] == 50  # one of two: the empty one is not counted
+
+
+def test_the_printed_n_is_without_empty_answers_that_do_not_count(world, tmp_path, capsys):
+    world.says = {(None, prompt("spatial", 0)): ""}
+    main(config(tmp_path))
+    printed = capsys.readouterr().out
+    sizes = {task: len(letters) for task, letters in TRUTH.items()}
+    assert re.search(rf"\nspatial +{sizes['spatial'] - 1} ", printed)
+    assert re.search(rf"\ntemporal +{sizes['temporal']} ", printed)
+    assert re.search(r"\nempty: not counted +1\n", printed)
+
+
+def test_a_second_model_keeps_the_scores_of_the_first(world, tmp_path):
+    for model in ("base/model", "other/second"):
+        main(config(tmp_path, model=model, out=None))
+    for name in ("model", "second"):
+        saved = json.loads(Path("out/eval", name, "mvbench/scores.json").read_text())
+        assert [*saved["runs"]] == [name]
+
+
+def test_the_scores_of_the_toy_model_are_not_in_a_folder_with_its_name(world, tmp_path):
+    main(config(tmp_path, model="toy", out=None))
+    assert Path("out/eval/mvbench/scores.json").is_file()
 
 
 def test_letters_are_scored_without_generating(world, tmp_path, monkeypatch):

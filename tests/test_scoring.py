@@ -4,6 +4,7 @@ python -m pytest -q tests/test_scoring.py
 """
 
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -147,6 +148,13 @@ def test_table_sets_runs_side_by_side():
     assert lines[3].startswith("mean of 2 tasks") and "+25.0" in lines[3]
     assert lines[4].split() == ["empty", "3", "3"]
     assert len({len(line) for line in lines[:4]}) == 1
+
+
+def test_a_table_has_the_counted_n_of_each_run_where_they_differ():
+    base, tuned = scores(a=[1.0, 0.0], b=[0.0, None]), scores(a=[1.0, None], b=[0.0, None])
+    lines = table({"base": summary(base), "+dpo": summary(tuned)}, {}).splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == ["a", "b", "mean of 2 tasks"]
+    assert [re.search(r"  (\S+)", line)[1] for line in lines[1:]] == ["2/1", "1", "3/2"]
 
 
 def test_mcnemar_by_hand():

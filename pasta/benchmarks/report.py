@@ -68,7 +68,11 @@ def table(runs, differences, macro=True) -> str:
         found = {label: one.format(**x) for label, x in labelled(numbers, mean_label).items()}
         return found | numbers.get("counts", {})
 
-    columns = [("n", {label: x["of"] for label, x in labelled(first, mean_label).items()})]
+    def n_of(label):  # with two numbers, some answers of one run do not count
+        numbers = [str(labelled(run, mean_label)[label]["counted"]) for run in runs.values()]
+        return "/".join(numbers if len({*numbers}) > 1 else numbers[:1])
+
+    columns = [("n", {label: n_of(label) for label in labelled(first, mean_label)})]
     for name, run in runs.items():
         columns.append((name, cells(run)))
         if name in differences:
