@@ -11,6 +11,7 @@ from conftest import ROOT
 
 from pasta.making.audit import audit, audit_table, commonest
 from pasta.pairs import MODES
+from pasta.run.rows import write_rows
 
 
 def pair(mode, chosen, rejected, blind, sides=None, topic="order"):
@@ -71,17 +72,17 @@ def test_the_table_shows_the_audit():
         "spatial           3        3    2.0/1.7    0.50   0.33  left 2; depth 2, own 1",
         "temporal          1        1    1.0/1.0    0.50      -  no 1; order 1",
         "cross_frame       0        1          -       -      -",
-        "  spatial: 2 dropped: duplicate",
-        "  spatial: 1 dropped: balance",
-        "  temporal: 1 dropped: query asks nothing",
-        "  cross_frame: 1 dropped: adversarial empty",
+        "  spatial: 2 pairs dropped: duplicate",
+        "  spatial: 1 pairs dropped: balance",
+        "  temporal: 1 queries dropped: query asks nothing",
+        "  cross_frame: 1 pairs dropped: adversarial empty",
     ]
 
 
 REASONS = """
     query asks nothing: --asker
-    preferred cut off, adversarial empty: --max_new_tokens
-    fewer than two different usable answers: --max_new_tokens
+    preferred cut off, adversarial empty: --responder
+    fewer than two different usable answers: --responder
     preferred refuses, same as preferred, duplicate: --responder
     judge's replies cannot be read, judge sees no contradiction about time: --judge_tokens
     no contradiction about time: --judge
@@ -100,3 +101,39 @@ def test_a_run_without_pairs_names_the_flag_that_changes_its_reason(tmp_path, li
         text = commonest(SimpleNamespace(out=tmp_path, queries=None), {}, [row])
         assert flag in re.split("; ", text, maxsplit=1)[1], text
         assert flag in (ROOT / "docs/pairs.md").read_text()
+
+
+def without_pairs(folder, finished):
+    """What a run prints that made no pairs of two answers, with whether each was `finished`."""
+    answers = [{"response": "", "finished": x, "kind": "prompt"} for x in finished]
+    row = {"video": "a.mp4", "mode": "spatial", "query": "Why?", "topic": None, "logps": []}
+    row |= {"preferred": answers[0], "adversarial": answers[1:], "recipe": {"twins": False}}
+    write_rows(folder / "candidates.jsonl", [row])
+    dropped = [{"reason": "adversarial empty", "chosen": "", "rejected": ""}]
+    config = SimpleNamespace(out=folder, queries=None, max_new_tokens=8)
+    return commonest(config, {}, dropped)
+
+
+def test_more_tokens_are_advised_with_the_number_of_answers_that_were_cut_off(tmp_path):
+    text = without_pairs(tmp_path, [True, False])
+    assert "; 1 of 2 replies were cut off at --max_new_tokens 8: raise it, or name an" in text
+
+
+def test_more_tokens_are_not_advised_if_no_answer_was_cut_off(tmp_path):
+    assert "--max_new_tokens" not in without_pairs(tmp_path, [True, True])
+
+
+def test_the_reason_of_a_run_without_pairs_names_the_unit_of_each_number(tmp_path):
+    row = {"video": "b.mp4", "mode": "spatial", "query": "No", "topic": None, "n": 0}
+    row |= {"flaw": "asks nothing", "finished": False}
+    write_rows(tmp_path / "queries.jsonl", [row, row | {"n": 1, "finished": True}])
+    config = SimpleNamespace(out=tmp_path, queries=None, max_new_tokens=8)
+    dropped = [{"reason": "balance", "chosen": "a", "rejected": "b"}]
+    text = commonest(config, {"c.mp4": "is damaged"}, dropped)
+    assert text.startswith("left out are 1 videos, 2 queries, 1 pairs; the commonest reason, of 2 ")
+    assert "; 1 of 2 replies were cut off at --max_new_tokens 8: raise it, or" in text
+
+
+def test_own_queries_about_other_videos_are_named(tmp_path):
+    text = commonest(SimpleNamespace(out=tmp_path, queries="q.jsonl"), {}, [])
+    assert text.startswith("q.jsonl has no query about these videos; name other --videos, or")

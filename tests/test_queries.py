@@ -168,3 +168,11 @@ def test_a_query_is_taken_out_of_what_is_around_it(text, expected):
 )
 def test_flaws_of_queries(query, flaw):
     assert query_flaw(query, ["Where does the man put the red cup at the end?"]) == flaw
+
+
+def test_a_row_says_if_a_reply_was_cut_off():
+    def ask(requests):
+        return [Answer("Once upon", (), 0.0, i > 0) for i in range(len(requests))]
+
+    rows = rows_by(ask, wanted("a"))
+    assert [row.get("finished", True) for row in rows] == [False, *[True] * (len(MODES) - 1)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from pasta.making.adversarial_items import adversarial_rows
-from pasta.making.stages import AWAY, CHANGED, QUERY, candidates_in_order, usable_queries
+from pasta.making.stages import AWAY, CANDIDATE, CHANGED, QUERY, candidates_in_order, usable_queries
 from pasta.pairs import MODES
 from pasta.run.atomic import write_json
 from pasta.run.rows import rows_of, write_rows
@@ -21,9 +21,8 @@ PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
 PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
 DROPPED = {"mode": MODES, "reason": str}
 CURES = {  # start of a reason: the flags that change it
-    "query": "name another --asker or raise --max_new_tokens, with another --out",
-    "(preferred|adversarial) (cut|empty)|fewer": "raise --max_new_tokens, with another --out",
-    "preferred|adversarial|same|duplicate": "name another --responder, with another --out",
+    "query": "name another --asker, with another --out",
+    "preferred|adversarial|same|duplicate|fewer": "name another --responder, with another --out",
     "judge": "name another --judge or raise --judge_tokens",
     "no contradiction": "name a language model as --judge",
     "not contradicted": "use --select none",
@@ -77,7 +76,9 @@ def audit_table(report):
             columns = f"{words:>9} {row['chosen longer']:>7.2f} {blind:>6}  {sides}; {topics}"
         lines.append(f"{mode:<12} {row['kept']:>6} {n:>8}  {columns}")
     for mode, row in report.items():
-        lines += [f"  {mode}: {n} dropped: {reason}" for reason, n in row["dropped"].items()]
+        for reason, n in row["dropped"].items():
+            unit = "queries" if reason.startswith("query ") else "pairs"
+            lines.append(f"  {mode}: {n} {unit} dropped: {reason}")
     return "\n".join(map(printable, lines))
 
 
@@ -106,7 +107,7 @@ def write_report(config, roles, videos, n, failed):
         write_json(config.out / "audit.json", report)
         print(audit_table(report))
         kept = f"wrote {sum(row['kept'] for row in report.values())} pairs to {path}"
-        print(f"{kept}, and {len(dropped)} to dropped.jsonl{roles.unreadable}")
+        print(f"{kept}, and {len(dropped)} dropped pairs to dropped.jsonl{roles.unreadable}")
     made = {row["video"] for row in rows_of(path, {"video": str}) if "flaw" not in row}
     first, asked = set(videos[:n]), {row["video"] for row in usable_queries(config)}
     used = first - failed.keys()
@@ -129,12 +130,22 @@ def write_report(config, roles, videos, n, failed):
 
 def commonest(config, failed, dropped):
     """The most frequent reason why something was left out, an example, and what changes it."""
-    queries = rows_of(config.out / "queries.jsonl", QUERY)
-    found = [(reason, video) for video, reason in failed.items()]
-    found += [(f"query {row['flaw']}", row["query"]) for row in queries if "flaw" in row]
-    found += [(row["reason"], f"{row['chosen']} | {row['rejected']}") for row in dropped]
-    [(reason, n)] = Counter(reason for reason, _ in found).most_common(1) or [("no query", 0)]
-    example = next((text for other, text in found if other == reason), str(config.queries))
-    text = f"{n} of {len(found)} times because of: {reason}, such as {example!r:.200}"
+    flawed = [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" in row]
+    found = [(reason, "videos", video) for video, reason in failed.items()]
+    found += [(f"query {row['flaw']}", "queries", row["query"]) for row in flawed]
+    found += [(row["reason"], "pairs", f"{row['chosen']} | {row['rejected']}") for row in dropped]
+    if not found:
+        return printable(f"{config.queries} has no query about these videos; {CURES['']}")
+    [(reason, n)] = Counter(reason for reason, *_ in found).most_common(1)
+    unit, example = next(of for other, *of in found if other == reason)
+    text = f"left out are {len(failed)} videos, {len(flawed)} queries, {len(dropped)} pairs; "
+    text += f"the commonest reason, of {n} {unit}: {reason}, such as {example!r:.200}"
     cure = next(cure for start, cure in CURES.items() if re.match(start, reason))
+    made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
+    answers = [answer for row in made for answer in (row["preferred"], *row["adversarial"])]
+    replies = flawed if unit == "queries" else answers
+    cut = sum(not reply.get("finished", True) for reply in replies)
+    if cut and re.search("--(asker|responder)", cure):
+        limit = f"--max_new_tokens {config.max_new_tokens}"
+        cure = f"{cut} of {len(replies)} replies were cut off at {limit}: raise it, or {cure}"
     return printable(f"{text}; {cure} (docs/pairs.md explains the reasons)")

@@ -56,6 +56,8 @@ def query_rows(wanted, earlier, ask, asker):
             if answer.error:
                 failed[wanted[i][0]["video"]] = answer.error
             texts[i].append(None if answer.error else cleaned(answer.text))
+            if not answer.finished:
+                wanted[i][0]["finished"] = False
         settled, asked = settle([row for row, _ in wanted], texts, earlier)
     made_by = {"asker": asker, "prompt_version": PROMPT_VERSION}
     return [row | {"query": text} | made_by | flaw for row, text, flaw in settled], failed
