@@ -12,7 +12,6 @@ candidates.rank1.jsonl. In the toy world, other defaults hold: see the end of --
 """
 
 import math
-import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from pasta.pairs import MODES
 from pasta.prompts import PROMPT_VERSION
 from pasta.run import flags, ranks
 from pasta.run.command import command_line, to_paste, typed
-from pasta.run.config import changed_settings, knob, parse, read_config, seed_all, write_config
+from pasta.run.config import changed_settings, knob, parse, read_config, write_config
 from pasta.run.locks import claim_folder
 from pasta.run.rows import rows_of
 from pasta.run.schema import ABSENT, printable
@@ -91,18 +90,19 @@ FREE = """
 
 
 def main(config):
-    found = list_videos(config.videos) if config.videos.is_dir() else []
-    if not (videos := [str(path.absolute()) for path in found]):
+    if not config.videos.is_dir():
+        raise SystemExit(f"there is no folder {config.videos}; --videos expects a folder of videos")
+    if not (videos := [str(path.absolute()) for path in list_videos(config.videos)]):
         raise SystemExit(f"no videos found in {config.videos}; --videos expects a folder of videos")
     check_choices(config)
     config.asker = None if config.queries else config.asker or config.responder
-    seed_all(config.seed)
+    torch.manual_seed(config.seed)
     device = ranks.start(config.device)
     try:
         roles = Roles(config, device)
         names = roles.open()
         if config.dry_run:
-            return pair_making(config, roles, videos)
+            return pair_making(config, roles, videos) if ranks.rank() == 0 else None
         claim_folder(config.out, config, config.responder)
         if ranks.rank() == 0:
             start_folder(config, roles, names)
@@ -184,7 +184,7 @@ def make(config, roles, videos):
 def print_next(config):
     """Print the commands to run next, ready to paste."""
     if then := {"queries": "candidates", "candidates": "judge"}.get(config.stage):
-        return print("next:", re.sub(r"--stage[ =]\w+", f"--stage {then}", to_paste(*sys.argv)))
+        return print("next:", to_paste(*sys.argv, stage=then))
     # The weights of a server are ADDRESS#MODEL, those of a local model a digest.
     weights = read_config(config.out, {"weights": dict})["weights"].get(config.responder, "")
     model = weights.partition("#")[2] or config.responder

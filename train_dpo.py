@@ -31,7 +31,7 @@ from pasta.policy import load_policy
 from pasta.reference import open_cache, reference_logps
 from pasta.run import flags, ranks
 from pasta.run.command import command_line, to_paste, typed
-from pasta.run.config import knob, parse, seed_all, write_config
+from pasta.run.config import knob, parse, write_config
 from pasta.sampling import uniform
 from pasta.tools.dry_run import training
 from pasta.training import loop
@@ -86,17 +86,20 @@ class TrainConfig:
 def main(config):
     check_config(config)
     device = ranks.start(config.device)
-    pairs = open_pairs(config.pairs, config.mode, config.video_root, ranks.rank() == 0)
+    if config.pairs.is_dir():
+        config.pairs /= "pairs.jsonl"
+    pairs = open_pairs(config.pairs, config.mode, config.video_root)
     check_responder(config, pairs)
     groups, named = by_video(pairs), None if config.model == "toy" else config.model
     config.model = toy.resolved(config.model)  # not earlier: a run without pairs needs no model
     if config.dry_run:
-        return training(config, groups)
+        return training(config, groups) if ranks.rank() == 0 else None
     open_run(config)
-    seed_all(config.seed)
+    torch.manual_seed(config.seed)
     vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames
     facts = {"frames_used": n_frames, "processes": ranks.size()}
+    facts["pairs_used"] = Counter(pair.mode for pair in pairs)
     if ranks.rank() == 0 and not (config.out / "config.json").exists():  # else once it is accepted
         write_config(config.out, config, **facts)
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)
@@ -111,9 +114,10 @@ def main(config):
     if not train(config, policy, Plan(config, groups, reference, tokens, loader), result, facts):
         return ranks.say("stopped by SIGTERM; rerun with --resume to continue")
     save_trained(result, policy, config.model, config.dtype)
-    flags = {"adapter": result, "model": named}
+    in_toy = Path(pairs[0].video).resolve().is_relative_to(toy.ROOT.resolve())
+    flags = {"adapter": result, "model": named, "data": "toy" if named and in_toy else None}
     if not config.lora_rank:  # only the shipped toy model has the toy benchmark as its default
-        flags = {"model": result, "data": None if named else "toy"}
+        flags = {"model": result, "data": "toy" if in_toy or not named else None}
     flags |= typed("n_frames", "max_pixels", "dtype", "device")
     ranks.say(f"wrote {result}; next: {to_paste('evaluate.py', **flags)}")
 

@@ -185,13 +185,13 @@ def mistakes(tmp_path, model, videos):
     train = {"model": model, "pairs": tmp_path / "pairs.jsonl", "video_root": videos}
     make, score = {"responder": model, "videos": videos}, {"model": model}
     yield "train_dpo.py", train | {"pairs": tmp_path / "no.jsonl"}, "no pairs at .*no.jsonl", 1
-    yield "train_dpo.py", train | {"pairs": tmp_path}, f"{tmp_path}: Is a directory", 1
+    yield "train_dpo.py", train | {"pairs": tmp_path / "bench"}, "no pairs at .*bench/pairs", 1
     yield "train_dpo.py", train | {"pairs": tmp_path / "damaged.jsonl"}, "damaged.jsonl:2: ", 1
     yield "train_dpo.py", train | {"model": "no/such/model"}, "no model folder no/such/model", 1
     yield "train_dpo.py", train | {"model": tmp_path / "bench"}, "bench.*config.json", 1
     yield "train_dpo.py", train | {"out": tmp_path / "pairs.jsonl"}, "cannot write to .*pairs", 1
     yield "train_dpo.py", train | {"lr": "nan"}, "--lr is nan; expected 1e-12 or more, at most", 2
-    yield "make_pairs.py", make | {"videos": tmp_path / "no"}, "no videos found in .*no; --vid", 1
+    yield "make_pairs.py", make | {"videos": tmp_path / "no"}, "there is no folder .*no; --vid", 1
     yield "make_pairs.py", make | {"responder": "/no/model"}, "no model folder /no/model", 1
     yield "make_pairs.py", make | {"queries": tmp_path / "queries.jsonl"}, "queries.jsonl:1: ", 1
     yield "make_pairs.py", make | {"queries": tmp_path / "q.jsonl"}, "q.jsonl: No such file", 1
@@ -218,3 +218,47 @@ def test_everyday_mistakes_end_in_one_sentence(tmp_path, tiny_folder, toy_videos
     assert process.returncode == (1 if n else status)
     ours = re.split("torch[./]distributed", printed)[0]  # torchrun adds its own report
     assert "Traceback" not in ours and len(re.findall(text, ours)) == 1, printed
+
+
+@pytest.fixture
+def of_two_ranks(tmp_path):
+    """A function: (exit status, what the ranks print) of a script on two ranks of torchrun."""
+
+    def run(script, **flags):
+        process = launch(script, 2, {"out": tmp_path / "out", "device": "cpu"} | flags)
+        printed = end_of(process, 200)
+        return process.returncode, re.split("torch[./]distributed", printed)[0]
+
+    return run
+
+
+def test_an_error_of_all_ranks_is_printed_once(of_two_ranks, tiny_folder):
+    status, printed = of_two_ranks("make_pairs.py", responder=tiny_folder, videos="no")
+    assert status == 1 and printed.count("there is no folder no;") == 1
+
+
+def test_a_wrong_flag_is_printed_once(of_two_ranks):
+    status, printed = of_two_ranks("make_pairs.py", lr=3)
+    assert status == 1 and printed.count("usage:") == printed.count("unrecognized arguments") == 1
+
+
+def test_an_error_of_rank_0_alone_gives_the_others_no_traceback(
+    of_two_ranks, tmp_path, tiny_folder, toy_videos
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/other.txt").touch()
+    settings = {"responder": tiny_folder, "videos": toy_videos, "dtype": "float32"}
+    status, printed = of_two_ranks("make_pairs.py", **settings)
+    assert status == 1 and printed.count("out holds other.txt, which make_pairs.py did not") == 1
+    assert "Traceback" not in printed
+
+
+def test_an_error_of_rank_1_alone_is_printed(of_two_ranks, tmp_path):
+    (tmp_path / "alone.py").write_text(f"""if True:
+        import os, sys, time; sys.path.insert(0, {str(ROOT)!r})
+        from pasta.run.command import command_line
+        with command_line():
+            time.sleep(100 * (os.environ["RANK"] == "0"))
+            raise SystemExit("rank 1 alone")""")
+    status, printed = of_two_ranks(tmp_path / "alone.py")
+    assert status == 1 and printed.count("rank 1 alone") == 1

@@ -3,10 +3,8 @@
     python -m pytest -q tests/test_config.py
 """
 
-import importlib
 import json
 import os
-import random
 import re
 import subprocess
 import sys
@@ -14,7 +12,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
 import pytest
 import torch
 from conftest import ROOT
@@ -24,7 +21,7 @@ import make_pairs
 import train_dpo
 from pasta.run import config as config_module
 from pasta.run.atomic import write_json
-from pasta.run.config import knob, parse, read_config, seed_all, write_config
+from pasta.run.config import knob, parse, read_config, write_config
 
 calls = []
 
@@ -180,16 +177,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         write_json(tmp_path / "config.json", {"steps": {1}})
     assert os.listdir(tmp_path) == ["config.json"]
     assert json.loads((tmp_path / "config.json").read_text()) == {"steps": 1}
-
-
-def test_seeds_repeat_all_three_generators_and_importing_the_config_moves_none():
-    def draws(step=None):
-        seed_all(3)
-        if step:
-            importlib.reload(config_module)
-        return random.random(), np.random.random(), torch.rand(1).item()
-
-    assert draws() == draws() == draws("import")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"weights": []}'])

@@ -96,11 +96,10 @@ def test_a_named_models_commands_train_score_and_draw_it(paste, model):
     run = facts("out/dpo-it's")
     assert run["model"] == model and run["pairs"] == "out/pairs-it's/pairs.jsonl"
     assert (run["lr"], run["dtype"], run["max_pixels"]) == (5e-6, "float32", 0)
-    assert facts("out/eval/mvbench")["model"] == model
-    assert (
-        list(json.loads(Path("out/eval/mvbench/scores.json").read_text())["runs"])[1] == "+dpo-it's"
-    )
-    assert lines[-1] == f"{REPORT} 'out/dpo-it'\"'\"'s' --eval out/eval/mvbench"
+    assert facts(f"out/eval/{model}/toy/mvbench")["model"] == model
+    scores = Path("out/eval", model, "toy/mvbench")
+    assert list(json.loads((scores / "scores.json").read_text())["runs"])[1] == "+dpo-it's"
+    assert lines[-1] == f"{REPORT} 'out/dpo-it'\"'\"'s' --eval '{scores}'"
     assert [*Path("out/dpo-it's").rglob("report.html")]
 
     # Pairs of a named model, without --model: not trained on, and the right command is printed.
@@ -127,8 +126,9 @@ def test_no_pairs_is_an_error_with_the_commonest_reason_and_its_flag(paste, mode
     own = "--queries data/toy/queries/queries.jsonl --max_new_tokens 1 --dtype float32"
     command = f"python {MAKE} --model '{model}' --videos data/toy/videos --limit 2 {own}"
     *_, last = paste(f"{command} --device cpu", fails=True).splitlines()
-    reason = r"no pairs: \d+ of \d+ times because of: fewer than two different usable answers, "
-    assert re.match(f"{reason}.*; raise --max_new_tokens, with another --out", last)
+    reason = r"no pairs: left out are .* commonest reason, of \d+ pairs: fewer than two different "
+    cut = r"\d+ of 24 replies were cut off at --max_new_tokens 1: raise it, or name another --resp"
+    assert re.match(f"{reason}.*; {cut}", last)
 
 
 def test_the_next_command_starts_as_many_processes_as_this_one(monkeypatch):

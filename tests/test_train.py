@@ -10,6 +10,7 @@ import math
 import shlex
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,18 @@ def test_the_last_line_is_a_command_to_paste(
     assert config.adapter == ([str(out / "adapter")] if lora_rank else [])
     model = str(tiny_folder) if named else "toy"
     assert config.model == (model if lora_rank else str(out / "model"))
+
+
+def test_the_folder_of_the_pairs_may_be_given_instead_of_the_file(run, toy_pairs, tmp_path):
+    run(pairs=toy_pairs.parent)
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["pairs"] == str(toy_pairs)
+
+
+def test_the_run_records_how_many_pairs_of_each_mode_it_read(run, toy_pairs, tmp_path):
+    run()
+    used = json.loads((tmp_path / "run/config.json").read_text())["pairs_used"]
+    assert used == Counter(row["mode"] for row in read_rows(toy_pairs))
 
 
 def test_a_finished_run_is_refused(run, capsys):

@@ -22,7 +22,7 @@ def main(args=None):
     parser.add_argument("--video_root", type=Path, help="folder of relative video paths")
     parser.add_argument("--mode", choices=MODES, help="mode of rows without one")
     args = parser.parse_args(args)
-    pairs = open_pairs(args.file, args.mode, args.video_root, verbose=True)
+    pairs = open_pairs(args.file, args.mode, args.video_root)
     print(json.dumps(asdict(pairs[0]), indent=2, ensure_ascii=False))
 
 

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from pasta.pairs import GROUPS, OTHER, Pair, pair_id
+from pasta.run import ranks
 from pasta.run.rows import numbered_rows, once, read_utf8
 from pasta.run.schema import ABSENT, read_json, schema_error, valid_text
 from pasta.video.find import describe, find_video, listing, missing
@@ -77,13 +78,12 @@ def placed_rows(path):
     return ((f"{path}:{number}", row) for number, row in numbered_rows(path))
 
 
-def open_pairs(path, mode, video_root, verbose) -> list[Pair]:
-    """`read_pairs`; SystemExit without the file or any video. verbose: print how many are found."""
+def open_pairs(path, mode, video_root) -> list[Pair]:
+    """`read_pairs`; prints how many videos are found. SystemExit without the file or any video."""
     if not Path(path).exists():
         raise SystemExit(f"no pairs at {path}; `python make_pairs.py` makes some, or name --pairs")
     pairs, root = read_pairs(path, mode, video_root), video_root or Path(path).parent
-    if verbose:
-        print(describe(pairs, root))
+    ranks.say(describe(pairs, root))
     lost = missing(pairs)
     if len(lost) == len({pair.video for pair in pairs}):
         text = f"no video is found: the first would be {lost[0]}, or with another suffix; relative"

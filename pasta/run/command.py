@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from traceback import walk_tb
 
+from pasta.run import ranks
 from pasta.run.schema import printable
 
 OURS = Path(__file__).resolve().parents[2]
@@ -27,9 +28,11 @@ def command_line():
         finally:
             if sys.stdout:
                 sys.stdout.flush()  # here, because an error at Python's end is not one sentence
-    except Exception as error:
-        if text := sentence(error):  # a name in it may have control characters
-            raise SystemExit("\n".join(map(printable, text.splitlines()))) from None
+    except (Exception, SystemExit) as error:
+        text = error.code if isinstance(error, SystemExit) else sentence(error)
+        if text and isinstance(text, str):  # a name in it may have control characters
+            text = "\n".join(map(printable, text.splitlines()))
+            raise SystemExit(text if ranks.is_first(text) else 1) from None
         raise
 
 
@@ -49,6 +52,8 @@ def sentence(error) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EPIPE, errno.ENOSPC):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python writes the rest when it ends
         return f"standard output or a file cannot be written: {error.strerror}; rerun to continue"
+    if ranks.started() and "closed by peer" in str(error):  # gloo's
+        return "another process of this run has ended: see its message"
     *_, (frame, line) = walk_tb(error.__traceback__)
     file = frame.f_code.co_filename
     ours = linecache.getline(file, line).lstrip().startswith("raise ")
@@ -58,7 +63,10 @@ def sentence(error) -> str:
 
 
 def to_paste(script, *words, **flags) -> str:
-    """The command of a script, on as many processes as run here; a flag of None is left out."""
+    """The command of a script, on as many processes as run here; flags replace those in words."""
+    new = {f"--{name}" for name in flags}
+    pairs = zip(("", *words), words, strict=False)  # a value follows its flag
+    words = [word for flag, word in pairs if not {flag, word.partition("=")[0]} & new]
     n = os.environ.get("LOCAL_WORLD_SIZE", "1")  # of this machine, from torchrun
     start = ["python"] if n == "1" else ["torchrun", "--nproc_per_node", n]
     more = [x for name, value in flags.items() if value is not None for x in (f"--{name}", value)]

@@ -6,7 +6,6 @@ that names no model uses the `toy` defaults first, so that a script runs without
 
 import argparse
 import json
-import random
 import subprocess
 import sys
 import textwrap
@@ -17,9 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, ClassVar, Literal, get_args, get_origin, get_type_hints
-
-import numpy as np
-import torch
 
 from pasta.run import ranks
 from pasta.run.atomic import write_json
@@ -89,29 +85,28 @@ def toy_defaults(knobs):
     return f"toy defaults, when no model is named:\n{text}\n" if toys else ""
 
 
+class Parser(argparse.ArgumentParser):
+    def _print_message(self, message, file=None):  # --help, usage and errors
+        if ranks.is_first(message):
+            super()._print_message(message, file)
+
+
 def parse(cls, argv=None):
     """The config of a command line: every field of `cls` is a flag; bad flags raise SystemExit."""
     knobs = {f.name: f.metadata for f in fields(cls)}
-    parser = group = argparse.ArgumentParser(
-        usage="%(prog)s [--FLAG VALUE ...]",
-        description=sys.modules[cls.__module__].__doc__,
-        epilog=toy_defaults(knobs),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
+    style = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    style |= {"usage": "%(prog)s [--FLAG VALUE ...]", "argument_default": argparse.SUPPRESS}
+    text = {"description": sys.modules[cls.__module__].__doc__, "epilog": toy_defaults(knobs)}
+    parser = group = Parser(**style, **text)
     # In the order of the class, with its headings.
     for name, kind in get_type_hints(cls, include_extras=True).items():
         if kind is ClassVar:
             group = parser.add_argument_group(getattr(cls, name))
             continue
         knob, names = knobs[name], (name, "model") if name == "responder" else (name,)
-        group.add_argument(
-            *(f"--{x}" for x in names),
-            required=knob["default"] is knob["toy"] is MISSING,
-            help=help_text(name, knob, kind),
-            **argument_type(kind),
-        )
+        more = argument_type(kind) | {"help": help_text(name, knob, kind)}
+        more["required"] = knob["default"] is knob["toy"] is MISSING
+        group.add_argument(*(f"--{x}" for x in names), **more)
         if kind is bool:
             off = {"action": "store_false", "help": argparse.SUPPRESS}
             group.add_argument(f"--no-{name}", dest=name, **off)
@@ -176,9 +171,3 @@ def settings(config, free) -> dict:
 def changed_settings(before, now) -> list[str]:
     """One text for each setting of `now` that had another value before; dicts by flag."""
     return [f"--{k} was {before.get(k)} and is {v}" for k, v in now.items() if before.get(k) != v]
-
-
-def seed_all(seed):  # of every device
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

@@ -102,6 +102,14 @@ def say(text, file=None):
         print(printable(text), file=file, flush=True)
 
 
+def is_first(text):
+    """Whether no other rank has asked this about `text`: an error of all ranks is printed once."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # torchrun did not start us
+        return True
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    return store.add(f"{os.environ['TORCHELASTIC_RESTART_COUNT']} {text}", 1) == 1
+
+
 class LogFile:
     """Where tqdm writes without a terminal: each state of a bar is a line on stderr."""
 

@@ -176,7 +176,7 @@ def open_run(config):
     """Lock the run folder. Raises SystemExit for one of others, a finished run, or other flags."""
     claim_folder(config.out, config, config.model, own=("metrics.jsonl", "checkpoints"))
     if (config.out / "adapter").exists() or (config.out / "model").exists():
-        print(f"{config.out} holds a finished run; choose another --out, or remove it")
+        ranks.say(f"{config.out} holds a finished run; choose another --out, or remove it")
         raise SystemExit(0 if config.resume else 1)  # a restarted job has nothing left to do
     if not config.resume and (metrics := config.out / "metrics.jsonl").exists():
         text = f"stopped after {len(read_rows(metrics))} updates; continue it with --resume"
