@@ -62,6 +62,11 @@ def test_a_training_is_counted(training):
     assert int(updates) in (4, 5, 6)  # 8 pairs in videos of 3, 1, 2, 1, 1: two or three an epoch
 
 
+def test_an_estimate_says_how_many_videos_it_is_made_from(training, monkeypatch):
+    monkeypatch.setattr("pasta.tools.dry_run.SAMPLE", 2)
+    assert "\nread 2 of 5 videos; what follows is estimated from them\n" in training()
+
+
 def test_tokens_of_an_epoch_are_those_of_the_packs(training, tiny, toy_pairs, toy_videos):
     rows, total = read_rows(toy_pairs), 0
     for video in {row["video"] for row in rows}:
@@ -159,7 +164,14 @@ def test_a_target_is_compared_with_the_yield_of_a_pilot(making, tmp_path):
 
 def test_without_a_pilot_its_command_is_printed(making, monkeypatch):
     monkeypatch.setattr("sys.argv", ["make_pairs.py", "--videos", "a b", "--dry_run"])
-    pilot = "make_pairs.py --videos 'a b' --target 0 --limit 20 --out out/pilot;"
+    pilot = "make_pairs.py --videos 'a b' --limit 20 --out out/pilot;"
+    assert f"make a pilot: python {pilot}" in making("--target", 7020)
+
+
+def test_the_command_of_the_pilot_has_each_flag_once(making, monkeypatch):
+    argv = "make_pairs.py --target 7020 --limit=9 --seed 1 --out out/x --dry_run"
+    monkeypatch.setattr("sys.argv", argv.split())
+    pilot = "make_pairs.py --seed 1 --limit 20 --out out/pilot;"
     assert f"make a pilot: python {pilot}" in making("--target", 7020)
 
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from argparse import Namespace
 from base64 import b64decode
+from collections import Counter
 from html import unescape
 from importlib import import_module
 from io import BytesIO
@@ -399,3 +400,34 @@ def test_a_folder_of_neither_script_gets_one_sentence_and_the_next_command(folde
     text, next_command = str(stopped.value).split("; next: ")
     assert re.search("is not a folder of make_pairs.py or train_dpo.py: .*config.json", text)
     assert next_command == "python make_pairs.py && python -m pasta.tools.report out/pairs"
+
+
+def record_pairs(folder, **used):
+    """Let config.json of the run say how many pairs of each mode it read."""
+    path = folder / "run/config.json"
+    write_json(path, json.loads(path.read_text()) | {"pairs_used": used})
+
+
+def test_the_pairs_that_the_run_read_are_those_that_it_recorded(folder):
+    record_pairs(folder, spatial=40, temporal=2)
+    text = words(sections_of(folder)["pairs"])
+    assert "The run read 42 pairs: spatial 40, temporal 2." in text
+    assert "pairs.jsonl has changed since then" in text
+
+
+def test_pairs_that_are_those_of_the_run_have_not_changed(folder):
+    rows = read_rows(folder / "pairs/pairs.jsonl")
+    record_pairs(folder, **Counter(row["mode"] for row in rows))
+    text = words(sections_of(folder)["pairs"])
+    assert f"The run read {len(rows)} pairs: " in text and "has changed" not in text
+
+
+def test_the_next_command_has_the_data_and_folder_of_the_scores_next_to_the_run(folder):
+    (folder / "eval").rename(folder / "mvbench")
+    (folder / "eval/toy").mkdir(parents=True)
+    (folder / "mvbench").rename(folder / "eval/toy/mvbench")
+    (folder / "run").rename(folder / "second")  # has no scores
+    report.main([str(folder / "second"), "--out", f"{folder}/report.html"])
+    page = unescape((folder / "report.html").read_text())
+    command = re.search(r"<code>(python evaluate.py .*?)</code>", page)[1]
+    assert command.endswith(f"--bench mvbench --data toy --out {folder}/eval")

@@ -59,6 +59,7 @@ def read_some(items, load):
             tqdm.write(printable(f"left out: {error}"))
     if not loaded:
         raise SystemExit(f"none of {len(places)} videos can be read, for the reasons above")
+    print(f"read {len(loaded)} of {len(items):,} videos; what follows is estimated from them")
     return loaded
 
 
@@ -94,9 +95,7 @@ def n_trained(model, lora_rank):
 
 
 def training(config, groups):
-    """Print what train_dpo.py would do; all ranks call. groups: VideoPairs of all pairs."""
-    if ranks.rank() != 0:
-        return
+    """Print what train_dpo.py would do. groups: VideoPairs of all pairs."""
     groups, held_out = hold_out(groups, config.holdout, config.seed)
     n_pairs = sum(len(group.pairs) for group in groups)
     updates = plan_updates(groups, config.epochs, config.batch_pairs, config.seed)
@@ -132,9 +131,7 @@ def training(config, groups):
 
 
 def pair_making(config, roles, videos):
-    """Print what make_pairs.py would do; all ranks call. config, roles, videos: the script's."""
-    if ranks.rank() != 0:
-        return
+    """Print what make_pairs.py would do. config, roles, videos: the script's."""
     queries = {video: [] for video in videos[: config.limit or None]}
     if config.queries:
         for row in own_queries(config.queries, list(queries), config.videos)[0]:
@@ -167,7 +164,7 @@ def expected_yield(config, n_videos):
     rows, share = rows_of(config.out / "candidates.jsonl", CANDIDATE), config.target // len(MODES)
     if not (n := len({row["video"] for row in rows})):
         argv = [arg for arg in sys.argv if arg != "--dry_run"]
-        pilot = to_paste(*argv, target=0, limit=20, out="out/pilot")
+        pilot = to_paste(*argv, target=None, limit=20, out="out/pilot")
         return f"yield: unknown; make a pilot: {pilot}; then repeat this with --out out/pilot"
     kept = {mode: row["kept"] for mode, row in audit_of(config.out).items()}
     mode, n_answers = min(kept, key=kept.get), sum(len(row["adversarial"]) for row in rows)
@@ -221,9 +218,7 @@ def answering(config, title, model, sizes, n_videos, n_prompts, n_new):
 
 
 def scoring(config, bench, questions, adapters, n_frames):
-    """Print what evaluate.py would ask of a model and its adapters; all ranks call."""
-    if ranks.rank() != 0:
-        return
+    """Print what evaluate.py would ask of a model and its adapters."""
     clips = {}
     for item in questions:
         clips.setdefault(item.video, []).append(item)

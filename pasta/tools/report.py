@@ -30,17 +30,18 @@ from pasta.prompts import PROMPT_VERSION, misled_prompt
 from pasta.run.command import command_line, number
 from pasta.run.config import read_config
 from pasta.run.rows import read_rows, rows_of
-from pasta.run.schema import read_json
+from pasta.run.schema import ABSENT, read_json
 from pasta.tools.report_pairs import FAULTS, attempt, missing, moved, pairs_section, show_uniform
 from pasta.training.loop import METRICS
 
 CONFIGS = {  # the script of a folder: what its config.json needs to have
     "make_pairs.py": {"responder": str, "videos": str, "judge": str},
     "train_dpo.py": {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
-                     "max_pixels": int, "frames_used": int, "processes": int, "lora_rank": int},
+                     "max_pixels": int, "frames_used": int, "processes": int, "lora_rank": int,
+                     "pairs_used": dict | ABSENT},
 }  # fmt: skip
 # config.json has them, but a new command must not
-NOT_FLAGS = {"frames_used", "processes", "commit", "versions", "data_used", "dry_run",
+NOT_FLAGS = {"frames_used", "pairs_used", "processes", "commit", "versions", "data_used", "dry_run",
              "prompt_version", "prompts_used", "resume", "script", "weights"}  # fmt: skip
 ROW = PAIR | {"video": str, "query": str}
 EVAL_CONFIG = {"bench": NAMES, "model": str, "max_pixels": int}
@@ -124,6 +125,13 @@ class Run:
             return read_config(self.pairs_file.parent, {"responder": str, "videos": str})
         return {}
 
+    @cached_property
+    def evaluations(self):
+        """The folders of scores: --eval, or those next to the run, the newest first."""
+        near = self.args.folder.resolve().parent / "eval"
+        files = sorted(near.rglob("scores.json"), key=lambda x: -x.stat().st_mtime)
+        return [self.args.eval] if self.args.eval else [path.parent for path in files] or [near]
+
     @property
     def model(self):
         return self.args.model or moved(self.args.folder, self.config, "model")
@@ -157,10 +165,10 @@ class Run:
         if not config["lora_rank"]:  # only the shipped toy model has the toy benchmark as default
             scored = {"model": args.folder / "model", "data": "toy" if in_toy else None}
         scored |= {name: config.get(name) for name in ("n_frames", "max_pixels", "dtype")}
-        if args.eval and args.eval.name in NAMES:
-            out = args.eval.parent
+        if (folder := self.evaluations[0]).name in NAMES:
+            out = folder.parent
             where = {"data": "toy", "out": out.parent} if out.name == "toy" else {"out": out}
-            scored |= {"bench": args.eval.name, **where}
+            scored |= {"bench": folder.name, **where}
         scores = command("python", "evaluate.py", **scored)
         return found | {"train": train, "resume": f"{train} --resume", "scores": scores}
 
@@ -201,9 +209,7 @@ def scores_section(run):
     `own`: the name of this run in it; None if it has none. A fully tuned model is its own base.
     """
     our = run.args.folder.resolve()
-    files = sorted((our.parent / "eval").rglob("scores.json"), key=lambda x: -x.stat().st_mtime)
-    near = [path.parent for path in files] or [our.parent / "eval"]
-    for folder in [run.args.eval] if run.args.eval else near:
+    for folder in run.evaluations:
         scores = read_json(folder / "scores.json", SCORES)
         found = read_config(folder, EVAL_CONFIG) | scores | {"folder": folder, "note": None}
         text = table(found["runs"], found["differences"], benchmark(found["bench"]).macro)
