@@ -29,8 +29,10 @@ OPPOSITES = {  # mode -> pairs of contradicting sides; the first word of a side 
         ("forwards forward", "backwards backward flashback"),
     ),
     "cross_frame": (
-        ("kept stay stays stayed remain remains remained unchanged",
-         "replaced replaces changes changed gone disappears disappeared"),
+        (
+            "kept stay stays stayed remain remains remained unchanged",
+            "replaced replaces changes changed gone disappears disappeared",
+        ),
         ("same related continues", "different another unrelated new"),
         ("again returns reappears", "absent vanishes vanished"),
         ("both", "one once"),

@@ -53,10 +53,19 @@ def peft_config(model, base_model):
     linears = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | LoRALinear)]
     if {name for name in linears if re.fullmatch(pattern, name)} != set(names):
         pattern = "|".join(map(re.escape, names))  # only some layers of a kind are adapted
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": len(layers[0].lora_A)}
-    config |= {"base_model_name_or_path": str(base_model), "target_modules": pattern}
-    config |= {"lora_alpha": layers[0].alpha, "bias": "none", "modules_to_save": None}
-    return config | {"use_rslora": False, "use_dora": False, "inference_mode": True}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base_model),
+        "r": len(layers[0].lora_A),
+        "lora_alpha": layers[0].alpha,
+        "target_modules": pattern,
+        "bias": "none",
+        "modules_to_save": None,
+        "use_rslora": False,
+        "use_dora": False,
+        "inference_mode": True,
+    }
 
 
 def load_adapter(model, folder):

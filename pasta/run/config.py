@@ -94,19 +94,26 @@ class Parser(argparse.ArgumentParser):
 def parse(cls, argv=None):
     """The config of a command line: every field of `cls` is a flag; bad flags raise SystemExit."""
     knobs = {f.name: f.metadata for f in fields(cls)}
-    style = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    style |= {"usage": "%(prog)s [--FLAG VALUE ...]", "argument_default": argparse.SUPPRESS}
-    text = {"description": sys.modules[cls.__module__].__doc__, "epilog": toy_defaults(knobs)}
-    parser = group = Parser(**style, **text)
+    parser = group = Parser(
+        usage="%(prog)s [--FLAG VALUE ...]",
+        description=sys.modules[cls.__module__].__doc__,
+        epilog=toy_defaults(knobs),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
     # In the order of the class, with its headings.
     for name, kind in get_type_hints(cls, include_extras=True).items():
         if kind is ClassVar:
             group = parser.add_argument_group(getattr(cls, name))
             continue
         knob, names = knobs[name], (name, "model") if name == "responder" else (name,)
-        more = argument_type(kind) | {"help": help_text(name, knob, kind)}
-        more["required"] = knob["default"] is knob["toy"] is MISSING
-        group.add_argument(*(f"--{x}" for x in names), **more)
+        group.add_argument(
+            *(f"--{x}" for x in names),
+            required=knob["default"] is knob["toy"] is MISSING,
+            help=help_text(name, knob, kind),
+            **argument_type(kind),
+        )
         if kind is bool:
             off = {"action": "store_false", "help": argparse.SUPPRESS}
             group.add_argument(f"--no-{name}", dest=name, **off)

@@ -15,8 +15,11 @@ from pasta.toy.captions import GENERAL
 from pasta.toy.world import MODES
 
 T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
-BEATEN = {"sft": "SFT on the same chosen responses"}
-BEATEN |= {"sft_preferred": "SFT on the preferred responses", "generic": "generic DPO"}
+BEATEN = {
+    "sft": "SFT on the same chosen responses",
+    "sft_preferred": "SFT on the preferred responses",
+    "generic": "generic DPO",
+}
 
 
 class Estimate(NamedTuple):

@@ -86,10 +86,16 @@ def other_questions(vlm, seed, n_videos=150):
     logps = option_logps(vlm, closed)
     evidence, prior = evidence_and_prior(logps, closed)
     for_yes = evidence_and_prior(option_logps(vlm, presence), presence)
-    found = {"general": {kind: fmean(right[kind]) for kind in GENERAL}, "words": fmean(lengths)}
-    found |= {"sight": evidence, "habit": prior, "presence_sight": for_yes[0]}
-    found |= {"presence_habit": for_yes[1], "denied": logps[:, 2].exp().mean().item()}
-    return found | {"kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0}
+    return {
+        "general": {kind: fmean(right[kind]) for kind in GENERAL},
+        "words": fmean(lengths),
+        "sight": evidence,
+        "habit": prior,
+        "presence_sight": for_yes[0],
+        "presence_habit": for_yes[1],
+        "denied": logps[:, 2].exp().mean().item(),
+        "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
+    }
 
 
 def questions_with_inputs(processor, seed, n_videos):

@@ -205,9 +205,12 @@ def batch_loss(vlm, packs):
     embeddings = vlm.model.get_input_embeddings()(ids)
     visual = ids == vlm.processor.ids(vlm.processor.family.token)[0]
     tokens = torch.cat(visual_tokens(vlm, [pack.inputs for pack in packs]))
-    inputs = {"inputs_embeds": embeddings.masked_scatter(visual[..., None], tokens)}
-    inputs |= {"position_ids": as_position_ids(positions), "attention_mask": mask}
-    hidden = vlm.model.model.language_model(**inputs, use_cache=False).last_hidden_state
+    hidden = vlm.model.model.language_model(
+        inputs_embeds=embeddings.masked_scatter(visual[..., None], tokens),
+        position_ids=as_position_ids(positions),
+        attention_mask=mask,
+        use_cache=False,
+    ).last_hidden_state
     scored = torch.cat([hidden[i, pack.keep] for i, pack in enumerate(packs)])
     return cross_entropy(vlm.model.lm_head(scored), torch.cat([pack.targets for pack in packs]))
 

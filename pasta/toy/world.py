@@ -18,8 +18,14 @@ SIDE = 56  # pixels
 FPS = 3.2  # frames per second of the files
 N_FRAMES = 32  # the paper's
 ACTOR, MARKER = SHAPES = ("circle", "square")  # so small a model confuses more shapes
-COLOURS = {"red": (230, 40, 40), "green": (40, 200, 60), "blue": (60, 90, 250)}
-COLOURS |= {"yellow": (240, 220, 50), "white": (245, 245, 245), "pink": (250, 60, 220)}
+COLOURS = {
+    "red": (230, 40, 40),
+    "green": (40, 200, 60),
+    "blue": (60, 90, 250),
+    "yellow": (240, 220, 50),
+    "white": (245, 245, 245),
+    "pink": (250, 60, 220),
+}
 BACKGROUNDS = {"black": (6, 6, 6), "navy": (0, 10, 80), "brown": (80, 40, 0), "olive": (30, 70, 30)}
 RADIUS = 7  # pixels
 KINDS = {  # kind of question: mode, query, answer, the two options, the majority one first
