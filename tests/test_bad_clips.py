@@ -173,6 +173,10 @@ def everything(timestamps):
     return np.arange(len(timestamps))
 
 
+def first(timestamps):
+    return np.array([0])
+
+
 @pytest.mark.parametrize("short", [files.SHORT, 0], ids=["short", "long"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_frames_of_a_damaged_clip_are_pictures_at_rising_times(
@@ -206,6 +210,33 @@ def test_frames_of_a_clip_cut_short_are_those_of_the_whole_one_at_their_times(go
         assert timestamps == pytest.approx(times[places]) and len(frames) > 10
         sure = slice(-4)  # the last one in the file, up to 3 before the end, may be half a picture
         assert (frames[sure] == whole[places[sure]]).all()
+
+
+JPEGS = ("a.avi", "a.mov", "a.mkv", "jpegs/1.jpg")
+DAMAGE = {  # of a JPEG: (marker, place of a byte after it, its new value)
+    "components of the scan": (b"\xff\xda", 4, 36),
+    "length of the scan's head": (b"\xff\xda", 2, 255),
+    "a Huffman table": (b"\xff\xc4", 9, 255),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_damaged_jpeg_of_many_is_never_shown_as_another_picture(tmp_path, name, damage):
+    path, mark, place = tmp_path / name, *DAMAGE[damage][:2]
+    path.parent.mkdir(exist_ok=True)
+    out = path.parent / "%d.jpg" if path.suffix == ".jpg" else path
+    picture = "testsrc2=size=96x64:rate=25:duration=1"
+    ffmpeg("-f", "lavfi", "-i", picture, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", out)
+    data = bytearray(path.read_bytes())
+    starts = [found.start() for found in re.finditer(b"\xff\xd8\xff", data)]
+    at = data.index(mark, starts[len(starts) // 2]) + place
+    data[at] = DAMAGE[damage][2]
+    path.write_bytes(data)
+    source = path.parent if path.suffix == ".jpg" else path
+    for sample in (everything, first):  # of a file also if only frame 0 is chosen
+        with pytest.raises(VideoError, match="damaged|cut short"):
+            read_frames(source, sample)
 
 
 @pytest.mark.parametrize("kind", ["suffix", "appended"])

@@ -9,6 +9,7 @@ import struct
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from decord import VideoReader, logging
@@ -59,6 +60,24 @@ def reading(path, part=""):
         raise VideoError(path, part + reason) from error
 
 
+@contextmanager
+def undamaged():
+    """ValueError if FFmpeg complains of a JPEG, in whose place decord may show another frame."""
+    with TemporaryFile() as messages:
+        stderr = os.dup(2)
+        os.dup2(messages.fileno(), 2)
+        logging.set_level(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.set_level(logging.QUIET)
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        messages.seek(0)
+        if re.search(rb"\[mjpeg @ \w+\] (?!EOI|overread)", messages.read()):  # as cameras do
+            raise ValueError("a damaged JPEG; download the file again, or remove it")
+
+
 def checked(path):
     """The absolute path, as text, of a video file or a folder of JPEGs; else ValueError."""
     name = os.path.abspath(path)  # decord takes a relative 'a:b.mp4' for an address
@@ -101,6 +120,7 @@ def open_video(path, folder_fps=3.0):
     check_order(found.pts, 0 if "vp" in codec.lower() else DEPTH)
     seek = count > SHORT and SEEKABLE.match(codec) and not hidden and closed(found.pts, keys, count)
 
+    @undamaged()
     def decode(indices, height, width):  # without `reader`, which would decode ahead, in full size
         def fresh():
             return VideoReader(name, width=width, height=height, num_threads=1)
@@ -109,7 +129,9 @@ def open_video(path, folder_fps=3.0):
             sized = fresh()
             frames = {i: pixels(sized[i]) for i in sorted({*indices.tolist()})}
         else:
-            frames = in_order(fresh(), indices)
+            # Of JPEGs, all: otherwise the decoder's look-ahead decides which damage is noticed.
+            last = [len(timestamps) - 1] * ("jp" in codec.lower())
+            frames = in_order(fresh(), [*indices, *last])
         return np.stack([frames[i] for i in indices])
 
     return timestamps, reader.next().shape[:2], decode
@@ -176,7 +198,7 @@ def open_folder(path, fps):
 
 def read_jpeg(path, name, height=-1, width=-1):
     """(H, W, 3) uint8, at a given size or at the JPEG's own."""
-    with reading(path, f"{name}: "):
+    with reading(path, f"{name}: "), undamaged():
         avi = BytesIO(one_frame_avi(jpeg_data(path, name)))
         return pixels(VideoReader(avi, width=width, height=height, num_threads=1).next())
 
