@@ -36,7 +36,6 @@ from pasta.run.config import knob, parse, write_config
 from pasta.run.digest import digest_files
 from pasta.run.locks import claim_folder
 from pasta.run.rows import Appender, write_rows
-from pasta.tools.dry_run import scoring
 
 
 @dataclass
@@ -51,7 +50,6 @@ class EvalConfig:
     INSTEAD: ClassVar = "instead of asking"
     check: bool = knob("only check that every video can be opened; loads no model", False)
     compare: list[str] = knob("two answer folders A and B; prints the paired difference B - A", [])
-    dry_run: bool = knob("print the work and its cost, then stop", False)
     SCORES: ClassVar = "how answers are read"
     scoring: Literal["generate", "letter"] = knob("letter: take the most likely letter", "generate")
     parser: Literal["head", "v0.5"] = knob("lmms-eval version of Video-MME, MLVU rules", "head")
@@ -142,8 +140,6 @@ def main(config):
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
     items, prompts = inputs.with_prompts(bench, items, processor)
-    if config.dry_run:
-        return scoring(config, bench, items, adapters, frames) if ranks.rank() == 0 else None
     judge = judge_of(config, folder)
     claim_folder(folder, config, config.model)
     if ranks.rank() == 0:

@@ -96,7 +96,6 @@ def main(config):
         raise SystemExit(f"no videos found in {config.videos}; --videos expects a folder of videos")
     check_choices(config)
     config.asker = None if config.queries else config.asker or config.responder
-    torch.manual_seed(config.seed)
     device = ranks.start(config.device)
     try:
         roles = Roles(config, device)

@@ -95,7 +95,6 @@ def main(config):
     if config.dry_run:
         return training(config, groups) if ranks.rank() == 0 else None
     open_run(config)
-    torch.manual_seed(config.seed)
     vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames
     facts = {"frames_used": n_frames, "processes": ranks.size()}

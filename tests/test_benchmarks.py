@@ -465,8 +465,6 @@ def test_the_items_of_vinoground(tmp_path):
         ("1_pos_video", "video", "A"),
     ]
     assert found[5].name == "vinoground_videos_concated/0_reverse.mp4"
-    assert found[4].labels == ("major=action", "minor=interaction", "minor=cyclical")
-    assert found[7].labels == ("major=object",)
 
 
 def test_the_files_of_vinoground_may_be_where_its_zips_unpack_them(tmp_path):
@@ -476,14 +474,6 @@ def test_the_files_of_vinoground_may_be_where_its_zips_unpack_them(tmp_path):
         file = f"vinoground_{name}score.json"
         (tmp_path / file).rename(tmp_path / folder / file)
     assert bench.items(tmp_path) == usual
-
-
-def test_vinoground_without_its_csv_has_no_categories(tmp_path):
-    bench = fill("vinoground", tmp_path)
-    (tmp_path / "vinoground.csv").unlink()
-    found = bench.items(tmp_path)
-    assert {one.labels for one in found} == {()}
-    assert by_label(scored(bench, found, ["A"] * 8), found, bench.aggregate) == {}
 
 
 # -- files and videos ------------------------------------------------------------------------------
@@ -1063,17 +1053,6 @@ def test_a_pair_of_vinoground_that_is_not_asked_in_full_leaves_the_count(tmp_pat
         "video": {"0": None, "1": None},
         "group": {"0": None, "1": None},
     }
-
-
-def test_the_categories_of_vinoground_by_hand(tmp_path):
-    bench = fill("vinoground", tmp_path)
-    found = bench.items(tmp_path)
-    rows = scored(bench, found, ["A", "B", "B", "B", "A", "A", "A", "B"])
-    scores = by_label(rows, found, bench.aggregate)
-    assert scores["major=action text"] == {"0": 1.0}
-    assert scores["minor=cyclical video"] == {"0": 0.0}
-    assert scores["major=object group"] == {"1": 0.0}
-    assert len(scores) == 4 * 3  # action, interaction, cyclical and object
 
 
 @pytest.mark.parametrize("name", NEW)

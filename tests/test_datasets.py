@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pasta.datasets.__main__ import main
-from pasta.datasets.read import read_pairs
+from pasta.datasets.read import open_pairs, read_pairs
 from pasta.making.queries import own_queries
 from pasta.pairs import Pair
 from pasta.toy.files import write_videos
@@ -465,7 +464,7 @@ def test_a_video_id_counts_where_no_path_is_given(tmp_path):
     assert one_pair(tmp_path, ROW | {"video_id": "v_1"}).video == str(tmp_path / "v.mp4")
 
 
-def test_the_command_shows_modes_videos_and_the_first_pair(tmp_path, capsys):
+def test_the_pairs_of_each_mode_and_the_videos_that_are_found_are_counted(tmp_path, capsys):
     (tmp_path / "videos").mkdir()
     write_videos(tmp_path / "videos", 1, seed=0)
     names = ["00000", "x.mp4", "x.mp4", "y.mp4"]
@@ -473,38 +472,37 @@ def test_the_command_shows_modes_videos_and_the_first_pair(tmp_path, capsys):
     rows = [ROW | {"id": k, "video": name, "mode": mode}
             for k, (name, mode) in enumerate(zip(names, modes, strict=True))]  # fmt: skip
     path = write(tmp_path / "pairs.jsonl", *rows)
-    main([str(path), "--video_root", f"{tmp_path}/videos", "--mode", "spatial"])
-    report, first = capsys.readouterr().out.split("\n", 1)
-    assert report == (
+    pairs = open_pairs(path, "spatial", tmp_path / "videos")
+    assert capsys.readouterr().out == (
         "4 pairs (2 spatial, 1 cross_frame, 1 other) about 3 videos: "
-        f"1 found under {tmp_path}/videos, 2 not, such as x.mp4, y.mp4"
+        f"1 found under {tmp_path}/videos, 2 not, such as x.mp4, y.mp4\n"
     )
-    assert json.loads(first)["video"] == str(tmp_path / "videos" / "00000.avi")
+    assert pairs[0].video == str(tmp_path / "videos" / "00000.avi")
 
 
-def test_the_command_shows_rows_without_modes_as_one_group(tmp_path, capsys):
+def test_rows_without_modes_are_counted_as_one_group(tmp_path, capsys):
     (tmp_path / "v.mp4").touch()
     rows = [without(ROW, "mode") | {"id": i} for i in range(3)]
-    main([str(write(tmp_path / "pairs.jsonl", *rows))])
-    report, first = capsys.readouterr().out.split("\n", 1)
-    assert report == f"3 pairs (3 other) about 1 videos: 1 found under {tmp_path}"
-    assert json.loads(first)["mode"] == "other"
+    pairs = open_pairs(write(tmp_path / "pairs.jsonl", *rows), None, None)
+    report = f"3 pairs (3 other) about 1 videos: 1 found under {tmp_path}\n"
+    assert capsys.readouterr().out == report
+    assert [pair.mode for pair in pairs] == ["other"] * 3
 
 
-def test_the_command_exits_with_1_for_a_file_that_cannot_be_read(tmp_path):
+def test_training_exits_with_1_for_a_file_that_cannot_be_read(tmp_path):
     path = write(tmp_path / "pairs.jsonl", {"a": 1})
-    command = [sys.executable, "-m", "pasta.datasets", str(path)]
+    command = [sys.executable, "train_dpo.py", "--pairs", str(path), "--dry_run"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith(f"{path}:1: has no column for the video")
+    assert done.returncode == 1 and f"{path}:1: has no column for the video" in done.stderr
     with pytest.raises(SystemExit, match="no pairs at .*gone.jsonl"):
-        main([str(tmp_path / "gone.jsonl")])
+        open_pairs(tmp_path / "gone.jsonl", None, None)
 
 
 def test_when_no_video_is_found_the_message_names_the_folder_and_the_flag(tmp_path, capsys):
     path = write(tmp_path / "pairs.jsonl", ROW)
     with pytest.raises(SystemExit, match=f"would be {tmp_path}/v.mp4, .*begin in {tmp_path}: .*"
                        "with --video_root"):  # fmt: skip
-        main([str(path)])
+        open_pairs(path, None, None)
     assert "1 pairs (1 temporal) about 1 videos: 0 found under" in capsys.readouterr().out
 
 

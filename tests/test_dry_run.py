@@ -1,17 +1,14 @@
 """--dry_run: its counts are those of the run, and nothing is written."""
 
-import json
 import re
 import shutil
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from campaigns.ways import SIZES
 from transformers import Qwen2_5_VLConfig
 
-import evaluate
 import make_pairs
 import train_dpo
 from pasta.models.generate import Request, read_prompts
@@ -21,7 +18,6 @@ from pasta.pairs import MODES
 from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools.dry_run import answering, n_trained, print_memory
-from pasta.toy.files import write_benchmark
 
 
 @pytest.fixture
@@ -131,8 +127,8 @@ def test_the_cache_is_as_large_as_that_of_the_model(tiny, tiny_folder, tiny_inpu
     _, cache, real, _ = read_prompts(tiny, [Request(tiny_inputs[0], "Why?")])
     tensors = [x for layer in cache.layers for x in (layer.keys, layer.values)]
     per_token = sum(x.nbytes for x in tensors) / real.numel()
-    config = SimpleNamespace(dtype="float32", batch_size=40)
-    answering(config, "x", tiny_folder, [(0, 990, 4)], 1, n_prompts=500, n_new=10)
+    config = SimpleNamespace(dtype="float32", batch_size=40, max_new_tokens=10)
+    answering(config, "x", tiny_folder, [(0, 990, 4)], 1, n_prompts=500)
     mb = 40 * 1000 * per_token / 1e6
     assert f"{mb:.1f} MB of key/value cache" in capsys.readouterr().out
 
@@ -144,48 +140,8 @@ def test_a_card_that_is_too_small_has_the_largest_value_that_fits(capsys):
     assert capsys.readouterr().out.endswith(f"GPU: {expected}\n")
 
 
-def test_a_target_is_compared_with_the_yield_of_a_pilot(making, tmp_path):
-    (tmp_path / "run").mkdir()
-    answer = {"response": "", "finished": True}
-    row = {"query": "", "topic": None, "preferred": answer, "logps": [], "recipe": {"twins": False}}
-    row |= {"adversarial": [answer | {"kind": "prompt"}] * 3}
-    pair = {"chosen": "a", "rejected": "b", "blind": None, "sides": None, "recipe": {}}
-    modes = [(f"{i}.avi", mode) for i in range(4) for mode in MODES]
-    rows = [row | {"video": video, "mode": mode} for video, mode in modes]
-    write_rows(tmp_path / "run/candidates.jsonl", rows)
-    kept = [pair | {"mode": mode} for mode in (*MODES, *MODES, MODES[0])]
-    write_rows(tmp_path / "run/pairs.jsonl", kept)
-    write_rows(tmp_path / "run/dropped.jsonl", [])
-    text = making("--target", 30 * len(MODES))  # 30 of a mode that has 2 of 4 videos
-    n = len(MODES)
-    assert f"{2 * n + 1} pairs of {12 * n} misled answers, 4 videos" in text
-    assert "you need about 60 videos; here are 5" in text
-
-
-def test_without_a_pilot_its_command_is_printed(making, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["make_pairs.py", "--videos", "a b", "--dry_run"])
-    pilot = "make_pairs.py --videos 'a b' --limit 20 --out out/pilot;"
-    assert f"make a pilot: python {pilot}" in making("--target", 7020)
-
-
-def test_the_command_of_the_pilot_has_each_flag_once(making, monkeypatch):
-    argv = "make_pairs.py --target 7020 --limit=9 --seed 1 --out out/x --dry_run"
-    monkeypatch.setattr("sys.argv", argv.split())
-    pilot = "make_pairs.py --seed 1 --limit 20 --out out/pilot;"
-    assert f"make a pilot: python {pilot}" in making("--target", 7020)
-
-
 def test_own_queries_are_counted_and_need_no_asker(making, tmp_path):
     row = {"video": "00001.avi", "mode": "spatial", "query": "Where is it?"}
     write_rows(tmp_path / "own.jsonl", [row, row | {"mode": "temporal"}])
     text = making("--queries", tmp_path / "own.jsonl")
     assert "2 queries, 8 answers" in text and "asker" not in text
-
-
-def test_scoring_is_counted_and_writes_nothing(dry, tiny_folder, tmp_path):
-    (data := tmp_path / "bench").mkdir()
-    write_benchmark(data, 4, seed=0)
-    text = dry(evaluate, evaluate.EvalConfig, "--model", tiny_folder, "--data", data)
-    n = sum(len(json.loads(path.read_text())) for path in (data / "json").glob("*.json"))
-    assert f"{n} questions about" in text and f"to {Path(tiny_folder).name}" in text
-    assert not (tmp_path / "run").exists()

@@ -2,14 +2,12 @@
 
 import json
 import re
-import shlex
 import shutil
 import sys
 from argparse import Namespace
 from base64 import b64decode
 from collections import Counter
 from html import unescape
-from importlib import import_module
 from io import BytesIO
 
 import numpy as np
@@ -17,18 +15,15 @@ import pytest
 from PIL import Image
 
 from pasta.adversaries import ADVERSARIES
-from pasta.benchmarks import benchmark
-from pasta.benchmarks.report import report as write_report
 from pasta.candidates import query_tasks
 from pasta.making.reader import Reader
 from pasta.pairs import MODES
 from pasta.prompts import PREMISES, PROMPT_VERSION
 from pasta.run.atomic import write_json
-from pasta.run.config import parse
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
 from pasta.tools.report_pairs import marked, reader_of, strip, view_of
-from pasta.toy import files, world
+from pasta.toy import world
 
 HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'
 SPARSE = [0, 3, 6, 9, 12, 16, 19, 22, 25, 28]  # at 3.2 frames per second: 0, 1, ... 9 seconds
@@ -41,7 +36,7 @@ MADE = {  # mode: (query, chosen, rejected, how rejected was made)
     "cross_frame": ("Kept?", "Kept.", "Gone.", {"kind": "frames", "corruption": "splice"}),
 }
 HEADINGS = ["What chosen saw", "What rejected saw"]
-TURNS = {"spatial": "01 01 10 11", "temporal": "00 11 11 01"}  # right before, right after
+PAIRS = "pairs/pairs.jsonl"
 
 
 def write_pairs(folder, model):
@@ -58,7 +53,7 @@ def write_pairs(folder, model):
         good, bad = ({"response": text, "finished": True} for text in (chosen, rejected))
         candidates.append(row | {"preferred": good, "adversarial": [how | bad], "logps": logps})
         pairs.append(row | {"id": f"p{i}", "chosen": chosen, "rejected": rejected})
-    write_rows(folder / "pairs/pairs.jsonl", pairs)
+    write_rows(folder / PAIRS, pairs)
     write_rows(folder / "pairs/candidates.jsonl", candidates)
     dropped = [pairs[0] | {"reason": "weak contrast", "chosen": "Right.", "rejected": "Left."}] * 3
     write_rows(folder / "pairs/dropped.jsonl", [*dropped, pairs[1] | {"reason": "length"}])
@@ -71,8 +66,7 @@ def write_pairs(folder, model):
 
 def write_run(folder, model):
     """What train_dpo.py leaves of three updates, the last with held-out pairs."""
-    config = {"model": model, "pairs": f"{folder}/pairs/pairs.jsonl", "video_root": None}
-    config |= {"out": f"{folder}/run"}
+    config = {"model": model, "pairs": f"{folder}/{PAIRS}", "video_root": None}
     config |= {"mode": None, "max_pixels": 0, "lora_rank": 8, "beta": 0.1, "checkpointing": False}
     config |= {"mode_weights": [1.0, 2.0, 3.0], "frames_used": 32, "processes": 1, "commit": "abc"}
     config["script"] = "train_dpo.py"
@@ -83,31 +77,12 @@ def write_run(folder, model):
     write_json(folder / "run/config.json", config)
 
 
-def write_scores(folder, model):
-    """What evaluate.py leaves of eight questions with the answers of TURNS."""
-    bench, rows = benchmark("mvbench"), {"tiny": [], "+dpo": []}
-    turns = {f"{task}/{i}": x for task, of in TURNS.items() for i, x in enumerate(of.split())}
-    items = [item for item in bench.items(folder / "bench") if item.id in turns]
-    for k, (name, of) in enumerate(rows.items()):
-        for item in items:
-            row = {"id": item.id, "task": item.task, "video": item.name, "prompt": "Which?"}
-            row |= {"answer": "A", "predicted": "A", "response": HOSTILE + turns[item.id][k]}
-            of.append(row | {"correct": turns[item.id][k] == "1"})
-        write_rows(folder / "eval" / ("tiny" * k + name) / "scored.jsonl", of)
-    facts = {"toy": True, "data": f"{folder}/bench", "n_frames": 32}
-    facts |= {"adapters": {"tiny": None, "+dpo": f"{folder}/run/adapter"}}
-    write_report(bench, items, rows, folder / "eval", facts, seed=0)
-    write_json(folder / "eval/config.json", {"bench": "mvbench", "model": model, "max_pixels": 0})
-
-
 @pytest.fixture
 def folder(tmp_path, tiny_folder, toy_videos):
-    """A folder with model, videos, benchmark, pairs, run and scores."""
+    """A folder with model, videos, pairs and run."""
     shutil.copytree(tiny_folder, tmp_path / "tiny")
     shutil.copytree(toy_videos, tmp_path / "videos")
-    (tmp_path / "bench").mkdir()
-    files.write_benchmark(tmp_path / "bench", 4, seed=1)
-    for write in (write_pairs, write_run, write_scores):
+    for write in (write_pairs, write_run):
         write(tmp_path, f"{tmp_path}/tiny")
     return tmp_path
 
@@ -120,8 +95,7 @@ def text(folder):
 
 def sections_of(folder, *flags, of="run"):
     """Make the report of FOLDER/run. Returns {id: HTML} of the page's sections."""
-    more = ["--eval", f"{folder}/eval"] if of == "run" else []
-    report.main([f"{folder}/{of}", *more, "--out", f"{folder}/report.html", *flags])
+    report.main([f"{folder}/{of}", "--out", f"{folder}/report.html", *flags])
     text = (folder / "report.html").read_text()
     return dict(re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.S))
 
@@ -177,7 +151,7 @@ def check_page(text):
 def test_the_page_is_well_formed_fetches_nothing_and_escapes_hostile_text(folder, text):
     check_page(text)
     escaped = HOSTILE.replace("<", "&lt;").replace(">", "&gt;").replace('"', "&#34;")
-    assert all(escaped in part for part in text.split('<section id="turned">'))
+    assert escaped in text
     assert not lacking({"page": text})
     assert {path.name for path in folder.glob("r*")} == {"report.html", "run"}
 
@@ -208,11 +182,10 @@ def test_every_number_of_the_index_filters_its_examples_without_a_script(folder)
         assert any({*rules[radio].split(".")} - {""} <= found for found in classes)
 
 
-def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilities(folder, text):
+def test_the_page_names_model_settings_commit_counts_and_log_probabilities(folder, text):
     head, pairs = map(words, text.split('<section id="pairs">'))
     assert str(folder / "tiny") in head and "abc" in head
-    assert "--no-checkpointing --mode_weights 1.0 2.0 3.0" in head
-    assert f"--out {folder / 'run'}" in head
+    assert "checkpointing no mode_weights 1.0, 2.0, 3.0" in head and "video_root not set" in head
     assert f"kept 3 {' '.join(str(int(mode in MADE)) for mode in MODES)}" in pairs
     assert "chosen by −2.25 and rejected by +1.00 nats: contrast +3.25 nats" in pairs
     assert "nats clean corrupted blind chosen −0.25 −2.50 −0.70 rejected −1.50 −0.50 −0.80" in pairs
@@ -221,7 +194,7 @@ def test_the_page_names_model_pairs_commit_counts_the_command_and_log_probabilit
 
 
 def test_pairs_without_a_mode_are_a_group_of_their_own(folder):
-    path = folder / "pairs/pairs.jsonl"
+    path = folder / PAIRS
     write_rows(path, [{k: x for k, x in row.items() if k != "mode"} for row in read_rows(path)])
     metrics = (folder / "run/metrics.jsonl").read_text()
     (folder / "run/metrics.jsonl").write_text(metrics.replace("loss/spatial", "loss/other"))
@@ -297,78 +270,64 @@ def test_examples_are_spread_evenly():
     assert [run.examples(range(9)) for run in runs] == [[], [0, 3, 6], [*range(9)]]
 
 
-def test_pictures_and_scores_survive_copying_the_folder(folder):
+def test_a_model_and_videos_that_have_moved_are_found_with_their_flags(folder):
     before = {of: sections_of(folder, of=of)["pairs"] for of in ("run", "pairs")}
-    (folder / "copy").mkdir()
-    for name in ("tiny", "videos", "pairs", "run", "bench", "eval"):
-        (folder / name).rename(folder / "copy" / name)
+    for name in ("tiny", "videos"):
+        (folder / name).rename(folder / f"moved-{name}")
+    flags = ["--model", f"{folder}/moved-tiny", "--videos", f"{folder}/moved-videos"]
     for of, pairs in before.items():
-        found = sections_of(folder / "copy", of=of)
-        assert {*lacking(found)} <= {"turned"}  # evaluate.py names its questions absolutely
-        assert found["pairs"] == pairs
+        assert lacking(sections_of(folder, of=of)).keys() == {"pairs"}
+        found = sections_of(folder, *flags, of=of)
+        assert not lacking(found) and found["pairs"] == pairs
 
 
-def test_scores_and_turned_answers_by_hand(folder, text):
-    scores, turned = text.split('<section id="scores">')[1].split('<section id="turned">')
-    assert re.search(r"spatial 4 50\.0 \[.*75\.0 \[", words(scores))
-    for row in ("spatial 2 1 1 0", "temporal 1 0 2 1", "all 3 1 3 1"):
-        assert row in words(turned)
-    assert turned.count("<h3") == 3 + 1  # the three that are right now, and the wrong one
-    items = json.loads((folder / "bench/json/spatial.json").read_text())
-    frames = drawn(1, int(items[2]["video"][:5]))[SHOWN]  # the question with the turn 10
-    _, film = films(text, turned)[-1]
-    assert (film == frames).all()
+def test_moved_videos_of_pairs_from_elsewhere_are_found_with_the_flag(folder):
+    rows = [row | {"video": f"{i:05d}"} for i, row in enumerate(read_rows(folder / PAIRS))]
+    shutil.rmtree(folder / "pairs")
+    (folder / "pairs").mkdir()
+    write_rows(folder / PAIRS, rows)  # their videos are not next to them
+    sections_of(folder, "--videos", f"{folder}/videos")
+    text = (folder / "report.html").read_text()
+    ((_, film),) = films(text, example(text, "temporal"))
+    assert (film == drawn(0, 1)[SHOWN]).all()
 
 
-def test_a_fully_tuned_model_is_shown_alone(folder):
-    path, alone = folder / "eval/scores.json", {"differences": {}, "adapters": {"run": None}}
-    scores = json.loads(path.read_text())
-    write_json(path, scores | alone | {"runs": {"run": scores["runs"]["+dpo"]}})
-    path = folder / "eval/config.json"
-    path.write_text(path.read_text().replace(f"{folder}/tiny", f"{folder}/run/model"))
-    found = sections_of(folder)
-    assert "75.0 [" in found["scores"]
-    ((name, (line,)),) = lacking(found).items()
-    assert name == "turned" and "scored alone" in line
-    assert line.endswith(f"--compare BASE {folder / 'eval/run'}")
-
-
-GONE = {  # what is removed, or FILE|OLD|NEW text: (sections that miss it, message, next command)
-    "eval": ("scores turned", "not there: .*eval/scores.json", "evaluate.py .*run/adapter"),
-    "eval/scores.json|run/adapter|x": ("scores turned", "scores of .*/run in ", ".*run/adapter"),
-    'eval/scores.json|"value"|"valeu"': ("scores turned", "form: KeyErr.*'value'", "evaluate"),
-    'run/metrics.jsonl|: 2,|: 2.5,': ("curves", "metrics.jsonl:2: step is 2.5; expected int", ""),
-    "run/metrics.jsonl": ("curves", "not there: .*metrics.jsonl", "train_dpo.py .*--resume"),
-    "pairs/dropped.jsonl": ("audit", "not there: .*dropped.jsonl", "make_pairs.py "),
-    "pairs/candidates.jsonl": ("pairs", "not there: .*only clean frames", "make_pairs.py "),
-    "pairs/config.json": ("pairs", "not there: .*config.json, so only", "-m pasta.datasets "),
-    "pairs/pairs.jsonl": ("pairs", "not there: .*pairs.jsonl", "make_pairs.py .*/tiny .*/pairs"),
-    "pairs": ("pairs audit", "not there: .*jsonl", "make_pairs.py .*/tiny .* FOLDER .*/pairs"),
-    "videos/00000.avi": ("pairs", "00000.avi: ", "-m pasta.tools.report .*--videos FOLDER"),
-    "videos": ("pairs", "videos", "-m pasta.tools.report .*--videos FOLDER"),
-    "tiny": ("pairs turned", "no model folder", "-m pasta.tools.report .*/run .*--model FOLDER"),
-    "bench": ("turned", "no json/TASK.json", "evaluate.py --bench mvbench .*--check"),
+THERE = {  # a section: words of its content
+    "run": "Settings",
+    "pairs": "Choose a number of the table",
+    "audit": "chosen is longer",
+    "curves": "3 updates.",
+    "terms": "Two answers to one query",
+}
+GONE = {  # what is removed, or FILE|OLD|NEW: (sections that say so, those without more, message)
+    "run/metrics.jsonl|: 2,|: 2.5,": ("curves", "curves", "jsonl:2: step is 2.5; expected int"),
+    "run/metrics.jsonl": ("curves", "curves", "not there: .*metrics.jsonl$"),
+    "pairs/dropped.jsonl": ("audit", "audit", "not there: .*dropped.jsonl$"),
+    "pairs/candidates.jsonl": ("pairs", "", "not there: .*candidates.jsonl.*only clean frames"),
+    "pairs/config.json": ("pairs", "", "not there: .*config.json, so only clean frames"),
+    'pairs/candidates.jsonl|"mirror"|"x"': ("pairs", "", "unexpected form: KeyError.*'x'"),
+    "pairs/pairs.jsonl": ("pairs", "pairs", "not there: .*pairs.jsonl$"),
+    "pairs": ("pairs audit", "pairs audit", "not there: .*jsonl$"),
+    "videos/00000.avi": ("pairs", "", "00000.avi: "),
+    "videos": ("pairs", "", "videos"),
+    "tiny": ("pairs", "", "no model folder"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("gone", GONE)
-def test_a_missing_or_damaged_part_is_named_with_a_command_that_can_be_pasted(folder, gone):
+def test_a_missing_or_damaged_part_is_named_and_the_others_are_there(folder, gone):
     name, *texts = gone.split("|")
     path = folder / name
     if texts:
         path.write_text(path.read_text().replace(*texts))
     else:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    sections, (names, what, command) = sections_of(folder), GONE[gone]
+    sections, (names, empty, what) = sections_of(folder), GONE[gone]
+    check_page((folder / "report.html").read_text())
     assert lacking(sections).keys() == {*names.split()}
-    for line, *_ in lacking(sections).values():
-        assert re.search(f"{what}.*; next: python {command}", line)
-        _, script, *flags = shlex.split(line.split("; next: ")[1])
-        if script.endswith(".py"):  # it accepts these flags
-            module = vars(import_module(script.removesuffix(".py")))
-            (config,) = (v for k, v in module.items() if re.fullmatch(r"\w+Config", k))
-            parse(config, flags)
-    assert ("75.0 [" in sections["scores"]) == (gone != "eval" and "value" not in gone)
+    assert all(re.search(what, line) for line, *_ in lacking(sections).values())
+    there = {section for section, found in THERE.items() if found in words(sections[section])}
+    assert there == THERE.keys() - {*empty.split()}
 
 
 def test_without_candidates_the_clean_frames_are_those_of_training(folder):
@@ -379,27 +338,22 @@ def test_without_candidates_the_clean_frames_are_those_of_training(folder):
     assert (film == drawn(0, 1)[SHOWN]).all()
 
 
-def test_a_model_that_has_moved_is_found_with_its_flag(folder):
-    (folder / "tiny").rename(folder / "moved")
-    assert not lacking(sections_of(folder, "--model", str(folder / "moved")))
-
-
 def test_without_matplotlib_a_plain_message_takes_the_place_of_the_curves(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "pasta.tools.figures", raising=False)
     monkeypatch.delattr("pasta.tools.figures", raising=False)
     ((name, (line,)),) = lacking(sections_of(folder)).items()
     assert name == "curves" and "matplotlib" in line
-    assert line.endswith("next: pip install -r requirements-dev.txt")
+    assert line.endswith("pip install -r requirements-dev.txt")
 
 
 @pytest.mark.parametrize("name", ["", "eval", "gone"])
-def test_a_folder_of_neither_script_gets_one_sentence_and_the_next_command(folder, name):
+def test_a_folder_of_neither_script_gets_one_sentence(folder, name):
+    write_json(folder / "eval/config.json", {"script": "evaluate.py"})
     with pytest.raises(SystemExit) as stopped:
         report.main([str(folder / name)])
-    text, next_command = str(stopped.value).split("; next: ")
-    assert re.search("is not a folder of make_pairs.py or train_dpo.py: .*config.json", text)
-    assert next_command == "python make_pairs.py && python -m pasta.tools.report out/pairs"
+    text = f"{folder / name} is not a folder of make_pairs.py or train_dpo.py: .*config.json"
+    assert re.fullmatch(f"{text}.*", str(stopped.value))
 
 
 def record_pairs(folder, **used):
@@ -416,18 +370,7 @@ def test_the_pairs_that_the_run_read_are_those_that_it_recorded(folder):
 
 
 def test_pairs_that_are_those_of_the_run_have_not_changed(folder):
-    rows = read_rows(folder / "pairs/pairs.jsonl")
+    rows = read_rows(folder / PAIRS)
     record_pairs(folder, **Counter(row["mode"] for row in rows))
     text = words(sections_of(folder)["pairs"])
     assert f"The run read {len(rows)} pairs: " in text and "has changed" not in text
-
-
-def test_the_next_command_has_the_data_and_folder_of_the_scores_next_to_the_run(folder):
-    (folder / "eval").rename(folder / "mvbench")
-    (folder / "eval/toy").mkdir(parents=True)
-    (folder / "mvbench").rename(folder / "eval/toy/mvbench")
-    (folder / "run").rename(folder / "second")  # has no scores
-    report.main([str(folder / "second"), "--out", f"{folder}/report.html"])
-    page = unescape((folder / "report.html").read_text())
-    command = re.search(r"<code>(python evaluate.py .*?)</code>", page)[1]
-    assert command.endswith(f"--bench mvbench --data toy --out {folder}/eval")

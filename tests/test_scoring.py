@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pasta.benchmarks.report import comparison, counts, mcnemar, table
+from pasta.benchmarks.report import comparison, counts, table
 from pasta.benchmarks.scoring import (
     lettered_text,
     likeliest_letter,
@@ -155,22 +155,6 @@ def test_a_table_has_the_counted_n_of_each_run_where_they_differ():
     lines = table({"base": summary(base), "+dpo": summary(tuned)}, {}).splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == ["a", "b", "mean of 2 tasks"]
     assert [re.search(r"  (\S+)", line)[1] for line in lines[1:]] == ["2/1", "1", "3/2"]
-
-
-def test_mcnemar_by_hand():
-    def runs(gained, lost, both):
-        ours = [1.0] * gained + [0.0] * lost + [1.0] * both
-        theirs = [0.0] * gained + [1.0] * lost + [1.0] * both
-        return scores(a=ours), scores(a=theirs)
-
-    assert mcnemar(*runs(0, 0, 5)) == 1.0
-    assert mcnemar(*runs(5, 0, 7)) == 2 / 2**5  # five of five
-    assert mcnemar(*runs(1, 5, 0)) == 2 * (1 + 6) / 2**6  # at most one of six
-    assert mcnemar(*runs(3, 3, 0)) == 1.0
-
-
-def test_units_left_out_by_a_run_do_not_count_in_mcnemar():
-    assert mcnemar(scores(a=[1.0, None, 1.0]), scores(a=[0.0, 0.0, None])) == 1.0
 
 
 def test_a_benchmark_without_a_mean_has_none_in_its_numbers_and_table():

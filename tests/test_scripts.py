@@ -81,8 +81,8 @@ def test_the_toys_commands_train_score_and_draw_the_toy(paste):
     train, score = "python train_dpo.py", "python evaluate.py --adapter out/dpo/adapter"
     assert lines == [f"{REPORT} out/pairs", train, score]
     assert facts("out/dpo")["model"] == str(SHIPPED) and facts("out/dpo")["lr"] == 5e-4
-    assert draw.startswith(f"{REPORT} out/dpo --eval out/eval/")
-    scores = json.loads(Path(shlex.split(draw)[-1], "scores.json").read_text())
+    assert draw == f"{REPORT} out/dpo"
+    (scores,) = (json.loads(path.read_text()) for path in Path("out/eval").rglob("scores.json"))
     assert list(scores["runs"]) == ["model", "+dpo"]
     assert len([*Path("out/dpo").rglob("report.html")]) == 1
 
@@ -99,7 +99,7 @@ def test_a_named_models_commands_train_score_and_draw_it(paste, model):
     assert facts(f"out/eval/{model}/toy/mvbench")["model"] == model
     scores = Path("out/eval", model, "toy/mvbench")
     assert list(json.loads((scores / "scores.json").read_text())["runs"])[1] == "+dpo-it's"
-    assert lines[-1] == f"{REPORT} 'out/dpo-it'\"'\"'s' --eval '{scores}'"
+    assert lines[-1] == f"{REPORT} 'out/dpo-it'\"'\"'s'"
     assert [*Path("out/dpo-it's").rglob("report.html")]
 
     # Pairs of a named model, without --model: not trained on, and the right command is printed.

@@ -21,7 +21,6 @@ from tiny_models import adapter_parameters
 
 from pasta import toy
 from pasta.benchmarks import Item
-from pasta.lora import add_lora
 from pasta.policy import text_logps
 from pasta.run.rows import read_rows, write_rows
 from pasta.study import arms, claims, measure, page, study
@@ -117,17 +116,6 @@ def test_the_logps_are_of_each_question_and_its_own_answers(tiny, tiny_inputs):
             assert close_sums(logp.item(), alone, len(tiny.processor.response_ids(text)))
 
 
-def test_the_kl_is_zero_for_a_new_adapter_and_positive_for_a_changed_one(tiny):
-    before = measure.other_questions(tiny, 0, 4)
-    add_lora(tiny.model, rank=2, alpha=64)
-    after = measure.other_questions(tiny, 0, 4)
-    assert before.pop("kl") == 0.0 and after.pop("kl") == pytest.approx(0.0, abs=1e-4)
-    assert after == before
-    for parameter in adapter_parameters(tiny.model):
-        parameter.data.normal_(std=0.3)
-    assert measure.other_questions(tiny, 0, 4)["kl"] > 0.05  # of 16 answers: far above the noise
-
-
 PAIRS = [
     {"id": f"{mode}{i}", "video": f"{mode}{i}.avi", "mode": mode, "query": "?",
      "chosen": f"It is {i}.", "rejected": f"It is not {i}."}
@@ -168,18 +156,6 @@ def test_a_pair_is_known_if_chosen_is_likelier_on_the_clean_video(tmp_path):
     assert sorted(known + mistaken, key=PAIRS.index) == PAIRS
 
 
-def test_unjudged_pairs_add_those_that_the_judge_dropped_and_no_others(tmp_path):
-    judged = ("no contradiction about where things are", "adversarial refuses", "preferred cut off")
-    reasons = ("same as preferred", *judged, "weak contrast", "duplicate")
-    dropped = [PAIRS[0] | {"id": reason, "reason": reason} for reason in reasons]
-    dropped[0]["rejected"] = dropped[0]["chosen"]
-    dropped.append(dropped[2])  # two adversarial responses may be the same, dropped twice
-    write_rows(tmp_path / "dropped.jsonl", dropped)
-    found = arms.unjudged(PAIRS, tmp_path, None)
-    assert len({p["id"] for p in found}) == len(found)
-    assert {p["id"] for p in found if "reason" in p} == {*judged}
-
-
 @pytest.fixture(scope="module")
 def results():
     """Those of the repository."""
@@ -194,7 +170,7 @@ def test_the_page_has_the_tables_of_its_results_byte_for_byte(results):
 
 
 def test_every_arm_and_every_picture_is_on_the_page():
-    marks = re.findall(r"<!-- table: scores qwen \S+ (.*?) -->", TEXT)
+    marks = re.findall(r"<!-- table: scores qwen (.*?) -->", TEXT)
     assert {arm for mark in marks for arm in mark.split()} == set(arms.ARMS)
     assert {name for name, _ in arms.ARMS.values()} == {*arms.MADE, *arms.JUDGED, *arms.EDITED}
     named = re.findall(r"\]\(miniature/(.*?)\)", TEXT)
@@ -204,7 +180,7 @@ def test_every_arm_and_every_picture_is_on_the_page():
 def test_few_results_have_a_table_of_their_arms_and_their_claims(results):
     keys = [(family, arm) for family, arm in results.rows if family == "qwen"]
     few = Results(results.rows[k][seed] for k in keys if k[1] in arms.MAIN for seed in (0, 3))
-    text = page.scores(few, "qwen", "-", "sft_preferred", *arms.MAIN[1:])
+    text = page.scores(few, "qwen", "sft_preferred", *arms.MAIN[1:])
     assert "| `generic` |" in text and "Not run: `sft_preferred`." in text
     text = page.claims(few)
     assert "beats generic DPO" in text and "second family" not in text and "alone" not in text

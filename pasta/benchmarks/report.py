@@ -1,6 +1,5 @@
 """Reports of runs: comparisons, tables and samples. Scores are as in scoring.py."""
 
-import math
 import os
 import shlex
 from pathlib import Path
@@ -16,26 +15,11 @@ from pasta.run.schema import read_json
 TOY = "TOY benchmark: videos of drawn shapes. Do not compare these numbers with published ones.\n"
 
 
-def mcnemar(scores, baseline):
-    """Exact two-sided p of McNemar's test: are two runs equally often right?
-
-        p = min(1, 2 P(X <= min(gained, lost))),   X ~ Binomial(gained + lost, 1/2)
-
-    gained, lost: numbers of units that only one of the runs has right.
-    """
-    pairs = [(s, baseline[group][x]) for group in scores for x, s in scores[group].items()]
-    pairs = [pair for pair in pairs if None not in pair]
-    gained, lost = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
-    n, fewer = gained + lost, min(gained, lost)
-    return min(1.0, 2 * sum(math.comb(n, i) for i in range(fewer + 1)) / 2**n)
-
-
 def comparison(scores, baseline, macro=True, seed=0) -> dict:
-    """scores - baseline in percentage points, with 95 % intervals and McNemar's p, as `summary`."""
+    """scores - baseline in percentage points, with 95 % intervals, in the form of `summary`."""
 
-    def compared(ours):  # the p of the mean is that of all units together
-        numbers = percent(paired_difference(ours, baseline, macro, seed))
-        return numbers | {"p": mcnemar(ours, baseline)}
+    def compared(ours):
+        return percent(paired_difference(ours, baseline, macro, seed))
 
     groups = {group: compared({group: units}) for group, units in scores.items()}
     return {"groups": groups, "mean": None if macro is None else compared(scores)}
@@ -121,8 +105,6 @@ def compare(folders, name, bench, seed):
     alone = f"{len(a) - len(both)} by A alone, {len(b) - len(both)} by B alone"
     print(f"A: {folders[0]}\nB: {folders[1]}\n{len(both)} items answered by both, {alone}")
     print(table({"A": first, "B": second}, {"B": difference}, bench.macro))
-    named = labelled(difference, "all")
-    print("McNemar's p:", ", ".join(f"{name} {x['p']:.2g}" for name, x in named.items()))
 
 
 def report(bench, items, rows, folder, facts, seed):
@@ -142,5 +124,5 @@ def report(bench, items, rows, folder, facts, seed):
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")
     for run in (os.path.relpath(Path(x).parent) for x in facts["adapters"].values() if x):
         if os.path.isfile(f"{run}/metrics.jsonl"):  # train_dpo.py wrote it
-            command = ["python", "-m", "pasta.tools.report", run, "--eval", str(folder)]
-            print(f"draw the run and its scores; next: {shlex.join(command)}")
+            command = ["python", "-m", "pasta.tools.report", run]
+            print(f"draw the run; next: {shlex.join(command)}")

@@ -6,28 +6,15 @@ both answers are, its "group" if all four are. Guessing gives 25, 25 and 6.25 %.
 """
 
 import re
-from dataclasses import replace
 
-from pasta.benchmarks import Benchmark, Item, read_tables
+from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.parsers import first_character
-from pasta.benchmarks.tables import integer, letter_in, read_items, text
+from pasta.benchmarks.tables import letter_in, text
 
 FOLDERS = {"text": "vinoground_videos", "video": "vinoground_videos_concated"}
 AFTER = "\nPlease only output one English character."
 QUESTIONS = {task: (f"pos_{task}", f"neg_{task}") for task in FOLDERS}
 QUESTIONS["group"] = QUESTIONS["text"] + QUESTIONS["video"]
-
-
-def read(bench, data):
-    path = data / "vinoground.csv"
-    labels = dict(read_items([path] * path.is_file(), category, "index, major and minor"))
-    items = read_tables(bench, data)
-    return [replace(x, labels=labels.get(int(x.id.split("_")[0]), ())) for x in items]
-
-
-def category(row, number):
-    minor = [f"minor={x}" for x in (row["minor"] or "").split(";") if x]
-    return integer(row, "index"), (f"major={text(row, 'major')}", *minor)
 
 
 def item(row, find, task, number):
@@ -60,5 +47,4 @@ BENCHMARK = Benchmark(
     tables={x: (f"vinoground_{x}score", f"{FOLDERS[x]}/vinoground_{x}score") for x in FOLDERS},
     macro=None,
     aggregate=aggregate,
-    read=read,
 )

@@ -70,19 +70,11 @@ def some(n, modes, pairs, folder, rng):
     return found
 
 
-def unjudged(pairs, folder, rng):
-    """The pairs, and those that the judge dropped, each once; chosen and rejected differ."""
-    judge = ("no contradiction", "adversarial", "preferred")  # how its reasons begin
-    dropped = [r for r in read_rows(folder / "dropped.jsonl") if r["reason"].startswith(judge)]
-    return list({r["id"]: r for r in dropped + pairs if r["chosen"] != r["rejected"]}.values())
-
-
 EDITED = {  # set -> (the other set, function of its pairs, its folder and a generator)
     "shuffled": ("videopasta", shuffled),
     "idle": ("videopasta", idle),
     "known": ("videopasta", partial(ranked, True)),
     "mistaken": ("videopasta", partial(ranked, False)),
-    "unjudged": ("paper", unjudged),
     **{f"only_{mode}": ("videopasta", partial(some, N_EQUAL, [mode])) for mode in world.MODES},
     **{f"n{n}": ("videopasta", partial(some, n, world.MODES)) for n in (100, N_EQUAL, 1000)},
 }

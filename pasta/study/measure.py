@@ -11,10 +11,8 @@ import torch
 
 from pasta.benchmarks import benchmark
 from pasta.benchmarks.answers import answered
-from pasta.lora import adapted, adapter_off
 from pasta.models.generate import Request, ask_all
-from pasta.packs import Segment, pack
-from pasta.policy import Policy, text_logps
+from pasta.policy import text_logps
 from pasta.sampling import uniform
 from pasta.toy import adversarial_folder, benchmark_folder, world
 from pasta.toy.captions import GENERAL, YES_NO, denial, general
@@ -70,17 +68,15 @@ def other_questions(vlm, seed, n_videos=150):
     """Measurements on other videos than those of the benchmark.
 
     general: kind of general question -> share of right answers
-    words: mean length of an answer to the questions of world.KINDS
-    sight and habit: of `evidence_and_prior`. kl: of `divergence`
+    sight and habit: of `evidence_and_prior`
     presence_sight, presence_habit: the same for questions about presence; the majority is "Yes."
     denied: mean probability, 0..1, of "There is no X." about an X that is in the video
     """
     asked = list(questions_with_inputs(vlm.processor, seed, n_videos))
-    right, lengths = defaultdict(list), []
+    right = defaultdict(list)
     for i, answer in ask_all(lambda: vlm, [Request(*row[1:3]) for row in asked], BATCH, 16):
         kind, _, _, options, _ = asked[i]
         right[kind].append(answer.text == options[0])
-        lengths += [len(answer.text.split())] * (kind in world.KINDS)
     closed = [row for row in asked if row[0] in world.KINDS]
     presence = [row for row in asked if row[0] == "presence"]
     logps = option_logps(vlm, closed)
@@ -88,13 +84,11 @@ def other_questions(vlm, seed, n_videos=150):
     for_yes = evidence_and_prior(option_logps(vlm, presence), presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
-        "words": fmean(lengths),
         "sight": evidence,
         "habit": prior,
         "presence_sight": for_yes[0],
         "presence_habit": for_yes[1],
         "denied": logps[:, 2].exp().mean().item(),
-        "kl": divergence(vlm, closed, seed) if adapted(vlm.model) else 0.0,
     }
 
 
@@ -141,18 +135,3 @@ def evidence_and_prior(logps, asked):
     majority = np.array([row[-1] for row in asked])
     for_majority, for_other = odds[majority].mean(), odds[~majority].mean()
     return float((for_majority + for_other) / 2), float((for_majority - for_other) / 2)
-
-
-@torch.inference_mode()
-def divergence(vlm, asked, seed):
-    """E_{y ~ policy} [log policy(y) - log reference(y)], nats, from an answer to each question."""
-    requests = [Request(row[1], row[2], seed + i, 1.0) for i, row in enumerate(asked)]
-    ratios, (video,) = [], vlm.processor.ids(vlm.processor.family.token)
-    for i, answer in sorted(ask_all(lambda: vlm, requests, BATCH, 16)):
-        if video in answer.ids:
-            continue  # the model would expect a second video at this token
-        ids = (*vlm.processor.query_ids(requests[i].prompt), *answer.ids)
-        row = pack(vlm.processor, requests[i].inputs, [Segment(ids, len(answer.ids))])
-        with adapter_off(vlm.model):
-            ratios.append(answer.logps - Policy(vlm)(row).item())
-    return fmean(ratios)

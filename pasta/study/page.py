@@ -1,4 +1,4 @@
-"""Refreshes the tables and pictures of docs/miniature.md from results.jsonl. Nothing is trained.
+"""Refreshes the tables and the picture of docs/miniature.md from results.jsonl. Nothing is trained.
 
 KIND(results, *WORDS) makes the text between `<!-- table: KIND WORDS -->` and `<!-- end -->`.
 """
@@ -22,8 +22,6 @@ NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
     "denied": ("probability of denying", 3),
     "presence_sight": ("presence: evidence, nats", 2),
     "presence_habit": ('presence: prior of "yes", nats', 2),
-    "words": ("words per answer", 2),
-    "kl": ("KL to the base, nats per answer", 2),
 }
 
 
@@ -36,8 +34,8 @@ def claims(results):
     return markdown(head, verdicts(results))
 
 
-def scores(results, family, picture, *arms):
-    """Scores of the base and some arms on the benchmark, mode by mode, and their picture."""
+def scores(results, family, *arms):
+    """Scores of the base and some arms on the benchmark, mode by mode."""
     present, rows = results.present(("base", *arms), family), []
     reads = [*(field("benchmark", mode) for mode in MODES), mean_of_modes]
     for arm in present:
@@ -52,8 +50,6 @@ def scores(results, family, picture, *arms):
     text = markdown(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
     if missing := [f"`{arm}`" for arm in arms if arm not in present]:
         text += f"\nNot run: {', '.join(missing)}.\n"
-    if picture != "-" and set(present) & set(arms):
-        text += f"\n![{picture}](miniature/{picture}.png)\n"
     return text
 
 
@@ -97,59 +93,23 @@ def refreshed(text, results):
     return TABLE.sub(new, text)
 
 
-def gains(results, title, family, picture, *arms):
-    """Draw the gains over the base with 95 % intervals: the three modes and the mean."""
-    from pasta.tools.figures import COLOURS, pyplot, save  # only now: matplotlib may be missing
-
-    if picture == "-":
-        return
-    arms = results.present(arms, family)
-    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.62 * len(arms)), layout="constrained")
-    reads = {mode: field("benchmark", mode) for mode in MODES} | {"mean": mean_of_modes}
-    for i, (name, read) in enumerate(reads.items()):
-        found = [results.gain(arm, read, family) for arm in arms]
-        heights = [at + 0.18 * (i - 1.5) for at in range(len(arms))]
-        halves = [x.half if len(x.values) > 1 else 0 for x in found]
-        style = {"fmt": "o" if name == "mean" else ".", "color": COLOURS[name], "label": name}
-        axes.errorbar([x.mean for x in found], heights, xerr=halves, **style)
-    axes.axvline(0, color="#999999", linewidth=0.8)
-    axes.set(yticks=range(len(arms)), yticklabels=arms, xlabel="points over the base")
-    axes.invert_yaxis()
-    axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1))
-    save(figure, RESULTS / f"{picture}.png")
-
-
 def curves(results, path):
-    """Draw the rewards and their accuracy over the steps: each seed thin, the mean thick."""
-    from pasta.tools.figures import COLOURS, SIDES, pyplot, save
+    """Draw the metrics of `videopasta` over the steps, the means over its seeds."""
+    from pasta.tools import figures  # only now: matplotlib may be missing
 
-    rows = [row["curve"] for row in results.of("videopasta").values()]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    lines = [(f"rewards/{side}", left, colour) for side, colour in SIDES.items()]
-    for name, axes, colour in (*lines, ("rewards/accuracies", right, COLOURS["mean"])):
-        for row in rows:
-            axes.plot(row["step"], row[name], color=colour, alpha=0.3, linewidth=0.7)
-        # zip stops at the shortest: seeds have different numbers of pairs, and so of steps.
-        means = [fmean(values) for values in zip(*(row[name] for row in rows), strict=False)]
-        axes.plot(rows[0]["step"][: len(means)], means, color=colour, label=name)
-        axes.set_xlabel("step")
-        axes.legend(fontsize=8)
-    save(figure, path)
+    seeds = [row["curve"] for row in results.of("videopasta").values()]
+    n = min(len(seed["step"]) for seed in seeds)  # seeds have different numbers of pairs
+    rows = [{key: fmean(seed[key][i] for seed in seeds) for key in seeds[0]} for i in range(n)]
+    figures.curves(rows, path)
 
 
 def write():
-    """Refresh PAGE and its pictures in RESULTS."""
+    """Refresh PAGE and its picture in RESULTS."""
     results, text = Results(rows_of(RESULTS / "results.jsonl")), PAGE.read_text(encoding="utf-8")
     PAGE.write_text(refreshed(text, results), encoding="utf-8")
     print(f"wrote {PAGE}")
     if not find_spec("matplotlib"):
-        return print("no pictures drawn; to draw them: pip install -r requirements-dev.txt")
-    heading = ""
-    for title, words in re.findall(r"^#+ (.*)$|<!-- table: scores (.*?) -->", text, re.MULTILINE):
-        heading = title or heading
-        if words:
-            gains(results, heading, *words.split())
+        return print("no picture drawn; to draw it: pip install -r requirements-dev.txt")
     curves(results, RESULTS / "figure4.png")
 
 

@@ -164,7 +164,7 @@ def main():
     if not args.quick:
         return page.write()
     results = page.Results(rows_of(path))
-    print(page.scores(results, "qwen", "-", *MAIN[1:]), page.claims(results), sep="\n")
+    print(page.scores(results, "qwen", *MAIN[1:]), page.claims(results), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""--dry_run of the three scripts: what a run would do and need. Nothing is written.
+"""--dry_run of make_pairs.py and train_dpo.py: what a run would do and need. Nothing is written.
 
 Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
 multiplied by the number of videos. Memory is estimated for the longest of them, time is not: see
@@ -6,26 +6,21 @@ pasta/tools/speed.py.
 """
 
 import math
-import sys
 from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
-from pasta.benchmarks.answers import video_inputs
 from pasta.candidates import query_tasks
 from pasta.lora import add_lora
-from pasta.making.audit import audit_of
 from pasta.making.queries import own_queries, wanted_queries
 from pasta.making.server import is_address
-from pasta.making.stages import CANDIDATE, reader_for, recipe_of
+from pasta.making.stages import reader_for, recipe_of
 from pasta.models.generate import Request
 from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
 from pasta.run import ranks
-from pasta.run.command import to_paste
-from pasta.run.rows import rows_of
 from pasta.run.schema import printable
 from pasta.sampling import uniform
 from pasta.training.plan import hold_out, plan_updates, read_packs
@@ -143,8 +138,6 @@ def pair_making(config, roles, videos):
     n_answers = n * (1 + config.candidates)
     text = f"{len(queries):,} videos, {n:,} queries, {n_answers:,} answers"
     print(f"{text}, at most {n * config.candidates:,} pairs; --target may stop earlier")
-    if config.target:
-        print(expected_yield(config, len(queries)))
     most = n_answers * config.max_new_tokens * 5  # characters of a token, with the space
     print(f"disk: at most {size(most + 1000 * n)} for the answers, and as much for the pairs")
     failed = {}  # shared, so that each unreadable video is tried and named once
@@ -157,21 +150,6 @@ def pair_making(config, roles, videos):
     if config.judge != "rules":
         print(f"judge {config.judge}: at most {n * config.candidates:,} requests")
     print(END)
-
-
-def expected_yield(config, n_videos):
-    """What --target needs, by the pairs of a smaller run in --out, or how to make such a run."""
-    rows, share = rows_of(config.out / "candidates.jsonl", CANDIDATE), config.target // len(MODES)
-    if not (n := len({row["video"] for row in rows})):
-        argv = [arg for arg in sys.argv if arg != "--dry_run"]
-        pilot = to_paste(*argv, target=None, limit=20, out="out/pilot")
-        return f"yield: unknown; make a pilot: {pilot}; then repeat this with --out out/pilot"
-    kept = {mode: row["kept"] for mode, row in audit_of(config.out).items()}
-    mode, n_answers = min(kept, key=kept.get), sum(len(row["adversarial"]) for row in rows)
-    text = f"yield: {sum(kept.values())} pairs of {n_answers} misled answers, {n} videos"
-    needed = f"{'about' if kept[mode] else 'more than'} {n * share / max(kept[mode], 1):,.0f}"
-    text += f" in {config.out}; {mode} has the fewest, {kept[mode]}: for --target {config.target}"
-    return f"{text} you need {needed} videos; here are {n_videos:,}"
 
 
 def role(who, config, reader, failed, queries, n_answers):
@@ -197,11 +175,12 @@ def role(who, config, reader, failed, queries, n_answers):
 
     reader.failed = failed
     sizes = read_some([video for video in queries if video not in failed], load)
-    answering(config, f"{who} {name}", name, sizes, len(queries), n_answers, config.max_new_tokens)
+    answering(config, f"{who} {name}", name, sizes, len(queries), n_answers)
 
 
-def answering(config, title, model, sizes, n_videos, n_prompts, n_new):
-    """Print tokens and memory of a local model. sizes: of `prompt_size`. n_new: a prompt."""
+def answering(config, title, model, sizes, n_videos, n_prompts):
+    """Print tokens and memory of a local model. sizes: of `prompt_size`."""
+    n_new = config.max_new_tokens
     tokens, (_, longest, patches) = n_videos * np.mean(sizes, 0)[0], np.max(sizes, 0).tolist()
     print(f"{title}: about {tokens:,.0f} tokens read, at most {n_prompts * n_new:,} written")
     model, half, n = bare_model(model), BYTES[config.dtype], min(config.batch_size, n_prompts)
@@ -215,23 +194,3 @@ def answering(config, title, model, sizes, n_videos, n_prompts, n_new):
     of_prompt = max(3 * longest * lm.intermediate_size * half, 24 * patches * width)
     parts["temporary tensors"] = n * of_prompt
     print_memory(weights, "weights", parts, "--batch_size", n)
-
-
-def scoring(config, bench, questions, adapters, n_frames):
-    """Print what evaluate.py would ask of a model and its adapters."""
-    clips = {}
-    for item in questions:
-        clips.setdefault(item.video, []).append(item)
-    print(f"{len(questions):,} questions about {len(clips):,} clips, to {', '.join(adapters)}")
-    processor = load_processor(config.model, config.max_pixels)
-
-    def load(items):
-        inputs = video_inputs(items[0], processor, n_frames)
-        if isinstance(inputs, Exception):
-            return inputs
-        return prompt_size(processor, [Request(inputs, item.prompt) for item in items])
-
-    n, sizes = len(questions) * len(adapters), read_some(list(clips.values()), load)
-    n_new = bench.max_new_tokens if config.scoring == "generate" else 0
-    answering(config, "tokens", config.model, sizes, len(clips) * len(adapters), n, n_new)
-    print(f"disk: {size(1000 * n)} for the answers\n{END}")

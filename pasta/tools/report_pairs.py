@@ -64,27 +64,26 @@ def making_of(run):
         rows = rows_of(path, CANDIDATE | {"recipe": RECIPE})
         if not rows or not of:
             what = f"{path} with its config.json, so only clean frames are shown"
-            return {}, None, missing(what, run.next["pairs"])
-        root = Path(run.args.videos or moved(path.parent, of, "videos")).absolute()
+            return {}, None, missing(what)
+        root = Path(run.args.videos or of["videos"]).absolute()
         before = f"/{os.path.normpath(of['videos']).strip('/')}/"
         for row in rows:
             _, found, name = row["video"].partition(before)
             candidates[query_key(row)] = row | ({"video": str(root / name)} if found else {})
-        model = run.args.model or moved(path.parent, of, "responder")
+        model = run.args.model or of["responder"]
         return candidates, reader_of(root, rows[0]["recipe"], model), None
     except FAULTS as error:
-        needed = "videos" if isinstance(error, VideoError) else "model" if candidates else "pairs"
-        return candidates, None, missing(error, run.next[needed])
+        return candidates, None, missing(error)
 
 
 def example_of(run, row, candidate, reader):
     """A pair for the page: marked texts, log-probabilities, all answers and `views`."""
-    texts, next_command = {x: row[x] for x in ("chosen", "rejected")}, run.next["videos"]
+    texts = {x: row[x] for x in ("chosen", "rejected")}
     example = row | dict(zip(texts, marked(*texts.values()), strict=True)) | {"views": []}
     if not candidate or "flaw" in row:
         if run.trained and "flaw" not in row:
             how = (run.model, run.config["max_pixels"], run.config["frames_used"], row["video"])
-            strip = attempt(next_command, show_uniform, *how)
+            strip = attempt(show_uniform, *how)
             example["views"] = [{"side": "video", "strip": strip}]
         return example
     answers = [{"kind": "preferred"} | candidate["preferred"], *candidate["adversarial"]]
@@ -94,7 +93,7 @@ def example_of(run, row, candidate, reader):
     sources.insert(0, ("chosen", source_of(answers, row["chosen"], {})))
     for side, source in sources:
         if source:
-            strip = reader and attempt(next_command, strip_of, reader, candidate, source)
+            strip = reader and attempt(strip_of, reader, candidate, source)
             reader = reader if strip and "data" in strip else None  # one message is enough
             view = {"side": side, "strip": strip, "sampling": sampling_of(row["mode"], source)}
             example["views"].append(source | view)
@@ -152,7 +151,7 @@ def strip_of(reader, candidate, source):
 
 
 def show_uniform(model, max_pixels, n_frames, video):
-    """The strip of the frames of training and evaluation. Raises `FAULTS`."""
+    """The strip of the frames of training. Raises `FAULTS`."""
     processor = processor_of(model, max_pixels)
     return strip(processor, *read_frames(video, partial(uniform, n=n_frames), processor.fit))
 
@@ -179,29 +178,19 @@ def strip(processor, frames, timestamps):
             "n": n, "size": f"{width} × {height}"}  # fmt: skip
 
 
-def moved(folder, config, name):
-    """A path of folder/config.json: as written, or where it is if both were moved together."""
-    path, out = Path(config[name]), Path(config.get("out") or "")
-    if not path.exists() and config.get("out") and path.is_absolute() == out.is_absolute():
-        now = folder / os.path.relpath(path, out)
-        if now.exists():
-            return os.path.normpath(now)
-    return config[name]
-
-
-def attempt(next_command, function, *args):
+def attempt(function, *args):
     """The function's result, or what the page shows when its files are missing or damaged."""
     try:
         return function(*args)
     except (*FAULTS, AttributeError, LookupError, TypeError) as error:
         if not isinstance(error, FAULTS):
             error = ValueError(f"a file has an unexpected form: {error!r}")
-        return missing(error, next_command)
+        return missing(error)
 
 
-def missing(what, next_command):
+def missing(what):
     """What the page shows in place of a part. what: an error, or what is not there."""
     if isinstance(what, FileNotFoundError) and what.filename:
         what = what.filename
     start = "not shown" if isinstance(what, Exception) else "not there"
-    return {"missing": f"{start}: {what}", "next": next_command}
+    return {"missing": f"{start}: {what}"}

@@ -1,8 +1,8 @@
 """Checkpoints of a training run. They are atomic and hold everything that the next step depends on.
 
     RUN/checkpoints/step-000200/
-        rank0.safetensors   trained weights, AdamW's moments, the random state; with --shard the
-                            slices of rank 0, and one such file for each other rank
+        rank0.safetensors   trained weights and AdamW's moments; with --shard the slices of rank 0,
+                            and one such file for each other rank
         state.json          the step, the flags and data, size and sha256 of every other file
 
 The learning rate and the position in the data are functions of the step and of the plan.
@@ -95,11 +95,7 @@ class Checkpoints:
             raise SystemExit(f"{folder} has slices of {n} processes: use --nproc_per_node {n}")
         saved = load_file(folder / f"rank{ranks.rank() if self.sharded else 0}.safetensors")
         for name, tensor in training_state(policy, optimizer).items():
-            if not name.startswith("random/"):
-                tensor.copy_(saved[name])
-        torch.set_rng_state(saved["random/cpu"])
-        if torch.cuda.is_available() and "random/cuda" in saved:
-            torch.cuda.set_rng_state(saved["random/cuda"])
+            tensor.copy_(saved[name])
         ranks.say(f"resuming after update {state['step']}, from {folder}")
         return state["step"]
 
@@ -161,9 +157,6 @@ def training_state(policy, optimizer):
         for kind, tensor in {"weight": p, **moments}.items():
             key = f"{kind}/{name.removeprefix('module.')}"  # DDP's prefix
             tensors[key] = ranks.local_shard(tensor)
-    tensors["random/cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["random/cuda"] = torch.cuda.get_rng_state()
     return tensors
 
 
