@@ -21,8 +21,9 @@ from torch.nn.functional import linear
 # Layers of the language model in transformers 5 (model.language_model.layers.0. ...) and before
 # (model.layers.0. ...). A q_proj or gate_proj of a vision tower has another prefix.
 LANGUAGE_LINEARS = (
-    r"(model\.|language_model\.)*layers\.\d+\."
-    r"(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
+    r"(model\.|language_model\.|text_model\.)*layers\.\d+\."
+    r"(self_attn\.(q|k|v|o)_proj|mlp\.(shared_expert\.)?(gate|up|down)_proj"
+    r"|linear_attn\.(in_proj_qkv|in_proj_z|out_proj))"  # not a and b, of one output per head
 )
 
 

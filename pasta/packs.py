@@ -47,6 +47,19 @@ class Pack:
         return self.owner.bincount(minlength=self.n_segments)
 
 
+    def rows(self):
+        """Yield a Pack of each segment alone, for models that cannot share the prefix."""
+        whole = torch.cat([self.input_ids[None], self.position_ids])
+        prefix, *segments = whole.split(self.lengths, dim=1)
+        start = 0  # of the segment among the segments
+        for i, segment in enumerate(segments):
+            row, mine = torch.cat([prefix, segment], dim=1), self.owner == i
+            lengths, owner = (prefix.shape[1], segment.shape[1]), torch.zeros_like(self.owner[mine])
+            scored = self.keep[mine] - start, self.targets[mine], owner
+            yield Pack(self.inputs, row[0], row[1:], lengths, *scored)
+            start += segment.shape[1]
+
+
 def segment_of(processor, query, response, with_video=True):
     """The segment of one query and one response; the end token is scored, too."""
     response_ids = processor.response_ids(response)

@@ -70,23 +70,33 @@ class Policy(nn.Module):
 
     def __init__(self, vlm, amp=False):
         super().__init__()
-        self.model, self.amp = vlm.model, amp
+        self.model, self.amp, self.shares = vlm.model, amp, vlm.shares
         self.family = vlm.processor.family  # not a module: settings and functions
 
     def forward(self, *packs, mask=None) -> Tensor:
         """mask: (1, 1, L, L) bool, the dense form of the packs' attention; for tests."""
+        features = partial(video_features, self.model, self.family)
+        if self.shares:
+            return self.score(packs, features([x.inputs for x in packs if x.inputs]), mask)
+        found = []  # without a shared prefix: each response in a row of its own
+        for pack in packs:
+            seen = features([pack.inputs] if pack.inputs else [])
+            found += [self.score([row], seen) for row in pack.rows()]
+        return torch.cat(found)
+
+    def score(self, packs, features, mask=None):
+        """(S,) of the segments of packs in one row. features: of their videos."""
         device, starts = self.model.device, accumulate((len(x.input_ids) for x in packs), initial=0)
         keep = torch.cat([x.keep + start for x, start in zip(packs, starts, strict=False)])
         positions = torch.cat([pack.position_ids for pack in packs], dim=1)
-        inputs = [pack.inputs for pack in packs if pack.inputs is not None]
         with torch.autocast(device.type, torch.bfloat16, enabled=self.amp):
             logits = self.model(
                 input_ids=torch.cat([pack.input_ids for pack in packs])[None].to(device),
                 position_ids=load.as_position_ids(positions[:, None].to(device)),
                 attention_mask=mask,
                 # for shared_prefix_attention
-                lengths=[pack.lengths for pack in packs] if mask is None else None,
-                mm_encoder_outputs=video_features(self.model, self.family, inputs),
+                lengths=[x.lengths for x in packs] if self.shares and mask is None else None,
+                mm_encoder_outputs=features,
                 logits_to_keep=keep.to(device),
                 use_cache=False,
             ).logits[0]  # (R, V)

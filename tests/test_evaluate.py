@@ -162,8 +162,7 @@ def test_an_adapter_is_next_to_the_base_with_the_difference(world, tmp_path, cap
     main(config(tmp_path, adapter=[write_adapter(tmp_path / "runs/dpo/adapter")]))
     assert scores()["runs"]["+dpo"]["mean"]["value"] == 100
     difference = scores()["differences"]["+dpo"]
-    # Both of two units gained: p = 2 / 2**2.
-    assert difference["groups"]["temporal"] == {"value": 100, "low": 100, "high": 100, "p": 0.5}
+    assert difference["groups"]["temporal"] == {"value": 100, "low": 100, "high": 100}
     assert difference["mean"]["value"] == pytest.approx(200 / 3)
     assert "+dpo" in capsys.readouterr().out
     assert len(saved("model")) == len(saved("model+dpo")) == 5
@@ -525,8 +524,8 @@ def write_answers(folder, right):
     return str(folder)
 
 
-def test_compare_gives_the_paired_difference_and_p_worked_out_by_hand(tmp_path, capsys):
-    """B gains 7 of 10 and loses 1: +60 points, p = 2 (1 + 8) / 2**8."""
+def test_compare_gives_the_paired_difference_worked_out_by_hand(tmp_path, capsys):
+    """B gains 7 of 10 and loses 1: +60 points."""
     a = write_answers(tmp_path / "a", [0] * 7 + [1] + [1, 0])
     b = write_answers(tmp_path / "b", [1] * 7 + [0] + [1, 0] + [1])  # only B answered the last one
     main(EvalConfig(model="toy", compare=[a, b]))
@@ -535,7 +534,6 @@ def test_compare_gives_the_paired_difference_and_p_worked_out_by_hand(tmp_path, 
     line = next(line for line in printed.splitlines() if line.startswith("t "))
     numbers = [float(x) for x in re.findall(r"[-+]?\d+\.\d+", line)]
     assert numbers[0] == 20.0 and numbers[3] == 80.0 and numbers[6] == 60.0
-    assert f"McNemar's p: t {2 * (1 + 8) / 2**8:.2g}" in printed
     # The bootstrap's interval, drawn here again another way: multinomial counts of (+1, -1, 0).
     draws = np.random.default_rng(1).multinomial(10, [0.7, 0.1, 0.2], 20000)
     expected = np.percentile((draws[:, 0] - draws[:, 1]) * 10.0, [2.5, 97.5])
@@ -635,6 +633,12 @@ VIDEOMME_PROMPTS = {
     "llava_next_video": ("llava_vid", f"{DEFAULT}The best answer is:"),
     "internvl": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
                  "directly."),
+    "qwen3_5": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                "directly."),
+    "qwen3_5_moe": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                    "directly."),
+    "smolvlm": ("default", f"{DEFAULT}\nAnswer with the option's letter from the given choices "
+                "directly."),
 }  # fmt: skip
 
 

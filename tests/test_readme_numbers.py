@@ -17,10 +17,10 @@ from campaigns.ways import SIZES
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from make_pairs import PairsConfig
-from pasta.models.load import ATTENTION, bare_model, checkpoint_activations
+from pasta.models.load import ATTENTION, VLM, bare_model, checkpoint_activations
 from pasta.packs import Pack
 from pasta.pairs import MODES
 from pasta.policy import Policy
@@ -34,6 +34,7 @@ PAPER = """
     VideoPASTA   72.3 69.4 77.3 66.3 28.3 69.2 61.5 64.1
 """  # arXiv 2504.14096v1, Table 1
 VIDEOS, PAIRS = 2340, 7020
+(LAPTOP,) = re.findall(r"SmolVLM2-500M.*; (\S+) GB to train\.", README)
 TOTAL, LAYERS, WIDTH = 8_292_166_656, 28, 3584  # of Qwen2.5-VL-7B: weights, layers, hidden size
 
 
@@ -81,6 +82,24 @@ def test_memory_and_disk_are_estimated_as_stated(folder, tokens):
     assert row("memory") == "; ".join(f"{n / 1e9:.1f} GB" for n in parts)
     adapter = 4 * trained
     assert row("disk") == f"{adapter / 1e9:.1f} GB; {(adapter + 24 * trained) / 1e9:.1f} GB"
+
+
+def test_the_memory_on_a_laptop_is_that_of_the_weights_and_adamw(tmp_path):
+    text = {"model_type": "llama", "hidden_size": 960, "intermediate_size": 2560}
+    text |= {"num_hidden_layers": 32, "num_attention_heads": 15, "num_key_value_heads": 5}
+    text |= {"vocab_size": 49280}
+    vision = {"hidden_size": 768, "intermediate_size": 3072, "image_size": 512, "patch_size": 16}
+    AutoConfig.for_model(  # SmolVLM2-500M-Video-Instruct
+        "smolvlm", text_config=text, vision_config=vision, scale_factor=4
+    ).save_pretrained(tmp_path)
+    model = bare_model(tmp_path)
+    total = sum(p.numel() for p in model.parameters())
+    assert round(total / 1e6) == 507  # its published size
+    # of each layer, the widths into and out of q, o; k, v; gate, up; down
+    of_layer = 2 * (960 + 960) + 2 * (960 + 320) + 3 * (960 + 2560)
+    trained = 32 * 32 * of_layer
+    assert n_trained(model, lora_rank=32) == trained
+    assert LAPTOP == f"{(2 * total + 16 * trained) / 1e9:.2f}"
 
 
 def test_the_cards_that_suffice_are_those_of_the_dry_run():
@@ -132,10 +151,8 @@ def test_the_peak_of_a_training_step_on_fake_tensors_is_the_estimated_one(tokens
         scored = ids[: 6 * n_scored]
         lengths = (tokens, *[n_text] * 6)
         pack = Pack(None, ids, ids.expand(3, -1), lengths, scored, scored, scored)
-        family = SimpleNamespace(encoder="video")
-        policy = Policy(
-            SimpleNamespace(model=model, processor=SimpleNamespace(family=family)), True
-        )
+        processor = SimpleNamespace(family=SimpleNamespace(encoder="video"))
+        policy = Policy(VLM(processor, model, "7B"), True)
         with Peak([*model.parameters(), *model.buffers()]) as memory:
             policy(pack).sum().backward()
     _, *parts = (float(x.removesuffix(" GB")) for x in row("memory").split("; "))
@@ -159,5 +176,6 @@ def test_the_prose_has_no_other_number():
     speed = (ROOT / "docs/speed.md").read_text()
     assert "1,536 tokens" in speed and "4 layers" in speed
     known = {"2504.14096", "2025", "95", python, "1,536", "4"}
+    known.add(LAPTOP)
     known |= {str(card) for card in CARDS[:2] if "fits 40" in TRAINING}  # in docs/training.md
     assert found - known == {"3", "2"}  # measured: minutes of the first command, and cores

@@ -43,6 +43,12 @@ MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4,
                              "mrope_section": [2, 1, 1]}}  # fmt: skip
 
 
+DELTA = {
+    "num_hidden_layers": 4, "head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 6,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 0],
+                        "mrope_interleaved": True, "partial_rotary_factor": 0.5},
+}  # fmt: skip
 TINY = {  # name: (row of golden/make_families.py, model class, text, vision, more of the config)
     "Qwen2-VL": (
         QWEN2, "Qwen2VLForConditionalGeneration", MROPE,
@@ -53,9 +59,24 @@ TINY = {  # name: (row of golden/make_families.py, model class, text, vision, mo
         QWEN2, "Qwen2_5_VLForConditionalGeneration", MROPE,
         QWEN_VISION | {"fullatt_block_indexes": [1], "window_size": 56, "tokens_per_second": 2}, {},
     ),
+    "Qwen2.5-VL with windows": (  # which cannot share a prefix
+        QWEN2, "Qwen2_5_VLForConditionalGeneration",
+        MROPE | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+        QWEN_VISION | {"fullatt_block_indexes": [1], "window_size": 56, "tokens_per_second": 2}, {},
+    ),
     "Qwen3-VL": (
         FAMILIES["Qwen3-VL"], "Qwen3VLForConditionalGeneration", MROPE | {"head_dim": 8},
         QWEN_VISION | {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 16}, {},
+    ),
+    "Qwen3.5": (
+        FAMILIES["Qwen3.5"], "Qwen3_5ForConditionalGeneration", DELTA,
+        QWEN_VISION | {"num_position_embeddings": 16}, {},
+    ),
+    "Qwen3.5 MoE": (
+        FAMILIES["Qwen3.5"], "Qwen3_5MoeForConditionalGeneration",
+        DELTA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32,
+                 "shared_expert_intermediate_size": 32},
+        QWEN_VISION | {"num_position_embeddings": 16}, {},
     ),
     "LLaVA-OneVision": (
         FAMILIES["LLaVA-OneVision"], "LlavaOnevisionForConditionalGeneration", {},
@@ -69,6 +90,15 @@ TINY = {  # name: (row of golden/make_families.py, model class, text, vision, mo
         FAMILIES["InternVL3"], "InternVLForConditionalGeneration", {},
         VISION | {"image_size": [56, 56], "patch_size": [14, 14]}, {"image_seq_length": 4},
     ),
+    "InternVL3.5": (
+        FAMILIES["InternVL3"], "InternVLForConditionalGeneration",
+        {"model_type": "qwen3", "head_dim": 8},
+        VISION | {"image_size": [56, 56], "patch_size": [14, 14]}, {"image_seq_length": 4},
+    ),
+    "SmolVLM2": (
+        FAMILIES["SmolVLM2"], "SmolVLMForConditionalGeneration", {"model_type": "llama"},
+        VISION, {"scale_factor": 2},
+    ),
 }  # fmt: skip
 
 
@@ -77,6 +107,8 @@ def small(content):
     edges = {"height": 56, "width": 56}
     if "merge_size" in content:
         sizes = {"size": {"shortest_edge": 4096, "longest_edge": 4 * 96 * 96}}
+    elif "max_image_size" in content:
+        sizes = {"max_image_size": {"longest_edge": 56}, "size": {"longest_edge": 80}}
     elif "crop_size" in content:
         sizes = {"size": {"shortest_edge": 56}, "crop_size": edges}
     else:
@@ -91,7 +123,8 @@ def make_tiny(folder, name, seed=0):
     tokenizer = make_tokenizer(kind)
     model_type = getattr(transformers, model_class).config_class.model_type
     reader = {"model_type": "llama" if "<s>" in kind["special"] else "qwen2"}
-    text = TEXT | text | ids_of(tokenizer) | ({} if model_type.startswith("qwen") else reader)
+    reader = {} if model_type.startswith("qwen") else reader
+    text = TEXT | ids_of(tokenizer) | reader | text
     marks = {"image_token_id": "<|image_pad|>", "vision_start_token_id": "<|vision_start|>",
              "vision_end_token_id": "<|vision_end|>", "image_token_index": "<image>"}  # fmt: skip
     marks = {key: mark for key, mark in marks.items() if mark in kind["special"]}
@@ -125,9 +158,11 @@ def ids_of(tokenizer):
 def save(folder, model_class, config, tokenizer, files, seed):
     torch.manual_seed(seed)
     model = model_class(config)
-    for p in model.parameters():
+    for name, p in model.named_parameters():
         if not p.any():  # biases, class tokens and position embeddings that start at zero
             torch.nn.init.normal_(p, std=0.2)
+        if name.endswith("A_log"):  # a fresh recurrent layer forgets within some tokens
+            p.data -= 4
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

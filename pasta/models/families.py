@@ -6,15 +6,19 @@ from pathlib import Path
 from pasta.models.family import Family, plain_positions, whole
 from pasta.models.fixed import internvl_family, next_video_family, onevision_family
 from pasta.models.qwen import qwen3_family, qwen_family
+from pasta.models.smolvlm import smolvlm_family
 from pasta.run.schema import ABSENT, read_json, schema_error
 
 FAMILIES = {  # model_type in config.json -> the function that makes its Family
     "qwen2_vl": qwen_family,
     "qwen2_5_vl": qwen_family,
     "qwen3_vl": qwen3_family,
+    "qwen3_5": qwen3_family,
+    "qwen3_5_moe": qwen3_family,
     "llava_onevision": onevision_family,
     "llava_next_video": next_video_family,
     "internvl": internvl_family,
+    "smolvlm": smolvlm_family,
 }
 
 

@@ -55,6 +55,8 @@ class Family:
     video_text: Callable | None = None  # None: nothing but `token`, n_tokens times
     windows: bool = False  # the vision tower attends in windows that cu_seqlens names
     encoder: str = "video"  # or "image": what the model takes the frames as
+    template: str = ""  # for videos, instead of the checkpoint's chat template
+    lead: str = ""  # the blank before an answer, part of its first token
     max_pixels: int = 0  # the caller's bound on the pixels of a frame; 0: none, or without effect
 
     def expand(self, text, inputs) -> str:
@@ -66,12 +68,13 @@ class Family:
 def given_settings(preprocessor, **steps):
     """The entries of a preprocessor file; null is absent. steps: the family's changes of STEPS."""
     given = {name: value for name, value in preprocessor.items() if value is not None}
-    if wrong := schema_error(given, {"size": dict | ABSENT, "crop_size": dict | ABSENT}):
+    parts = ("size", "crop_size", "max_image_size")
+    if wrong := schema_error(given, dict.fromkeys(parts, dict | ABSENT)):
         raise ValueError(f"preprocessor config: {wrong}")
     for name, value in (STEPS | steps).items():
         if given.get(name, value) != value:
             raise ValueError(f"preprocessor config: {name} is {given[name]}; expected {value}")
-    for part in ("size", "crop_size"):
+    for part in parts:
         given |= {f"{part}.{name}": value for name, value in given.get(part, {}).items()}
     return {"rescale_factor": 1 / 255} | given  # some released files lack it
 
@@ -109,13 +112,13 @@ def checked(frames, timestamps):
     return seconds
 
 
-def resized(frames, size):
+def resized(frames, size, mode="bicubic"):
     """(F, H, W, 3) uint8 array to (F, 3, *size) uint8 tensor; the same pixels when it fits."""
     video = torch.from_numpy(np.require(frames, requirements="CW")).permute(0, 3, 1, 2)
     if size == frames.shape[1:3]:
         return video
     # uint8 on the CPU, as in transformers; a GPU rounds some pixels differently
-    return interpolate(video, size, mode="bicubic", antialias=True)
+    return interpolate(video, size, mode=mode, antialias=True)
 
 
 def normalised(values, settings):

@@ -15,7 +15,7 @@ from functools import cache
 import torch
 from torch.nn.functional import pad
 
-from pasta.models.load import InPlace, as_position_ids
+from pasta.models.load import as_position_ids, branched
 from pasta.models.vision import video_features
 from pasta.run import ranks
 from pasta.run.reasoning import final_answer
@@ -75,6 +75,8 @@ def in_halves(function, items):
 @torch.inference_mode()
 def ask(vlm, requests, max_new_tokens=128):
     """A list of Answer, in order; for a prompt with one of the model's own tokens an error."""
+    if not vlm.shares and len(requests) > 1:  # its layers may not take padding
+        return [answer for r in requests for answer in ask(vlm, [r], max_new_tokens)]
     own = [vlm.processor.own.search(request.prompt) for request in requests]
     asked = zip(requests, own, strict=True)
     requests = [replace(request, prompt="") if token else request for request, token in asked]
@@ -128,10 +130,13 @@ def choose(logps, temperatures, generators, live):
 @torch.inference_mode()
 def letter_logps(vlm, requests, letters):
     """Logps, in nats, of each request's letters, a list of lists, as first token of its answer."""
+    if not vlm.shares and len(requests) > 1:
+        both = zip(requests, letters, strict=True)
+        return [row for r, texts in both for row in letter_logps(vlm, [r], [texts])]
     token_logps, *_ = read_prompts(vlm, requests)
     found = []
     for row, texts in zip(token_logps, letters, strict=True):
-        tokens = [vlm.processor.ids(text) for text in texts]
+        tokens = [vlm.processor.ids(vlm.processor.family.lead + text) for text in texts]
         if any(len(token) != 1 for token in tokens):
             raise ValueError(f"letters {texts} are not single tokens in {vlm.name}")
         found.append(row[sum(tokens, [])].tolist())
@@ -152,14 +157,15 @@ def read_prompts(vlm, requests, n_new=0):
     ids, real = right_padded(vlm, prefixes)  # (D, P) each
     positions = torch.stack([pad(x, (0, ids.shape[1] - x.shape[1])) for x in places], dim=1)
     seen = [inputs for inputs in videos if inputs is not None]
-    more = {"mm_encoder_outputs": video_features(vlm.model, processor.family, seen)}
+    more = {"mm_encoder_outputs": video_features(vlm.model, processor.family, seen), "real": real}
     forward(vlm, cache, ids, positions.to(device), None, logits_to_keep=1, **more)  # causal
     row_of = {id(inputs): i for i, inputs in enumerate(videos)}
     which = torch.tensor([row_of[id(r.inputs)] for r in requests], device=device)  # (B,)
     tails = [processor.query_ids(r.prompt, r.inputs is not None) for r in requests]
     ids, tail_real = right_padded(vlm, tails)  # (B, T) each
     n_new += ids.shape[1]
-    cache.layers = [InPlace(layer, which, n_new) for layer in cache.layers]
+    if vlm.shares:
+        cache.layers = [branched(layer, which, n_new) for layer in cache.layers]
     first = torch.tensor([int(place.max()) + 1 for place in places], device=device)[which, None]
     ahead = first + torch.arange(ids.shape[1], device=device)  # (B, T)
     axes = (len(positions), -1, -1)
@@ -170,7 +176,8 @@ def read_prompts(vlm, requests, n_new=0):
         mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)[:, None]
     lengths = tail_real.sum(1)  # (B,)
     # (B, B, V): each row's own position is on the diagonal
-    logits = forward(vlm, cache, ids, ahead.expand(axes), mask, logits_to_keep=lengths - 1)
+    more = {"logits_to_keep": lengths - 1, "real": tail_real}
+    logits = forward(vlm, cache, ids, ahead.expand(axes), mask, **more)
     rows = torch.arange(len(tails), device=device)
     token_logps = logits[rows, rows].float().log_softmax(-1)
     real = torch.cat([real[which], tail_real], 1)

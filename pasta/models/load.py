@@ -1,7 +1,9 @@
 """Loads a Video-LLM, or a language model for a judge."""
 
 import re
+import sys
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import transformers
@@ -16,10 +18,12 @@ from pasta.models.families import FAMILIES, family_of_folder, text_family
 from pasta.models.files import CONFIG_FILES, check_files, local_folder, shards
 from pasta.models.processor import Processor
 from pasta.models.vision import WINDOWS, attend_in_windows, quicken_tower
+from pasta.recurrence import gated_delta
 from pasta.run import flags, ranks
 from pasta.run.digest import digest_files
 from pasta.run.schema import read_by, read_json
 
+RECURRENT = re.compile("qwen3_5(_moe)?(_text)?")  # with gated delta layers: recurrence.py
 LARGE = 2 * 10**9  # bytes of weights: more is too slow on a CPU
 DEFAULT_FRAMES = 32  # the paper's, for checkpoints that name no number
 # "" is the whole model: its config.json may name a kernel of the hub, which is code; not fetched.
@@ -48,8 +52,22 @@ class VLM:
         ids = [ids] if isinstance(ids, int) else ids
         return {*ids, processor.tokenizer.eos_token_id, processor.turn[1]}
 
+    @property
+    def shares(self):
+        """Whether the responses to a video can be segments of one row."""
+        return self.model.config.get_text_config()._attn_implementation == "shared_prefix"
+
     def new_cache(self):
         return transformers.DynamicCache(config=self.model.config.get_text_config())
+
+
+def branched(layer, which, n_new):
+    """A layer of a cache with the prefix which[b] in row b, with room for n_new tokens."""
+    if not hasattr(layer, "recurrent_states"):
+        return InPlace(layer, which, n_new)
+    for states in (layer.conv_states, layer.recurrent_states):  # as left by recurrence.py
+        states[0] = states[0][which]
+    return layer
 
 
 class InPlace(DynamicLayer):  # which copies all of them at every token
@@ -89,6 +107,7 @@ def load_processor(name, max_pixels=0):
     legacy = folder / "chat_template.json"
     if legacy.is_file():  # AutoTokenizer ignores it and has a template for texts only (Qwen2.5-VL)
         tokenizer.chat_template = read_json(legacy, {"chat_template": str})["chat_template"]
+    tokenizer.chat_template = family.template or tokenizer.chat_template
     if tokenizer.chat_template is None:
         raise ValueError(f"{name} has no chat template; expected a chat_template.jinja")
     mark = family.placeholder
@@ -120,14 +139,18 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
     for shard in shards(folder):  # refuses what use_safetensors lets pass
         with read_by("safetensors", folder / shard), safe_open(folder / shard, "pt"):
             pass  # only its header is read
-    auto, config = class_of(name, folder)
+    auto, config, other = class_of(name, folder)
+    if other:
+        cannot = f"{name} uses {', '.join(other)}: its responses cannot share the video's row"
+        ranks.say(f"{cannot}; each has a row of its own, and prompts are answered singly: slower")
+    attention = dict.fromkeys(ATTENTION, "sdpa") if other else ATTENTION
     model, keys = auto.from_pretrained(
         folder,
         config=config,  # already read: otherwise its own _attn_implementation would win
         trust_remote_code=False,
         use_safetensors=True,  # otherwise pytorch_model.bin, a pickle, would do
         dtype=getattr(torch, dtype),
-        attn_implementation=ATTENTION if processor.family.placeholder else ATTENTION["text_config"],
+        attn_implementation=attention if processor.family.placeholder else attention["text_config"],
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # otherwise an error that names no tensor
     )
@@ -138,18 +161,28 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
         got = f"{folder}: {len(wrong)} weights do not fit config.json: {'; '.join(wrong[:3])}"
         raise ValueError(f"{got}; expected the files of one checkpoint: download them again")
     quicken_tower(model, processor.family)
+    share_recurrences(model)
     return VLM(processor, model.requires_grad_(False).eval().to(device), str(name))
+
+
+def share_recurrences(model):
+    """Let the recurrent layers of a model take packed and padded rows."""
+    for layer in model.modules():
+        if re.fullmatch("Qwen3_5(Moe)?GatedDeltaNet", type(layer).__name__):
+            code = sys.modules[type(layer).__module__]  # uses flash-linear-attention if installed
+            rules = code.torch_chunk_gated_delta_rule, code.torch_recurrent_gated_delta_rule
+            layer.forward = partial(gated_delta, layer, rules)
 
 
 def bare_model(name):
     """The model of a folder or hub id without its weights: the names and shapes of its layers."""
-    auto, config = class_of(name, local_folder(name))
+    auto, config, _ = class_of(name, local_folder(name))
     with torch.device("meta"):
         return auto.from_config(config, attn_implementation="eager", trust_remote_code=False)
 
 
 def class_of(name, folder):
-    """(auto class, config) of a checkpoint with attention that `shared_prefix` can replace."""
+    """(auto class, config, the kinds of layers that cannot share a prefix) of a checkpoint."""
     auto = transformers.AutoModelForImageTextToText
     if reads_text_only(read_json(folder / "config.json", {"model_type": str})):
         auto = transformers.AutoModelForCausalLM
@@ -158,12 +191,12 @@ def class_of(name, folder):
     text = config.get_text_config()
     sliding = ["sliding_attention"] if getattr(text, "sliding_window", None) else []
     kinds = getattr(text, "layer_types", None) or sliding
-    if other := sorted({*kinds} - {"full_attention"}):
-        raise ValueError(f"{name} uses {', '.join(other)}; packed rows need full_attention")
-    if not auto._model_mapping[type(config)]._supports_attention_backend:
+    recurrent = bool(RECURRENT.fullmatch(config.model_type))
+    other = sorted({*kinds} - {"full_attention", "linear_attention" * recurrent})
+    if not auto._model_mapping[type(config)]._supports_attention_backend and not recurrent:
         got = f"{name}: transformers cannot replace the attention of a {config.model_type}"
         raise ValueError(f"{got}; expected a family of pasta/models")
-    return auto, config
+    return auto, config, other
 
 
 def tune_all(model):

@@ -52,7 +52,7 @@ class Processor:
 
     def response_ids(self, response):
         """The ids of a response and its end token; all are scored."""
-        return [*self.ids(response), self.turn[1]]
+        return [*self.ids(self.family.lead + response), self.turn[1]]
 
     @cached_property
     def own(self):

@@ -2,11 +2,13 @@
 
     python tests/campaigns/ways.py
     python tests/campaigns/ways.py --model qwen2.5-vl-7b
+    python tests/campaigns/ways.py --model hybrid --n_frames 16 --lora_rank 16 --dtype float32
     python tests/campaigns/peer_trl.py                     # with TRL's DPOTrainer
 
 A step is forward and backward of the DPO loss. It has one query about one video, with one chosen
-and k rejected responses. The model is a random Qwen2.5-VL with an adapter. No optimizer runs. All
-methods give the same log-probabilities:
+and k rejected responses. The model is a random Qwen2.5-VL with an adapter; `hybrid` is a Qwen3.5,
+in which three of four layers are recurrent. No optimizer runs. All methods give the same
+log-probabilities:
 
     packed  one row: the video once, then the responses; the reference is cached
     live    packed, but the reference is computed in each step
@@ -22,6 +24,7 @@ Shapes: k rejected responses, L tokens of the longest row, R of the longest resp
 
 import copy
 import gc
+import json
 import sys
 import time
 from contextlib import suppress
@@ -38,7 +41,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from torch.profiler import ProfilerActivity, profile
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 sys.path[:0] = [str(Path(__file__).parents[2])]
 
@@ -46,7 +49,12 @@ from pasta.dpo import dpo_loss  # noqa: E402 (after the path to it)
 from pasta.lora import adapted, adapter_off, add_lora  # noqa: E402
 from pasta.models.families import family_for  # noqa: E402
 from pasta.models.family import VideoInputs  # noqa: E402
-from pasta.models.load import ATTENTION, checkpoint_activations  # noqa: E402
+from pasta.models.load import (  # noqa: E402
+    ATTENTION,
+    VLM,
+    checkpoint_activations,
+    share_recurrences,
+)
 from pasta.models.vision import quicken_tower, video_features  # noqa: E402
 from pasta.packs import Pack, Segment, pack  # noqa: E402
 from pasta.policy import Policy  # noqa: E402
@@ -60,6 +68,7 @@ REJECTED = (1, 3)  # k
 # 6.5. initializer_range is hidden_size ** -0.5, so that logits are of about 1.
 SIZES = Path(__file__).parents[2] / "pasta/tools/sizes"
 PREPROCESSOR = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "merge_size": 2}
+PREPROCESSOR |= {"size": {"shortest_edge": 1, "longest_edge": 10**9}}
 PREPROCESSOR |= {"min_pixels": 1, "max_pixels": 10**6, "patch_size": 14, "temporal_patch_size": 2}
 
 RESPONSES = (96, 70, 118, 84)  # tokens; the chosen response is first
@@ -72,7 +81,7 @@ END, VIDEO_TOKEN, FIRST_WORD = 0, 1, 3  # token ids, 2 is an image's; words have
 class SpeedConfig:
     """Compare a packed training step with one row per response."""
 
-    model: Literal["qwen2.5-vl-7b"] = knob("the published size, random weights", toy="small")
+    model: Literal["qwen2.5-vl-7b", "hybrid"] = knob("size, with random weights", toy="small")
     rounds: int = knob("rounds of all methods, after a warm-up", 3)
     n_frames: int = knob("frames of 336 x 448 pixels: two are 192 tokens", 32, toy=16)
     lora_rank: int = knob("rank of the adapter", 32, toy=16)
@@ -190,13 +199,14 @@ def ways_of(config, k, checkpointing, peer=None):
 
 
 def random_model(config):
-    """A random Qwen2.5-VL, created on its device and in its dtype."""
+    """A random model, created on its device and in its dtype."""
     torch.manual_seed(0)
-    settings = Qwen2_5_VLConfig.from_json_file(SIZES / f"{config.model}.json")
+    settings = AutoConfig.for_model(**json.loads((SIZES / f"{config.model}.json").read_text()))
     dtype = getattr(torch, config.dtype)
     with torch.device(config.device):
-        model = Qwen2_5_VLForConditionalGeneration._from_config(settings, dtype=dtype)
+        model = AutoModelForImageTextToText.from_config(settings, dtype=dtype)
     model.set_attn_implementation(ATTENTION)
+    share_recurrences(model)
     return model
 
 
@@ -204,7 +214,7 @@ def make_task(config, model, k):
     """The Task of a model, which gets an adapter."""
     family = family_for(model.config.to_dict(), PREPROCESSOR)
     quicken_tower(model, family)
-    vlm = SimpleNamespace(model=model, processor=SimpleNamespace(family=family))
+    vlm = VLM(SimpleNamespace(family=family), model, config.model)
     policy = Policy(vlm, amp=config.dtype == "bfloat16").train()
     add_lora(model, rank=config.lora_rank, alpha=2 * config.lora_rank)
     for _, layer in adapted(model):
@@ -219,7 +229,9 @@ def make_task(config, model, k):
         end = model.config.text_config.vocab_size
         return torch.randint(FIRST_WORD, end, (n,), generator=draw).tolist()
 
-    prefix, query = text(N_TEXT) + [VIDEO_TOKEN] * n_tokens, text(N_QUERY)
+    prefix, query, parts = text(N_TEXT), text(N_QUERY), grid[0] if family.video_text else 1
+    for _ in range(parts):  # with its time before each grid, if the family writes it
+        prefix += text(2 * (parts > 1)) + [VIDEO_TOKEN] * (n_tokens // parts)
     responses = [(*text(n - 1), END) for n in RESPONSES[: 1 + k]]
     processor = SimpleNamespace(
         prefix_ids=lambda inputs: prefix,

@@ -118,9 +118,20 @@ INTERNVL_TEMPLATE = """{% for message in messages %}{{'<|im_start|>' + message['
 {% elif content['type'] == 'text' %}{{ content['text'] }}{% endif %}{% endfor %}{% endif %}\
 {{'<|im_end|>\n'}}{% endfor %}{% if add_generation_prompt %}\
 {{'<|im_start|>assistant\n' }}{% endif %}"""
+SMOLVLM_TEMPLATE = "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}\
+{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}\
+{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}\
+{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n\
+{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 QWEN3 = {"template": QWEN3_TEMPLATE, "special": SPECIAL, "token": "<|video_pad|>",
          "token_key": "video_token_id", "config": {"model_type": "qwen3_vl"}}  # fmt: skip
+# Qwen3.5 thinks first: its template opens a thought, and writes an empty one in a dialogue.
+QWEN3_5_TEMPLATE = QWEN3_TEMPLATE.replace("assistant\n'", "assistant\n<think>\n'").replace(
+    "message.role + '\n' }}",
+    "message.role + ('\n<think>\n\n</think>\n\n' if message.role == 'assistant' else '\n') }}",
+)
+QWEN3_5 = QWEN3 | {"template": QWEN3_5_TEMPLATE, "config": {"model_type": "qwen3_5"}}
 QWEN3_PATCHES = PATCHES | {"patch_size": 16} | HALF
 
 
@@ -150,6 +161,10 @@ def files_of(kind, video, image, **own):
 
 FAMILIES = {  # name: what the released checkpoints have, as far as it matters here
     "Qwen3-VL": QWEN3 | {"files": files_of(
+        "Qwen3VL", edges(25165824, 4096) | QWEN3_PATCHES,
+        edges(16777216, 65536) | {"image_processor_type": "Qwen2VLImageProcessorFast"},
+    )},
+    "Qwen3.5": QWEN3_5 | {"files": files_of(
         "Qwen3VL", edges(25165824, 4096) | QWEN3_PATCHES,
         edges(16777216, 65536) | {"image_processor_type": "Qwen2VLImageProcessorFast"},
     )},
@@ -193,6 +208,31 @@ FAMILIES = {  # name: what the released checkpoints have, as far as it matters h
             patch_size=14, num_additional_image_tokens=1, image_token="<image>",
             vision_feature_select_strategy="default", video_token="<video>",
         ),
+    },
+    "SmolVLM2": {
+        "template": SMOLVLM_TEMPLATE,
+        "special": ("<|endoftext|>", "<|im_start|>", "<end_of_utterance>", "<image>",
+                    "<fake_token_around_image>", "<global-img>"),
+        "eos": "<end_of_utterance>",
+        "blank": " ",  # a token may begin with it
+        "token": "<image>",
+        "token_key": "image_token_id",
+        "config": {
+            "model_type": "smolvlm", "scale_factor": 4,
+            "vision_config": vision("smolvlm_vision", 512) | {"patch_size": 16},
+        },
+        "files": {
+            "preprocessor_config.json": DONE | HALF | {
+                "do_image_splitting": True, "do_pad": True, "resample": 1,
+                "image_processor_type": "SmolVLMImageProcessor",
+                "max_image_size": {"longest_edge": 512}, "size": {"longest_edge": 2048},
+                "video_sampling": {
+                    "fps": 1, "max_frames": 64, "video_size": {"longest_edge": 512}
+                },
+                "processor_class": "SmolVLMProcessor",
+            },
+            "processor_config.json": {"image_seq_len": 64, "processor_class": "SmolVLMProcessor"},
+        },
     },
     "InternVL3": {
         "template": INTERNVL_TEMPLATE,
@@ -255,11 +295,12 @@ def make_tokenizer(kind):
     A Llama's puts a blank before the first character that it sees and <s> before a prompt.
     """
     special, like_llama = kind["special"], "<s>" in kind["special"]
-    blanks = ("", "▁") if like_llama else ("",)
+    blank = "▁" if like_llama else kind.get("blank", "")
+    blanks = sorted({"", blank})
     characters = [f"{blank}{c}" for c in ("▁\n" + string.printable[:95]) for blank in blanks]
     vocabulary = {text: i for i, text in enumerate((*special, "<unk>", *characters))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    steps = [pre_tokenizers.Split(Regex(r"▁?(.|\n)"), "isolated")]
+    steps = [pre_tokenizers.Split(Regex(rf"{blank or '▁'}?(.|\n)"), "isolated")]
     tokenizer.decoder = decoders.Fuse()
     if like_llama:
         steps.insert(0, pre_tokenizers.Metaspace(prepend_scheme="first", split=False))
@@ -280,7 +321,7 @@ def wrapped(tokenizer, unknown, kind):
         tokenizer_object=tokenizer,
         unk_token=unknown,
         bos_token="<s>" if like_llama else None,
-        eos_token="</s>" if like_llama else "<|im_end|>",
+        eos_token=kind.get("eos", "</s>" if like_llama else "<|im_end|>"),
         pad_token=special[0],
         additional_special_tokens=list(special),
         chat_template=kind["template"],
