@@ -34,7 +34,7 @@ PAPER = """
     VideoPASTA   72.3 69.4 77.3 66.3 28.3 69.2 61.5 64.1
 """  # arXiv 2504.14096v1, Table 1
 VIDEOS, PAIRS = 2340, 7020
-(LAPTOP,) = re.findall(r"SmolVLM2-500M.*; (\S+) GB to train\.", README)
+(LAPTOP,) = re.findall(r"SmolVLM2-500M.*AdamW: (\S+) GB\.", README)
 TOTAL, LAYERS, WIDTH = 8_292_166_656, 28, 3584  # of Qwen2.5-VL-7B: weights, layers, hidden size
 
 
