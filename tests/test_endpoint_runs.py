@@ -294,12 +294,12 @@ USELESS = {  # name -> (role, fault, what the message must have)
     "asker chats": ("asker", saying("Nice video!"), "asks nothing, .*'Nice video!'"),
     "asker repeats": ("asker", saying("<video>?"), "'<video>.'"),
     "cut off": ("responder", saying("It is", "length"), "36 of 36|27 of 27.*cut off, .*'It is "),
-    "empty": ("responder", saying(""), "27 of 27.*preferred empty, "),
-    "one answer": ("responder", saying("It is left."), "27 of 27.*same as preferred"),
-    "refuses": ("responder", saying("Sorry, no."), "27 of 27.*preferred refuses, .*'Sorry, no. "),
+    "empty": ("responder", saying(""), "of 27 pairs: preferred empty, "),
+    "one answer": ("responder", saying("It is left."), "of 27 pairs: same as preferred"),
+    "refuses": ("responder", saying("Sorry, no."), "of 27 pairs: preferred refuses, .*'Sorry, no. "),
     "wrong judge": ("judge", saying("Yes, it is."), "read in 27 of 27, .*'Yes, it is.'"),
     "judge thinks": ("judge", saying(None, "length"), "judge's replies .* 27 of 27, .*''"),
-    "strict judge": ("judge", saying("fits: no\ncontradicts: no"), "27 of 27.*not fit"),
+    "strict judge": ("judge", saying("fits: no\ncontradicts: no"), "of 27 pairs: judge says that preferred do"),
 }
 
 
@@ -323,7 +323,7 @@ def test_a_stage_without_rows_is_an_error_too(run, stop, server, stage):
     if stage == "candidates":
         run(stage="queries")
     server.fault = from_number(0, refusing("not a multimodal model"))
-    assert re.search(f"no {stage}: 3 of 3 .*not a multimodal model", stop(stage=stage))
+    assert re.search(f"no {stage}: .* of 3 videos: http.* refused", stop(stage=stage))
     server.fault = lambda number, body: None
     run(stage=stage)
 
