@@ -25,7 +25,7 @@ from pasta import toy
 from pasta.benchmarks import NAMES, benchmark, inputs
 from pasta.benchmarks.adversarial import judged
 from pasta.benchmarks.answers import answered, earlier_rows, fingerprint, reread, video_digests
-from pasta.benchmarks.report import compare, report, sample_rows
+from pasta.benchmarks.report import compare, report
 from pasta.making.roles import Roles
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
@@ -55,7 +55,6 @@ class EvalConfig:
     parser: Literal["head", "v0.5"] = knob("lmms-eval version of Video-MME, MLVU rules", "head")
     draws: Literal["one", "expected"] = knob("lmms-eval's random letters: one, or the mean", "one")
     judge: str = knob("adversarial: `rules`, a model, or http://HOST:PORT/v1 of a server", "rules")
-    log_samples: bool = knob("also write samples.jsonl in lmms-eval's format", False)
     seed: flags.Seed = knob("seed of the bootstrap intervals; decoding is greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
     n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
@@ -155,10 +154,8 @@ def main(config):
         if judge:
             rows[name] = judged(rows[name], judge)
         write_rows(path.with_name("scored.jsonl"), rows[name])
-        if config.log_samples:
-            write_rows(path.with_name("samples.jsonl"), sample_rows(rows[name]))
     facts = {"toy": in_toy, "data": data, "absent": absent, "adapters": adapters}
-    report(bench, items, rows, folder, facts | {"prompt": prompts} | settings, config.seed)
+    report(bench, rows, folder, facts | {"prompt": prompts} | settings, config.seed)
 
 
 if __name__ == "__main__":

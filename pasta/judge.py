@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from pasta.prompts import ABOUT, JUDGE_AGAIN, JUDGE_PAIR
+from pasta.prompts import ABOUT, JUDGE_PAIR
 from pasta.run.reasoning import final_answer
 
 OPPOSITES = {  # mode -> pairs of contradicting sides; the first word of a side is its name
@@ -159,22 +159,18 @@ def judge_by_model(cases, ask):
     """A language model's Verdicts on cases, a list of (mode, query, preferred, adversarial).
 
     ask: list of different prompts -> list of replies. A case that the rules drop for a flaw or as a
-    copy is not asked about; after an unreadable reply it is once more, in stricter words.
+    copy is not asked about.
     """
-    by_rules = [judge_by_rules(*case) for case in cases]
-    undecided = [i for i, v in enumerate(by_rules) if v.kept or "no contradiction" in v.reason]
-    verdicts = list(by_rules)
-    for template in (JUDGE_PAIR, JUDGE_AGAIN):
-        prompts = {}
-        for i in undecided:
+    verdicts, prompts = [judge_by_rules(*case) for case in cases], {}
+    for i, verdict in enumerate(verdicts):
+        if verdict.kept or "no contradiction" in verdict.reason:
             mode, query, preferred, adversarial = cases[i]
             texts = {"preferred": preferred["response"], "adversarial": adversarial["response"]}
-            prompts[i] = template.format(query=query, about=ABOUT[mode], **texts)
-        distinct = list(dict.fromkeys(prompts.values()))
-        replies = dict(zip(distinct, ask(distinct), strict=True)) if distinct else {}
-        for i, prompt in prompts.items():
-            verdicts[i] = model_verdict(replies[prompt], cases[i][0], by_rules[i].sides)
-        undecided = [i for i in undecided if verdicts[i] is UNREADABLE]
+            prompts[i] = JUDGE_PAIR.format(query=query, about=ABOUT[mode], **texts)
+    distinct = list(dict.fromkeys(prompts.values()))
+    replies = dict(zip(distinct, ask(distinct), strict=True)) if distinct else {}
+    for i, prompt in prompts.items():
+        verdicts[i] = model_verdict(replies[prompt], cases[i][0], verdicts[i].sides)
     return verdicts
 
 

@@ -68,11 +68,6 @@ wrong about {about}? Reply with these two lines, filled in, and nothing else:
 fits: yes or no
 contradicts: yes or no"""
 
-# To the judge, if its first reply cannot be parsed.
-JUDGE_AGAIN = (
-    JUDGE_PAIR + "\nWrite only the two lines, each with one word, yes or no, after the colon."
-)
-
 # To the asker, without the video: questions of adversarial QA assume a wrong answer (Table 6).
 FALSE_PREMISE = (
     "Write one question about the video that takes it for granted that the following is true, "

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pasta.benchmarks import adversarial
-from pasta.benchmarks.scoring import by_label
 from pasta.judge import judge_by_rules
 from pasta.making.adversarial_items import adversarial_rows
 from pasta.models.generate import Answer
@@ -102,7 +101,7 @@ def test_a_judge_decides_instead_of_the_rules_except_for_options_and_empty_answe
     assert (decided["predicted"], decided["correct"]) == (predicted, predicted == "rejected")
 
 
-def test_scores_are_by_mode_and_kind_and_over_all_modes(folder):
+def test_scores_are_by_mode_and_kind(folder):
     items = folder(QUESTION, QUESTION | {"id": "2", "mode": "temporal"}, OPTIONS | {"id": "3"})
     rows = [{"id": x.id, "task": x.task, "correct": x.id != "2"} for x in items]
     assert BENCH.aggregate(rows) == {
@@ -110,7 +109,6 @@ def test_scores_are_by_mode_and_kind_and_over_all_modes(folder):
         "temporal question": {"2": 0.0},
         "spatial options": {"3": 1.0},
     }
-    assert by_label(rows, items, BENCH.aggregate)["all question"] == {"1": 1.0, "2": 0.0}
 
 
 @pytest.mark.parametrize(

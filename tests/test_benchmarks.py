@@ -22,7 +22,8 @@ import pytest
 import evaluate
 from pasta import benchmarks
 from pasta.benchmarks import Item, benchmark, tables
-from pasta.benchmarks.scoring import by_label, summary
+from pasta.benchmarks.answers import reread
+from pasta.benchmarks.scoring import summary
 from pasta.run.rows import read_rows, write_rows
 from pasta.toy.files import write_videos
 
@@ -112,6 +113,28 @@ PERCEPTION = {
     "reasoning": "Descriptive",
     "tag": ["motion", "place recognition"],
 }
+TVBENCH = {
+    "video": "video_8686.mp4",
+    "question": "The person makes sets of repeated actions. How many times did the person repeat "
+    "the action in the last set?",
+    "candidates": ["2", "3", "5", "4"],
+    "answer": "2",
+}
+TOMATO = {
+    "id": 7,
+    "question": "Which direction(s) does the person's hand rotate in?",
+    "options": [
+        "No rotation.",
+        "Clockwise then counter-clockwise.",
+        "Counter-clockwise then clockwise.",
+        "Clockwise throughout.",
+        "Counter-clockwise throughout.",
+    ],
+    "answer": 3,
+    "reason_type": "rotation",
+    "demonstration_type": "human",
+    "video_path": "videos/human/0007-10.mp4",
+}
 CAPTIONS = (
     "a toddler plays around the grassfield before he picks up a water bottle and drinks",
     "a toddler picks up a water bottle and drinks before he plays around the grassfield",
@@ -186,11 +209,6 @@ LAYOUTS = {
             "Answer with the option's letter from the given choices directly.",
             options=tuple(VIDEOMME["options"]),
             answer="C",
-            labels=(
-                "domain=Knowledge",
-                "sub_category=Humanity & History",
-                "task_type=Counting Problem",
-            ),
         ),
     ),
     "longvideobench": (
@@ -205,7 +223,6 @@ LAYOUTS = {
             "Answer with the option's letter from the given choices directly.\n",
             options=("He", "She", "They", "No one"),
             answer="B",
-            labels=("category=TOS", "level=L2-Relation"),
         ),
     ),
     "mlvu": (
@@ -241,7 +258,6 @@ LAYOUTS = {
                 "crawl",
             ),
             answer="C",
-            labels=("type=TN",),
         ),
     ),
     "tempcompass": (
@@ -257,7 +273,6 @@ LAYOUTS = {
             "Please directly give the best option:",
             options=("dunking a basketball", "dribbling a basketball", "passing a basketball"),
             answer="A",
-            labels=("multi-choice dim=action",),
         ),
     ),
     "perceptiontest": (
@@ -272,7 +287,46 @@ LAYOUTS = {
             "Answer with the option's letter from the given choices directly.",
             options=("I don't know", "moving", "static or shaking"),
             answer="C",
-            labels=("reasoning=descriptive", "tag=motion", "tag=place recognition"),
+        ),
+    ),
+    "tvbench": (
+        "json/action_count.json",
+        TVBENCH,
+        Item(
+            id="action_count/0",
+            task="action_count",
+            name="video/action_count/video_8686.mp4",
+            video=None,
+            prompt="The person makes sets of repeated actions. How many times did the person "
+            "repeat the action in the last set?\nA. 2\nB. 3\nC. 5\nD. 4\n"
+            "Answer with the option letter only.",
+            options=("2", "3", "5", "4"),
+            answer="C",  # of lmms-eval, which takes 2 as a place
+            right="A",
+        ),
+    ),
+    "tomato": (
+        "data/test.json",
+        TOMATO,
+        Item(
+            id="rotation/0",
+            task="rotation",
+            name="videos/human/0007-10.mp4",
+            video=None,
+            prompt="You will be provided with frames uniformly sampled from a video, the frames "
+            "are provided in chronological order of the video. Analyze these frames and provide "
+            "the answer to the question about the video content. Answer the multiple-choice "
+            "question about the video content.\n\nYou must use these frames to answer the "
+            "multiple-choice question; do not rely on any externel knowledge or commonsense. \n\n"
+            "<question> \nWhich direction(s) does the person's hand rotate in? \n</question>\n\n"
+            "<options> \n{'A': 'No rotation.', 'B': 'Clockwise then counter-clockwise.', 'C': "
+            "'Counter-clockwise then clockwise.', 'D': 'Clockwise throughout.', 'E': "
+            "'Counter-clockwise throughout.'} \n</options>\n\nEven if the information in these "
+            "separate frames is not enough to answer the question, PLEASE TRY YOUR BEST TO GUESS "
+            "AN ANSWER WHICH YOU THINK WOULD BE THE MOST POSSIBLE ONE BASED ON THE QUESTION. \n\n"
+            "DO NOT GENERATE ANSWER SUCH AS 'NOT POSSIBLE TO DETERMINE.' \n",
+            options=tuple(TOMATO["options"]),
+            answer="D",
         ),
     ),
 }
@@ -308,8 +362,8 @@ def scored(bench, items, responses):
     ]
 
 
-def item(task="t", id_="t/0", options=("x", "y", "z", "w"), answer="A", prompt="", labels=()):
-    return Item(id_, task, "v.mp4", None, prompt, tuple(options), answer, labels=labels)
+def item(task="t", id_="t/0", options=("x", "y", "z", "w"), answer="A", prompt=""):
+    return Item(id_, task, "v.mp4", None, prompt, tuple(options), answer)
 
 
 # -- the interface ---------------------------------------------------------------------------------
@@ -334,6 +388,8 @@ def test_a_name_is_that_of_a_benchmark_whose_counts_are_of_its_tasks(name):
         ("tempcompass", 1580 + 2453 + 1503, None, False, 128),
         ("perceptiontest", 19140, False, False, 128),
         ("vinoground", 2000, None, False, 16),
+        ("tvbench", 2525, False, False, 32),
+        ("tomato", 1484, False, False, 1024),
     ],
 )
 def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
@@ -525,11 +581,23 @@ VIDEO_COLUMN = {
     "nextqa": "video",
     "tempcompass": "video_id",
     "perceptiontest": "video_name",
+    "tvbench": "video",
+    "tomato": "video_path",
 }
 
 
-@pytest.mark.parametrize("name", ONE_FILE)
-@pytest.mark.parametrize("video", ["../x", "a/../../x.mp4", "/etc/x", "..\\x", ".."])
+OUTSIDE = ("../x", "a/../../x.mp4", "/etc/x", "..\\x", "..")
+
+
+@pytest.mark.parametrize(
+    ("name", "video"),
+    [
+        (name, video)
+        for name in ONE_FILE
+        for video in OUTSIDE
+        if (name, video) != ("tvbench", "/etc/x")  # in the folder of its task
+    ],
+)
 def test_a_video_outside_the_data_folder_is_refused(tmp_path, name, video):
     first = LAYOUTS[name][1]
     bench = fill(name, tmp_path, [first, first | {VIDEO_COLUMN[name]: video}])
@@ -756,12 +824,20 @@ def test_a_mistake_with_data_is_one_sentence_with_the_next_command(tmp_path, nam
 
 
 UNUSED = {  # columns that an item can be made without
-    "videomme": {"video_id"},
-    "longvideobench": {"video_id", "duration", "starting_timestamp_for_subtitles"},
+    "videomme": {"video_id", "domain", "sub_category", "task_type"},
+    "longvideobench": {
+        "video_id",
+        "duration",
+        "starting_timestamp_for_subtitles",
+        "question_category",
+        "level",
+    },
     "mlvu": {"candidates"},
     "nextqa": {"frame_count"},
-    "tempcompass": set(),
-    "perceptiontest": set(),
+    "tempcompass": {"dim"},
+    "perceptiontest": {"reasoning", "tag"},
+    "tvbench": set(),
+    "tomato": {"id", "demonstration_type"},
 }
 USED = [(name, x) for name in ONE_FILE for x in LAYOUTS[name][1] if x not in UNUSED[name]]
 
@@ -797,10 +873,10 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("tempcompass", {"question": "What?\nA. this"}, "options are 'A'"),
         ("tempcompass", {"question": "What?\nB. this\nA. that"}, "options are 'BA'"),
         ("tempcompass", {"answer": "D. neither"}, "answer is 'D', none of A, B, C"),
-        ("tempcompass", {"dim": "colour"}, "dim is 'colour', none of action"),
         ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "is no list of 3 to 3 texts"),
         ("perceptiontest", {"answer_id": 3}, "the answer's number is 3, none of 0, 1, 2"),
         ("perceptiontest", {"area": "magic"}, "area is 'magic', none of memory"),
+        ("tomato", {"answer": 5}, "the answer's number is 5, none of 0, 1, 2, 3, 4"),
         ("videomme", {"options": ["x"] * 27}, "is no list of 2 to 26 texts"),
         ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
         ("videomme", {"options": ["A. \ud83d", "B. x"]}, "expected no half of a surrogate pair"),
@@ -972,6 +1048,82 @@ def test_tempcompass_rates_a_response_as_its_rules_do(tmp_path, task, right, wro
     assert all(bench.parse(response, one) is None for response in unread)
 
 
+@pytest.mark.parametrize("answer", TVBENCH["candidates"])
+def test_a_count_of_tvbench_is_a_place_as_in_lmms_eval_and_sound_by_its_text(tmp_path, answer):
+    options = TVBENCH["candidates"]
+    bench = fill("tvbench", tmp_path, [TVBENCH | {"answer": answer}])
+    (found,) = bench.items(tmp_path)
+    rows = [reread(bench, row(found, text), found, "head") for text in (*"ABCD", "2", "4")]
+    right = {"2": "C", "3": "D", "4": "D", "5": "C"}[answer]
+    named = [*"ABCD", "A", "D"]
+    assert [x["correct"] for x in rows] == [x == right for x in named]
+    assert [x["sound"] for x in rows] == [x == "ABCD"[options.index(answer)] for x in named]
+
+
+def test_no_space_around_a_question_of_tvbench_is_shown(tmp_path):
+    (usual,) = fill("tvbench", tmp_path).items(tmp_path)
+    row = TVBENCH | {"question": f" {TVBENCH['question']}\n"}
+    assert fill("tvbench", tmp_path, [row]).items(tmp_path) == [usual]
+
+
+def test_a_task_of_tvbench_without_videos_is_left_out(tmp_path):
+    bench = fill("tvbench", tmp_path)
+    write_json(tmp_path / "json/action_antonym.json", [TVBENCH])
+    assert [one.task for one in bench.items(tmp_path)] == ["action_count"]
+
+
+def test_videos_of_tvbench_may_be_next_to_its_folder_of_questions(tmp_path):
+    bench = fill("tvbench", tmp_path, videos=["action_count/video_8686.mp4"])
+    assert bench.items(tmp_path)[0].name == "action_count/video_8686.mp4"
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "shown"),
+    [
+        (
+            "How many trapezoid(s) does the person draw in the air throughout the entire video?",
+            ["2", "1", "3", "4", "5", "0"],
+            "{'A': '2', 'B': '1', 'C': '3', 'D': '4', 'E': '5', 'F': '0'}",
+        ),
+        (
+            "In which direction(s) did the person's hand move?",
+            [
+                "Not moving at all",
+                "Left.",
+                "Right.",
+                "First to the right then to the left.",
+                "First to the left then to the right.",
+            ],
+            "{'A': 'Not moving at all', 'B': 'Left.', 'C': 'Right.', 'D': 'First to the right then "
+            "to the left.', 'E': 'First to the left then to the right.'}",
+        ),
+    ],
+)
+def test_options_of_tomato_are_shown_as_python_shows_a_dict(tmp_path, question, options, shown):
+    row = TOMATO | {"question": question, "options": options}
+    (found,) = fill("tomato", tmp_path, [row]).items(tmp_path)
+    assert f"<question> \n{question} \n</question>\n\n" in found.prompt
+    assert f"<options> \n{shown} \n</options>\n\n" in found.prompt
+
+
+@pytest.mark.parametrize(
+    ("results", "score"),
+    [
+        ({"count": [1, 0], "rotation": [1, 1], "direction": [0]}, 60),
+        ({"count": [1, 0, 0]}, 100 / 3),
+    ],
+)
+def test_the_score_of_tomato_is_over_all_items(results, score):
+    bench = benchmark("tomato")
+    rows = [
+        {"id": f"{task}/{i}", "task": task, "response": "A", "correct": bool(right)}
+        for task, of in results.items()
+        for i, right in enumerate(of)
+    ]
+    found = summary(bench.aggregate(rows), bench.macro)["mean"]["value"]
+    assert found == pytest.approx(score)
+
+
 @pytest.mark.parametrize("name", sorted(set(NEW) - {"vinoground"}))
 def test_an_empty_response_and_a_failed_video_are_wrong(name):
     task = benchmark(name).tasks[0]
@@ -989,19 +1141,9 @@ def shares(groups):
 
 def test_the_groups_of_video_mme_by_hand():
     bench = benchmark("videomme")
-    items = [
-        item("short", "a", labels=("domain=Law", "task_type=OCR")),
-        item("short", "b", labels=("domain=Law", "task_type=Count")),
-        item("long", "c", labels=("domain=Pets", "task_type=OCR")),
-    ]
+    items = [item("short", "a"), item("short", "b"), item("long", "c")]
     rows = scored(bench, items, ["A", "B", "(A)"])
     assert shares(bench.aggregate(rows)) == {"short": 0.5, "long": 1.0}
-    assert shares(by_label(rows, items, bench.aggregate)) == {
-        "domain=Law": 0.5,
-        "domain=Pets": 1.0,
-        "task_type=Count": 0.0,
-        "task_type=OCR": 1.0,
-    }
 
 
 @pytest.mark.parametrize(
@@ -1013,23 +1155,6 @@ def test_a_mean_is_that_of_the_tasks_or_of_the_items(name, tasks, mean):
     items = [item(tasks[0], str(i)) for i in range(3)] + [item(tasks[1], "3")]
     scores = bench.aggregate(scored(bench, items, ["A", "B", "C", "A"]))
     assert summary(scores, bench.macro)["mean"]["value"] == pytest.approx(100 * mean)
-
-
-def test_the_dimensions_of_tempcompass_are_those_of_a_task(tmp_path):
-    bench = benchmark("tempcompass")
-    items = fill("tempcompass", tmp_path).items(tmp_path)
-    rows = scored(bench, items, ["A", "no", "2"])
-    assert shares(by_label(rows, items, bench.aggregate)) == {
-        "multi-choice dim=action": 1.0,
-        "yes_no dim=action": 0.0,
-        "caption_matching dim=direction": 1.0,
-    }
-
-
-def test_an_item_with_several_tags_counts_in_each():
-    items = [item("memory", "a", labels=("tag=x", "tag=y")), item("memory", "b", labels=("tag=y",))]
-    rows = [row(items[0], correct=True), row(items[1], correct=False)]
-    assert by_label(rows, items) == {"tag=x": {"a": 1.0}, "tag=y": {"a": 1.0, "b": 0.0}}
 
 
 def test_a_pair_of_vinoground_is_right_when_all_its_questions_are(tmp_path):

@@ -582,7 +582,6 @@ def compare_runs(tmp_path, change_a, change_b=None, bench="mvbench"):
         (lambda rows: [x | {"error": "damaged"} for x in rows], "no answered item in common"),
         (lambda rows: [], "no answered item in common"),
         (lambda rows: [rows[0], rows[1] | {"correct": "yes"}], "scored.jsonl:2: correct is 'yes'"),
-        (lambda rows: [rows[0] | {"score": "1"}], "scored.jsonl:1: score is '1'; expected"),
         (lambda rows: [{"id": "t/0"}], "scored.jsonl:1: task is missing"),
     ],
 )
@@ -710,19 +709,22 @@ def test_check_compares_the_tasks_that_are_there_and_names_the_others_once(world
     assert "fine_grained_pose" in line and "action_count" not in line
 
 
-def test_samples_are_lmms_evals_when_asked_for(world, tmp_path):
-    main(config(tmp_path, log_samples=True))
-    rows = read_rows(evaluate.Path("out/eval/mvbench/model/samples.jsonl"))
-    assert [row["doc_id"] for row in rows] == list(range(5))
-    assert {"target", "filtered_resps", "resps", "doc_hash", "input"} <= rows[0].keys()
-    assert rows[0]["filtered_resps"] == ["(A)"] and rows[0]["accuracy"] == 1.0
-
-
 def test_the_table_is_also_written_as_markdown(world, tmp_path, capsys):
     main(config(tmp_path))
     before, table, after = evaluate.Path("out/eval/mvbench/scores.md").read_text().split("```")
     assert table.startswith("\npercent") and table in capsys.readouterr().out
     assert not before.strip() and not after.strip()
+
+
+def test_a_sound_score_is_next_to_one_of_a_rule_with_faults(world, tmp_path, monkeypatch, capsys):
+    bench = replace(mvbench.BENCHMARK, repaired="a word is no letter")
+    monkeypatch.setattr(mvbench, "BENCHMARK", bench)
+    world.says = {(None, prompt("temporal", 0)): "Not a. The answer is B"}
+    main(config(tmp_path))
+    values = {x: run["groups"]["temporal"]["value"] for x, run in scores()["runs"].items()}
+    assert values == {"model": 0, "model sound": 50}
+    printed = capsys.readouterr().out
+    assert "\nsound: a word is no letter\n" in printed and "model sound\n" in printed
 
 
 MEANS = [  # response: score of each of 5 options, worked out by hand; C is right
@@ -738,11 +740,10 @@ MEANS = [  # response: score of each of 5 options, worked out by hand; C is righ
 @pytest.mark.parametrize("name", ["longvideobench", "nextqa"])
 def test_a_draw_may_be_replaced_by_its_mean(name, response, score):
     bench = replace(benchmark(name), draws="expected")
-    item = Item("x/1", "t", "v.mp4", None, "", ("v", "w", "x", "y", "z"), "C", ("kind=k",))
+    item = Item("x/1", "t", "v.mp4", None, "", ("v", "w", "x", "y", "z"), "C")
     row = {"id": "x/1", "task": "t", "response": response}
     row = answers.reread(bench, row, item, "head")
     assert scoring.by_task([row]) == {"t": {"x/1": score}}
-    assert scoring.by_label([row], [item]) == {"kind=k": {"x/1": score}}
     assert row["correct"] == (score == 1)
     drawn = answers.reread(replace(bench, draws="one"), row, item, "head")
     assert "score" not in drawn and drawn["predicted"] in set("ABCDE")
@@ -755,14 +756,12 @@ def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
     world.says = {(None, prompt("temporal", 0)): "who knows", (None, prompt("spatial", 1)): "hm"}
     main(config(tmp_path))
     asked = list(world.asked)
-    main(config(tmp_path, draws="expected", log_samples=True))
+    main(config(tmp_path, draws="expected"))
     assert world.asked == asked
     run = scores()["runs"]["model"]
     assert run["groups"]["temporal"]["value"] == pytest.approx(100 * (1 / 2 + 0) / 2)
     assert run["groups"]["spatial"]["value"] == pytest.approx(100 * (1 + 1 / 2 + 1) / 3)
     assert run["counts"]["no option named: mean score"] == 2
-    samples = read_rows(evaluate.Path("out/eval/mvbench/model/samples.jsonl"))
-    assert sum(row["accuracy"] for row in samples) == pytest.approx(1 + 1 / 2 + 1 + 1 / 2)
     folder = "out/eval/mvbench/model"
     capsys.readouterr()
     main(EvalConfig(model="toy", compare=[folder, folder]))
@@ -771,7 +770,7 @@ def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():
-    bench = SimpleNamespace(parse=lambda *_: None, draws=True)
+    bench = SimpleNamespace(parse=lambda *_: None, draws=True, repaired="")
 
     def read(text, id_):
         item = SimpleNamespace(id=id_, letters="ABCDE", answer="A")
@@ -794,7 +793,7 @@ def test_a_letter_is_drawn_by_the_item_alone_and_counted():
     ],
 )
 def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
-    bench = SimpleNamespace(parse=lambda response, *_: response[0], draws=False)
+    bench = SimpleNamespace(parse=lambda response, *_: response[0], draws=False, repaired="")
     row = answers.reread(bench, {"response": text}, SimpleNamespace(answer="A"), "head")
     assert (row["response"], row["predicted"]) == (response, response[0])
     assert row.get("text", response) == text

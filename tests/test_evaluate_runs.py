@@ -50,7 +50,7 @@ def evaluate(tmp_path, tiny_folder, bench):
 def scores(folder):
     """The numbers of scores.json."""
     saved = json.loads((folder / "mvbench/scores.json").read_text())
-    return saved["runs"], saved["breakdown"]
+    return saved["runs"], saved["differences"]
 
 
 def answers(folder):

@@ -14,7 +14,7 @@ from test_selection import LEFT, RED, RIGHT, candidate, rules
 
 from pasta.benchmarks import Item, benchmark
 from pasta.benchmarks.answers import earlier_rows, reread
-from pasta.benchmarks.report import sample_rows, scored_rows
+from pasta.benchmarks.report import scored_rows
 from pasta.datasets.read import read_pairs
 from pasta.making.audit import audit_of, audit_table
 from pasta.making.queries import own_queries
@@ -103,7 +103,6 @@ def answers(folder):
     def read():
         for row in earlier_rows(path, {"t/0": "f"}).values():
             typed(reread(MVBENCH, row, ITEM, "head")["correct"], bool)
-        sample_rows([reread(MVBENCH, row, ITEM, "head") for row in rows])
 
     rows = [SCORED | {"fingerprint": "f", "text": "<think>x</think>(A)"}]
     write_rows(path := folder / "answers.jsonl", rows + [rows[0] | {"fingerprint": "old"}])

@@ -24,7 +24,7 @@ def check(items):
     """They are as Item has them, and a tokenizer and a file take their texts."""
     for item in items:
         typed(item, Item)
-        for text in (*(getattr(item, name) for name in TEXTS), *item.options, *item.labels):
+        for text in (*(getattr(item, name) for name in TEXTS), *item.options):
             text.encode("utf-8")
         assert len(item.letters) == len(item.options) and item.video.exists()
 

@@ -7,7 +7,7 @@ import pytest
 
 from pasta.judge import alike, flaw, judge_by_model, judge_by_rules, read_verdict, sides
 from pasta.pairs import MODES
-from pasta.prompts import ABOUT, JUDGE_AGAIN, JUDGE_PAIR
+from pasta.prompts import ABOUT, JUDGE_PAIR
 
 QUERY = "Where is the cup?"
 
@@ -212,8 +212,7 @@ YES, NO = "fits: yes\ncontradicts: yes", "fits: yes\ncontradicts: no"
         ([YES], ""),
         ([NO], "judge sees no contradiction about where things are"),
         (["fits: no\ncontradicts: yes"], "judge says that preferred does not fit the query"),
-        (["well", YES], ""),
-        (["well", "yes"], "judge's replies cannot be read"),
+        (["yes"], "judge's replies cannot be read"),
     ],
 )
 def test_the_reply_of_a_model_counts_instead_of_the_opposites(replies, reason):
@@ -225,12 +224,11 @@ def test_the_reply_of_a_model_counts_instead_of_the_opposites(replies, reason):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_model_gets_mode_query_and_answers_the_second_time_in_stricter_words(mode):
+def test_a_model_gets_mode_query_and_answers_once(mode):
     prompts, texts = [], {"query": QUERY, "preferred": "On a mat.", "adversarial": "On a box."}
     case = (mode, QUERY, answer("On a mat."), answer("On a box."))
     judge_by_model([case], lambda batch: prompts.extend(batch) or ["well"])
-    assert prompts == [p.format(about=ABOUT[mode], **texts) for p in (JUDGE_PAIR, JUDGE_AGAIN)]
-    assert prompts[1].startswith(prompts[0])
+    assert prompts == [JUDGE_PAIR.format(about=ABOUT[mode], **texts)]
 
 
 def test_a_model_is_not_asked_about_what_the_rules_see():

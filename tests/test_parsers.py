@@ -5,7 +5,7 @@ python -m pytest -q tests/test_parsers.py
 
 import pytest
 
-from pasta.benchmarks import parsers
+from pasta.benchmarks import Item, benchmark, parsers
 from pasta.benchmarks.scoring import lettered_text
 
 # What lmms-eval at 75571cfe makes of each response, and what its older rules did. "-" is no letter
@@ -274,3 +274,88 @@ def test_the_labels_of_numbered_captions_are_read():
 )
 def test_vinoground_reads_the_first_character(response, expected):
     assert parsers.first_character(response, "AB") == expected
+
+
+# -- TVBench -----------------------------------------------------------------------------------
+
+
+def asked(options, answer):
+    return Item("t/0", "t", "v.mp4", None, "", tuple(options), answer)
+
+
+MOVES = ("Up and to the right.", "Up and to the left.", "Down and to the left.",
+         "Down and to the right.")  # fmt: skip
+LAPTOP = ("Threw the clothes.", "Opened the laptop.")
+TVBENCH = {  # responses: (options, what they are read as)
+    ("D", "(D)", "d", "D.", "D) Down and to the right.", "Answer: D", "The answer is D", "**D**",
+     "Option D", "Down and to the right.", "The sphere moves down and to the right."): (MOVES, "D"),
+    ("I think it is D", "It's D", "E", "", "the ball goes down and to the right",
+     "Up and to the right or down and to the right"): (MOVES, None),
+    ("A sphere moves down and to the right.", "Not A but D"): (MOVES, "A"),
+    ("Both",): (MOVES, "B"),
+    ("B", "Opened the laptop.", "B. Opened the laptop.", "Because he opened the laptop."):
+        (LAPTOP, "B"),
+    ("C", "I choose B", "opened the laptop"): (LAPTOP, None),
+    ("Threw the clothes, then opened the laptop",): (LAPTOP, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "options", "letter"),
+    [(response, *case) for responses, case in TVBENCH.items() for response in responses],
+)
+def test_tvbench_reads_a_word_then_the_first_character_then_the_option(response, options, letter):
+    assert benchmark("tvbench").parse(response, asked(options, "D")) == letter
+
+
+# -- TOMATO ------------------------------------------------------------------------------------
+
+HAND = ("No rotation.", "Clockwise then counter-clockwise.", "Counter-clockwise then clockwise.",
+        "Clockwise throughout.", "Counter-clockwise throughout.")  # fmt: skip
+TOMATO = {  # what a response is read as: responses
+    "A": ("d", "clockwise throughout", "Answer: D", "No rotation.", "I cannot tell", "",
+          "The hand rotates clockwise throughout the whole clip."),
+    "B": ("Based on the frames, the answer is D", "(D), not (B)"),
+    "C": ("D. Clockwise throughout.", "Clockwise throughout.", "{'D': 'Clockwise throughout.'}"),
+    "D": ("D", "(D)", "D.", "**D**", "The answer is D.", "(D) Clockwise throughout.", "C or (D)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"), [(text, letter) for letter in TOMATO for text in TOMATO[letter]]
+)
+def test_tomato_reads_any_capital_the_last_in_parentheses_else_a(response, letter):
+    assert benchmark("tomato").parse(response, asked(HAND, "D")) == letter
+
+
+def test_tomato_reads_the_option_that_comes_last_if_no_capital_is_a_letter():
+    options = ("Left.", "Right.", "Not moving at all")
+    text = "it goes to the left. and then to the right. yes"
+    assert benchmark("tomato").parse(text, asked(options, "A")) == "B"
+
+
+# -- our own rule, of `sound` scores -----------------------------------------------------------
+
+FORMS = ("{x}", "({x})", "{x}.", "**{x}**", "{x}. {text}", "{x}: {text}", "({x}) {text}", "{text}",
+         "The answer is {x}.", "The correct answer is {x}. {text}", "Answer: {x}", "I pick {x}",
+         "Based on the frames, the answer is {x}", r"Answer: \boxed{{{x}}}", "Final answer:\n{x}",
+         "A ball moves, so {x}", "I think the answer is **{x}. {text}**.",
+         "{x} is right, because it moves", "The correct option is ({x}) {text}")  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("letter", "ABCD")
+def test_the_sound_rule_reads_a_letter_however_it_is_said(form, letter):
+    item = asked(MOVES, "A")
+    response = form.format(x=letter, text=MOVES["ABCD".index(letter)])
+    assert parsers.stated_letter(response, item) == letter
+
+
+@pytest.mark.parametrize(
+    "response",
+    ["", "A, B, C or D", "A or B", "A and C", "C, not B", "e.g. it",
+     "I cannot determine a single answer", "Both", "A ball moves", "E", "Not sure",
+     "The answer is not D, but C or B"],
+)  # fmt: skip
+def test_the_sound_rule_reads_no_letter_from_hedging_or_from_words(response):
+    assert parsers.stated_letter(response, asked(MOVES, "A")) is None

@@ -308,7 +308,7 @@ def test_no_id_of_an_item_decides_where_answers_are_written(tmp_path, toy_videos
     rows = [row | {"id": id_, "query": f"Is it {i}?"} for i, id_ in enumerate(ids)]
     write_rows(tmp_path / "data/items.jsonl", rows)
     settings = ON_CPU | {"model": str(tiny_folder), "data": tmp_path / "data"}
-    settings |= {"out": tmp_path / "out", "max_pixels": 0, "log_samples": True}
+    settings |= {"out": tmp_path / "out", "max_pixels": 0}
     evaluate.main(evaluate.EvalConfig(bench="adversarial", **settings))
     found = files_in(tmp_path) - {"data/items.jsonl"}
     assert found and all(path.startswith("out/adversarial/") for path in found)

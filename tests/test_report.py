@@ -22,7 +22,7 @@ from pasta.prompts import PREMISES, PROMPT_VERSION
 from pasta.run.atomic import write_json
 from pasta.run.rows import read_rows, write_rows
 from pasta.tools import report
-from pasta.tools.report_pairs import marked, reader_of, strip, view_of
+from pasta.tools.report_pairs import reader_of, strip, view_of
 from pasta.toy import world
 
 HOSTILE = '<script>alert("1")</script><img src="http://x/y.png">'
@@ -166,7 +166,7 @@ def test_a_page_of_pairs_shows_kept_and_dropped_ones_and_never_says_to_train(fol
     assert "all 8 4 3 1 kept 3 1 1 1 dropped: weak contrast 3 3 – – " in table
     assert "dropped: length 1 – 1 – dropped: query asks nothing 1 – 1 –" in table
     dropped = example(text, "spatial", "dropped: weak contrast")
-    assert re.search(r"✓ Chosen</h4>\s*<p><ins>Right</ins>\.</p>", dropped)
+    assert re.search(r"✓ Chosen</h4>\s*<p>Right\.</p>", dropped)
     assert [heading for heading, _ in films(text, dropped)][:2] == HEADINGS[:2]
     assert "Eh" in example(text, "temporal", "dropped: query asks nothing")
 
@@ -202,13 +202,6 @@ def test_pairs_without_a_mode_are_a_group_of_their_own(folder):
     assert "cross frame other all 8 3 2 – 3 kept 3 – – – 3" in words(sections["pairs"])
     assert "kept other " in words(sections["pairs"])
     assert not {"pairs", "curves"} & {*lacking(sections)}
-
-
-def test_the_marked_words_are_those_that_differ():
-    chosen, rejected = marked("It is left.", "It is right.")
-    assert chosen == [("It is ", False), ("left", True), (".", False)]
-    assert rejected == [("It is ", False), ("right", True), (".", False)]
-    assert marked("a b", "a not b")[1] == [("a ", False), ("not ", True), ("b", False)]
 
 
 def test_each_response_of_a_pair_is_shown_with_its_frames(folder, text):

@@ -15,7 +15,7 @@ from pasta.run.schema import ABSENT, NUMBER
 from pasta.video.find import SUFFIXES
 
 NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass",
-         "perceptiontest", "vinoground", "adversarial")  # fmt: skip
+         "perceptiontest", "vinoground", "tvbench", "tomato", "adversarial")  # fmt: skip
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.
 SCORED = {"id": str, "task": str, "response": str, "correct": bool, "score": NUMBER | ABSENT}
@@ -34,7 +34,7 @@ class Item:
     prompt: str
     options: tuple[str, ...]  # their texts; () if they have no letters
     answer: str  # the right letter, or the right response if there are none; "" if none is right
-    labels: tuple[str, ...] = ()  # more groups that it belongs to, such as "dim=order"
+    right: str = ""  # the right letter, if `answer` is a wrong one of lmms-eval
     prompts: dict = field(default_factory=dict, compare=False)  # {name: prompt of some models}
 
     @property
@@ -76,6 +76,7 @@ class Benchmark:
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
     read: Callable = read_tables  # (benchmark, data folder) -> list of Item
     models: dict = field(default_factory=dict)  # {model_type: name of its prompt in Item.prompts}
+    repaired: str = ""  # the faults of lmms-eval's rule, which `sound` scores do not have
 
     def items(self, data) -> list[Item]:
         """Every question of a data folder, task by task.

@@ -36,9 +36,9 @@ def item(row, find, table, number):
     if kind == "options":
         options = (*texts(row["options"]), NONE)
         answer = letter_at(len(options) - 1, options)
-    id_, video, labels = text(row, "id"), find(text(row, "video")), (f"all {kind}",)
+    id_, video = text(row, "id"), find(text(row, "video"))
     prompt = prompt_text(query, options) if options else query
-    return Item(id_, f"{mode} {kind}", *video, prompt, options, answer, labels)
+    return Item(id_, f"{mode} {kind}", *video, prompt, options, answer)
 
 
 def parse(response, item, parser="head"):

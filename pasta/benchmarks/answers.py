@@ -3,7 +3,8 @@
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
      "drawn" if a letter was drawn for a response that names none, or "score" was, its mean,
-     "text" with the reasoning
+     "text" with the reasoning,
+     "sound" if lmms-eval's rule has faults: whether the answer is right without them
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
 than the question now has are not scored, and the question is asked again.
@@ -18,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from pasta.benchmarks import ANSWER
+from pasta.benchmarks.parsers import stated_letter
 from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, in_halves, letter_logps
 from pasta.run import flags, ranks
@@ -123,4 +125,6 @@ def reread(bench, row, item, parser):
         elif kept["predicted"] is None and bench.draws:
             # as lmms-eval, but each item has its own generator: earlier items do not change it
             kept |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
+    if bench.repaired:
+        kept["sound"] = stated_letter(kept["response"], item) == (item.right or item.answer)
     return kept | {"correct": kept["predicted"] == item.answer}

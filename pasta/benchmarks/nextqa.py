@@ -4,19 +4,18 @@ from pasta.benchmarks import Benchmark, Item
 from pasta.benchmarks.parsers import mmmu_letter
 from pasta.benchmarks.tables import integer, letter_at, lettered, one_of, text, texts
 
-TYPES = {"CW": "causal", "CH": "causal", "TN": "temporal", "TC": "temporal", "DC": "descriptive",
-         "DL": "descriptive", "DO": "descriptive"}  # fmt: skip
+TYPES = {"CW": "causal", "CH": "causal", "TN": "temporal", "TP": "temporal", "TC": "temporal",
+         "DC": "descriptive", "DL": "descriptive", "DO": "descriptive"}  # fmt: skip
 
 
 def item(row, find, table, number):
     # the hub's ids of videos are numbers
     name = str(row["video"]) if isinstance(row["video"], int) else text(row, "video")
     options = tuple(a.strip() for a in texts([row[f"a{i}"] for i in range(5)]))
-    kind = "TN" if row["type"] == "TP" else row["type"]  # before and after are one
-    id_, task = f"{name}_{integer(row, 'qid')}", TYPES[one_of(kind, TYPES, "type")]
+    id_, task = f"{name}_{integer(row, 'qid')}", TYPES[one_of(row["type"], TYPES, "type")]
     prompt = "\n".join([text(row, "question").strip(), *lettered(options)])  # asks for no letter
     answer = letter_at(integer(row, "answer"), options)
-    return Item(id_, task, *find(name), prompt, options, answer, (f"type={kind}",))
+    return Item(id_, task, *find(name), prompt, options, answer)
 
 
 BENCHMARK = Benchmark(

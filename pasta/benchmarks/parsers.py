@@ -77,18 +77,18 @@ def by_version(old, response, item, parser="head"):
     return letter if letter and letter in item.letters else None
 
 
-def mmmu_letter(response, options):
+def mmmu_letter(response, options, forms=(("({})", "({})"), ("{} ", " {} "), ("{}.", " {} "))):
     """The letter in parentheses, or before a space, or before a period, or the option in full.
 
-    NExT-QA, with the rule of MMMU. Of several, the last one, but a letter before a space must be
-    alone to count as last: "D. A book" is A. "C) foo" and "**B**" name none.
+    NExT-QA, with the rule of MMMU; TOMATO has its own forms. Of several, the last one, but a letter
+    before a space must be alone to count as last: "D. A book" is A. "C) foo" and "**B**" name none.
     """
     text = response.strip()
     for mark in ",.!?;:'":
         text = text.strip(mark)
     text = f" {text} "
     letters = LETTERS[: len(options)]
-    for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
+    for form, place in forms:
         if named := [x for x in letters if form.format(x) in text]:
             return max(named, key=lambda x: text.rfind(place.format(x)))
     lower = text.lower()
@@ -126,6 +126,20 @@ def matched_caption(response, lines, answer):
     if not named:
         return None
     return next(x for x in (answer, *lines) if named[-1] in (x, *caption_parts(x)))
+
+
+def stated_letter(response, item):
+    """The option in full, or the letter after "answer", at the start, or alone: `sound` scores."""
+    text, *options = (x.strip(" .\n").lower() for x in (response, *item.options))
+    if text in options:
+        return item.letters[options.index(text)]
+    one = f"([{item.letters}])"
+    answer = rf"(?s:.*)(?i:answer(?: is)?|(?:option|choice) is)(?:\W|boxed)*{one}\b"
+    alone = rf"\b(?![AI] (?!or |and |is )[a-z]){one}\b"  # no article, no "I"
+    rules = (answer, rf"\A\W*{one}(?:\W*\Z|[.:)*])", alone)
+    found = ({*re.findall(rule, response.strip())} for rule in rules)
+    said = next(filter(None, found), ())
+    return said.pop() if len(said) == 1 else None
 
 
 def first_character(response, letters):

@@ -15,9 +15,7 @@ def item(row, find, table, number):
     task = one_of(text(row, "area").lower(), TASKS, "area")
     prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])  # tasks/perceptiontest
     answer = letter_at(integer(row, "answer_id"), options)
-    tags = [f"tag={tag}" for tag in texts(row["tag"], 0)]
-    labels = (f"reasoning={text(row, 'reasoning').lower()}", *tags)
-    return Item(id_, task, *find(name), prompt, options, answer, labels)
+    return Item(id_, task, *find(name), prompt, options, answer)
 
 
 BENCHMARK = Benchmark(
@@ -25,8 +23,7 @@ BENCHMARK = Benchmark(
     "--exclude valid_audios.zip --local-dir",
     size="75 GB",
     tasks=TASKS,
-    columns="video_name, question_id, question, options (a list of 3), answer_id (0 to 2), area, "
-    "reasoning and tag (a list)",
+    columns="video_name, question_id, question, options (three), answer_id (0 to 2) and area",
     item=item,
     parse=lambda response, item, parser="head": word_letter(response),  # D is wrong, not None
     counts={"all": 19140},

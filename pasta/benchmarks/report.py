@@ -1,13 +1,12 @@
-"""Reports of runs: comparisons, tables and samples. Scores are as in scoring.py."""
+"""Reports of runs: comparisons and tables. Scores are as in scoring.py."""
 
 import os
 import shlex
 from pathlib import Path
 
 from pasta.benchmarks import SCORED
-from pasta.benchmarks.scoring import by_label, paired_difference, percent, summary
+from pasta.benchmarks.scoring import paired_difference, percent, summary
 from pasta.run.atomic import write_json
-from pasta.run.digest import digest
 from pasta.run.reasoning import final_answer
 from pasta.run.rows import read_rows
 from pasta.run.schema import read_json
@@ -74,17 +73,6 @@ def scored_rows(folder) -> dict:
     return {row["id"]: row for row in rows if "error" not in row}
 
 
-def sample_rows(rows):
-    """Rows of answers.jsonl in the form of lmms-eval's --log_samples."""
-    return [
-        {"doc_id": number, "target": row["answer"], "filtered_resps": [row["response"]]}
-        | {"resps": [[row["response"]]]}
-        | {"doc_hash": digest(f"{row['id']} {row['video']}"), "input": row["prompt"]}
-        | {"predicted": row["predicted"], "accuracy": float(row.get("score", row["correct"]))}
-        for number, row in enumerate(rows)
-    ]
-
-
 def compare(folders, name, bench, seed):
     """Print how much better the second run is than the first, over items that both answered."""
     if len(folders) != 2:
@@ -107,20 +95,20 @@ def compare(folders, name, bench, seed):
     print(table({"A": first, "B": second}, {"B": difference}, bench.macro))
 
 
-def report(bench, items, rows, folder, facts, seed):
+def report(bench, rows, folder, facts, seed):
     """Print and write the table and all numbers of runs, {name: rows}, the base model's first."""
     scores = {name: bench.aggregate(of) for name, of in rows.items()}
     base, *others = scores
     runs = {x: summary(scores[x], bench.macro) | {"counts": counts(bench, rows[x])} for x in rows}
     differences = {x: comparison(scores[x], scores[base], bench.macro, seed) for x in others}
-    breakdown = {x: summary(by_label(rows[x], items, bench.aggregate), None) for x in rows}
+    for name, of in rows.items() if bench.repaired else ():
+        sound = bench.aggregate([row | {"correct": row["sound"]} for row in of])
+        runs[f"{name} sound"] = summary(sound, bench.macro)
     text = TOY * facts["toy"] + table(runs, differences, bench.macro)
+    text += f"\nsound: {bench.repaired}" * bool(bench.repaired)
     print(text)
-    if breakdown[base]["groups"]:
-        print(table(breakdown, {}, None))
     (folder / "scores.md").write_text(f"```\n{text}\n```\n", "utf-8", "backslashreplace")
-    numbers = {"runs": runs, "differences": differences, "breakdown": breakdown}
-    write_json(folder / "scores.json", facts | numbers)
+    write_json(folder / "scores.json", facts | {"runs": runs, "differences": differences})
     print(f"wrote {folder / 'scores.json'}; every answer is in {folder}/NAME/answers.jsonl")
     for run in (os.path.relpath(Path(x).parent) for x in facts["adapters"].values() if x):
         if os.path.isfile(f"{run}/metrics.jsonl"):  # train_dpo.py wrote it

@@ -53,18 +53,6 @@ def by_task(rows, count_empty=True):
     return scores
 
 
-def by_label(rows, items, aggregate=by_task):
-    """The scores of each label of the items: {"LABEL", or "LABEL GROUP": {unit: score}}, sorted."""
-    labels, named, scores = {item.id: item.labels for item in items}, {}, {}
-    for row in rows:
-        for label in labels[row["id"]]:
-            named.setdefault(label, []).append(row | {"task": label})
-    for label, of_label in sorted(named.items()):
-        groups = aggregate(of_label).items()
-        scores |= {x if x == label else f"{label} {x}": units for x, units in groups}
-    return scores
-
-
 def wilson(correct, n):
     """95 % interval of a share (Wilson 1927): where its true value may lie after n trials.
 

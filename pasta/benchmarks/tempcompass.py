@@ -7,7 +7,6 @@ from pasta.benchmarks.tables import letter_in, one_of, text
 
 BEST = "\nPlease directly give the best option:"
 AFTER = {"multi-choice": BEST, "yes_no": "\nPlease answer yes or no:", "caption_matching": BEST}
-DIMENSIONS = ("action", "direction", "speed", "order", "attribute_change")
 
 
 def item(row, find, task, number):
@@ -28,8 +27,7 @@ def item(row, find, task, number):
             raise ValueError(f"{len(labels)} captions; expected two or more")
         one_of(parsers.caption_parts(answer)[0], labels, "the answer's label")
     video, prompt = find(text(row, "video_id")), question + AFTER[task]
-    labels = (f"{task} dim={one_of(row['dim'], DIMENSIONS, 'dim')}",)
-    return Item(f"{task}/{number}", task, *video, prompt, options, answer, labels)
+    return Item(f"{task}/{number}", task, *video, prompt, options, answer)
 
 
 def parse(response, item, parser="head"):
@@ -46,7 +44,7 @@ BENCHMARK = Benchmark(
     fetch="hf download lmms-eval/TempCompass --repo-type dataset --local-dir",
     size="0.4 GB",
     tasks=tuple(AFTER),
-    columns=f"video_id, question, answer (a candidate) and dim (one of {', '.join(DIMENSIONS)})",
+    columns="video_id, question and answer (a candidate)",
     item=item,
     parse=parse,
     counts={"multi-choice": 1580, "yes_no": 2453, "caption_matching": 1503},

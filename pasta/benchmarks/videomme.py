@@ -25,17 +25,15 @@ def item(row, find, table, number):
     asked = (text(row, "question"), "\n".join(options))
     prompts = {name: form.format(*asked) for name, form in PROMPTS.items()}
     answer = letter_in(row["answer"], options)
-    labels = tuple(f"{key}={text(row, key)}" for key in ("domain", "sub_category", "task_type"))
     video, prompt = find(text(row, "videoID")), PROMPT.format(*asked)
-    return Item(id_, task, *video, prompt, options, answer, labels, prompts)
+    return Item(id_, task, *video, prompt, options, answer, prompts=prompts)
 
 
 BENCHMARK = Benchmark(
     fetch="hf download lmms-eval/Video-MME --repo-type dataset --local-dir",
     size="101 GB",
     tasks=TASKS,
-    columns="videoID, question_id, duration (short, medium or long), domain, sub_category, "
-    "task_type, question, options (a list) and answer (a letter)",
+    columns="videoID, question_id, duration, question, options (a list) and answer (a letter)",
     item=item,
     parse=partial(by_version, partial(first_capital, letters="ABCD", prefixes=GLUED_PREFIXES)),
     counts=dict.fromkeys(TASKS, 900),

@@ -1,12 +1,10 @@
 """Stage 1: the queries that the asker writes about each video, or the user's own.
 
-A query that asks nothing or repeats another about its video is requested again with another seed.
-After TRIES, its row names the `flaw`, and it is not answered.
+The row of a query that asks nothing or repeats another names this `flaw`. It is not answered.
 """
 
 import re
-from collections import Counter, defaultdict
-from functools import partial
+from collections import Counter
 from pathlib import Path
 
 from pasta.datasets.read import placed_rows
@@ -18,17 +16,17 @@ from pasta.run.digest import seed_of
 from pasta.run.schema import ABSENT, schema_error, valid_text
 from pasta.video.find import find_video
 
-TRIES = 3
 OWN_QUERY = {"video": str, "mode": MODES, "query": str, "topic": str | None | ABSENT}
 
 
 def wanted_queries(video, keys, reader, seed):
-    """(row, attempt -> Request) of each key (video, mode, n), the n-th query. Raises VideoError."""
+    """(row, Request) of each key (video, mode, n), the n-th query. Raises VideoError."""
     inputs = reader.processor.prepare(*reader.frames(video)["uniform"])
     wanted, name = [], reader.name(video)
     for _, mode, n in keys:
         topic = topic_of(seed, name, mode, n)
-        request = partial(query_request, inputs, query_prompt(mode, topic), (seed, name, mode, n))
+        seeds = seed_of(seed, name, mode, n)
+        request = Request(inputs, query_prompt(mode, topic), seeds, temperature=1.0)
         wanted.append(({"video": video, "mode": mode, "n": n, "topic": topic}, request))
     return wanted
 
@@ -39,52 +37,25 @@ def topic_of(seed, name, mode, n):
     return topics[(seed_of(seed, name, mode) + n) % len(topics)]
 
 
-def query_request(inputs, prompt, seed_parts, attempt):
-    parts = (*seed_parts, attempt) if attempt else seed_parts
-    return Request(inputs, prompt, seed_of(*parts), temperature=1.0)
-
-
 def query_rows(wanted, earlier, ask, asker):
     """The asker's queries: (rows of queries.jsonl, {video: why a server refused a query}).
 
     earlier: video -> its queries that were written before. ask: list of Request -> list of Answer.
+    A query is compared with those before it, so the result depends on the order, not on batches.
     """
-    texts, asked, failed = [[] for _ in wanted], list(range(len(wanted))), {}
-    while asked:
-        answers = ask([wanted[i][1](len(texts[i])) for i in asked])
-        for i, answer in zip(asked, answers, strict=True):
-            if answer.error:
-                failed[wanted[i][0]["video"]] = answer.error
-            texts[i].append(None if answer.error else cleaned(answer.text))
-            if not answer.finished:
-                wanted[i][0]["finished"] = False
-        settled, asked = settle([row for row, _ in wanted], texts, earlier)
+    known, rows, failed = {video: list(queries) for video, queries in earlier.items()}, [], {}
     made_by = {"asker": asker, "prompt_version": PROMPT_VERSION}
-    return [row | {"query": text} | made_by | flaw for row, text, flaw in settled], failed
-
-
-def settle(rows, texts, earlier):
-    """(list of (row, text, {} or {"flaw"}), indices of the rows that need another text).
-
-    texts: those of each row so far, None for a refused request. A text is compared with those
-    of earlier rows, so the result depends on the order of the rows, but not on the batches.
-    """
-    known = defaultdict(list, {video: list(queries) for video, queries in earlier.items()})
-    settled, again = [], []
-    for i, (row, tried) in enumerate(zip(rows, texts, strict=True)):
-        answered = [text for text in tried if text is not None]
-        flaws = [query_flaw(text, known[row["video"]]) for text in answered]
-        if "" in flaws:
-            text = answered[flaws.index("")]
-            known[row["video"]].append(text)
-            settled.append((row, text, {}))
-        elif len(answered) < len(tried):
-            continue  # refused: the next run asks again
-        elif len(tried) < TRIES:
-            again.append(i)
-        else:
-            settled.append((row, answered[-1], {"flaw": flaws[-1]}))
-    return settled, again
+    for (row, _), answer in zip(wanted, ask([request for _, request in wanted]), strict=True):
+        if answer.error:
+            failed[row["video"]] = answer.error
+            continue
+        text, before = cleaned(answer.text), known.setdefault(row["video"], [])
+        flaw = query_flaw(text, before)
+        before += [] if flaw else [text]
+        rows.append(row | {"query": text} | made_by | ({"flaw": flaw} if flaw else {}))
+        if not answer.finished:
+            rows[-1]["finished"] = False
+    return rows, failed
 
 
 def cleaned(text):

@@ -21,8 +21,6 @@ from tqdm import tqdm
 
 from pasta.run.schema import printable
 
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit} after {elapsed}, about {remaining} left"
-
 
 def start(device):
     """Join torchrun's process group, if torchrun started us. Returns the device of this rank."""
@@ -110,20 +108,11 @@ def is_first(text):
     return store.add(f"{os.environ['TORCHELASTIC_RESTART_COUNT']} {text}", 1) == 1
 
 
-class LogFile:
-    """Where tqdm writes without a terminal: each state of a bar is a line on stderr."""
-
-    def write(self, text):
-        if text.strip():
-            print(text.strip(), file=sys.stderr, flush=True)
-
-
 def progress(items=None, name=None, total=None, unit="items"):
-    """A bar of rank 0's work, in a log a line a minute; nothing on other ranks or without name."""
+    """A bar of rank 0's work, in a log once a minute; nothing on other ranks or without name."""
     how = {"leave": False}
     if not (sys.stderr and sys.stderr.isatty()):
-        line = LINE if total or hasattr(items, "__len__") else None  # None: tqdm's own
-        how = {"file": LogFile(), "bar_format": line, "mininterval": 60, "miniters": 1, "delay": 60}
+        how = {"mininterval": 60, "miniters": 1, "delay": 60}
     part = f" (rank 0 of {size()})" * (size() > 1)
     quiet = bool(rank() or not name or items == [])
     return tqdm(items, f"{name}{part}", total, unit=unit, smoothing=0, disable=quiet, **how)

@@ -39,17 +39,6 @@ def shuffled(pairs, folder, rng):
     return [a | {"video": b["video"]} for a, b in both if a["video"] != b["video"]]
 
 
-def idle(pairs, folder, rng):
-    """Each pair with the rejected response to another query of its mode."""
-    found = []
-    for mode in world.MODES:
-        rows = [pair for pair in pairs if pair["mode"] == mode]
-        for row, i in zip(rows, rng.permutation(len(rows)), strict=True):
-            if rows[i]["rejected"] not in (row["rejected"], row["chosen"]):
-                found.append(row | {"rejected": rows[i]["rejected"]})
-    return found
-
-
 def ranked(correctly, pairs, folder, rng):
     """The pairs in which the untrained policy gives chosen a higher logp, or all the others."""
     rows = read_rows(folder / "candidates.jsonl")
@@ -72,7 +61,6 @@ def some(n, modes, pairs, folder, rng):
 
 EDITED = {  # set -> (the other set, function of its pairs, its folder and a generator)
     "shuffled": ("videopasta", shuffled),
-    "idle": ("videopasta", idle),
     "known": ("videopasta", partial(ranked, True)),
     "mistaken": ("videopasta", partial(ranked, False)),
     **{f"only_{mode}": ("videopasta", partial(some, N_EQUAL, [mode])) for mode in world.MODES},

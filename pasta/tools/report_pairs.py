@@ -4,11 +4,9 @@ Pairs that make_pairs.py did not write have no candidates: their clean frames ar
 """
 
 import os
-import re
 from base64 import b64encode
 from collections import Counter, defaultdict
 from contextlib import suppress
-from difflib import SequenceMatcher
 from functools import cache, partial
 from itertools import product
 from pathlib import Path
@@ -77,9 +75,8 @@ def making_of(run):
 
 
 def example_of(run, row, candidate, reader):
-    """A pair for the page: marked texts, log-probabilities, all answers and `views`."""
-    texts = {x: row[x] for x in ("chosen", "rejected")}
-    example = row | dict(zip(texts, marked(*texts.values()), strict=True)) | {"views": []}
+    """A pair for the page: texts, log-probabilities, all answers and `views`."""
+    texts, example = {x: row[x] for x in ("chosen", "rejected")}, row | {"views": []}
     if not candidate or "flaw" in row:
         if run.trained and "flaw" not in row:
             how = (run.model, run.config["max_pixels"], run.config["frames_used"], row["video"])
@@ -100,15 +97,6 @@ def example_of(run, row, candidate, reader):
     logps = {scored["response"]: scored for scored in candidate["logps"]}
     example["logps"] = {side: logps[text] for side, text in texts.items() if text in logps}
     return example | {"answers": [a | {"logps": logps.get(a["response"], {})} for a in answers]}
-
-
-def marked(chosen, rejected):
-    """Both texts in pieces: lists of (text, whether the other text differs there)."""
-    a, b = (re.findall(r"\w+|\W", text) for text in (chosen, rejected))
-    codes = SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-    left = [("".join(a[i:j]), kind != "equal") for kind, i, j, _, _ in codes if i < j]
-    right = [("".join(b[i:j]), kind != "equal") for kind, _, _, i, j in codes if i < j]
-    return left, right
 
 
 def source_of(answers, text, recipe):
