@@ -296,10 +296,10 @@ USELESS = {  # name -> (role, fault, what the message must have)
     "cut off": ("responder", saying("It is", "length"), "36 of 36|27 of 27.*cut off, .*'It is "),
     "empty": ("responder", saying(""), "of 27 pairs: preferred empty, "),
     "one answer": ("responder", saying("It is left."), "of 27 pairs: same as preferred"),
-    "refuses": ("responder", saying("Sorry, no."), "of 27 pairs: preferred refuses, .*'Sorry, no. "),
+    "refuses": ("responder", saying("Sorry, no."), "of 27 pairs: preferred ref.*'Sorry, no. "),
     "wrong judge": ("judge", saying("Yes, it is."), "read in 27 of 27, .*'Yes, it is.'"),
     "judge thinks": ("judge", saying(None, "length"), "judge's replies .* 27 of 27, .*''"),
-    "strict judge": ("judge", saying("fits: no\ncontradicts: no"), "of 27 pairs: judge says that preferred do"),
+    "strict judge": ("judge", saying("fits: no\ncontradicts: no"), "27 pairs: judge says that pr"),
 }
 
 
