@@ -165,7 +165,7 @@ def role(who, config, reader, failed, queries, n_answers):
         if who == "asker":
             keys = [(video, row["mode"], i) for i, row in enumerate(rows)]
             wanted = wanted_queries(video, keys, reader, config.seed)
-            return prompt_size(reader.processor, [request(0) for _, request in wanted])
+            return prompt_size(reader.processor, [request for _, request in wanted])
         for task in query_tasks(video, rows, reader, recipe_of(config, reader)):
             query, scored = task.row["query"], sum(task.views.values(), [])
             requests += [Request(task.clean, query), *(request for _, request in task.misled)]
