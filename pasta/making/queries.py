@@ -25,8 +25,8 @@ def wanted_queries(video, keys, reader, seed):
     wanted, name = [], reader.name(video)
     for _, mode, n in keys:
         topic = topic_of(seed, name, mode, n)
-        seeds = seed_of(seed, name, mode, n)
-        request = Request(inputs, query_prompt(mode, topic), seeds, temperature=1.0)
+        own_seed = seed_of(seed, name, mode, n)
+        request = Request(inputs, query_prompt(mode, topic), own_seed, temperature=1.0)
         wanted.append(({"video": video, "mode": mode, "n": n, "topic": topic}, request))
     return wanted
 
