@@ -98,7 +98,7 @@ def main(config):
     vlm, policy = load_policy(config, device)
     n_frames = config.n_frames or vlm.processor.n_frames
     facts = {"frames_used": n_frames, "processes": ranks.size()}
-    facts["pairs_used"] = Counter(pair.mode for pair in pairs)
+    facts["pairs_read"] = Counter(pair.mode for pair in pairs)
     if ranks.rank() == 0 and not (config.out / "config.json").exists():  # else once it is accepted
         write_config(config.out, config, **facts)
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=vlm.processor.family.fit)

@@ -146,9 +146,9 @@ def test_two_configs_share_no_list():
 
 def test_config_json_reloads_into_the_same_config_with_versions_and_commit(tmp_path):
     config = parse(Config, ["--model", "m", "--names", "ü"])
-    write_config(tmp_path / "run", config, pairs_used=12)
+    write_config(tmp_path / "run", config, pairs_read=12)
     row = read_config(tmp_path / "run")
-    assert row["pairs_used"] == 12
+    assert row["pairs_read"] == 12
     fields = {name: row[name] for name in vars(config)}
     paths = {"pairs": Path(row["pairs"]), "out": Path(row["out"])}
     assert Config(**fields | paths) == config

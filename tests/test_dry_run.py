@@ -60,7 +60,7 @@ def test_a_training_is_counted(training):
 
 def test_an_estimate_says_how_many_videos_it_is_made_from(training, monkeypatch):
     monkeypatch.setattr("pasta.tools.dry_run.SAMPLE", 2)
-    assert "\nread 2 of 5 videos; what follows is estimated from them\n" in training()
+    assert "\nread 2 of 2 sampled videos, 5 in all; estimates:\n" in training()
 
 
 def test_tokens_of_an_epoch_are_those_of_the_packs(training, tiny, toy_pairs, toy_videos):

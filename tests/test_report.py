@@ -352,7 +352,7 @@ def test_a_folder_of_neither_script_gets_one_sentence(folder, name):
 def record_pairs(folder, **used):
     """Let config.json of the run say how many pairs of each mode it read."""
     path = folder / "run/config.json"
-    write_json(path, json.loads(path.read_text()) | {"pairs_used": used})
+    write_json(path, json.loads(path.read_text()) | {"pairs_read": used})
 
 
 def test_the_pairs_that_the_run_read_are_those_that_it_recorded(folder):

@@ -187,7 +187,7 @@ def test_the_folder_of_the_pairs_may_be_given_instead_of_the_file(run, toy_pairs
 
 def test_the_run_records_how_many_pairs_of_each_mode_it_read(run, toy_pairs, tmp_path):
     run()
-    used = json.loads((tmp_path / "run/config.json").read_text())["pairs_used"]
+    used = json.loads((tmp_path / "run/config.json").read_text())["pairs_read"]
     assert used == Counter(row["mode"] for row in read_rows(toy_pairs))
 
 

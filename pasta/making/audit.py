@@ -138,12 +138,13 @@ def commonest(config, failed, dropped):
         return printable(f"{config.queries} has no query about these videos; {CURES['']}")
     [(reason, n)] = Counter(reason for reason, *_ in found).most_common(1)
     unit, example = next(of for other, *of in found if other == reason)
+    more = "..." * (len(example) > 200)
     text = f"left out are {len(failed)} videos, {len(flawed)} queries, {len(dropped)} pairs; "
-    text += f"the commonest reason, of {n} {unit}: {reason}, such as {example!r:.200}"
+    text += f"the commonest reason, of {n} {unit}: {reason}, such as {example[:200] + more!r}"
     cure = next(cure for start, cure in CURES.items() if re.match(start, reason))
     made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
     answers = [answer for row in made for answer in (row["preferred"], *row["adversarial"])]
-    replies = flawed if unit == "queries" else answers
+    replies = rows_of(config.out / "queries.jsonl", QUERY) if unit == "queries" else answers
     cut = sum(not reply.get("finished", True) for reply in replies)
     if cut and re.search("--(asker|responder)", cure):
         limit = f"--max_new_tokens {config.max_new_tokens}"

@@ -52,9 +52,8 @@ def query_rows(wanted, earlier, ask, asker):
         text, before = cleaned(answer.text), known.setdefault(row["video"], [])
         flaw = query_flaw(text, before)
         before += [] if flaw else [text]
-        rows.append(row | {"query": text} | made_by | ({"flaw": flaw} if flaw else {}))
-        if not answer.finished:
-            rows[-1]["finished"] = False
+        more = ({"flaw": flaw} if flaw else {}) | ({} if answer.finished else {"finished": False})
+        rows.append(row | {"query": text} | made_by | more)
     return rows, failed
 
 

@@ -54,7 +54,7 @@ def read_some(items, load):
             tqdm.write(printable(f"left out: {error}"))
     if not loaded:
         raise SystemExit(f"none of {len(places)} videos can be read, for the reasons above")
-    print(f"read {len(loaded)} of {len(items):,} videos; what follows is estimated from them")
+    print(f"read {len(loaded)} of {len(places)} sampled videos, {len(items):,} in all; estimates:")
     return loaded
 
 

@@ -31,7 +31,7 @@ from pasta.training.loop import METRICS
 CONFIGS = {  # the script of a folder: what its config.json needs to have
     "make_pairs.py": {"responder": str, "videos": str, "judge": str},
     "train_dpo.py": {"model": str, "pairs": str, "video_root": str | None, "mode": str | None,
-                     "max_pixels": int, "frames_used": int, "pairs_used": dict | ABSENT},
+                     "max_pixels": int, "frames_used": int, "pairs_read": dict | ABSENT},
 }  # fmt: skip
 ROW = PAIR | {"video": str, "query": str}
 OURS = b"pasta.tools.report"  # in the head of a page, which may be replaced
