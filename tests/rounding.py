@@ -8,7 +8,10 @@ position or feature changes a log-probability by more than 0.01 a token.
 import torch
 
 EPS = torch.finfo(torch.float32).eps  # the last place of a number between 1 and 2
-ROUNDINGS = 4 * 8  # layers, and in each: norms, projections, rotation, attention, residual sums
+# Layers, and in each: norms, projections, rotation, attention, residual sums. Each of up to three
+# recurrent layers also adds up the roundings of three products over the tokens that it remembers,
+# up to 150: their sum grows as the square root.
+ROUNDINGS = 4 * 8 + 3 * 3 * 12
 TOKEN = ROUNDINGS * 4 * EPS  # nats: each rounding moves a logit between 4 and 8 by its last place
 
 
