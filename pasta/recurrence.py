@@ -59,12 +59,13 @@ def gated_delta(
 def scan(layer, rules, inputs, g, beta, start=(None, None), real=None):
     """The recurrence over (B, L, C) inputs. Returns (B, L, N, D) and the memory at the rows' ends.
 
+    g, beta: (B, L, N), the log of the decay, <= 0, and the writing strength in (0, 1).
     memory: the last K - 1 inputs, (B, K - 1, C), and the state, (B, N, D of keys, D), in float32.
     start: the memory before the first token; None: zeros.
     """
-    (tail, state), k = start, layer.conv_kernel_size - 1
+    (tail, state), n_tail = start, layer.conv_kernel_size - 1
     if tail is None:
-        tail = inputs.new_zeros(len(inputs), k, inputs.shape[2])
+        tail = inputs.new_zeros(len(inputs), n_tail, inputs.shape[2])
     joined = torch.cat([tail, inputs], dim=1)
     weight = layer.conv1d.weight.to(joined.dtype)
     mixed = functional.conv1d(joined.transpose(1, 2), weight, groups=len(weight)).transpose(1, 2)
@@ -72,14 +73,13 @@ def scan(layer, rules, inputs, g, beta, start=(None, None), real=None):
     widths = [layer.key_dim, layer.key_dim, layer.value_dim]
     heads = [layer.head_k_dim, layer.head_k_dim, layer.head_v_dim]
     parts = zip(mixed.split(widths, dim=2), heads, strict=True)
-    q, k_, v = (x.unflatten(2, (-1, width)) for x, width in parts)
+    q, k, v = (x.unflatten(2, (-1, width)) for x, width in parts)
     n = inputs.new_full((len(inputs),), inputs.shape[1], dtype=torch.long)
     if real is not None:  # padding neither fades the state nor writes to it
         g, beta, n = g * real[..., None], beta * real[..., None], real.sum(1)
     with torch.autocast(inputs.device.type, enabled=False):  # sums over a row need float32
         out, state = rules[inputs.shape[1] == 1](
-            q, k_, v, g=g, beta=beta, initial_state=state, output_final_state=True,
-            use_qk_l2norm_in_kernel=True,
-        )  # fmt: skip
-    ends = n[:, None] + torch.arange(k, device=n.device)  # (B, K - 1), places in `joined`
+            q, k, v, g=g, beta=beta, initial_state=state, output_final_state=True,
+            use_qk_l2norm_in_kernel=True)  # fmt: skip
+    ends = n[:, None] + torch.arange(n_tail, device=n.device)  # (B, K - 1), places in `joined`
     return out, (joined.gather(1, ends[..., None].expand(-1, -1, joined.shape[2])), state)

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: frames keep their shape, positions have three axes.
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Qwen3.5: frames keep their shape, positions have three axes.
 
 Positions are ours: transformers versions disagree, and 5.6 to 5.23 restart the text inside the
 video's time. The checkpoints were trained with this layout (transformers PR #35569, issue #45381;
@@ -40,7 +40,7 @@ def qwen_family(config, preprocessor, max_pixels):
 
 
 def qwen3_family(config, preprocessor, max_pixels):
-    """Family of Qwen3-VL. Its bounds in `size` apply to the pixels of all frames together."""
+    """Family of Qwen3-VL and Qwen3.5. The bounds in `size` are for the pixels of all frames."""
     given, more = family.given_settings(preprocessor), {"frame_pixels": max_pixels}
     given |= bounds(given)
     return family_of(config, given, more, max_pixels, qwen3_fit, block_per_grid, timed_grids)
