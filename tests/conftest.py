@@ -19,7 +19,7 @@ import pasta.video as video
 from pasta.models.load import load_vlm
 from pasta.run.rows import write_rows
 from pasta.toy import files, world
-from pasta.toy.model import make_folder
+from pasta.toy.pretrain import make_folder
 from pasta.video import worker
 from pasta.video.decord_files import reading
 

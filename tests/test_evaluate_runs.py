@@ -24,7 +24,7 @@ from pasta.models.load import load_vlm
 from pasta.run import locks
 from pasta.run.rows import read_rows
 from pasta.toy import files
-from pasta.toy.model import make_folder
+from pasta.toy.pretrain import make_folder
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from pasta.run.command import command_line
 from pasta.run.rows import read_rows, write_rows
 from pasta.sampling import uniform
 from pasta.tools.export import WRITERS, main
-from pasta.toy.model import make_folder
+from pasta.toy.pretrain import make_folder
 from pasta.video import read_frames
 
 IDS = torch.tensor([[30, 11, 41, 12, 55, 9, 26, 60]])

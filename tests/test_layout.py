@@ -38,7 +38,7 @@ RUNTIME = {"torch", "transformers", "decord", "numpy", "tqdm"}
 INCLUDED = {"safetensors", "tokenizers", "jinja2"}  # transformers and torch require them
 OWNERS = {  # library: the only files that import it
     "decord": ["video/decord_files.py"],
-    "transformers": ["models/files.py", "models/load.py", "toy/model.py"],
+    "transformers": ["models/files.py", "models/load.py", "toy/pretrain.py"],
     "safetensors": ["models/load.py", "models/peft.py", "training/checkpoint.py"],
     "jinja2": ["tools/report.py"],
 }

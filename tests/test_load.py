@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from campaigns.speed import make_sized
 from conftest import ROOT, linux
 from rounding import close
 from safetensors.torch import load_file, save_file
@@ -27,7 +28,6 @@ from pasta.models.generate import Request, ask
 from pasta.models.load import bare_model, load_processor, load_vlm
 from pasta.models.vision import quicken_tower
 from pasta.run import flags
-from pasta.toy.model import make_sized
 
 # For one user turn: Qwen2.5-VL's chat_template.json, and the template of its tokenizer.
 FOR_VIDEOS = (

@@ -17,7 +17,7 @@ from pasta.models.load import load_vlm
 from pasta.run import ranks
 from pasta.toy import pretrain, world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
-from pasta.toy.model import make_folder
+from pasta.toy.pretrain import make_folder
 from pasta.toy.world import COLOURS, SHAPES, Thing, Video
 
 HALF = dict.fromkeys(NO_NOISE, 0.5)

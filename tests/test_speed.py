@@ -1,14 +1,14 @@
-"""pasta/tools/speed.py on a small model: it has all numbers; its sizes are the published ones."""
+"""campaigns/speed.py on a small model: it has all numbers; its sizes are the published ones."""
 
 import json
 
 import pytest
 import torch
 import transformers
+from campaigns import speed
+from campaigns.ways import SIZES
 
 from pasta.run.config import parse
-from pasta.tools import speed
-from pasta.toy.model import SIZES
 
 
 @pytest.fixture(scope="module")

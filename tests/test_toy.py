@@ -21,7 +21,7 @@ from pasta.benchmarks import adversarial, benchmark
 from pasta.run.rows import read_rows
 from pasta.toy import captions, files, world
 from pasta.toy.captions import NO_NOISE
-from pasta.toy.model import FOLDERS, make_folder
+from pasta.toy.pretrain import FOLDERS, make_folder
 from pasta.toy.world import MODES
 from pasta.video import read_frames
 

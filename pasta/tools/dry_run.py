@@ -2,7 +2,7 @@
 
 Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
 multiplied by the number of videos. Memory is estimated for the longest of them, time is not: see
-pasta/tools/speed.py.
+docs/speed.md.
 """
 
 import math

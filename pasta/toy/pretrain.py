@@ -1,4 +1,4 @@
-"""Pretraining of the toy model, from random weights, in minutes.
+"""The toy model: a tiny Qwen2.5-VL or LLaVA-OneVision, and its pretraining, in minutes.
 
     python -m pasta.toy.pretrain FOLDER    # makes the shipped pasta/toy/model again
 
@@ -18,6 +18,7 @@ Shapes: B videos of a batch, L tokens of the longest row, N visual tokens, K wor
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -30,6 +31,7 @@ from statistics import fmean
 import numpy as np
 import torch
 import torch.distributed as dist
+import transformers
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from pasta.attention import dense_mask
@@ -42,8 +44,10 @@ from pasta.run.command import command_line, number
 from pasta.sampling import uniform
 from pasta.toy import world
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
-from pasta.toy.model import make_folder
 
+HERE = Path(__file__).parent
+# kind of model: the folder with its settings and its tokenizer (tests/golden/make_toy_tokenizer.py)
+FOLDERS = {"qwen": HERE / "model", "onevision": HERE / "onevision"}
 LABEL_NOISE = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}  # shares
 PLACES = ("left", "right", "above", "below")
 ALIGN_STEPS, ALIGN_DECAY = 600, 100  # decay: the last steps, with a falling learning rate
@@ -56,6 +60,34 @@ STAGES = (  # samples, label noise, share of two-frame clips, least steps, most,
 )
 BATCH = 16  # videos, half of them for each process
 ALIGN_PEAK, PEAK = 3e-3, 1.5e-3  # learning rates
+
+
+def make_folder(folder, seed=0, kind="qwen"):
+    """Write an untrained toy model, as a model folder with all files. kind: as in FOLDERS."""
+    # Two settings of its config.json are unusual. With a larger rope_theta the positions of a small
+    # grid, or of a few dozen tokens, would look the same; the width axis of M-RoPE has the lowest
+    # frequencies, and height, which needs less, has few. With an initializer_range of 0.02 the
+    # model learns to copy names too late.
+    config = transformers.AutoConfig.from_pretrained(FOLDERS[kind], trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDERS[kind], trust_remote_code=False)
+    config.text_config.vocab_size = len(tokenizer)
+    torch.manual_seed(seed)
+    model = transformers.AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+    # Blocks of 7 x 7 equal weights in the patch embedding (out, 3, ..., 14, 14): one random weight
+    # for each pixel adds noise that a short training does not remove.
+    patches = next(p for name, p in model.named_parameters() if "patch_embed" in name)
+    blocks = 0.3 * torch.randn(*patches.shape[:-2], 2, 2)
+    patches.data = blocks.repeat_interleave(7, -1).repeat_interleave(7, -2) / 49
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    copy_settings(kind, folder)
+
+
+def copy_settings(kind, folder):
+    """Copy the tokenizer, the chat template and the processor's settings of a kind of model."""
+    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    for name in (*files, "preprocessor_config.json"):
+        shutil.copy(FOLDERS[kind] / name, folder)
 
 
 def train_base(folder, seed=0, kind="qwen"):

@@ -37,7 +37,7 @@ from pasta import attention  # noqa: E402 (after the path to it)
 from pasta.models.generate import choose, forward  # noqa: E402
 from pasta.models.load import ATTENTION, InPlace  # noqa: E402
 
-SIZE = Path(__file__).parents[2] / "pasta/tools/sizes/qwen2.5-vl-7b.json"
+SIZE = Path(__file__).parent / "sizes/qwen2.5-vl-7b.json"
 B, C = 8, 12_288
 PARTS = ("weights", "cache", "attention", "sampling", "other")
 

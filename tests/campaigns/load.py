@@ -29,7 +29,7 @@ from pasta.reference import ReferenceCache, cache_row, open_cache  # noqa: E402
 from pasta.run.config import parse, read_config, write_config  # noqa: E402
 from pasta.run.rows import read_rows, write_rows  # noqa: E402
 from pasta.toy import files  # noqa: E402
-from pasta.toy.model import make_folder  # noqa: E402
+from pasta.toy.pretrain import make_folder  # noqa: E402
 from pasta.video import file_digest  # noqa: E402
 from train_dpo import TrainConfig  # noqa: E402
 

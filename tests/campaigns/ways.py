@@ -66,7 +66,7 @@ REJECTED = (1, 3)  # k
 # A config.json of each size. A video token of "small" costs 0.38 times as much in the vision tower
 # as in the language model. In the 7B, too: 4 patches through 0.6 billion weights, a token through
 # 6.5. initializer_range is hidden_size ** -0.5, so that logits are of about 1.
-SIZES = Path(__file__).parents[2] / "pasta/tools/sizes"
+SIZES = Path(__file__).parent / "sizes"
 PREPROCESSOR = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "merge_size": 2}
 PREPROCESSOR |= {"size": {"shortest_edge": 1, "longest_edge": 10**9}}
 PREPROCESSOR |= {"min_pixels": 1, "max_pixels": 10**6, "patch_size": 14, "temporal_patch_size": 2}

@@ -8,7 +8,7 @@ from tiny_models import write_babbler
 from pasta.pairs import MODES
 from pasta.run.rows import read_rows, write_rows
 from pasta.toy import files
-from pasta.toy.model import make_folder
+from pasta.toy.pretrain import make_folder
 
 SCRIPTS = ("make_pairs.py", "train_dpo.py", "evaluate.py")
 N_VIDEOS = 8

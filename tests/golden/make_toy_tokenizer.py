@@ -22,7 +22,7 @@ from pasta.prompts import (  # noqa: E402 (after the path to it)
 )
 from pasta.toy import world  # noqa: E402
 from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples  # noqa: E402
-from pasta.toy.model import FOLDERS  # noqa: E402
+from pasta.toy.pretrain import FOLDERS  # noqa: E402
 
 SPECIAL = (
     "<|endoftext|> <|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|video_pad|> "

@@ -1,7 +1,7 @@
 """How fast are the model and the scripts on this machine, and how much memory do they need?
 
-    python -m pasta.tools.speed --all                         # a small model, on a CPU
-    python -m pasta.tools.speed --model qwen2.5-vl-7b --all   # on a GPU
+    python tests/campaigns/speed.py --all                         # a small model, on a CPU
+    python tests/campaigns/speed.py --model qwen2.5-vl-7b --all   # on a GPU
 
 The model has a published size and random weights, the videos are the toy world's, enlarged, and the
 responses random words: as slow as real ones, without downloads. Seconds are medians after a
@@ -9,6 +9,7 @@ warm-up; memory is the peak on a GPU, with the weights. Numbers are printed, and
 """
 
 import re
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -21,25 +22,30 @@ from typing import Literal
 
 import numpy as np
 import torch
+import transformers
 from torch.profiler import profile
 
-from pasta.lora import adapter_off, add_lora
-from pasta.models.generate import Request, ask
-from pasta.models.load import checkpoint_activations, load_vlm
-from pasta.models.vision import video_features
-from pasta.packs import pack_responses
-from pasta.pairs import MODES
-from pasta.policy import Policy, text_logps
-from pasta.run import flags
-from pasta.run.atomic import write_json
-from pasta.run.command import command_line, run_script
-from pasta.run.config import knob, package_versions, parse
-from pasta.run.rows import read_rows, write_rows
-from pasta.sampling import uniform
-from pasta.toy import files, world
-from pasta.toy.model import make_sized
-from pasta.video import read_frames
+sys.path[:0] = [str(Path(__file__).parents[2])]
 
+from pasta.lora import adapter_off, add_lora  # noqa: E402 (after the path to it)
+from pasta.models.generate import Request, ask  # noqa: E402
+from pasta.models.load import checkpoint_activations, load_vlm  # noqa: E402
+from pasta.models.vision import video_features  # noqa: E402
+from pasta.packs import pack_responses  # noqa: E402
+from pasta.pairs import MODES  # noqa: E402
+from pasta.policy import Policy, text_logps  # noqa: E402
+from pasta.run import flags  # noqa: E402
+from pasta.run.atomic import write_json  # noqa: E402
+from pasta.run.command import command_line, run_script  # noqa: E402
+from pasta.run.config import knob, package_versions, parse  # noqa: E402
+from pasta.run.rows import read_rows, write_rows  # noqa: E402
+from pasta.run.schema import read_json  # noqa: E402
+from pasta.sampling import uniform  # noqa: E402
+from pasta.toy import files, world  # noqa: E402
+from pasta.toy.pretrain import FOLDERS, copy_settings  # noqa: E402
+from pasta.video import read_frames  # noqa: E402
+
+SIZES = Path(__file__).parent / "sizes"  # a config.json of each published size
 REJECTED = (1, 3)  # responses for each chosen one
 BATCHES = (1, 4, 8)  # --batch_videos
 N_WORDS = 96  # of a response
@@ -78,6 +84,24 @@ def main(config):
     for name, numbers in (found["parts"] | found["scripts"]).items():
         print(f"{name}: {numbers}")
     print(f"{config.model}, {config.dtype}, {where}; wrote {config.out}")
+
+
+def make_sized(folder, size, pixels, dtype, device):
+    """Write a Qwen2.5-VL of a size in SIZES with random weights and the toy's tokenizer.
+
+    pixels: the least of a frame; smaller frames are enlarged.
+    """
+    file = SIZES / f"{size}.json"
+    config = transformers.AutoConfig.from_pretrained(file, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDERS["qwen"], trust_remote_code=False)
+    config.video_token_id = tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    with torch.device(device):  # on a GPU, random weights take seconds
+        auto = transformers.AutoModelForImageTextToText
+        model = auto.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
+    model.save_pretrained(folder)
+    copy_settings("qwen", folder)
+    path = Path(folder, "preprocessor_config.json")
+    write_json(path, read_json(path) | {"temporal_patch_size": 2, "min_pixels": pixels})
 
 
 def texts(n, seed=0):
