@@ -13,7 +13,6 @@ from OPENAI_API_KEY, and is in no file, log or message: it is hidden in every te
 
 import base64
 import hashlib
-import html
 import json
 import os
 import random
@@ -23,11 +22,11 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Timer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pasta.models.generate import Answer
 from pasta.run.reasoning import final_answer
@@ -38,7 +37,6 @@ MAX_REPLY = 2**24  # bytes; a reply has a few thousand
 LONGEST_WAIT = 60.0  # seconds between two tries
 TRY_AGAIN = {408, 409, 425, 429, *range(500, 600)}
 REFUSED = {400, 413, 422}
-ESCAPE = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|[nrt]|)")
 
 
 class ServerError(Exception):
@@ -195,36 +193,9 @@ def valid(text):
 
 
 def without_key(text):
-    """A server's text without the key, which some repeat: as it is, escaped, coded or wrapped."""
-    if len(key := api_key()) < 8:
-        return text  # a placeholder such as "EMPTY", which may be part of an answer
-    text = key_pattern(key).sub("***", text)
-    plain = unescaped(text)
-    return key_pattern(key).sub("***", plain) if key_pattern(key).search(plain) else text
-
-
-@cache
-def key_pattern(key):
-    """Matches the key, its hex and base64, also inside longer base64, and 8 characters of them."""
-    data = key.encode()
-    forms = {key, unescaped(key), data.hex()}
-    for n in range(3):  # bytes before it; the outer sextets hold bits of its neighbours
-        start, end = -(-8 * n // 6), 8 * (n + len(data)) // 6
-        coded = base64.b64encode(bytes(n) + data)[start:end].decode()
-        forms |= {coded, coded.replace("+", "-").replace("/", "_")}
-    forms = [form for form in forms if len(form) >= 8]
-    for form in forms[:]:
-        forms += [form[i : i + 8] for i in (*range(0, len(form) - 7, 8), len(form) - 8)]
-    # Between characters there may be line ends, NULs of UTF-16, and what is invisible.
-    return re.compile("|".join("[^!-~]*".join(map(re.escape, form)) for form in forms))
-
-
-def unescaped(text):
-    """A text without the escapes of JSON, HTML and addresses, also of several levels."""
-    for _ in range(8):
-        text = ESCAPE.sub(lambda found: chr(int(found[1] or found[2] or "20", 16)), text)
-        text = unquote(html.unescape(text))
-    return text
+    """A server's text without the key, which some repeat."""
+    key = api_key()  # a short one is a placeholder such as "EMPTY", which may be part of an answer
+    return text.replace(key, "***") if len(key) >= 8 else text
 
 
 def read_answer(reply):
