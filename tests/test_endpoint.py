@@ -4,6 +4,7 @@ python -m pytest -q tests/test_endpoint.py
 """
 
 import base64
+import html
 import io
 import json
 import re
@@ -13,6 +14,7 @@ import subprocess
 import time
 from itertools import count
 from threading import Lock
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -510,6 +512,27 @@ def test_a_key_that_the_server_repeats_is_not_repeated_by_us(server, key, name):
     text = output_of(server)
     assert len(text) > 10
     assert not any(key[i : i + 8] in text for i in range(len(key) - 7))
+
+
+SPECIAL = "sk-Ab/9+z<&>'q\"=x%2Fy"  # each sign has an escape somewhere
+ESCAPED = {
+    "JSON": str,  # by the JSON of the reply
+    "HTML": html.escape,
+    "percent": lambda key: quote(key, ""),
+    "percent, but the slash": quote,
+}
+
+
+@pytest.mark.parametrize("code", [200, 400, 401])
+@pytest.mark.parametrize("name", ESCAPED)
+def test_a_key_is_hidden_however_it_is_escaped(server, monkeypatch, name, code):
+    monkeypatch.setenv("OPENAI_API_KEY", SPECIAL)
+    said = f"your key is {ESCAPED[name](SPECIAL)} ok"
+    body = {"choices": completion(said)["choices"], "error": said}
+    server.fault = from_number(0, replying(json.dumps(body).encode(), code))
+    text = output_of(server)
+    assert "your key is *** ok" in text
+    assert not any(SPECIAL[i : i + 8] in text for i in range(len(SPECIAL) - 7))
 
 
 def test_a_word_in_the_key_s_place_hides_no_answer(server, monkeypatch):

@@ -13,6 +13,7 @@ from OPENAI_API_KEY, and is in no file, log or message: it is hidden in every te
 
 import base64
 import hashlib
+import html
 import json
 import os
 import random
@@ -26,7 +27,7 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from socket import SHUT_RDWR, socket
 from threading import Timer
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pasta.models.generate import Answer
 from pasta.run.reasoning import final_answer
@@ -193,9 +194,12 @@ def valid(text):
 
 
 def without_key(text):
-    """A server's text without the key, which some repeat."""
-    key = api_key()  # a short one is a placeholder such as "EMPTY", which may be part of an answer
-    return text.replace(key, "***") if len(key) >= 8 else text
+    """A server's text without the key, which some repeat, as it is or escaped."""
+    if len(key := api_key()) < 8:
+        return text  # a placeholder such as "EMPTY", which may be part of an answer
+    for form in {key, json.dumps(key)[1:-1], html.escape(key), quote(key, ""), quote(key)}:
+        text = text.replace(form, "***")
+    return text
 
 
 def read_answer(reply):
