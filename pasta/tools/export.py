@@ -54,17 +54,15 @@ FPS={frames} FPS_MAX_FRAMES={frames} VIDEO_MAX_PIXELS={pixels} swift rlhf --rlhf
 DATASET = {"file_name": "pairs.json", "formatting": "sharegpt", "ranking": True, "columns": COLUMNS}
 
 
-def merge(run, out, name="adapter", base=None, dtype=None):
+def merge(run, out, base=None):
     """Write base model plus adapter as a model folder. Returns a message.
 
     run: run or adapter folder. base: model folder or hub id; None: as the adapter's config says.
     """
-    adapter = next((x for x in (run, run / name) if (x / CONFIG).is_file()), None)
+    adapter = next((x for x in (run, run / "adapter") if (x / CONFIG).is_file()), None)
     if not adapter:
-        found = ", ".join(sorted(x.parent.name for x in run.glob(f"*/{CONFIG}"))) or "none"
-        text = f"{run / name} is no adapter; {run} has these adapters: {found}; name one with"
-        after = "after --lora_rank 0, the run's model/ needs no merge"
-        raise FileNotFoundError(f"{text} --adapter; {after}")
+        text = "expected an adapter or its run; after --lora_rank 0, model/ needs no merge"
+        raise FileNotFoundError(f"{run} holds no adapter; {text}")
     if not (base := base or base_of(adapter)):
         raise ValueError(f"{adapter / CONFIG} names no model; give its base model with --base")
     try:
@@ -72,13 +70,11 @@ def merge(run, out, name="adapter", base=None, dtype=None):
     except OSError as error:
         text = f"{adapter} belongs to the model {base!r}, which is not found: {error}"
         raise FileNotFoundError(f"{text}; give its folder with --base") from None
-    target = getattr(torch, dtype or stored)
-    wider = torch.promote_types(getattr(torch, stored), target)  # rounded once, at the end
-    model = load_vlm(base, str(wider).removeprefix("torch.")).model
+    model = load_vlm(base, stored).model
     load_adapter(model, adapter)
     n_layers = fold(model)
-    save_model(out, model.to(target), base)
-    text = f"wrote {out}: {base} with the adapter {adapter} in {n_layers} layers, {dtype or stored}"
+    save_model(out, model, base)
+    text = f"wrote {out}: {base} with the adapter {adapter} in {n_layers} layers, {stored}"
     return f"{text}; next: python evaluate.py --model {out}"
 
 
@@ -185,9 +181,7 @@ def main(argv=None):
     add = commands.add_parser("merge", help="write a merged model", allow_abbrev=False).add_argument
     add("run", type=Path, help="run folder of train_dpo.py, or an adapter folder")
     add("out", type=Path, help="model folder to write; it must not exist")
-    add("--adapter", default="adapter", help="which adapter of the run (%(default)s)")
     add("--base", help="model folder or hub id (default: as the adapter's config says)")
-    add("--dtype", choices=DTYPES, help="of the weights (default: that of the base)")
     add = commands.add_parser("pairs", help="write pairs", allow_abbrev=False).add_argument
     add("pairs", type=Path, help="pairs.jsonl of make_pairs.py, or other pairs")
     add("out", type=Path, help="file (ms-swift) or folder to write; it must not exist")
@@ -200,7 +194,7 @@ def main(argv=None):
     if os.path.lexists(args.out):
         raise ValueError(f"{args.out} exists; remove it, or choose another name")
     if args.command == "merge":
-        print(merge(args.run, args.out, args.adapter, args.base, args.dtype))
+        print(merge(args.run, args.out, args.base))
     else:
         pairs = read_pairs(args.pairs, args.mode, args.video_root)
         print(describe(pairs, args.video_root or args.pairs.parent))
