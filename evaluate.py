@@ -2,6 +2,7 @@
 
     python evaluate.py                                             # the toy model, toy benchmark
     torchrun --nproc_per_node 8 evaluate.py --model MODEL --bench videomme --adapter out/x/adapter
+    python evaluate.py --suite temporal --model MODEL              # all of them whose data is here
     python evaluate.py --bench videomme --check                    # is the data complete?
     python evaluate.py --bench videomme --compare out/eval/A/videomme/A out/eval/B/videomme/B
 
@@ -12,8 +13,9 @@ For the toy model, other defaults hold: see the end of --help.
 
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar, Literal
 
 import torch
@@ -22,10 +24,10 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # with PYTHONSAFEPATH it is not there
 
 from pasta import toy
-from pasta.benchmarks import NAMES, benchmark, inputs
+from pasta.benchmarks import NAMES, SUITES, benchmark, inputs
 from pasta.benchmarks.adversarial import judged
 from pasta.benchmarks.answers import answered, earlier_rows, fingerprint, reread, video_digests
-from pasta.benchmarks.report import compare, report
+from pasta.benchmarks.report import compare, report, suite_table
 from pasta.making.roles import Roles
 from pasta.models.files import model_setting
 from pasta.models.load import load_processor, load_vlm
@@ -42,6 +44,7 @@ from pasta.run.rows import Appender, write_rows
 class EvalConfig:
     DATA: ClassVar = "model and questions"
     bench: Literal[NAMES] = knob("benchmark", "mvbench")
+    suite: str = knob(f"several benchmarks: {', '.join(SUITES)} or NAME,NAME,...", "")
     data: Path | None = knob("folder, or toy (default: data/BENCH, or toy for the toy model)", None)
     model: str = knob("model folder or hub id", "Qwen/Qwen2.5-VL-7B-Instruct", toy="toy")
     adapter: list[str] = knob(f"adapters, or `none`; not given: {inputs.ADAPTER} if it fits", [])
@@ -66,36 +69,93 @@ class EvalConfig:
     device: flags.Device = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
-def find_data(config, bench):
+def find_data(config, name, bench):
     """The data folder; prints which one. Only the toy model falls back to the toy benchmark."""
-    data = config.data or Path("data") / config.bench
+    data = config.data or Path("data") / name
+    if config.suite and config.data and str(data) != "toy":
+        data = data / name
     fallback = toy.is_toy(config.model) and not (config.data or data.is_dir())
     makers = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
-    if config.bench not in makers or not (fallback or str(data) == "toy"):
-        ranks.say(f"{config.bench} from {data}")
+    if name not in makers or not (fallback or str(data) == "toy"):
+        ranks.say(f"{name} from {data}")
         return data
-    real = bench.to_fetch(Path("data") / config.bench)
-    ranks.say(f"TOY benchmark instead of {config.bench}; for the real one {real}")
-    return makers[config.bench]()
+    real = bench.to_fetch(Path("data") / name)
+    ranks.say(f"TOY benchmark instead of {name}; for the real one {real}")
+    return makers[name]()
 
 
-def rows_of_model(config, bench, items, digests, adapter, path, settings):
+def names_of(config):
+    """The benchmarks to run."""
+    names = SUITES.get(config.suite) or config.suite.split(",") if config.suite else [config.bench]
+    if unknown := [name for name in names if name not in NAMES]:
+        known = ", ".join([*SUITES, *NAMES])
+        raise SystemExit(f"--suite has {', '.join(unknown)}; expected some of {known}")
+    if config.judge != "rules" and "adversarial" not in names:
+        raise SystemExit("--judge is only for --bench adversarial")
+    return names
+
+
+def find_questions(config, names):
+    """{benchmark: (Benchmark, data folder, items, absent tasks)}; of a suite those with data."""
+    found = {}
+    for name in names:
+        bench = benchmark(name)
+        bench = replace(bench, draws=bench.draws and config.draws)
+        data = find_data(config, name, bench)
+        try:
+            items = inputs.find_items(bench, data, config.limit, config.scoring)
+        except FileNotFoundError as error:
+            if not config.suite:
+                raise
+            ranks.say(f"{name} is left out: {error}")
+            continue
+        found[name] = (bench, data, *items)
+    if not found:
+        raise SystemExit(f"nothing of --suite {config.suite} is here; fetch it with a line above")
+    return found
+
+
+def job_of(config, name, processor, adapters, bench, data, items, absent):
+    """One benchmark of a run: bench, items, folder, settings, facts, and rows of each model."""
+    frames = config.n_frames or processor.n_frames
+    settings = model_setting(config.model, processor) | {"dtype": config.dtype, "n_frames": frames}
+    settings |= {"scoring": config.scoring, "max_new_tokens": bench.max_new_tokens}
+    items, prompts = inputs.with_prompts(bench, items, processor)
+    in_toy = data.resolve().is_relative_to(toy.ROOT.resolve())
+    folder = config.out / ("toy" * in_toy) / name
+    claim_folder(folder, config, config.model)
+    if ranks.rank() == 0:
+        of_bench = replace(config, bench=name)
+        write_config(folder, of_bench, data_used=data, frames_used=frames, prompts_used=prompts)
+    facts = {"toy": in_toy, "data": data, "absent": absent, "adapters": adapters, "prompt": prompts}
+    job = {"bench": bench, "items": items, "folder": folder, "settings": settings, "rows": {}}
+    return SimpleNamespace(**job, facts=facts | settings)
+
+
+def loaded(config, adapter):
+    """The model, with the adapter unless it is None."""
+    vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
+    if adapter:
+        load_adapter(vlm.model, adapter)
+    return vlm
+
+
+def rows_of_model(config, job, digests, adapter, path, load):
     """The row of every item: those in the file, and others, asked now; each rank asks its share."""
+    bench, items, settings = job.bench, job.items, job.settings
     facts = {"adapter": adapter and digest_files(sorted(adapter.glob("adapter_*")))} | settings
     fingerprints = {x.id: fingerprint(x, digests.get(x.video), **facts) for x in items}
     (rows,) = ranks.gather([earlier_rows(path, fingerprints)] if ranks.rank() == 0 else [])
     todo = [item for item in items if item.id not in rows]
-    ranks.say(f"{path.parent.name}: {len(todo)} questions to answer, {len(rows)} answered before")
+    what = path.relative_to(config.out).parent  # such as mvbench/MODEL
+    ranks.say(f"{what}: {len(todo)} questions to answer, {len(rows)} answered before")
     videos = set(ranks.share(list(dict.fromkeys(item.video for item in todo))))
     new = []
     if todo := [item for item in todo if item.video in videos]:
-        vlm = load_vlm(config.model, config.dtype, config.device, config.max_pixels)
-        if adapter:
-            load_adapter(vlm.model, adapter)
         how = (settings["n_frames"], config.scoring, config.batch_size, config.parser)
-        answers = answered(vlm, bench, todo, *how)
+        answers = answered(load(), bench, todo, *how)
         with Appender(ranks.rank_path(path)) as file:
-            for row in ranks.progress(answers, path.parent.name, len(todo), "questions"):
+            for row in ranks.progress(answers, str(what), len(todo), "questions"):
                 if "error" in row:
                     tqdm.write(f"{row['id']} counts as wrong: {row['error']}")
                 new.append(row | {"fingerprint": fingerprints[row["id"]]})
@@ -104,58 +164,51 @@ def rows_of_model(config, bench, items, digests, adapter, path, settings):
     return [reread(bench, rows[item.id], item, config.parser) for item in items]
 
 
-def judge_of(config, folder):
-    """On rank 0 a function that asks the --judge, see `judged`; None for the rules."""
-    if config.judge != "rules" and config.bench != "adversarial":
-        raise SystemExit("--judge is only for --bench adversarial")
+def judge_of(config, jobs):
+    """On rank 0 a function that rereads rows with the --judge; None for the rules."""
     if config.judge == "rules" or ranks.rank():
         return None
+    folder = jobs["adversarial"].folder
     roles = Roles(replace(config, out=folder), config.device)
     print(f"judge: {roles.model(config.judge).author}")  # a wrong name fails here
-    return partial(roles.ask_once, config.judge)
+    return partial(judged, ask=partial(roles.ask_once, config.judge))
 
 
 def main(config):
-    bench = benchmark(config.bench)
     if config.compare:
-        return compare(config.compare, config.bench, bench, config.seed)
+        return compare(config.compare, config.bench, benchmark(config.bench), config.seed)
+    names = names_of(config)
     config.model = toy.resolved(config.model)
-    bench = replace(bench, draws=bench.draws and config.draws)
-    data = find_data(config, bench)
-    items, absent = inputs.find_items(bench, data, config.limit, config.scoring)
+    found = find_questions(config, names)
     if config.check:
-        return inputs.check_items(items, bench.counts)
+        for bench, _, items, _ in found.values():
+            inputs.check_items(items, bench.counts)
+        return
     processor = load_processor(config.model, config.max_pixels)
     if not processor.n_frames:
         raise SystemExit(f"{config.model} reads only text; --model takes a model that sees videos")
-    frames = config.n_frames or processor.n_frames
-    settings = model_setting(config.model, processor) | {"dtype": config.dtype, "n_frames": frames}
-    settings |= {"scoring": config.scoring, "max_new_tokens": bench.max_new_tokens}
-    in_toy = data.resolve().is_relative_to(toy.ROOT.resolve())
     adapters = inputs.find_adapters(config.model, config.adapter)
     base = next(iter(adapters))
     config.out = config.out or Path("out/eval", "" if toy.is_toy(config.model) else base)
-    folder = config.out / ("toy" * in_toy) / config.bench
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
-    items, prompts = inputs.with_prompts(bench, items, processor)
-    judge = judge_of(config, folder)
-    claim_folder(folder, config, config.model)
+    jobs = {x: job_of(config, x, processor, adapters, *found[x]) for x in found}
+    judge = judge_of(config, jobs)
+    digests = video_digests([item for job in jobs.values() for item in job.items])
+    for name, adapter in adapters.items():
+        load = cache(partial(loaded, config, adapter))  # at the first question that is to be asked
+        for bench, job in jobs.items():
+            path = job.folder / (base + name if adapter else name) / "answers.jsonl"
+            rows = rows_of_model(config, job, digests, adapter, path, load)
+            if ranks.rank() == 0:
+                job.rows[name] = judge(rows) if judge and bench == "adversarial" else rows
+                write_rows(path.with_name("scored.jsonl"), job.rows[name])
     if ranks.rank() == 0:
-        write_config(folder, config, data_used=data, frames_used=frames, prompts_used=prompts)
-
-    rows, digests = {}, video_digests(items)
-    paths = {x: folder / (base + x if adapters[x] else x) / "answers.jsonl" for x in adapters}
-    for name, path in paths.items():
-        rows[name] = rows_of_model(config, bench, items, digests, adapters[name], path, settings)
-    if ranks.rank():
-        return
-    for name, path in paths.items():
-        if judge:
-            rows[name] = judged(rows[name], judge)
-        write_rows(path.with_name("scored.jsonl"), rows[name])
-    facts = {"toy": in_toy, "data": data, "absent": absent, "adapters": adapters}
-    report(bench, rows, folder, facts | {"prompt": prompts} | settings, config.seed)
+        found = {}
+        for name, job in jobs.items():
+            found[name] = report(job.bench, job.rows, job.folder, job.facts, config.seed)
+        if config.suite:
+            print(suite_table(found))
 
 
 if __name__ == "__main__":

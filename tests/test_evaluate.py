@@ -19,7 +19,7 @@ from tiny_models import make_language_model
 import evaluate
 from evaluate import EvalConfig, main
 from pasta import toy
-from pasta.benchmarks import NAMES, Item, answers, benchmark, inputs, mvbench, scoring
+from pasta.benchmarks import NAMES, SUITES, Item, answers, benchmark, inputs, mvbench, scoring
 from pasta.benchmarks.answers import with_inputs
 from pasta.benchmarks.inputs import base_name, find_adapters
 from pasta.lora import add_lora
@@ -851,6 +851,98 @@ def test_an_adapter_that_does_not_fit_is_refused_before_anything_is_asked_or_wri
     with pytest.raises(ValueError, match=f"adapter_model.safetensors: .*{message}"):
         main(config(tmp_path, **settings, adapter=[str(tmp_path / "adapter")]))
     assert not (tmp_path / "out").exists()
+
+
+# Suites
+
+
+@pytest.fixture
+def suite(world, tmp_path):
+    """Run evaluate.py on data/NAME of two benchmarks, with an adapter; more flags in `changes`."""
+    for task, letters in TRUTH.items():
+        write_task(tmp_path / "data/mvbench", task, letters)
+    items = tmp_path / "data/adversarial/items.jsonl"
+    items.parent.mkdir()
+    for number in range(2):
+        (items.parent / f"{number}.mp4").touch()
+    row = {"video": "0.mp4", "mode": "temporal", "kind": "question", "query": "Why?"}
+    write_rows(items, [row | {"id": "a"}, row | {"id": "b", "video": "1.mp4", "query": "How?"}])
+    all_right(world, "dpo")
+    world.says["dpo", "Why?"] = "There is no cat."
+    adapter = write_adapter(tmp_path / "runs/dpo/adapter")
+
+    def run(names="mvbench,adversarial", **changes):
+        changes = {"suite": names, "data": tmp_path / "data", "adapter": [adapter]} | changes
+        main(config(tmp_path, **changes))
+
+    return run
+
+
+def saved_scores(folder):
+    found = json.loads(Path(folder, "scores.json").read_text())
+    return found["runs"], found["differences"]
+
+
+def test_a_suite_has_the_numbers_of_single_runs_and_loads_each_model_once(world, suite, tmp_path):
+    suite(out=Path("both"))
+    assert world.loaded == ["base/model"] * 2  # without and with the adapter
+    for name in ("mvbench", "adversarial"):
+        suite("", bench=name, data=tmp_path / "data" / name, out=Path("alone"))
+        assert saved_scores(f"both/{name}") == saved_scores(f"alone/{name}")
+
+
+def test_a_suite_ends_with_one_table_of_its_benchmarks(suite, capsys):
+    suite()
+    lines = capsys.readouterr().out.splitlines()
+    head, *rows = lines[-3:]
+    assert re.split("  +", head) == [
+        "percent [95 % interval]", "n", "model", "+dpo", "minus base"
+    ]  # fmt: skip
+    # "(A)" is right in 2 of 3 and 0 of 2; it rejects no premise
+    for row, name, values in zip(rows, ("mvbench", "adversarial"), (
+        (33.3, 100.0, 66.7), (0.0, 50.0, 50.0)
+    ), strict=True):  # fmt: skip
+        found = re.findall(r"([+-]?\d+\.\d) \[", row)
+        assert row.startswith(f"{name} ") and [float(x) for x in found] == list(values)
+
+
+def test_a_killed_suite_continues_where_it_was(world, suite):
+    world.dies_after = 5  # after all questions of mvbench, before those of adversarial
+    with pytest.raises(KeyboardInterrupt):
+        suite()
+    world.dies_after, asked = None, world.asked[:]
+    suite()
+    assert len(world.asked) == 2 * 7 and world.asked[:5] == asked
+    suite()
+    assert len(world.asked) == 2 * 7
+
+
+def test_a_suite_names_what_is_missing_with_the_command_that_fetches_it(suite, capsys):
+    suite("paper")
+    out = capsys.readouterr().out
+    for name in SUITES["paper"]:
+        line = f"{name} is left out: .*{re.escape(benchmark(name).fetch)} "
+        assert bool(re.search(line, out)) == (name != "mvbench")
+    assert saved_scores("out/eval/mvbench")
+
+
+def test_a_suite_of_which_nothing_is_here_is_refused(suite):
+    with pytest.raises(SystemExit, match="nothing of --suite tomato is here; fetch it"):
+        suite("tomato")
+
+
+def test_a_benchmark_that_no_suite_has_is_refused_with_all_names(suite):
+    with pytest.raises(SystemExit, match="--suite has mvbnch; expected some of") as error:
+        suite("mvbnch,adversarial")
+    assert all(name in str(error.value) for name in (*SUITES, *NAMES))
+
+
+def test_check_of_a_suite_opens_the_videos_of_each_and_asks_nothing(world, suite, capsys):
+    suite(check=True)
+    out = capsys.readouterr().out
+    assert "5 videos, 0 of them cannot be read" in out
+    assert "2 videos, 0 of them cannot be read" in out
+    assert not world.asked and not world.loaded
 
 
 @pytest.mark.parametrize("model", ["..", ".", "../..", "a/.."])

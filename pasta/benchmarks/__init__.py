@@ -16,6 +16,12 @@ from pasta.video.find import SUFFIXES
 
 NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass",
          "perceptiontest", "vinoground", "tvbench", "tomato", "adversarial")  # fmt: skip
+SUITES = {  # the paper's Table 1, and what speaks to one failure mode
+    "paper": NAMES[:8],
+    "spatial": ("vsibench",),
+    "temporal": ("tvbench", "tomato", "tempcompass", "vinoground"),
+    "cross_frame": ("video_holmes",),
+}
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.
 SCORED = {"id": str, "task": str, "response": str, "correct": bool, "score": NUMBER | ABSENT}

@@ -52,7 +52,8 @@ def table(runs, differences, macro=True) -> str:
         return found | numbers.get("counts", {})
 
     def n_of(label):  # with two numbers, some answers of one run do not count
-        numbers = [str(labelled(run, mean_label)[label]["counted"]) for run in runs.values()]
+        found = [labelled(run, mean_label) for run in runs.values()]
+        numbers = [str(x[label]["counted"]) for x in found if label in x]
         return "/".join(numbers if len({*numbers}) > 1 else numbers[:1])
 
     columns = [("n", {label: n_of(label) for label in labelled(first, mean_label)})]
@@ -96,7 +97,10 @@ def compare(folders, name, bench, seed):
 
 
 def report(bench, rows, folder, facts, seed):
-    """Print and write the table and all numbers of runs, {name: rows}, the base model's first."""
+    """Print and write the table of runs, {name: rows}, the base model's first.
+
+    Returns their numbers: {name: summary} and, but for the first, {name: comparison}.
+    """
     scores = {name: bench.aggregate(of) for name, of in rows.items()}
     base, *others = scores
     runs = {x: summary(scores[x], bench.macro) | {"counts": counts(bench, rows[x])} for x in rows}
@@ -114,3 +118,16 @@ def report(bench, rows, folder, facts, seed):
         if os.path.isfile(f"{run}/metrics.jsonl"):  # train_dpo.py wrote it
             command = ["python", "-m", "pasta.tools.report", run]
             print(f"draw the run; next: {shlex.join(command)}")
+    return runs, differences
+
+
+def suite_table(scores):
+    """Text: each benchmark's mean, or its groups if it has none. scores: {name: of `report`}."""
+    sides = ({}, {})  # of the runs, of the differences
+    for bench, found in scores.items():
+        for side, of_models in zip(sides, found, strict=True):
+            for model, numbers in of_models.items():
+                groups = {f"{bench} {group}": x for group, x in numbers["groups"].items()}
+                lines = {bench: numbers["mean"]} if numbers["mean"] else groups
+                side.setdefault(model, {"groups": {}, "mean": None})["groups"] |= lines
+    return table(*sides)
