@@ -129,7 +129,7 @@ def test_every_flag_of_a_script_has_a_heading(script, capsys):
         (Required, "", "--pairs"),
         (Toy, "--model m", "--pairs is required when --model is given"),
         (Config, "--bet 0.3", "--bet"),  # no abbreviations
-        (Config, "--epochs 3", "unrecognized arguments: --epochs 3; did you mean --steps?"),
+        (Config, "--epochs 3", "unrecognized arguments: --epochs 3"),
         (Config, "--steps 1.5", "--steps"),
         (Config, "--scoring guess", "--scoring"),
         (Config, "--shuffle False", "False"),
@@ -248,17 +248,6 @@ def test_a_number_outside_its_range_is_refused_with_flag_value_and_range(cls, fi
 def test_a_device_that_is_not_there_is_refused(device, capsys):
     error = printed(capsys, train_dpo.TrainConfig, "--model", "m", "--device", device).err
     assert f"--device: invalid choice: '{device}' (choose from" in error
-
-
-def test_a_mistyped_flag_is_answered_with_the_nearest_one(capsys):
-    for cls, typed, meant in [
-        (make_pairs.PairsConfig, "--respnder m", "--responder"),
-        (train_dpo.TrainConfig, "--max-pixels=3", "--max_pixels"),
-        (evaluate.EvalConfig, "--adapters a", "--adapter"),
-        (train_dpo.TrainConfig, "--q", "--help"),
-    ]:
-        error = printed(capsys, cls, *typed.split()).err
-        assert error.endswith(f"unrecognized arguments: {typed}; did you mean {meant}?\n")
 
 
 def test_make_pairs_takes_the_responder_as_model(capsys):

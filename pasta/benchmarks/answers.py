@@ -88,7 +88,6 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
 
 
 def video_inputs(item, processor, n_frames):
-    """The VideoInputs of an item's video, or the VideoError if it cannot be used."""
     try:
         sample = partial(uniform, n=n_frames)
         return processor.prepare(*read_frames(item.video, sample, processor.family.fit))

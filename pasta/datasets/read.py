@@ -168,7 +168,6 @@ def video_name(row):
 
 
 def videos_in(value):
-    """The parts of dialogues that hold the path of a video."""
     if kind_of(value) == "video":
         return [value] * any(key in value for key in VIDEO_KEYS)
     value = list(value.values()) if isinstance(value, dict) else value
@@ -233,7 +232,6 @@ def joined(dialogue, value, by, what):
 
 
 def texts_of(dialogue, what):
-    """The texts of the one question and the one answer."""
     speakers, texts = [by for by, _ in dialogue], [text for _, text in dialogue]
     if speakers != ["user", "assistant"]:
         got = f"{what} is a dialogue of {len(texts)} turns, by {', '.join(speakers)}: {texts!r:.80}"

@@ -66,7 +66,6 @@ def cleaned(text):
 
 
 def query_flaw(query, earlier):
-    """What is wrong with a query, or "". earlier: others about the same video."""
     if "?" not in query:
         return "asks nothing"
     if TOKEN.search(query):

@@ -203,7 +203,6 @@ def without_key(text):
 
 
 def read_answer(reply):
-    """The Answer in a chat completion, without its reasoning."""
     choice = reply["choices"][0]
     text = valid(choice["message"]["content"] or "")
     text, finished = final_answer(text, choice["finish_reason"] == "stop")

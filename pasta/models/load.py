@@ -166,7 +166,6 @@ def load_vlm(name, dtype="float32", device="cpu", max_pixels=0):
 
 
 def share_recurrences(model):
-    """Let the recurrent layers of a model take packed and padded rows."""
     for layer in model.modules():
         if re.fullmatch("Qwen3_5(Moe)?GatedDeltaNet", type(layer).__name__):
             code = sys.modules[type(layer).__module__]  # uses flash-linear-attention if installed

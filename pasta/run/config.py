@@ -11,7 +11,6 @@ import sys
 import textwrap
 from contextlib import suppress
 from dataclasses import MISSING, asdict, field, fields
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
@@ -117,12 +116,7 @@ def parse(cls, argv=None):
         if kind is bool:
             off = {"action": "store_false", "help": argparse.SUPPRESS}
             group.add_argument(f"--no-{name}", dest=name, **off)
-    found, unknown = parser.parse_known_args(argv)
-    if unknown:
-        known = [f"--{x}" for x in (*knobs, "model", "help")]
-        near = get_close_matches(unknown[0].partition("=")[0], known, 1) or ["--help"]
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}; did you mean {near[0]}?")
-    values = vars(found)
+    values = vars(parser.parse_args(argv))
     if wrong := out_of_range(cls, values):
         parser.error(wrong)
     model = next((name for name in MODEL_FLAGS if name in knobs), None)

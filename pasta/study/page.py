@@ -84,8 +84,6 @@ KINDS = {f.__name__: f for f in (claims, scores, percent, numbers, commands)}
 
 
 def refreshed(text, results):
-    """A page with new text between its marks."""
-
     def new(match):
         kind, *words = match[2].split()
         return f"{match[1]}\n{KINDS[kind](results, *words)}\n{match[3]}"

@@ -95,7 +95,6 @@ def fold(model):
 
 
 def stored_dtype(base):
-    """The dtype in a checkpoint's config.json. Raises ValueError."""
     config = read_json(local_folder(base) / "config.json")  # torch_dtype: until transformers 4.56
     dtype = config.get("dtype") or config.get("torch_dtype")
     if wrong := schema_error(dtype, DTYPES, "dtype"):

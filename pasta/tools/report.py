@@ -120,7 +120,6 @@ class Run:
 
 
 def audit_section(run):
-    """The audit, and the videos that were left out. Raises OSError, ValueError."""
     path = run.pairs_file.with_name("dropped.jsonl")
     path.stat()  # only make_pairs.py writes it
     skipped = rows_of(path.with_name("skipped.jsonl"), {"video": str, "reason": str})

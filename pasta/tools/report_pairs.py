@@ -111,7 +111,6 @@ def sampling_of(mode, source):
 
 
 def reader_of(root, recipe, model):
-    """The Reader of a candidate's frames. model: the responder's folder now."""
     videos, size = [str(path) for path in list_videos(root)], recipe["max_pixels"]
     name = recipe["responder"]
     server = f"{name.partition('#')[0]}#any"  # naming any model avoids a request
@@ -139,7 +138,6 @@ def strip_of(reader, candidate, source):
 
 
 def show_uniform(model, max_pixels, n_frames, video):
-    """The strip of the frames of training. Raises `FAULTS`."""
     processor = processor_of(model, max_pixels)
     return strip(processor, *read_frames(video, partial(uniform, n=n_frames), processor.fit))
 

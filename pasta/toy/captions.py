@@ -47,7 +47,6 @@ def qa_samples(video, rng, noise):
 
 
 def query_sample(asked, rng):
-    """The instruction to write a query about a mode, and a query about what is in the video."""
     mode = world.MODES[rng.integers(3)]
     return query_prompt(mode, str(rng.choice(list(QUERIES[mode])))), asked[mode][-1].query
 

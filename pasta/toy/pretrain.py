@@ -84,7 +84,6 @@ def make_folder(folder, seed=0, kind="qwen"):
 
 
 def copy_settings(kind, folder):
-    """Copy the tokenizer, the chat template and the processor's settings of a kind of model."""
     files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
     for name in (*files, "preprocessor_config.json"):
         shutil.copy(FOLDERS[kind] / name, folder)
@@ -219,7 +218,6 @@ def sample_pack(vlm, rng, samples, noise, clips):
 
 
 def visual_tokens(vlm, videos):
-    """The visual tokens of each of a list of VideoInputs of one shape, (n_tokens, width)."""
     output = encode(vlm.model, vlm.processor.family, videos, grad=True)
     return [tokens for (tokens,) in levels(output, [video.n_tokens for video in videos])]
 

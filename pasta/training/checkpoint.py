@@ -114,7 +114,6 @@ class Checkpoints:
 
 
 def step_folders(folder):
-    """The folders that are named like checkpoints, in order of their steps."""
     found = {path.name: path for path in folder.glob("step-*") if path.is_dir()}
     numbers = sorted({int(name[5:]) for name in found if name[5:].isdecimal()})
     return [found[name] for n in numbers if (name := f"step-{n:06d}") in found]
