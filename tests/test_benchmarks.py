@@ -135,6 +135,24 @@ TOMATO = {
     "demonstration_type": "human",
     "video_path": "videos/human/0007-10.mp4",
 }
+VSIBENCH = {
+    "id": 1201,
+    "dataset": "scannet",
+    "scene_name": "scene0011_00",
+    "question_type": "object_rel_direction_hard",
+    "question": "If I am standing by the washer and facing the dishwasher, is the table to my "
+    "front-left, front-right, back-left, or back-right?\nThe directions refer to the quadrants of "
+    "a Cartesian plane (if I am standing at the origin and facing along the positive y-axis).",
+    "ground_truth": "B",
+    "options": ["A. back-right", "B. back-left", "C. front-right", "D. front-left"],
+}
+ROOM = {
+    "id": 7,
+    "question_type": "object_counting",
+    "question": "How many chair(s) are in this room?",
+    "ground_truth": "4",
+    "options": None,
+}
 CAPTIONS = (
     "a toddler plays around the grassfield before he picks up a water bottle and drinks",
     "a toddler picks up a water bottle and drinks before he plays around the grassfield",
@@ -329,6 +347,25 @@ LAYOUTS = {
             answer="D",
         ),
     ),
+    "vsibench": (
+        "test.json",
+        VSIBENCH,
+        Item(
+            id="1201",
+            task="object_rel_direction_hard",
+            name="scannet/scene0011_00.mp4",
+            video=None,
+            prompt="These are frames of a video.\n"
+            "If I am standing by the washer and facing the dishwasher, is the table to my "
+            "front-left, front-right, back-left, or back-right?\n"
+            "The directions refer to the quadrants of a Cartesian plane (if I am standing at the "
+            "origin and facing along the positive y-axis).\nOptions:\nA. back-right\n"
+            "B. back-left\nC. front-right\nD. front-left\n"
+            "Answer with the option's letter from the given choices directly.",
+            options=tuple(VSIBENCH["options"]),
+            answer="B",
+        ),
+    ),
 }
 ONE_FILE = list(LAYOUTS)  # vinoground has two
 NEW = [*LAYOUTS, "vinoground"]
@@ -390,6 +427,7 @@ def test_a_name_is_that_of_a_benchmark_whose_counts_are_of_its_tasks(name):
         ("vinoground", 2000, None, False, 16),
         ("tvbench", 2525, False, False, 32),
         ("tomato", 1484, False, False, 1024),
+        ("vsibench", 5130, True, False, 16),
     ],
 )
 def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
@@ -583,6 +621,7 @@ VIDEO_COLUMN = {
     "perceptiontest": "video_name",
     "tvbench": "video",
     "tomato": "video_path",
+    "vsibench": "scene_name",
 }
 
 
@@ -595,7 +634,7 @@ OUTSIDE = ("../x", "a/../../x.mp4", "/etc/x", "..\\x", "..")
         (name, video)
         for name in ONE_FILE
         for video in OUTSIDE
-        if (name, video) != ("tvbench", "/etc/x")  # in the folder of its task
+        if (name, video) not in (("tvbench", "/etc/x"), ("vsibench", "/etc/x"))  # in a folder
     ],
 )
 def test_a_video_outside_the_data_folder_is_refused(tmp_path, name, video):
@@ -838,6 +877,7 @@ UNUSED = {  # columns that an item can be made without
     "perceptiontest": {"reasoning", "tag"},
     "tvbench": set(),
     "tomato": {"id", "demonstration_type"},
+    "vsibench": set(),
 }
 USED = [(name, x) for name in ONE_FILE for x in LAYOUTS[name][1] if x not in UNUSED[name]]
 
@@ -876,6 +916,10 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "is no list of 3 to 3 texts"),
         ("perceptiontest", {"answer_id": 3}, "the answer's number is 3, none of 0, 1, 2"),
         ("perceptiontest", {"area": "magic"}, "area is 'magic', none of memory"),
+        ("vsibench", {"question_type": "colour"}, "question_type is 'colour', none of object_cou"),
+        ("vsibench", {"question_type": "object_counting"}, "could not convert string to float"),
+        ("vsibench", {"ground_truth": "E"}, "answer is 'E', none of A, B, C, D"),
+        ("vsibench", {"options": None}, "is no list of 2 to 26 texts"),
         ("tomato", {"answer": 5}, "the answer's number is 5, none of 0, 1, 2, 3, 4"),
         ("videomme", {"options": ["x"] * 27}, "is no list of 2 to 26 texts"),
         ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
@@ -1122,6 +1166,77 @@ def test_the_score_of_tomato_is_over_all_items(results, score):
     ]
     found = summary(bench.aggregate(rows), bench.macro)["mean"]["value"]
     assert found == pytest.approx(score)
+
+
+def test_vsi_bench_asks_for_a_number_in_a_single_word(tmp_path):
+    (found,) = fill("vsibench", tmp_path, [VSIBENCH | ROOM]).items(tmp_path)
+    assert found.prompt == (
+        "These are frames of a video.\nHow many chair(s) are in this room?\n"
+        "Please answer the question using a single word or phrase."
+    )
+    assert (found.options, found.answer) == ((), "4.0")
+
+
+def test_an_answer_of_vsi_bench_that_is_right_in_part_has_a_score_and_a_sound_one(tmp_path):
+    bench = fill("vsibench", tmp_path, [VSIBENCH | ROOM | {"ground_truth": "0.4"}, VSIBENCH])
+    room, corner = bench.items(tmp_path)
+    found = reread(bench, row(room, ".5"), room, "head")
+    assert (found["score"], found["sound"], found["correct"]) == (0.0, 0.6, False)
+    found = reread(bench, row(corner, "(B)"), corner, "head")
+    assert (found["score"], found["sound"], found["correct"]) == (0.0, 1.0, False)
+
+
+DIRECTION = "object_rel_direction"
+
+
+@pytest.mark.parametrize(
+    ("results", "direction", "overall"),
+    [
+        (
+            {
+                f"{DIRECTION}_easy": [1, 1],
+                f"{DIRECTION}_medium": [0],
+                f"{DIRECTION}_hard": [1, 0],
+                "object_rel_distance": [1],
+                "route_planning": [0],
+                "obj_appearance_order": [1],
+                "object_abs_distance": [0.4],
+                "object_counting": [1, 0.5],
+                "object_size_estimation": [0.8],
+                "room_size_estimation": [0.2],
+            },
+            0.5,
+            0.58125,
+        ),
+        (
+            {
+                f"{DIRECTION}_easy": [1],
+                f"{DIRECTION}_medium": [1],
+                f"{DIRECTION}_hard": [0],
+                "object_counting": [0.6, 0.1],
+                "route_planning": [1],
+            },
+            2 / 3,
+            0.672222,
+        ),
+        (
+            {f"{DIRECTION}_easy": [1], f"{DIRECTION}_hard": [0, 0, 0], "route_planning": [1]},
+            0.5,
+            0.75,
+        ),
+    ],
+)
+def test_the_score_of_vsi_bench_is_over_types_with_one_direction(results, direction, overall):
+    bench = benchmark("vsibench")
+    rows = [
+        {"id": f"{task}/{i}", "task": task, "response": "A", "correct": score == 1, "score": score}
+        for task, of in results.items()
+        for i, score in enumerate(of)
+    ]
+    found = summary(bench.aggregate(rows), bench.macro)
+    assert found["groups"][DIRECTION]["value"] == pytest.approx(100 * direction)
+    assert found["groups"][DIRECTION]["counted"] == sum(DIRECTION in row["task"] for row in rows)
+    assert found["mean"]["value"] == pytest.approx(100 * overall, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(set(NEW) - {"vinoground"}))

@@ -770,7 +770,7 @@ def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():
-    bench = SimpleNamespace(parse=lambda *_: None, draws=True, repaired="")
+    bench = SimpleNamespace(parse=lambda *_: None, draws=True, repaired="", credit=None)
 
     def read(text, id_):
         item = SimpleNamespace(id=id_, letters="ABCDE", answer="A")
@@ -793,7 +793,9 @@ def test_a_letter_is_drawn_by_the_item_alone_and_counted():
     ],
 )
 def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
-    bench = SimpleNamespace(parse=lambda response, *_: response[0], draws=False, repaired="")
+    bench = SimpleNamespace(
+        parse=lambda response, *_: response[0], draws=False, repaired="", credit=None
+    )
     row = answers.reread(bench, {"response": text}, SimpleNamespace(answer="A"), "head")
     assert (row["response"], row["predicted"]) == (response, response[0])
     assert row.get("text", response) == text

@@ -334,6 +334,94 @@ def test_tomato_reads_the_option_that_comes_last_if_no_capital_is_a_letter():
     assert benchmark("tomato").parse(text, asked(options, "A")) == "B"
 
 
+# -- VSI-Bench ---------------------------------------------------------------------------------
+
+CORNERS = ("A. back-right", "B. back-left", "C. front-right", "D. front-left")
+CORNER = {  # what a response is read as: responses
+    "B": ("B", "b", "B.", "B. back-left", "B...", "B is right"),
+    None: ("(B)", "B)", "B,", "B:", "**B**", "B\nbecause", "B.back-left", "back-left",
+           "The answer is B", "Answer: B", "Option B", "", "E", "AB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"), [(text, letter) for letter in CORNER for text in CORNER[letter]]
+)
+def test_vsi_bench_reads_a_letter_before_the_first_space(response, letter):
+    assert benchmark("vsibench").parse(response, asked(CORNERS, "B")) == letter
+
+
+@pytest.mark.parametrize("response", [x for of in CORNER.values() for x in of[:-3]] + ["Option B"])
+def test_the_sound_rule_reads_a_letter_or_an_option_without_its_letter(response):
+    assert parsers.stated(response, asked(CORNERS, "B")) == "B"
+
+
+CHAIRS = {  # (number, score if 4 is right): responses
+    (4, 1.0): ("4", "4.0", "4 chairs", "Four", "There are 4 chairs.", "4-5", "4/5", "4,000", "４"),
+    (5, 0.6): ("5", "about .5"),
+    (3, 0.6): ("3",),
+    (6, 0.1): ("6",),
+    (2, 0.1): ("2", "two dozen", "There are two or three"),
+    (8, 0.0): ("8",),
+    (1, 0.0): ("1", "1,200", "I see one table and 4 chairs", "No one knows", "1 + 3 = 4",
+               "Chair 1: ... total 4"),
+    (-4, 0.0): ("-4",),
+    (9, 0.0): ("four-five",),
+    (21, 0.0): ("twenty-one",),
+    (321, 0.0): ("three hundred and twenty-one",),
+    (2300, 0.0): ("two thousand three hundred",),
+    (1000, 0.0): ("a thousand",),
+    (0.4, 0.0): ("0.4e1",),
+    (None, 0.0): ("a couple", "half", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "number", "score"), [(text, *case) for case in CHAIRS for text in CHAIRS[case]]
+)
+def test_vsi_bench_scores_the_first_number_by_its_distance(response, number, score):
+    bench = benchmark("vsibench")
+    named = bench.parse(response, asked((), "4.0"))
+    assert (named and float(named)) == number
+    assert bench.credit(named, "4.0") == score
+
+
+@pytest.mark.parametrize(
+    ("named", "right", "score"),
+    [
+        ("1.2", "1.0", 0.7),
+        ("12.0", "10.0", 0.6),
+        ("8.0", "10.0", 0.6),
+        ("1.05", "1.0", 1.0),
+        ("95.0", "100.0", 1.0),
+        ("1.52", "1.6", 1.0),
+        ("1.1", "1.0", 0.9),
+        ("110.0", "100.0", 0.9),
+        ("1.5", "1.6", 0.9),
+        ("115.0", "100.0", 0.8),
+        ("1.3", "1.0", 0.5),
+        ("5.0", "4.0", 0.6),
+        ("3.0", "4.0", 0.6),
+        ("6.0", "4.0", 0.1),
+        ("2.0", "4.0", 0.1),
+        ("3.2", "1.6", 0.0),
+        ("0.1", "0.0", 0.0),  # lmms-eval divides by zero
+        ("0.0", "0.0", 1.0),
+    ],
+)
+def test_the_limits_of_vsi_bench_are_as_uneven_as_its_floats(named, right, score):
+    assert benchmark("vsibench").credit(named, right) == score
+
+
+@pytest.mark.parametrize(
+    ("response", "number"),
+    [("about .5", 0.5), ("1,200 cm", 1200), ("4,5", 4), ("3.5", 3.5), ("four", 4), ("", None)],
+)
+def test_the_sound_rule_reads_numbers_with_commas_and_with_a_point_first(response, number):
+    named = parsers.stated(response, asked((), "4.0"))
+    assert (named and float(named)) == number
+
+
 # -- our own rule, of `sound` scores -----------------------------------------------------------
 
 FORMS = ("{x}", "({x})", "{x}.", "**{x}**", "{x}. {text}", "{x}: {text}", "({x}) {text}", "{text}",
@@ -348,7 +436,7 @@ FORMS = ("{x}", "({x})", "{x}.", "**{x}**", "{x}. {text}", "{x}: {text}", "({x})
 def test_the_sound_rule_reads_a_letter_however_it_is_said(form, letter):
     item = asked(MOVES, "A")
     response = form.format(x=letter, text=MOVES["ABCD".index(letter)])
-    assert parsers.stated_letter(response, item) == letter
+    assert parsers.stated(response, item) == letter
 
 
 @pytest.mark.parametrize(
@@ -358,4 +446,4 @@ def test_the_sound_rule_reads_a_letter_however_it_is_said(form, letter):
      "The answer is not D, but C or B"],
 )  # fmt: skip
 def test_the_sound_rule_reads_no_letter_from_hedging_or_from_words(response):
-    assert parsers.stated_letter(response, asked(MOVES, "A")) is None
+    assert parsers.stated(response, asked(MOVES, "A")) is None

@@ -14,8 +14,8 @@ from pasta.benchmarks.scoring import by_task
 from pasta.run.schema import ABSENT, NUMBER
 from pasta.video.find import SUFFIXES
 
-NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass",
-         "perceptiontest", "vinoground", "tvbench", "tomato", "adversarial")  # fmt: skip
+NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass", "vinoground",
+         "perceptiontest", "tvbench", "tomato", "vsibench", "adversarial")  # fmt: skip
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.
 SCORED = {"id": str, "task": str, "response": str, "correct": bool, "score": NUMBER | ABSENT}
@@ -73,6 +73,7 @@ class Benchmark:
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
     draws: bool | str = False  # whether lmms-eval draws a letter if a response names none
     empty: str = "wrong"  # what an empty response is otherwise, or "not counted"
+    credit: Callable | None = None  # (named, answer) -> 0.0 to 1.0, if it can be right in part
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
     read: Callable = read_tables  # (benchmark, data folder) -> list of Item
     models: dict = field(default_factory=dict)  # {model_type: name of its prompt in Item.prompts}

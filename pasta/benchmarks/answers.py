@@ -2,9 +2,9 @@
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
-     "drawn" if a letter was drawn for a response that names none, or "score" was, its mean,
-     "text" with the reasoning,
-     "sound" if lmms-eval's rule has faults: whether the answer is right without them
+     "drawn" if a response names no letter, and one was drawn or the "score" is the mean of draws,
+     "score" also if an answer can be right in part, "text" with the reasoning,
+     "sound" if lmms-eval's rule has faults: the score without them
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
 than the question now has are not scored, and the question is asked again.
@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from pasta.benchmarks import ANSWER
-from pasta.benchmarks.parsers import stated_letter
+from pasta.benchmarks.parsers import stated
 from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, in_halves, letter_logps
 from pasta.run import flags, ranks
@@ -126,5 +126,8 @@ def reread(bench, row, item, parser):
             # as lmms-eval, but each item has its own generator: earlier items do not change it
             kept |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
     if bench.repaired:
-        kept["sound"] = stated_letter(kept["response"], item) == (item.right or item.answer)
+        named, right = stated(kept["response"], item), item.right or item.answer
+        kept["sound"] = bench.credit(named, right) if bench.credit else named == right
+    if bench.credit:
+        kept["score"] = bench.credit(kept["predicted"], item.answer)
     return kept | {"correct": kept["predicted"] == item.answer}

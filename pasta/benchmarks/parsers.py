@@ -128,11 +128,19 @@ def matched_caption(response, lines, answer):
     return next(x for x in (answer, *lines) if named[-1] in (x, *caption_parts(x)))
 
 
-def stated_letter(response, item):
-    """The option in full, or the letter after "answer", at the start, or alone: `sound` scores."""
-    text, *options = (x.strip(" .\n").lower() for x in (response, *item.options))
-    if text in options:
-        return item.letters[options.index(text)]
+def stated(response, item):
+    """The option in full, or the letter after "answer", at the start, or alone: `sound` scores.
+
+    If there are no options, the first number, which may be ".5" or "1,200".
+    """
+    if not item.options:
+        response = re.sub(r"(?<=\d),(?=\d{3}\b)", "", response)
+        return first_number(re.sub(r"\B\.(?=\d)", "0.", response))
+    pairs = zip(item.letters, item.options, strict=True)
+    options = [option.removeprefix(f"{letter}. ") for letter, option in pairs]
+    text, *names = (x.strip(" .\n").lower() for x in (response, *options, *item.letters))
+    if text in names:
+        return item.letters[names.index(text) % len(options)]
     one = f"([{item.letters}])"
     answer = rf"(?s:.*)(?i:answer(?: is)?|(?:option|choice) is)(?:\W|boxed)*{one}\b"
     alone = rf"\b(?![AI] (?!or |and |is )[a-z]){one}\b"  # no article, no "I"
@@ -140,6 +148,31 @@ def stated_letter(response, item):
     found = ({*re.findall(rule, response.strip())} for rule in rules)
     said = next(filter(None, found), ())
     return said.pop() if len(said) == 1 else None
+
+
+WORDS = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
+    hundred thousand
+""".split()
+VALUES = dict(zip(WORDS, [*range(20), *range(20, 101, 10), 1000], strict=True))
+NUMBER = re.compile(rf"(-?\d+(?:\.\d+)?)|\b(?:{'|'.join(WORDS)})\b")
+
+
+def first_number(response):
+    """The first number in digits or words, as a text: "1,200" is 1, ".5" is 5. VSI-Bench."""
+    text, total, part = response.lower(), 0.0, 0.0
+    found = NUMBER.search(text)
+    if not found or found[1]:
+        return found and str(float(found[1]))
+    for word in re.findall("[a-z]+", text[found.start() :]):
+        if word not in (*WORDS, "and"):
+            break
+        value = VALUES.get(word, 0)
+        part = max(part, 1) * value if value >= 100 else part + value
+        if word == "thousand":
+            total, part = total + part, 0.0
+    return str(total + part)
 
 
 def first_character(response, letters):
