@@ -153,6 +153,27 @@ ROOM = {
     "ground_truth": "4",
     "options": None,
 }
+VIDEO_HOLMES = {
+    "video ID": "-0NZzVq2tWk",
+    "Question ID": 1,
+    "Question Type": "SR",
+    "Question": "What is the relationship between the woman in blue and the man in green?",
+    "Options": {
+        "A": "Cleaners",
+        "B": "Colleagues from the same department",
+        "C": "Siblings",
+        "D": "Strangers who collided accidentally",
+        "E": "Undercover police officers",
+        "F": "Office coworkers",
+    },
+    "Answer": "A",
+    "Explanation": "They wear the same clothes.",
+}
+HOLMES_ASKED = (
+    "Question: What is the relationship between the woman in blue and the man in green?\n"
+    "A. Cleaners\nB. Colleagues from the same department\nC. Siblings\n"
+    "D. Strangers who collided accidentally\nE. Undercover police officers\nF. Office coworkers\n"
+)
 CAPTIONS = (
     "a toddler plays around the grassfield before he picks up a water bottle and drinks",
     "a toddler picks up a water bottle and drinks before he plays around the grassfield",
@@ -366,6 +387,21 @@ LAYOUTS = {
             answer="B",
         ),
     ),
+    "video_holmes": (
+        "test_Video-Holmes.json",
+        VIDEO_HOLMES,
+        Item(
+            id="-0NZzVq2tWk_1",
+            task="SR",
+            name="videos_cropped/-0NZzVq2tWk.mp4",
+            video=None,
+            prompt=HOLMES_ASKED + "Select the best answer to the following multiple-choice "
+            "question based on the video. Respond with only the letter (A, B, C, D, E, or F) of "
+            "the correct option.",
+            options=tuple(VIDEO_HOLMES["Options"].values()),
+            answer="A",
+        ),
+    ),
 }
 ONE_FILE = list(LAYOUTS)  # vinoground has two
 NEW = [*LAYOUTS, "vinoground"]
@@ -428,6 +464,7 @@ def test_a_name_is_that_of_a_benchmark_whose_counts_are_of_its_tasks(name):
         ("tvbench", 2525, False, False, 32),
         ("tomato", 1484, False, False, 1024),
         ("vsibench", 5130, True, False, 16),
+        ("video_holmes", 1837, False, True, 64),
     ],
 )
 def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
@@ -622,6 +659,7 @@ VIDEO_COLUMN = {
     "tvbench": "video",
     "tomato": "video_path",
     "vsibench": "scene_name",
+    "video_holmes": "video ID",
 }
 
 
@@ -878,6 +916,7 @@ UNUSED = {  # columns that an item can be made without
     "tvbench": set(),
     "tomato": {"id", "demonstration_type"},
     "vsibench": set(),
+    "video_holmes": {"Explanation"},
 }
 USED = [(name, x) for name in ONE_FILE for x in LAYOUTS[name][1] if x not in UNUSED[name]]
 
@@ -887,7 +926,7 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
     first = LAYOUTS[name][1]
     broken = {key: value for key, value in first.items() if key != column}
     bench = fill(name, tmp_path, [first, broken])
-    with pytest.raises(ValueError, match=rf"json: item 1: KeyError.'{column}'.*expected .*quest"):
+    with pytest.raises(ValueError, match=rf"json: item 1: KeyError.'{column}'.*expected .*uest"):
         bench.items(tmp_path)
 
 
@@ -920,6 +959,8 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("vsibench", {"question_type": "object_counting"}, "could not convert string to float"),
         ("vsibench", {"ground_truth": "E"}, "answer is 'E', none of A, B, C, D"),
         ("vsibench", {"options": None}, "is no list of 2 to 26 texts"),
+        ("video_holmes", {"Options": {"A": "x", "B": "y"}}, "KeyError('C')"),
+        ("video_holmes", {"Answer": "G"}, "answer is 'G', none of A, B, C, D, E, F"),
         ("tomato", {"answer": 5}, "the answer's number is 5, none of 0, 1, 2, 3, 4"),
         ("videomme", {"options": ["x"] * 27}, "is no list of 2 to 26 texts"),
         ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
@@ -1065,7 +1106,7 @@ def test_the_parser_of_mlvu_can_be_the_older_one():
     assert bench.parse("(B) x", item(), "v0.5") == "B"
 
 
-@pytest.mark.parametrize("name", ["longvideobench", "nextqa"])
+@pytest.mark.parametrize("name", ["longvideobench", "nextqa", "video_holmes"])
 def test_a_response_without_a_letter_is_left_to_the_draw(name):
     bench = benchmark(name)
     assert bench.parse("", item(options="vwxyz")) is None
@@ -1150,15 +1191,25 @@ def test_options_of_tomato_are_shown_as_python_shows_a_dict(tmp_path, question, 
     assert f"<options> \n{shown} \n</options>\n\n" in found.prompt
 
 
+def test_video_holmes_asks_qwen3_vl_as_lmms_eval_does(tmp_path):
+    bench = fill("video_holmes", tmp_path)
+    (found,) = bench.items(tmp_path)
+    assert found.prompts[bench.models["qwen3_vl"]] == (
+        HOLMES_ASKED + "Answer with the option letter only."
+    )
+
+
 @pytest.mark.parametrize(
-    ("results", "score"),
+    ("name", "results", "score"),
     [
-        ({"count": [1, 0], "rotation": [1, 1], "direction": [0]}, 60),
-        ({"count": [1, 0, 0]}, 100 / 3),
+        ("tomato", {"count": [1, 0], "rotation": [1, 1], "direction": [0]}, 60),
+        ("tomato", {"count": [1, 0, 0]}, 100 / 3),
+        ("video_holmes", {"SR": [1, 0], "TA": [1], "CTI": [1], "IMC": [0], "XX": [1]}, 200 / 3),
+        ("video_holmes", {"PAR": [1, 0], "MHR": [0]}, 100 / 3),
     ],
 )
-def test_the_score_of_tomato_is_over_all_items(results, score):
-    bench = benchmark("tomato")
+def test_the_score_is_over_all_items(name, results, score):
+    bench = benchmark(name)
     rows = [
         {"id": f"{task}/{i}", "task": task, "response": "A", "correct": bool(right)}
         for task, of in results.items()
@@ -1175,6 +1226,16 @@ def test_vsi_bench_asks_for_a_number_in_a_single_word(tmp_path):
         "Please answer the question using a single word or phrase."
     )
     assert (found.options, found.answer) == ((), "4.0")
+
+
+@pytest.mark.parametrize("draws", ["one", "expected"])
+def test_the_sound_score_of_video_holmes_draws_no_letter(tmp_path, draws):
+    bench = replace(fill("video_holmes", tmp_path), draws=draws)
+    (found,) = bench.items(tmp_path)
+    said = ["A)", "A: Cleaners", r"\boxed{A}", "Cleaners", "<answer>A</answer>", "who knows", ""]
+    rows = [reread(bench, row(found, text), found, "head") for text in said]
+    assert [x["sound"] for x in rows] == [True] * 5 + [False] * 2
+    assert all(x["drawn"] for x in rows)
 
 
 def test_an_answer_of_vsi_bench_that_is_right_in_part_has_a_score_and_a_sound_one(tmp_path):

@@ -422,6 +422,31 @@ def test_the_sound_rule_reads_numbers_with_commas_and_with_a_point_first(respons
     assert (named and float(named)) == number
 
 
+# -- Video-Holmes ------------------------------------------------------------------------------
+
+CLEANERS = ("Cleaners", "Colleagues from the same department", "Siblings",
+            "Strangers who collided accidentally", "Undercover police officers",
+            "Office coworkers")  # fmt: skip
+HOLMES = {  # what a response is read as, None before a draw: responses
+    "A": ("A", "(A)", "A.", "A. Cleaners", "(A) Cleaners", "Answer: A", "The answer is A",
+          "Final Answer: A", "B is wrong. Final Answer: A", "Option A", "The CCTV shows A",
+          "Not B. A.", "They are clearly both working as cleaners here",
+          "They were siblings or cleaners, one of them", "D. A stranger"),
+    "B": ("A B",),
+    "E": ("UNSURE",),
+    "F": ("I think F",),
+    None: ("A)", "a", "A: Cleaners", "Cleaners", "**Final Answer: A**", "<answer>A</answer>",
+           r"\boxed{A}", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"), [(text, letter) for letter in HOLMES for text in HOLMES[letter]]
+)
+def test_video_holmes_reads_a_letter_as_mmmu_does(response, letter):
+    assert benchmark("video_holmes").parse(response, asked(CLEANERS, "A")) == letter
+
+
 # -- our own rule, of `sound` scores -----------------------------------------------------------
 
 FORMS = ("{x}", "({x})", "{x}.", "**{x}**", "{x}. {text}", "{x}: {text}", "({x}) {text}", "{text}",

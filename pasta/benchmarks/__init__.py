@@ -15,7 +15,8 @@ from pasta.run.schema import ABSENT, NUMBER
 from pasta.video.find import SUFFIXES
 
 NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass", "vinoground",
-         "perceptiontest", "tvbench", "tomato", "vsibench", "adversarial")  # fmt: skip
+         "perceptiontest", "tvbench", "tomato", "vsibench", "video_holmes",
+         "adversarial")  # fmt: skip
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.
 SCORED = {"id": str, "task": str, "response": str, "correct": bool, "score": NUMBER | ABSENT}
