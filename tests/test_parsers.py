@@ -3,6 +3,8 @@
 python -m pytest -q tests/test_parsers.py
 """
 
+from types import SimpleNamespace
+
 import pytest
 
 from pasta.benchmarks import Item, benchmark, parsers
@@ -51,7 +53,7 @@ RULES = {  # the columns of GOLDEN
     "E2 MVBench": lettered_text,
     "E3 LongVideoBench": lambda text: parsers.first_capital(text, "ABCDE", parsers.PREFIXES),
     "E4 NExT-QA": lambda text: parsers.mmmu_letter(text, OPTIONS),
-    "E5 PerceptionTest": parsers.word_letter,
+    "E5 PerceptionTest": lambda text: benchmark("perceptiontest").parse(text, None),
     "E1-old Video-MME": lambda text: parsers.first_capital(text, "ABCD", parsers.GLUED_PREFIXES),
     "E1-old MLVU": parsers.before_parenthesis,
 }
@@ -145,7 +147,7 @@ def test_nextqa_reads_parentheses_then_spaces_then_periods_then_options(response
     [("A_", None), ("AB", None), ("x-D", "D"), ("E", None), ("a", None), ("é B", "B")],
 )
 def test_perception_test_reads_the_first_letter_that_is_a_word(response, expected):
-    assert parsers.word_letter(response) == expected
+    assert benchmark("perceptiontest").parse(response, None) == expected
 
 
 @pytest.mark.parametrize(("response", "expected"), [("x) y)", "x"), (")", ""), ("", "")])
@@ -171,7 +173,8 @@ def test_the_old_rule_of_mlvu_takes_the_character_before_the_parenthesis(respons
     ],
 )
 def test_tempcompass_reads_a_letter_at_the_start(response, expected):
-    assert parsers.leading_letter(response) == expected
+    item = SimpleNamespace(task="multi-choice")
+    assert benchmark("tempcompass").parse(response, item) == expected
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,8 @@ def test_tempcompass_reads_a_letter_at_the_start(response, expected):
     ],
 )
 def test_tempcompass_reads_yes_or_no_at_the_start(response, expected):
-    assert parsers.yes_or_no(response) == expected
+    item = SimpleNamespace(task="yes_no")
+    assert benchmark("tempcompass").parse(response, item) == expected
 
 
 # What strip_reasoning_tags of lmms-eval 0.7.3 makes of each response, with its two default tags.

@@ -6,7 +6,6 @@ letter. Only capitals count, unless the docstring mentions case.
 """
 
 import re
-from functools import partial
 
 from pasta.benchmarks import LETTERS
 
@@ -97,17 +96,6 @@ def mmmu_letter(response, options, forms=(("({})", "({})"), ("{} ", " {} "), ("{
     return max(named, key=places.get) if named and len(text.split()) > 5 else None
 
 
-# PerceptionTest: the first A, B, C or D that is a word
-word_letter = partial(first_match, r"\b([A-D])\b")
-# TempCompass, multi-choice: A, B, C or D alone, or at the start with "." or ")"
-leading_letter = partial(first_match, r"\A([A-D])(?:[.)]|\Z)")
-
-
-def yes_or_no(response):
-    """What a response starts with, yes or no, in any case: "Not sure" is no. TempCompass."""
-    return first_match(r"\A(yes|no)", response.lower())
-
-
 def caption_parts(line):
     """Label, sentence and bare label of "Sentence A: A man runs.": that is "A". Else ValueError."""
     label, sentence, *_ = line.split(": ")  # cut at the next colon, as in lmms-eval
@@ -129,11 +117,8 @@ def matched_caption(response, lines, answer):
 
 
 def stated(response, item):
-    """The option in full, or the letter after "answer", at the start, or alone: `sound` scores.
-
-    If there are no options, the first number, which may be ".5" or "1,200".
-    """
-    if not item.options:
+    """The option in full, or the letter after "answer", at the start, or alone: `sound` scores."""
+    if not item.options:  # a number, which may be "1,200" or ".5"
         response = re.sub(r"(?<=\d),(?=\d{3}\b)", "", response)
         return first_number(re.sub(r"\B\.(?=\d)", "0.", response))
     pairs = zip(item.letters, item.options, strict=True)

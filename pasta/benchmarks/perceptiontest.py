@@ -1,7 +1,7 @@
 """Perception Test (arXiv 2305.13786), multiple choice, validation, as in lmms-eval."""
 
 from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.parsers import word_letter
+from pasta.benchmarks.parsers import first_match
 from pasta.benchmarks.tables import integer, letter_at, lettered, one_of, text, texts
 
 TASKS = ("memory", "abstraction", "physics", "semantics")
@@ -25,7 +25,8 @@ BENCHMARK = Benchmark(
     tasks=TASKS,
     columns="video_name, question_id, question, options (three), answer_id (0 to 2) and area",
     item=item,
-    parse=lambda response, item, parser="head": word_letter(response),  # D is wrong, not None
+    # a letter that is a word; D is wrong, not None
+    parse=lambda response, item, parser="head": first_match(r"\b([A-D])\b", response),
     counts={"all": 19140},
     tables={"": ("mc_question_val/validation", "validation")},
     folders=("videos", "video"),

@@ -10,25 +10,18 @@ from pasta.benchmarks.parsers import first_number
 from pasta.benchmarks.scoring import by_task
 from pasta.benchmarks.tables import integer, letter_in, one_of, text, texts
 
-COUNTS = {
-    "object_counting": 565,
-    "object_abs_distance": 834,
-    "object_size_estimation": 953,
-    "room_size_estimation": 288,
-    "object_rel_distance": 710,
-    "object_rel_direction_easy": 217,
-    "object_rel_direction_medium": 378,
-    "object_rel_direction_hard": 373,
-    "route_planning": 194,
-    "obj_appearance_order": 618,
-}
-NUMBERS = tuple(COUNTS)[:4]
+TYPES = """
+    object_counting object_abs_distance object_size_estimation room_size_estimation
+    object_rel_distance object_rel_direction_easy object_rel_direction_medium
+    object_rel_direction_hard route_planning obj_appearance_order
+""".split()
+NUMBERS = TYPES[:4]
 BRIEF = "Please answer the question using a single word or phrase."
 LETTER = "Answer with the option's letter from the given choices directly."
 
 
 def item(row, find, table, number):
-    task, right = one_of(row["question_type"], COUNTS, "question_type"), row["ground_truth"]
+    task, right = one_of(row["question_type"], TYPES, "question_type"), row["ground_truth"]
     options = () if task in NUMBERS else texts(row["options"])  # they begin with their letters
     answer = letter_in(right, options) if options else str(float(right))
     rest = ["Options:", *options, LETTER] if options else [BRIEF]
@@ -46,12 +39,10 @@ def parse(response, item, parser="head"):
 
 
 def credit(named, answer):
-    """Of a number, the share of ten limits (5, 10 .. 50 %) that its relative error does not pass.
-
-    The floats are those of lmms-eval, because rounding decides at a limit.
-    """
+    """Of a number, the share of ten limits (5, 10 .. 50 %) that its relative error is within."""
     if named is None or answer in (*LETTERS, "0.0"):
         return float(named == answer)
+    # computed as in lmms-eval: at a limit, rounding decides
     error = abs(float(named) - float(answer)) / float(answer)
     return float(np.mean(error <= 1 - np.linspace(0.5, 0.95, 10)))
 
@@ -59,7 +50,7 @@ def credit(named, answer):
 def aggregate(rows):
     """by_task, but the types of direction are one group, in which each has the same weight."""
     scores = by_task(rows)
-    types = [scores.pop(x) for x in COUNTS if "direction" in x and x in scores]
+    types = [scores.pop(x) for x in TYPES if "direction" in x and x in scores]
     n = sum(map(len, types))
     weighted = {x: units[x] * n / len(units) / len(types) for units in types for x in units}
     return scores | ({"object_rel_direction": weighted} if types else {})
@@ -68,12 +59,12 @@ def aggregate(rows):
 BENCHMARK = Benchmark(
     fetch="hf download nyu-visionx/VSI-Bench --repo-type dataset --local-dir",
     size="5.7 GB",
-    tasks=tuple(COUNTS),
+    tasks=tuple(TYPES),
     columns="id, dataset, scene_name, question_type, question, ground_truth and options (a list)",
     item=item,
     parse=parse,
     credit=credit,
-    counts=COUNTS,
+    counts={"all": 5130},
     tables={"": ("test",)},
     macro=True,
     aggregate=aggregate,
