@@ -174,6 +174,20 @@ HOLMES_ASKED = (
     "A. Cleaners\nB. Colleagues from the same department\nC. Siblings\n"
     "D. Strangers who collided accidentally\nE. Undercover police officers\nF. Office coworkers\n"
 )
+MMVU = {
+    "id": "validation_3",
+    "video_path": "videos/Thermodynamics/3.mp4",
+    "question_type": "multiple-choice",
+    "question": "Which process is shown in the animation?",
+    "choices": {
+        "A": "Isothermal compression",
+        "B": "Adiabatic compression",
+        "C": "Isobaric compression",
+        "D": "Adiabatic expansion",
+        "E": "Isothermal expansion",
+    },
+    "answer": "B",
+}
 CAPTIONS = (
     "a toddler plays around the grassfield before he picks up a water bottle and drinks",
     "a toddler picks up a water bottle and drinks before he plays around the grassfield",
@@ -402,6 +416,24 @@ LAYOUTS = {
             answer="A",
         ),
     ),
+    "mmvu": (
+        "data/validation.json",
+        MMVU,
+        Item(
+            id="validation_3",
+            task="multiple-choice",
+            name="videos/Thermodynamics/3.mp4",
+            video=None,
+            prompt="\nQuestion:Which process is shown in the animation?\n"
+            "A: Isothermal compression\nB: Adiabatic compression\nC: Isobaric compression\n"
+            "D: Adiabatic expansion\nE: Isothermal expansion\n"
+            "Visual Information: processed video\nDo not generate any "
+            "intermediate reasoning process. Answer directly with the option letter from the\n"
+            "given choices.\n",
+            options=tuple(MMVU["choices"].values()),
+            answer="B",
+        ),
+    ),
 }
 ONE_FILE = list(LAYOUTS)  # vinoground has two
 NEW = [*LAYOUTS, "vinoground"]
@@ -465,6 +497,7 @@ def test_a_name_is_that_of_a_benchmark_whose_counts_are_of_its_tasks(name):
         ("tomato", 1484, False, False, 1024),
         ("vsibench", 5130, True, False, 16),
         ("video_holmes", 1837, False, True, 64),
+        ("mmvu", 625, False, False, 1024),
     ],
 )
 def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
@@ -660,6 +693,7 @@ VIDEO_COLUMN = {
     "tomato": "video_path",
     "vsibench": "scene_name",
     "video_holmes": "video ID",
+    "mmvu": "video_path",
 }
 
 
@@ -917,6 +951,7 @@ UNUSED = {  # columns that an item can be made without
     "tomato": {"id", "demonstration_type"},
     "vsibench": set(),
     "video_holmes": {"Explanation"},
+    "mmvu": set(),
 }
 USED = [(name, x) for name in ONE_FILE for x in LAYOUTS[name][1] if x not in UNUSED[name]]
 
@@ -960,6 +995,7 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("vsibench", {"ground_truth": "E"}, "answer is 'E', none of A, B, C, D"),
         ("vsibench", {"options": None}, "is no list of 2 to 26 texts"),
         ("video_holmes", {"Options": {"A": "x", "B": "y"}}, "KeyError('C')"),
+        ("mmvu", {"question_type": "essay"}, "question_type is 'essay', none of multiple-choice"),
         ("video_holmes", {"Answer": "G"}, "answer is 'G', none of A, B, C, D, E, F"),
         ("tomato", {"answer": 5}, "the answer's number is 5, none of 0, 1, 2, 3, 4"),
         ("videomme", {"options": ["x"] * 27}, "is no list of 2 to 26 texts"),
@@ -1206,6 +1242,7 @@ def test_video_holmes_asks_qwen3_vl_as_lmms_eval_does(tmp_path):
         ("tomato", {"count": [1, 0, 0]}, 100 / 3),
         ("video_holmes", {"SR": [1, 0], "TA": [1], "CTI": [1], "IMC": [0], "XX": [1]}, 200 / 3),
         ("video_holmes", {"PAR": [1, 0], "MHR": [0]}, 100 / 3),
+        ("mmvu", {"multiple-choice": [1, 0, 1]}, 200 / 3),
     ],
 )
 def test_the_score_is_over_all_items(name, results, score):
@@ -1298,6 +1335,12 @@ def test_the_score_of_vsi_bench_is_over_types_with_one_direction(results, direct
     assert found["groups"][DIRECTION]["value"] == pytest.approx(100 * direction)
     assert found["groups"][DIRECTION]["counted"] == sum(DIRECTION in row["task"] for row in rows)
     assert found["mean"]["value"] == pytest.approx(100 * overall, abs=1e-4)
+
+
+def test_open_questions_of_mmvu_are_not_asked(tmp_path):
+    other = MMVU | {"id": "validation_4", "question_type": "open-ended"}
+    bench = fill("mmvu", tmp_path, [other, MMVU])
+    assert [one.id for one in bench.items(tmp_path)] == ["validation_3"]
 
 
 @pytest.mark.parametrize("name", sorted(set(NEW) - {"vinoground"}))

@@ -451,6 +451,45 @@ def test_video_holmes_reads_a_letter_as_mmmu_does(response, letter):
     assert benchmark("video_holmes").parse(response, asked(CLEANERS, "A")) == letter
 
 
+# -- MMVU --------------------------------------------------------------------------------------
+
+GASES = ("Isothermal compression", "Adiabatic compression", "Isobaric compression",
+         "Adiabatic expansion", "Isothermal expansion")  # fmt: skip
+MMVU = {  # (right letter, score): responses
+    ("B", 1): ("B", "b", "(B)", "b) because", "B. Adiabatic compression", "Adiabatic compression",
+               "It shows adiabatic compression", "A or B", "C, not B", "A, B, C, D, E",
+               "D. Adiabatic expansion", "Adiabatic process",
+               "The gas is being compressed by a plan B"),
+    ("B", 0): ("A", "A. Isothermal compression", "The answer is C", "Both", "Because it is hot",
+               "It is a compression", "C", ""),
+    ("A", 1): ("Adiabatic compression", "B. Adiabatic compression", "E. Isothermal expansion",
+               "It is a compression", "a piston"),
+    ("A", 0): ("B", "The answer is B"),
+    ("E", 1): ("Adiabatic expansion", "D. Adiabatic expansion", "e.g. D"),
+    ("E", 0): ("D", "the gas expands"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "score"), [(text, *case) for case in MMVU for text in MMVU[case]]
+)
+def test_mmvu_asks_whether_the_right_letter_fits(response, answer, score):
+    assert (benchmark("mmvu").parse(response, asked(GASES, answer)) == answer) == score
+
+
+def test_mmvu_names_no_letter_where_only_the_sound_rule_reads_the_right_one():
+    item = asked(("It falls.", "It rises."), "B")
+    assert benchmark("mmvu").parse("It rises", item) is None  # without the period
+    assert parsers.stated("It rises", item) == "B"
+
+
+@pytest.mark.parametrize("answer", "ABCDE")
+def test_the_sound_rule_reads_no_letter_where_all_are_right_for_mmvu(answer):
+    item = asked(GASES, answer)
+    assert benchmark("mmvu").parse("A, B, C, D or E", item) == answer
+    assert parsers.stated("A, B, C, D or E", item) is None
+
+
 # -- our own rule, of `sound` scores -----------------------------------------------------------
 
 FORMS = ("{x}", "({x})", "{x}.", "**{x}**", "{x}. {text}", "{x}: {text}", "({x}) {text}", "{text}",

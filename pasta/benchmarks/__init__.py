@@ -15,7 +15,7 @@ from pasta.run.schema import ABSENT, NUMBER
 from pasta.video.find import SUFFIXES
 
 NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass", "vinoground",
-         "perceptiontest", "tvbench", "tomato", "vsibench", "video_holmes",
+         "perceptiontest", "tvbench", "tomato", "vsibench", "video_holmes", "mmvu",
          "adversarial")  # fmt: skip
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.
@@ -55,8 +55,8 @@ def read_tables(bench, data):
 class Benchmark:
     """A benchmark: where its data is, what it asks, and how it is scored.
 
-    item: (row, find, key of `tables`, number of the row from 0) -> Item; find(name) gives the
-        Item's name and video
+    item: (row, find, key of `tables`, number of the row from 0) -> Item, or None for a row that is
+        not asked; find(name) gives the Item's name and video
     parse: (response, item, parser) -> what a response names, in the form of item.answer, or None;
         parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
     """
