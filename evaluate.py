@@ -138,7 +138,10 @@ def main(config):
     folder = config.out / ("toy" * in_toy) / config.bench
     inputs.check_adapters(config.model, [path for path in adapters.values() if path])
     config.device = ranks.start(config.device)
-    items, prompts = inputs.with_prompts(bench, items, processor)
+    prompts = bench.models.get(processor.family.model_type, "default")
+    if bench.models:
+        ranks.say(f"prompt: lmms-eval's for {prompts}")
+    items = [replace(x, prompt=x.prompts.get(prompts, x.prompt)) for x in items]
     judge = judge_of(config, folder)
     claim_folder(folder, config, config.model)
     if ranks.rank() == 0:

@@ -188,6 +188,17 @@ MMVU = {
     },
     "answer": "B",
 }
+VIDEOMMMU = {
+    "id": "new_Design_5",
+    "question": "The video gives two examples of aldose and ketose, how many carbon atoms do they "
+    "have respectively?",
+    "options": ["3, 3", "3, 4", "3, 5", "3, 6", "4, 3", "4, 4", "4, 5", "4, 6", "5, 5", "5, 6"],
+    "answer": "G",
+    "question_type": "multiple-choice",
+    "link_selected": "https://example.org/v",
+    "qa_type": "x",
+}
+SUGARS = "aldose ketose glucose fructose ribose xylose arabinose mannose galactose sucrose".split()
 CAPTIONS = (
     "a toddler plays around the grassfield before he picks up a water bottle and drinks",
     "a toddler picks up a water bottle and drinks before he plays around the grassfield",
@@ -434,6 +445,22 @@ LAYOUTS = {
             answer="B",
         ),
     ),
+    "videommmu": (
+        "Perception/test.json",
+        VIDEOMMMU,
+        Item(
+            id="Perception/new_Design_5",
+            task="Perception",
+            name="Art/new_Design_5.mp4",
+            video=None,
+            prompt="The video gives two examples of aldose and ketose, how many carbon atoms do "
+            "they have respectively?\nA. 3, 3\nB. 3, 4\nC. 3, 5\nD. 3, 6\nE. 4, 3\nF. 4, 4\n"
+            "G. 4, 5\nH. 4, 6\nI. 5, 5\nJ. 5, 6\n"
+            "Please ignore the Quiz question in last frame of the video.",
+            options=tuple(VIDEOMMMU["options"]),
+            answer="G",
+        ),
+    ),
 }
 ONE_FILE = list(LAYOUTS)  # vinoground has two
 NEW = [*LAYOUTS, "vinoground"]
@@ -445,6 +472,9 @@ def fill(name, data, rows=None, videos=None):
         for task, one in TEMPCOMPASS.items():
             write_json(data / task / "test.json", [one])
             touch(data / "videos" / f"{one['video_id']}.mp4")
+    if name == "videommmu":
+        for task in ("Comprehension", "Adaptation"):
+            write_json(data / task / "test.json", [VIDEOMMMU])
     if name == "vinoground":
         vinoground_folder(data)
     else:
@@ -498,6 +528,7 @@ def test_a_name_is_that_of_a_benchmark_whose_counts_are_of_its_tasks(name):
         ("vsibench", 5130, True, False, 16),
         ("video_holmes", 1837, False, True, 64),
         ("mmvu", 625, False, False, 1024),
+        ("videommmu", 879, True, False, 1024),
     ],
 )
 def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
@@ -526,7 +557,7 @@ def test_an_item_and_its_prompt_are_those_of_lmms_eval(tmp_path, name):
     expected = LAYOUTS[name][2]
     found = fill(name, tmp_path).items(tmp_path)
     assert found[0] == replace(expected, video=tmp_path / expected.name)
-    assert len(found) == (3 if name == "tempcompass" else 1)
+    assert len(found) == (3 if name in ("tempcompass", "videommmu") else 1)
 
 
 def test_the_items_of_longvideobench_are_in_order_of_duration(tmp_path):
@@ -694,6 +725,7 @@ VIDEO_COLUMN = {
     "vsibench": "scene_name",
     "video_holmes": "video ID",
     "mmvu": "video_path",
+    "videommmu": "id",
 }
 
 
@@ -952,6 +984,7 @@ UNUSED = {  # columns that an item can be made without
     "vsibench": set(),
     "video_holmes": {"Explanation"},
     "mmvu": set(),
+    "videommmu": {"link_selected", "qa_type"},
 }
 USED = [(name, x) for name in ONE_FILE for x in LAYOUTS[name][1] if x not in UNUSED[name]]
 
@@ -995,6 +1028,7 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("vsibench", {"ground_truth": "E"}, "answer is 'E', none of A, B, C, D"),
         ("vsibench", {"options": None}, "is no list of 2 to 26 texts"),
         ("video_holmes", {"Options": {"A": "x", "B": "y"}}, "KeyError('C')"),
+        ("videommmu", {"question_type": "essay"}, "question_type is 'essay', none of multiple"),
         ("mmvu", {"question_type": "essay"}, "question_type is 'essay', none of multiple-choice"),
         ("video_holmes", {"Answer": "G"}, "answer is 'G', none of A, B, C, D, E, F"),
         ("tomato", {"answer": 5}, "the answer's number is 5, none of 0, 1, 2, 3, 4"),
@@ -1337,6 +1371,40 @@ def test_the_score_of_vsi_bench_is_over_types_with_one_direction(results, direct
     assert found["mean"]["value"] == pytest.approx(100 * overall, abs=1e-4)
 
 
+def test_a_video_of_video_mmmu_may_be_in_the_folder_of_any_domain(tmp_path):
+    bench = fill("videommmu", tmp_path, videos=["Science/new_Design_5.mp4"])
+    assert {one.name for one in bench.items(tmp_path)} == {"Science/new_Design_5.mp4"}
+
+
+def test_adaptation_of_video_mmmu_shows_what_was_learned_and_no_note(tmp_path):
+    bench = fill("videommmu", tmp_path)
+    question = "<image 1> What kind of sugar is this, aldose or ketose?"
+    row = VIDEOMMMU | {"question": question, "options": SUGARS, "answer": "A"}
+    write_json(tmp_path / "Adaptation/test.json", [row])
+    (*_, found) = bench.items(tmp_path)
+    assert found.prompt == (
+        "You should watch and learn the video content. Then apply what you learned to answer the "
+        "following multi-choice question. The image for this question is at the end of the video.\n"
+        "<image 1> What kind of sugar is this, aldose or ketose?\nA. aldose\nB. ketose\n"
+        "C. glucose\nD. fructose\nE. ribose\nF. xylose\nG. arabinose\nH. mannose\n"
+        "I. galactose\nJ. sucrose"
+    )
+
+
+@pytest.mark.parametrize(("second", "shown"), [("B. y", "A. x\nB. y"), ("y", "A. A. x\nB. y")])
+def test_options_of_video_mmmu_get_letters_unless_all_have_theirs(tmp_path, second, shown):
+    row = VIDEOMMMU | {"options": ["A. x", second], "answer": "A"}
+    first, *_ = fill("videommmu", tmp_path, [row]).items(tmp_path)
+    assert f"?\n{shown}\nPlease" in first.prompt
+
+
+@pytest.mark.parametrize("kind", ["open", "", None])
+def test_open_questions_of_video_mmmu_are_not_asked(tmp_path, kind):
+    bench = fill("videommmu", tmp_path)
+    write_json(tmp_path / "Adaptation/test.json", [VIDEOMMMU | {"question_type": kind}])
+    assert [one.task for one in bench.items(tmp_path)] == ["Perception", "Comprehension"]
+
+
 def test_open_questions_of_mmvu_are_not_asked(tmp_path):
     other = MMVU | {"id": "validation_4", "question_type": "open-ended"}
     bench = fill("mmvu", tmp_path, [other, MMVU])
@@ -1367,7 +1435,11 @@ def test_the_groups_of_video_mme_by_hand():
 
 @pytest.mark.parametrize(
     ("name", "tasks", "mean"),
-    [("mlvu", ("plotQA", "ego"), (1 / 3 + 1) / 2), ("videomme", ("short", "long"), 2 / 4)],
+    [
+        ("mlvu", ("plotQA", "ego"), (1 / 3 + 1) / 2),
+        ("videomme", ("short", "long"), 2 / 4),
+        ("videommmu", ("Perception", "Adaptation"), (1 / 3 + 1) / 2),
+    ],
 )
 def test_a_mean_is_that_of_the_tasks_or_of_the_items(name, tasks, mean):
     bench = benchmark(name)

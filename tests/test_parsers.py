@@ -277,7 +277,7 @@ def test_the_labels_of_numbered_captions_are_read():
     [("A", "A"), ("b. the second", "B"), (" a", "A"), ("(A)", None), ("**A**", None), ("", None)],
 )
 def test_vinoground_reads_the_first_character(response, expected):
-    assert parsers.first_character(response, "AB") == expected
+    assert benchmark("vinoground").parse(response, None) == expected
 
 
 # -- TVBench -----------------------------------------------------------------------------------
@@ -477,17 +477,38 @@ def test_mmvu_asks_whether_the_right_letter_fits(response, answer, score):
     assert (benchmark("mmvu").parse(response, asked(GASES, answer)) == answer) == score
 
 
-def test_mmvu_names_no_letter_where_only_the_sound_rule_reads_the_right_one():
-    item = asked(("It falls.", "It rises."), "B")
-    assert benchmark("mmvu").parse("It rises", item) is None  # without the period
-    assert parsers.stated("It rises", item) == "B"
-
-
 @pytest.mark.parametrize("answer", "ABCDE")
 def test_the_sound_rule_reads_no_letter_where_all_are_right_for_mmvu(answer):
     item = asked(GASES, answer)
     assert benchmark("mmvu").parse("A, B, C, D or E", item) == answer
     assert parsers.stated("A, B, C, D or E", item) is None
+
+
+# -- Video-MMMU --------------------------------------------------------------------------------
+
+CARBONS = ("3, 3", "3, 4", "3, 5", "3, 6", "4, 3", "4, 4", "4, 5", "4, 6", "5, 5", "5, 6")
+VIDEOMMMU = {  # what a response is read as: responses
+    "G": ("G", "(G)", "G.", "G. 4, 5", "G: 4, 5", "G) 4, 5", "Answer: G", "The answer is G",
+          "**G**", "**G. 4, 5**", r"\boxed{G}"),
+    "I": ("I think the answer is G", "I would say (G)",
+          "The correct answer is (G) 4, 5. In the video it is shown."),
+    "A": ("A total of 4 and 5, so G.",),
+    "D": ("The answer is G because D has too many",),
+    "H": ("H is wrong; the answer is G",),
+    "C": ("C3 sugars, G", "Carbon counts are 4 and 5"),
+    None: ("g", "4, 5", "No idea", ""),
+}  # fmt: skip
+CARBON = [(text, letter) for letter in VIDEOMMMU for text in VIDEOMMMU[letter]]
+
+
+@pytest.mark.parametrize(("response", "letter"), CARBON)
+def test_video_mmmu_ranks_the_places_of_letters(response, letter):
+    assert benchmark("videommmu").parse(response, asked(CARBONS, "G")) == letter
+
+
+@pytest.mark.parametrize("response", [x for x, _ in CARBON if "G" in x or x in ("g", "4, 5")])
+def test_the_sound_rule_reads_all_of_these_that_state_a_letter(response):
+    assert parsers.stated(response, asked(CARBONS, "G")) == "G"
 
 
 # -- our own rule, of `sound` scores -----------------------------------------------------------

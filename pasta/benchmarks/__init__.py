@@ -15,7 +15,7 @@ from pasta.run.schema import ABSENT, NUMBER
 from pasta.video.find import SUFFIXES
 
 NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass", "vinoground",
-         "perceptiontest", "tvbench", "tomato", "vsibench", "video_holmes", "mmvu",
+         "perceptiontest", "tvbench", "tomato", "vsibench", "video_holmes", "mmvu", "videommmu",
          "adversarial")  # fmt: skip
 
 # The schema of rows of answers.py when they are read again: for scores, and for everything else.

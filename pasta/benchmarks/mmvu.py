@@ -4,7 +4,6 @@ import re
 from string import punctuation
 
 from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.parsers import stated
 from pasta.benchmarks.tables import letter_in, lettered, one_of, text, texts
 
 KINDS = ("multiple-choice", "open-ended")
@@ -24,15 +23,12 @@ def item(row, find, table, number):
 
 
 def parse(response, item, parser="head"):
-    """The right letter if it is a word, or its option is there, or both in part; else another."""
+    """The right letter if it is a word, its option is there, or both in part; else "", any."""
     said, letter = response.lower(), item.answer.lower()
     option = item.options[item.letters.index(item.answer)].strip().lower()
     words = (word.strip(punctuation) for word in option.split())
     part = letter in said and any(len(word) > 2 and word in said for word in words)
-    if part or option in said or re.search(rf"\b{letter}\b", said):
-        return item.answer
-    other = stated(response, item)
-    return None if other == item.answer else other
+    return item.answer if part or option in said or re.search(rf"\b{letter}\b", said) else ""
 
 
 BENCHMARK = Benchmark(

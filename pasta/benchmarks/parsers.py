@@ -119,13 +119,11 @@ def matched_caption(response, lines, answer):
 def stated(response, item):
     """The option in full, or the letter after "answer", at the start, or alone: `sound` scores."""
     if not item.options:  # a number, which may be "1,200" or ".5"
-        response = re.sub(r"(?<=\d),(?=\d{3}\b)", "", response)
-        return first_number(re.sub(r"\B\.(?=\d)", "0.", response))
-    pairs = zip(item.letters, item.options, strict=True)
-    options = [option.removeprefix(f"{letter}. ") for letter, option in pairs]
+        return first_number(re.sub(r"\B\.(?=\d)", "0.", re.sub(r"(?<=\d),(?=\d{3})", "", response)))
+    options = (x.removeprefix(f"{a}. ") for a, x in zip(item.letters, item.options, strict=True))
     text, *names = (x.strip(" .\n").lower() for x in (response, *options, *item.letters))
     if text in names:
-        return item.letters[names.index(text) % len(options)]
+        return item.letters[names.index(text) % len(item.letters)]
     one = f"([{item.letters}])"
     answer = rf"(?s:.*)(?i:answer(?: is)?|(?:option|choice) is)(?:\W|boxed)*{one}\b"
     alone = rf"\b(?![AI] (?!or |and |is )[a-z]){one}\b"  # no article, no "I"
@@ -158,9 +156,3 @@ def first_number(response):
         if word == "thousand":
             total, part = total + part, 0.0
     return str(total + part)
-
-
-def first_character(response, letters):
-    """The first character, in either case, if it is one of the letters: Vinoground."""
-    first = response.strip()[:1].upper()
-    return first if first and first in letters else None

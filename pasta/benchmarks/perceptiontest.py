@@ -11,11 +11,10 @@ AFTER = "Answer with the option's letter from the given choices directly."
 def item(row, find, table, number):
     name = text(row, "video_name")
     options = texts(row["options"], 3, 3)  # lmms-eval would give a fourth one a second C
-    id_ = f"{name}/{integer(row, 'question_id')}"
     task = one_of(text(row, "area").lower(), TASKS, "area")
     prompt = "\n".join([text(row, "question"), *lettered(options), AFTER])  # tasks/perceptiontest
     answer = letter_at(integer(row, "answer_id"), options)
-    return Item(id_, task, *find(name), prompt, options, answer)
+    return Item(f"{name}/{integer(row, 'question_id')}", task, *find(name), prompt, options, answer)
 
 
 BENCHMARK = Benchmark(
@@ -25,8 +24,7 @@ BENCHMARK = Benchmark(
     tasks=TASKS,
     columns="video_name, question_id, question, options (three), answer_id (0 to 2) and area",
     item=item,
-    # a letter that is a word; D is wrong, not None
-    parse=lambda response, item, parser="head": first_match(r"\b([A-D])\b", response),
+    parse=lambda response, item, parser="head": first_match(r"\b([A-D])\b", response),  # also D
     counts={"all": 19140},
     tables={"": ("mc_question_val/validation", "validation")},
     folders=("videos", "video"),

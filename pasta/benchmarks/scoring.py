@@ -2,8 +2,7 @@
 
 A run's scores are {group: {unit: score}}. A group is a row of the table (a task), a unit is what is
 right or wrong as a whole (an item) and what two runs are paired by, and a score is 0.0 to 1.0, or
-None for a unit that the benchmark leaves out. Scores with weights have a mean of 0.0 to 1.0.
-Shapes: n units of a group, K groups.
+None for a unit that the benchmark leaves out. Shapes: n units of a group, K groups.
 """
 
 import math

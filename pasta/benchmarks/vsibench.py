@@ -1,7 +1,4 @@
-"""VSI-Bench (arXiv 2412.14171), eight types of questions about rooms, as in lmms-eval.
-
-Four types ask for a number. Such an answer is right in part: the closer, the higher its score.
-"""
+"""VSI-Bench (arXiv 2412.14171), questions about rooms, some for a number, as in lmms-eval."""
 
 import numpy as np
 
@@ -48,7 +45,7 @@ def credit(named, answer):
 
 
 def aggregate(rows):
-    """by_task, but the types of direction are one group, in which each has the same weight."""
+    """by_task with one group of direction. Its types weigh the same, so a score may exceed 1."""
     scores = by_task(rows)
     types = [scores.pop(x) for x in TYPES if "direction" in x and x in scores]
     n = sum(map(len, types))
