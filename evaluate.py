@@ -58,6 +58,7 @@ class EvalConfig:
     seed: flags.Seed = knob("seed of the bootstrap intervals; decoding is greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
     n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
+    clips: bool = knob("TVBench: show only from an item's start to its end", False)
     max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
     batch_size: flags.Count = knob("questions per batch", 4, toy=64)
     in_flight: flags.Count = knob("parallel requests to a server as --judge", 16)
@@ -141,7 +142,10 @@ def main(config):
     prompts = bench.models.get(processor.family.model_type, "default")
     if bench.models:
         ranks.say(f"prompt: lmms-eval's for {prompts}")
-    items = [replace(x, prompt=x.prompts.get(prompts, x.prompt)) for x in items]
+    if config.clips and not any(item.clip for item in items):
+        raise SystemExit(f"--clips: no question of {config.bench} has a start and an end")
+    whole = {} if config.clips else {"clip": None}
+    items = [replace(x, prompt=x.prompts.get(prompts, x.prompt), **whole) for x in items]
     judge = judge_of(config, folder)
     claim_folder(folder, config, config.model)
     if ranks.rank() == 0:
@@ -158,7 +162,8 @@ def main(config):
             rows[name] = judged(rows[name], judge)
         write_rows(path.with_name("scored.jsonl"), rows[name])
     facts = {"toy": in_toy, "data": data, "absent": absent, "adapters": adapters}
-    report(bench, rows, folder, facts | {"prompt": prompts} | settings, config.seed)
+    facts |= {"prompt": prompts, "clips": config.clips}
+    report(bench, rows, folder, facts | settings, config.seed)
 
 
 if __name__ == "__main__":

@@ -1221,6 +1221,56 @@ def test_no_space_around_a_question_of_tvbench_is_shown(tmp_path):
     assert fill("tvbench", tmp_path, [row]).items(tmp_path) == [usual]
 
 
+def test_a_question_of_tvbench_with_a_start_and_an_end_is_about_a_clip(tmp_path):
+    row = TVBENCH | {"start": 21.4, "end": 37.6}
+    rows = [TVBENCH, row, TVBENCH | {"start": None, "end": None}]
+    found = fill("tvbench", tmp_path, rows).items(tmp_path)
+    assert [one.clip for one in found] == [None, (21.4, 37.6), None]
+
+
+@pytest.mark.parametrize("change", [{"end": None}, {"end": "soon"}, {"start": "1"}])
+def test_a_clip_of_tvbench_without_two_numbers_is_refused(tmp_path, change):
+    row = {key: x for key, x in (TVBENCH | {"start": 1.0} | change).items()}
+    with pytest.raises(ValueError, match="action_count.json: item 0: "):
+        fill("tvbench", tmp_path, [row]).items(tmp_path)
+
+
+def test_clips_are_off_by_default_and_their_answers_are_not_mixed(
+    tmp_path, monkeypatch, tiny_folder, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    row = TVBENCH | {"start": 0.5, "end": 1.0}
+    fill("tvbench", tmp_path / "data", [TVBENCH, row])
+    write_videos(tmp_path, 1, seed=0)
+    video = tmp_path / "data/video/action_count/video_8686.mp4"
+    video.write_bytes((tmp_path / "00000.avi").read_bytes())
+    config = evaluate.EvalConfig(
+        bench="tvbench",
+        data=tmp_path / "data",
+        model=str(tiny_folder),
+        scoring="letter",
+        max_pixels=0,
+        dtype="float32",
+        device="cpu",
+    )
+    said = []
+    for clips in (False, True, False, True):
+        evaluate.main(replace(config, clips=clips))
+        said.append(capsys.readouterr().out)
+        table = (tmp_path / "out/eval/tiny/tvbench/scores.md").read_text()
+        assert ("--clips: " in table) == ("--clips: " in said[-1]) == clips
+    asked = [int(re.search(r"(\d+) questions to answer", text)[1]) for text in said]
+    assert asked == [2, 1, 0, 0]  # the other question has no clip
+
+
+def test_clips_of_a_benchmark_without_them_are_refused(tmp_path, monkeypatch, tiny_folder):
+    monkeypatch.chdir(tmp_path)
+    fill("tomato", tmp_path / "data/tomato")
+    config = evaluate.EvalConfig(bench="tomato", model=str(tiny_folder), clips=True, max_pixels=0)
+    with pytest.raises(SystemExit, match="--clips: no question of tomato has a start and an end"):
+        evaluate.main(config)
+
+
 def test_a_task_of_tvbench_without_videos_is_left_out(tmp_path):
     bench = fill("tvbench", tmp_path)
     write_json(tmp_path / "json/action_antonym.json", [TVBENCH])

@@ -485,8 +485,8 @@ def test_the_folder_of_a_run_stands_for_its_adapter(world, tmp_path):
     assert find_adapters("base/model", [tmp_path / "runs/dpo"])["+dpo"] == Path(folder).resolve()
 
 
-def about(name):
-    return SimpleNamespace(video=name)
+def about(name, clip=None):
+    return SimpleNamespace(video=name, clip=clip)
 
 
 def test_few_videos_are_loaded_ahead():
@@ -502,6 +502,39 @@ def test_items_of_a_video_follow_each_other_and_share_what_is_loaded_once():
     pairs = list(with_inputs(lambda item: object(), [about(x) for x in "abac"], 2))
     assert [item.video for item, _ in pairs] == list("aabc")
     assert pairs[0][1] is pairs[1][1] and len({id(x) for _, x in pairs}) == 3
+
+
+def test_items_of_a_video_with_different_clips_share_nothing():
+    items = [about("a", clip) for clip in ((0, 1), None, (0, 1), (1, 2))]
+    pairs = list(with_inputs(lambda item: item.clip, items, 2))
+    assert [clip for _, clip in pairs] == [(0, 1), (0, 1), None, (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("clip", "times"),
+    [
+        (None, [0, 33, 66, 99]),
+        ((10, 40), [10, 20, 30, 40]),
+        ((9.5, 12), [10, 12]),
+        ((98, 200), [98, 99]),
+        ((50, 50), [50, 50]),
+    ],
+)
+@pytest.mark.parametrize("first", [0.0, 1.4])
+def test_frames_are_spread_over_the_clip_of_an_item(world, monkeypatch, clip, times, first):
+    all_times = np.arange(100.0) + first
+    monkeypatch.setattr(answers, "read_frames", lambda _, sample, fit: (None, sample(all_times)))
+    processor = SimpleNamespace(prepare=lambda frames, shown: shown, family=SimpleNamespace(fit=0))
+    found = answers.video_inputs(about("a", clip), processor, 4)
+    assert found.tolist() == times
+
+
+@pytest.mark.parametrize("clip", [(100, 120), (5, 4), (3.2, 3.8), (float("nan"), 5)])
+def test_a_clip_without_frames_counts_as_a_video_that_cannot_be_read(world, clip):
+    processor = SimpleNamespace(prepare=None, family=SimpleNamespace(fit=None))
+    item = about(Path("a.mp4"), clip)
+    found = answers.video_inputs(item, processor, 4)
+    assert isinstance(found, VideoError) and "no frame from" in str(found)
 
 
 def test_questions_about_one_video_are_asked_together(world, tmp_path):

@@ -37,6 +37,7 @@ class Item:
     answer: str  # the right letter, or the right response if there are none; "" if none is right
     right: str = ""  # the right letter, if `answer` is a wrong one of lmms-eval
     prompts: dict = field(default_factory=dict, compare=False)  # {name: prompt of some models}
+    clip: tuple | None = None  # the seconds from and to which the video is shown, None: all
 
     @property
     def letters(self):

@@ -18,6 +18,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from pasta.benchmarks import ANSWER
 from pasta.benchmarks.parsers import stated
 from pasta.benchmarks.scoring import likeliest_letter
@@ -41,9 +43,9 @@ def video_digests(items) -> dict:
     return dict(ranks.gather(found))
 
 
-def fingerprint(item, video_digest, **settings) -> str:
-    """A hash of everything that decides the answer to an item; settings: those of all items."""
-    facts = [item.id, item.name, video_digest, item.prompt, item.answer, settings]
+def fingerprint(item, video, **settings) -> str:
+    """A hash of all that decides the answer to an item, with the digest of its video."""
+    facts = [item.id, item.name, video, item.prompt, item.answer, settings, *(item.clip or ())]
     return digest(json.dumps(facts, sort_keys=True))[:16]
 
 
@@ -58,10 +60,10 @@ def earlier_rows(path, fingerprints) -> dict:
 
 
 def with_inputs(load, items, workers):
-    """Yield (item, load(item)), video by video in order; a video is loaded once, for its items."""
+    """Yield (item, load(item)), clip by clip in order; a clip is loaded once, for its items."""
     groups = {}
     for item in items:
-        groups.setdefault(item.video, []).append(item)
+        groups.setdefault((item.video, item.clip), []).append(item)
     loaded = prefetch(load, [group[0] for group in groups.values()], workers)
     for group, inputs in zip(groups.values(), loaded, strict=True):
         for item in group:
@@ -89,8 +91,15 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
 
 def video_inputs(item, processor, n_frames):
     """The VideoInputs of an item's video, or the VideoError if it cannot be used."""
+
+    def sample(timestamps):
+        start, end = np.add(item.clip or (-np.inf, np.inf), timestamps[0])
+        shown = np.flatnonzero((start <= timestamps) & (timestamps <= end))
+        if not len(shown):
+            raise ValueError(f"no frame from {start} to {end} seconds")
+        return shown[uniform(shown, n_frames)]
+
     try:
-        sample = partial(uniform, n=n_frames)
         return processor.prepare(*read_frames(item.video, sample, processor.family.fit))
     except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
         return VideoError(item.video, getattr(error, "reason", str(error)))

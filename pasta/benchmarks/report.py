@@ -106,6 +106,7 @@ def report(bench, rows, folder, facts, seed):
         runs[f"{name} sound"] = summary(sound, bench.macro)
     text = TOY * facts["toy"] + table(runs, differences, bench.macro)
     text += f"\nsound: {bench.repaired}" * bool(bench.repaired)
+    text += "\n--clips: questions with a start and an end saw only this part" * facts["clips"]
     print(text)
     (folder / "scores.md").write_text(f"```\n{text}\n```\n", "utf-8", "backslashreplace")
     write_json(folder / "scores.json", facts | {"runs": runs, "differences": differences})
