@@ -61,6 +61,7 @@ class EvalConfig:
     seed: flags.Seed = knob("seed of the bootstrap intervals; decoding is greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
     n_frames: flags.Limit = knob("frames per video, spread evenly; 0: the checkpoint's, or 32", 0)
+    clips: bool = knob("TVBench: show only from an item's start to its end", False)
     max_pixels: flags.Limit = knob("maximum pixels per frame; 0: the checkpoint's", 602112, toy=0)
     batch_size: flags.Count = knob("questions per batch", 4, toy=64)
     in_flight: flags.Count = knob("parallel requests to a server as --judge", 16)
@@ -120,14 +121,21 @@ def job_of(config, name, processor, adapters, bench, data, items, absent):
     frames = config.n_frames or processor.n_frames
     settings = model_setting(config.model, processor) | {"dtype": config.dtype, "n_frames": frames}
     settings |= {"scoring": config.scoring, "max_new_tokens": bench.max_new_tokens}
-    items, prompts = inputs.with_prompts(bench, items, processor)
+    prompts = bench.models.get(processor.family.model_type, "default")
+    if bench.models:
+        ranks.say(f"{name}: lmms-eval's prompt for {prompts}")
+    if config.clips and not (config.suite or any(item.clip for item in items)):
+        raise SystemExit(f"--clips: no question of {name} has a start and an end")
+    whole = {} if config.clips else {"clip": None}
+    items = [replace(x, prompt=x.prompts.get(prompts, x.prompt), **whole) for x in items]
     in_toy = data.resolve().is_relative_to(toy.ROOT.resolve())
     folder = config.out / ("toy" * in_toy) / name
     claim_folder(folder, config, config.model)
     if ranks.rank() == 0:
         of_bench = replace(config, bench=name)
         write_config(folder, of_bench, data_used=data, frames_used=frames, prompts_used=prompts)
-    facts = {"toy": in_toy, "data": data, "absent": absent, "adapters": adapters, "prompt": prompts}
+    facts = {"toy": in_toy, "data": data, "absent": absent, "adapters": adapters}
+    facts |= {"prompt": prompts, "clips": config.clips}
     job = {"bench": bench, "items": items, "folder": folder, "settings": settings, "rows": {}}
     return SimpleNamespace(**job, facts=facts | settings)
 

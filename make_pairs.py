@@ -101,7 +101,7 @@ def main(config):
         roles = Roles(config, device)
         names = roles.open()
         if config.dry_run:
-            return pair_making(config, roles, videos) if ranks.rank() == 0 else None
+            return pair_making(config, videos) if ranks.rank() == 0 else None
         claim_folder(config.out, config, config.responder)
         if ranks.rank() == 0:
             start_folder(config, roles, names)

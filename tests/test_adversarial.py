@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from pasta.benchmarks import adversarial
+from pasta.benchmarks import Item, adversarial
 from pasta.judge import judge_by_rules
 from pasta.making.adversarial_items import adversarial_rows
 from pasta.models.generate import Answer
@@ -228,3 +228,9 @@ def test_the_toys_items_have_false_premises_and_no_right_option(tmp_path):
 def test_more_options_than_letters_are_refused_with_their_line(folder):
     with pytest.raises(ValueError, match="items.jsonl:1: .*number is 26, none of 0, .*expected"):
         folder(OPTIONS | {"options": [f"It is {n}." for n in range(26)]})
+
+
+def test_a_sixth_option_is_read():
+    options = (*"vwxyz", adversarial.NONE)
+    item = Item("1", "spatial options", "v.mp4", None, "", options, "F")
+    assert adversarial.parse("F", item) == "F"

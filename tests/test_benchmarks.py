@@ -135,6 +135,70 @@ TOMATO = {
     "demonstration_type": "human",
     "video_path": "videos/human/0007-10.mp4",
 }
+VSIBENCH = {
+    "id": 1201,
+    "dataset": "scannet",
+    "scene_name": "scene0011_00",
+    "question_type": "object_rel_direction_hard",
+    "question": "If I am standing by the washer and facing the dishwasher, is the table to my "
+    "front-left, front-right, back-left, or back-right?\nThe directions refer to the quadrants of "
+    "a Cartesian plane (if I am standing at the origin and facing along the positive y-axis).",
+    "ground_truth": "B",
+    "options": ["A. back-right", "B. back-left", "C. front-right", "D. front-left"],
+}
+ROOM = {
+    "id": 7,
+    "question_type": "object_counting",
+    "question": "How many chair(s) are in this room?",
+    "ground_truth": "4",
+    "options": None,
+}
+VIDEO_HOLMES = {
+    "video ID": "-0NZzVq2tWk",
+    "Question ID": 1,
+    "Question Type": "SR",
+    "Question": "What is the relationship between the woman in blue and the man in green?",
+    "Options": {
+        "A": "Cleaners",
+        "B": "Colleagues from the same department",
+        "C": "Siblings",
+        "D": "Strangers who collided accidentally",
+        "E": "Undercover police officers",
+        "F": "Office coworkers",
+    },
+    "Answer": "A",
+    "Explanation": "They wear the same clothes.",
+}
+HOLMES_ASKED = (
+    "Question: What is the relationship between the woman in blue and the man in green?\n"
+    "A. Cleaners\nB. Colleagues from the same department\nC. Siblings\n"
+    "D. Strangers who collided accidentally\nE. Undercover police officers\nF. Office coworkers\n"
+)
+MMVU = {
+    "id": "validation_3",
+    "video_path": "videos/Thermodynamics/3.mp4",
+    "question_type": "multiple-choice",
+    "question": "Which process is shown in the animation?",
+    "choices": {
+        "A": "Isothermal compression",
+        "B": "Adiabatic compression",
+        "C": "Isobaric compression",
+        "D": "Adiabatic expansion",
+        "E": "Isothermal expansion",
+    },
+    "answer": "B",
+}
+VIDEOMMMU = {
+    "id": "new_Design_5",
+    "question": "The video gives two examples of aldose and ketose, how many carbon atoms do they "
+    "have respectively?",
+    "options": ["3, 3", "3, 4", "3, 5", "3, 6", "4, 3", "4, 4", "4, 5", "4, 6", "5, 5", "5, 6"],
+    "answer": "G",
+    "question_type": "multiple-choice",
+    "link_selected": "https://example.org/v",
+    "qa_type": "x",
+}
+SUGARS = "aldose ketose glucose fructose ribose xylose arabinose mannose galactose sucrose".split()
 CAPTIONS = (
     "a toddler plays around the grassfield before he picks up a water bottle and drinks",
     "a toddler picks up a water bottle and drinks before he plays around the grassfield",
@@ -329,6 +393,74 @@ LAYOUTS = {
             answer="D",
         ),
     ),
+    "vsibench": (
+        "test.json",
+        VSIBENCH,
+        Item(
+            id="1201",
+            task="object_rel_direction_hard",
+            name="scannet/scene0011_00.mp4",
+            video=None,
+            prompt="These are frames of a video.\n"
+            "If I am standing by the washer and facing the dishwasher, is the table to my "
+            "front-left, front-right, back-left, or back-right?\n"
+            "The directions refer to the quadrants of a Cartesian plane (if I am standing at the "
+            "origin and facing along the positive y-axis).\nOptions:\nA. back-right\n"
+            "B. back-left\nC. front-right\nD. front-left\n"
+            "Answer with the option's letter from the given choices directly.",
+            options=tuple(VSIBENCH["options"]),
+            answer="B",
+        ),
+    ),
+    "video_holmes": (
+        "test_Video-Holmes.json",
+        VIDEO_HOLMES,
+        Item(
+            id="-0NZzVq2tWk_1",
+            task="SR",
+            name="videos_cropped/-0NZzVq2tWk.mp4",
+            video=None,
+            prompt=HOLMES_ASKED + "Select the best answer to the following multiple-choice "
+            "question based on the video. Respond with only the letter (A, B, C, D, E, or F) of "
+            "the correct option.",
+            options=tuple(VIDEO_HOLMES["Options"].values()),
+            answer="A",
+        ),
+    ),
+    "mmvu": (
+        "data/validation.json",
+        MMVU,
+        Item(
+            id="validation_3",
+            task="multiple-choice",
+            name="videos/Thermodynamics/3.mp4",
+            video=None,
+            prompt="\nQuestion:Which process is shown in the animation?\n"
+            "A: Isothermal compression\nB: Adiabatic compression\nC: Isobaric compression\n"
+            "D: Adiabatic expansion\nE: Isothermal expansion\n"
+            "Visual Information: processed video\nDo not generate any "
+            "intermediate reasoning process. Answer directly with the option letter from the\n"
+            "given choices.\n",
+            options=tuple(MMVU["choices"].values()),
+            answer="B",
+        ),
+    ),
+    "videommmu": (
+        "Perception/test.json",
+        VIDEOMMMU,
+        Item(
+            id="Perception/new_Design_5",
+            task="Perception",
+            name="Art/new_Design_5.mp4",
+            video=None,
+            prompt="The video gives two examples of aldose and ketose, how many carbon atoms do "
+            "they have respectively?\nA. 3, 3\nB. 3, 4\nC. 3, 5\nD. 3, 6\nE. 4, 3\nF. 4, 4\n"
+            "G. 4, 5\nH. 4, 6\nI. 5, 5\nJ. 5, 6\n"
+            "Please ignore the Quiz question in last frame of the video.",
+            options=tuple(VIDEOMMMU["options"]),
+            answer="G",
+        ),
+    ),
 }
 ONE_FILE = list(LAYOUTS)  # vinoground has two
 NEW = [*LAYOUTS, "vinoground"]
@@ -340,6 +472,9 @@ def fill(name, data, rows=None, videos=None):
         for task, one in TEMPCOMPASS.items():
             write_json(data / task / "test.json", [one])
             touch(data / "videos" / f"{one['video_id']}.mp4")
+    if name == "videommmu":
+        for task in ("Comprehension", "Adaptation"):
+            write_json(data / task / "test.json", [VIDEOMMMU])
     if name == "vinoground":
         vinoground_folder(data)
     else:
@@ -390,6 +525,10 @@ def test_a_name_is_that_of_a_benchmark_whose_counts_are_of_its_tasks(name):
         ("vinoground", 2000, None, False, 16),
         ("tvbench", 2525, False, False, 32),
         ("tomato", 1484, False, False, 1024),
+        ("vsibench", 5130, True, False, 16),
+        ("video_holmes", 1837, False, True, 64),
+        ("mmvu", 625, False, False, 1024),
+        ("videommmu", 879, True, False, 1024),
     ],
 )
 def test_numbers_of_items_and_scoring_are_those_of_the_published_sets(
@@ -418,7 +557,7 @@ def test_an_item_and_its_prompt_are_those_of_lmms_eval(tmp_path, name):
     expected = LAYOUTS[name][2]
     found = fill(name, tmp_path).items(tmp_path)
     assert found[0] == replace(expected, video=tmp_path / expected.name)
-    assert len(found) == (3 if name == "tempcompass" else 1)
+    assert len(found) == (3 if name in ("tempcompass", "videommmu") else 1)
 
 
 def test_the_items_of_longvideobench_are_in_order_of_duration(tmp_path):
@@ -583,6 +722,10 @@ VIDEO_COLUMN = {
     "perceptiontest": "video_name",
     "tvbench": "video",
     "tomato": "video_path",
+    "vsibench": "scene_name",
+    "video_holmes": "video ID",
+    "mmvu": "video_path",
+    "videommmu": "id",
 }
 
 
@@ -595,7 +738,7 @@ OUTSIDE = ("../x", "a/../../x.mp4", "/etc/x", "..\\x", "..")
         (name, video)
         for name in ONE_FILE
         for video in OUTSIDE
-        if (name, video) != ("tvbench", "/etc/x")  # in the folder of its task
+        if (name, video) not in (("tvbench", "/etc/x"), ("vsibench", "/etc/x"))  # in a folder
     ],
 )
 def test_a_video_outside_the_data_folder_is_refused(tmp_path, name, video):
@@ -838,6 +981,10 @@ UNUSED = {  # columns that an item can be made without
     "perceptiontest": {"reasoning", "tag"},
     "tvbench": set(),
     "tomato": {"id", "demonstration_type"},
+    "vsibench": set(),
+    "video_holmes": {"Explanation"},
+    "mmvu": set(),
+    "videommmu": {"link_selected", "qa_type"},
 }
 USED = [(name, x) for name in ONE_FILE for x in LAYOUTS[name][1] if x not in UNUSED[name]]
 
@@ -847,7 +994,7 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
     first = LAYOUTS[name][1]
     broken = {key: value for key, value in first.items() if key != column}
     bench = fill(name, tmp_path, [first, broken])
-    with pytest.raises(ValueError, match=rf"json: item 1: KeyError.'{column}'.*expected .*quest"):
+    with pytest.raises(ValueError, match=rf"json: item 1: KeyError.'{column}'.*expected .*uest"):
         bench.items(tmp_path)
 
 
@@ -876,6 +1023,14 @@ def test_a_missing_column_names_itself_and_what_was_expected(tmp_path, name, col
         ("perceptiontest", {"options": ["a", "b", "c", "d"]}, "is no list of 3 to 3 texts"),
         ("perceptiontest", {"answer_id": 3}, "the answer's number is 3, none of 0, 1, 2"),
         ("perceptiontest", {"area": "magic"}, "area is 'magic', none of memory"),
+        ("vsibench", {"question_type": "colour"}, "question_type is 'colour', none of object_cou"),
+        ("vsibench", {"question_type": "object_counting"}, "could not convert string to float"),
+        ("vsibench", {"ground_truth": "E"}, "answer is 'E', none of A, B, C, D"),
+        ("vsibench", {"options": None}, "is no list of 2 to 26 texts"),
+        ("video_holmes", {"Options": {"A": "x", "B": "y"}}, "KeyError('C')"),
+        ("videommmu", {"question_type": "essay"}, "question_type is 'essay', none of multiple"),
+        ("mmvu", {"question_type": "essay"}, "question_type is 'essay', none of multiple-choice"),
+        ("video_holmes", {"Answer": "G"}, "answer is 'G', none of A, B, C, D, E, F"),
         ("tomato", {"answer": 5}, "the answer's number is 5, none of 0, 1, 2, 3, 4"),
         ("videomme", {"options": ["x"] * 27}, "is no list of 2 to 26 texts"),
         ("videomme", {"question": "Which\ud83d?"}, "expected no half of a surrogate pair"),
@@ -1021,7 +1176,7 @@ def test_the_parser_of_mlvu_can_be_the_older_one():
     assert bench.parse("(B) x", item(), "v0.5") == "B"
 
 
-@pytest.mark.parametrize("name", ["longvideobench", "nextqa"])
+@pytest.mark.parametrize("name", ["longvideobench", "nextqa", "video_holmes"])
 def test_a_response_without_a_letter_is_left_to_the_draw(name):
     bench = benchmark(name)
     assert bench.parse("", item(options="vwxyz")) is None
@@ -1066,6 +1221,56 @@ def test_no_space_around_a_question_of_tvbench_is_shown(tmp_path):
     assert fill("tvbench", tmp_path, [row]).items(tmp_path) == [usual]
 
 
+def test_a_question_of_tvbench_with_a_start_and_an_end_is_about_a_clip(tmp_path):
+    row = TVBENCH | {"start": 21.4, "end": 37.6}
+    rows = [TVBENCH, row, TVBENCH | {"start": None, "end": None}]
+    found = fill("tvbench", tmp_path, rows).items(tmp_path)
+    assert [one.clip for one in found] == [None, (21.4, 37.6), None]
+
+
+@pytest.mark.parametrize("change", [{"end": None}, {"end": "soon"}, {"start": "1"}])
+def test_a_clip_of_tvbench_without_two_numbers_is_refused(tmp_path, change):
+    row = {key: x for key, x in (TVBENCH | {"start": 1.0} | change).items()}
+    with pytest.raises(ValueError, match="action_count.json: item 0: "):
+        fill("tvbench", tmp_path, [row]).items(tmp_path)
+
+
+def test_clips_are_off_by_default_and_their_answers_are_not_mixed(
+    tmp_path, monkeypatch, tiny_folder, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    row = TVBENCH | {"start": 0.5, "end": 1.0}
+    fill("tvbench", tmp_path / "data", [TVBENCH, row])
+    write_videos(tmp_path, 1, seed=0)
+    video = tmp_path / "data/video/action_count/video_8686.mp4"
+    video.write_bytes((tmp_path / "00000.avi").read_bytes())
+    config = evaluate.EvalConfig(
+        bench="tvbench",
+        data=tmp_path / "data",
+        model=str(tiny_folder),
+        scoring="letter",
+        max_pixels=0,
+        dtype="float32",
+        device="cpu",
+    )
+    said = []
+    for clips in (False, True, False, True):
+        evaluate.main(replace(config, clips=clips))
+        said.append(capsys.readouterr().out)
+        table = (tmp_path / "out/eval/tiny/tvbench/scores.md").read_text()
+        assert ("--clips: " in table) == ("--clips: " in said[-1]) == clips
+    asked = [int(re.search(r"(\d+) questions to answer", text)[1]) for text in said]
+    assert asked == [2, 1, 0, 0]  # the other question has no clip
+
+
+def test_clips_of_a_benchmark_without_them_are_refused(tmp_path, monkeypatch, tiny_folder):
+    monkeypatch.chdir(tmp_path)
+    fill("tomato", tmp_path / "data/tomato")
+    config = evaluate.EvalConfig(bench="tomato", model=str(tiny_folder), clips=True, max_pixels=0)
+    with pytest.raises(SystemExit, match="--clips: no question of tomato has a start and an end"):
+        evaluate.main(config)
+
+
 def test_a_task_of_tvbench_without_videos_is_left_out(tmp_path):
     bench = fill("tvbench", tmp_path)
     write_json(tmp_path / "json/action_antonym.json", [TVBENCH])
@@ -1106,15 +1311,26 @@ def test_options_of_tomato_are_shown_as_python_shows_a_dict(tmp_path, question, 
     assert f"<options> \n{shown} \n</options>\n\n" in found.prompt
 
 
+def test_video_holmes_asks_qwen3_vl_as_lmms_eval_does(tmp_path):
+    bench = fill("video_holmes", tmp_path)
+    (found,) = bench.items(tmp_path)
+    assert found.prompts[bench.models["qwen3_vl"]] == (
+        HOLMES_ASKED + "Answer with the option letter only."
+    )
+
+
 @pytest.mark.parametrize(
-    ("results", "score"),
+    ("name", "results", "score"),
     [
-        ({"count": [1, 0], "rotation": [1, 1], "direction": [0]}, 60),
-        ({"count": [1, 0, 0]}, 100 / 3),
+        ("tomato", {"count": [1, 0], "rotation": [1, 1], "direction": [0]}, 60),
+        ("tomato", {"count": [1, 0, 0]}, 100 / 3),
+        ("video_holmes", {"SR": [1, 0], "TA": [1], "CTI": [1], "IMC": [0], "XX": [1]}, 200 / 3),
+        ("video_holmes", {"PAR": [1, 0], "MHR": [0]}, 100 / 3),
+        ("mmvu", {"multiple-choice": [1, 0, 1]}, 200 / 3),
     ],
 )
-def test_the_score_of_tomato_is_over_all_items(results, score):
-    bench = benchmark("tomato")
+def test_the_score_is_over_all_items(name, results, score):
+    bench = benchmark(name)
     rows = [
         {"id": f"{task}/{i}", "task": task, "response": "A", "correct": bool(right)}
         for task, of in results.items()
@@ -1122,6 +1338,127 @@ def test_the_score_of_tomato_is_over_all_items(results, score):
     ]
     found = summary(bench.aggregate(rows), bench.macro)["mean"]["value"]
     assert found == pytest.approx(score)
+
+
+def test_vsi_bench_asks_for_a_number_in_a_single_word(tmp_path):
+    (found,) = fill("vsibench", tmp_path, [VSIBENCH | ROOM]).items(tmp_path)
+    assert found.prompt == (
+        "These are frames of a video.\nHow many chair(s) are in this room?\n"
+        "Please answer the question using a single word or phrase."
+    )
+    assert (found.options, found.answer) == ((), "4.0")
+
+
+@pytest.mark.parametrize("draws", ["one", "expected"])
+def test_the_sound_score_of_video_holmes_draws_no_letter(tmp_path, draws):
+    bench = replace(fill("video_holmes", tmp_path), draws=draws)
+    (found,) = bench.items(tmp_path)
+    said = ["A)", "A: Cleaners", r"\boxed{A}", "Cleaners", "<answer>A</answer>", "who knows", ""]
+    rows = [reread(bench, row(found, text), found, "head") for text in said]
+    assert [x["sound"] for x in rows] == [True] * 5 + [False] * 2
+    assert all(x["drawn"] for x in rows)
+
+
+def test_an_answer_of_vsi_bench_that_is_right_in_part_has_a_score_and_a_sound_one(tmp_path):
+    bench = fill("vsibench", tmp_path, [VSIBENCH | ROOM | {"ground_truth": "0.4"}, VSIBENCH])
+    room, corner = bench.items(tmp_path)
+    found = reread(bench, row(room, ".5"), room, "head")
+    assert (found["score"], found["sound"], found["correct"]) == (0.0, 0.6, False)
+    found = reread(bench, row(corner, "(B)"), corner, "head")
+    assert (found["score"], found["sound"], found["correct"]) == (0.0, 1.0, False)
+
+
+DIRECTION = "object_rel_direction"
+
+
+@pytest.mark.parametrize(
+    ("results", "direction", "overall"),
+    [
+        (
+            {
+                f"{DIRECTION}_easy": [1, 1],
+                f"{DIRECTION}_medium": [0],
+                f"{DIRECTION}_hard": [1, 0],
+                "object_rel_distance": [1],
+                "route_planning": [0],
+                "obj_appearance_order": [1],
+                "object_abs_distance": [0.4],
+                "object_counting": [1, 0.5],
+                "object_size_estimation": [0.8],
+                "room_size_estimation": [0.2],
+            },
+            0.5,
+            0.58125,
+        ),
+        (
+            {
+                f"{DIRECTION}_easy": [1],
+                f"{DIRECTION}_medium": [1],
+                f"{DIRECTION}_hard": [0],
+                "object_counting": [0.6, 0.1],
+                "route_planning": [1],
+            },
+            2 / 3,
+            0.672222,
+        ),
+        (
+            {f"{DIRECTION}_easy": [1], f"{DIRECTION}_hard": [0, 0, 0], "route_planning": [1]},
+            0.5,
+            0.75,
+        ),
+    ],
+)
+def test_the_score_of_vsi_bench_is_over_types_with_one_direction(results, direction, overall):
+    bench = benchmark("vsibench")
+    rows = [
+        {"id": f"{task}/{i}", "task": task, "response": "A", "correct": score == 1, "score": score}
+        for task, of in results.items()
+        for i, score in enumerate(of)
+    ]
+    found = summary(bench.aggregate(rows), bench.macro)
+    assert found["groups"][DIRECTION]["value"] == pytest.approx(100 * direction)
+    assert found["groups"][DIRECTION]["counted"] == sum(DIRECTION in row["task"] for row in rows)
+    assert found["mean"]["value"] == pytest.approx(100 * overall, abs=1e-4)
+
+
+def test_a_video_of_video_mmmu_may_be_in_the_folder_of_any_domain(tmp_path):
+    bench = fill("videommmu", tmp_path, videos=["Science/new_Design_5.mp4"])
+    assert {one.name for one in bench.items(tmp_path)} == {"Science/new_Design_5.mp4"}
+
+
+def test_adaptation_of_video_mmmu_shows_what_was_learned_and_no_note(tmp_path):
+    bench = fill("videommmu", tmp_path)
+    question = "<image 1> What kind of sugar is this, aldose or ketose?"
+    row = VIDEOMMMU | {"question": question, "options": SUGARS, "answer": "A"}
+    write_json(tmp_path / "Adaptation/test.json", [row])
+    (*_, found) = bench.items(tmp_path)
+    assert found.prompt == (
+        "You should watch and learn the video content. Then apply what you learned to answer the "
+        "following multi-choice question. The image for this question is at the end of the video.\n"
+        "<image 1> What kind of sugar is this, aldose or ketose?\nA. aldose\nB. ketose\n"
+        "C. glucose\nD. fructose\nE. ribose\nF. xylose\nG. arabinose\nH. mannose\n"
+        "I. galactose\nJ. sucrose"
+    )
+
+
+@pytest.mark.parametrize(("second", "shown"), [("B. y", "A. x\nB. y"), ("y", "A. A. x\nB. y")])
+def test_options_of_video_mmmu_get_letters_unless_all_have_theirs(tmp_path, second, shown):
+    row = VIDEOMMMU | {"options": ["A. x", second], "answer": "A"}
+    first, *_ = fill("videommmu", tmp_path, [row]).items(tmp_path)
+    assert f"?\n{shown}\nPlease" in first.prompt
+
+
+@pytest.mark.parametrize("kind", ["open", "", None])
+def test_open_questions_of_video_mmmu_are_not_asked(tmp_path, kind):
+    bench = fill("videommmu", tmp_path)
+    write_json(tmp_path / "Adaptation/test.json", [VIDEOMMMU | {"question_type": kind}])
+    assert [one.task for one in bench.items(tmp_path)] == ["Perception", "Comprehension"]
+
+
+def test_open_questions_of_mmvu_are_not_asked(tmp_path):
+    other = MMVU | {"id": "validation_4", "question_type": "open-ended"}
+    bench = fill("mmvu", tmp_path, [other, MMVU])
+    assert [one.id for one in bench.items(tmp_path)] == ["validation_3"]
 
 
 @pytest.mark.parametrize("name", sorted(set(NEW) - {"vinoground"}))
@@ -1148,7 +1485,11 @@ def test_the_groups_of_video_mme_by_hand():
 
 @pytest.mark.parametrize(
     ("name", "tasks", "mean"),
-    [("mlvu", ("plotQA", "ego"), (1 / 3 + 1) / 2), ("videomme", ("short", "long"), 2 / 4)],
+    [
+        ("mlvu", ("plotQA", "ego"), (1 / 3 + 1) / 2),
+        ("videomme", ("short", "long"), 2 / 4),
+        ("videommmu", ("Perception", "Adaptation"), (1 / 3 + 1) / 2),
+    ],
 )
 def test_a_mean_is_that_of_the_tasks_or_of_the_items(name, tasks, mean):
     bench = benchmark(name)

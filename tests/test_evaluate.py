@@ -21,7 +21,7 @@ from evaluate import EvalConfig, main
 from pasta import toy
 from pasta.benchmarks import NAMES, SUITES, Item, answers, benchmark, inputs, mvbench, scoring
 from pasta.benchmarks.answers import with_inputs
-from pasta.benchmarks.inputs import base_name, find_adapters
+from pasta.benchmarks.inputs import find_adapters
 from pasta.lora import add_lora
 from pasta.models.families import FAMILIES
 from pasta.models.generate import Answer
@@ -485,8 +485,8 @@ def test_the_folder_of_a_run_stands_for_its_adapter(world, tmp_path):
     assert find_adapters("base/model", [tmp_path / "runs/dpo"])["+dpo"] == Path(folder).resolve()
 
 
-def about(name):
-    return SimpleNamespace(video=name)
+def about(name, clip=None):
+    return SimpleNamespace(video=name, clip=clip)
 
 
 def test_few_videos_are_loaded_ahead():
@@ -502,6 +502,39 @@ def test_items_of_a_video_follow_each_other_and_share_what_is_loaded_once():
     pairs = list(with_inputs(lambda item: object(), [about(x) for x in "abac"], 2))
     assert [item.video for item, _ in pairs] == list("aabc")
     assert pairs[0][1] is pairs[1][1] and len({id(x) for _, x in pairs}) == 3
+
+
+def test_items_of_a_video_with_different_clips_share_nothing():
+    items = [about("a", clip) for clip in ((0, 1), None, (0, 1), (1, 2))]
+    pairs = list(with_inputs(lambda item: item.clip, items, 2))
+    assert [clip for _, clip in pairs] == [(0, 1), (0, 1), None, (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("clip", "times"),
+    [
+        (None, [0, 33, 66, 99]),
+        ((10, 40), [10, 20, 30, 40]),
+        ((9.5, 12), [10, 12]),
+        ((98, 200), [98, 99]),
+        ((50, 50), [50, 50]),
+    ],
+)
+@pytest.mark.parametrize("first", [0.0, 1.4])
+def test_frames_are_spread_over_the_clip_of_an_item(world, monkeypatch, clip, times, first):
+    all_times = np.arange(100.0) + first
+    monkeypatch.setattr(answers, "read_frames", lambda _, sample, fit: (None, sample(all_times)))
+    processor = SimpleNamespace(prepare=lambda frames, shown: shown, family=SimpleNamespace(fit=0))
+    found = answers.video_inputs(about("a", clip), processor, 4)
+    assert found.tolist() == times
+
+
+@pytest.mark.parametrize("clip", [(100, 120), (5, 4), (3.2, 3.8), (float("nan"), 5)])
+def test_a_clip_without_frames_counts_as_a_video_that_cannot_be_read(world, clip):
+    processor = SimpleNamespace(prepare=None, family=SimpleNamespace(fit=None))
+    item = about(Path("a.mp4"), clip)
+    found = answers.video_inputs(item, processor, 4)
+    assert isinstance(found, VideoError) and "no frame from" in str(found)
 
 
 def test_questions_about_one_video_are_asked_together(world, tmp_path):
@@ -557,7 +590,7 @@ def test_fully_tuned_models_are_named_as_their_runs(tmp_path):
     (tmp_path / "plain/model").mkdir(parents=True)
     names = {"a/model": "a", "b/model": "b", "b/model-best": "b-best", "plain/model": "model"}
     for path, name in names.items():
-        assert base_name(tmp_path / path) == name
+        assert [*find_adapters(tmp_path / path, ["none"])] == [name]
 
 
 def compare_runs(tmp_path, change_a, change_b=None, bench="mvbench"):
@@ -662,7 +695,7 @@ def test_a_model_is_asked_with_lmms_evals_prompt_for_its_family(world, tmp_path,
     world.model_type = family
     main(config(tmp_path, bench="videomme", data=data))
     assert world.asked == [text]
-    assert capsys.readouterr().out.count(f"prompt: lmms-eval's for {name}\n") == 1
+    assert capsys.readouterr().out.count(f"lmms-eval's prompt for {name}\n") == 1
     folder = evaluate.Path("out/eval/videomme")
     assert json.loads((folder / "config.json").read_text())["prompts_used"] == name
     assert json.loads((folder / "model/answers.jsonl").read_text())["prompt"] == text
@@ -770,7 +803,7 @@ def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():
-    bench = SimpleNamespace(parse=lambda *_: None, draws=True, repaired="")
+    bench = SimpleNamespace(parse=lambda *_: None, draws=True, repaired="", credit=None)
 
     def read(text, id_):
         item = SimpleNamespace(id=id_, letters="ABCDE", answer="A")
@@ -793,7 +826,9 @@ def test_a_letter_is_drawn_by_the_item_alone_and_counted():
     ],
 )
 def test_reasoning_is_taken_out_before_a_letter_is_read(text, response):
-    bench = SimpleNamespace(parse=lambda response, *_: response[0], draws=False, repaired="")
+    bench = SimpleNamespace(
+        parse=lambda response, *_: response[0], draws=False, repaired="", credit=None
+    )
     row = answers.reread(bench, {"response": text}, SimpleNamespace(answer="A"), "head")
     assert (row["response"], row["predicted"]) == (response, response[0])
     assert row.get("text", response) == text

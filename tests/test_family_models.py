@@ -10,7 +10,6 @@ import json
 import math
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ import evaluate
 import make_pairs
 import train_dpo
 from pasta.benchmarks import mvbench
-from pasta.benchmarks.inputs import base_name
+from pasta.benchmarks.inputs import find_adapters
 from pasta.lora import add_lora
 from pasta.making import queries
 from pasta.models.families import FAMILIES
@@ -312,7 +311,8 @@ def evaluated(model, bench, out, **flags):
     settings = {"model": str(model), "data": bench, "dtype": "float32", "device": "cpu"}
     settings |= {"n_frames": 4, "out": out / "eval"} | flags
     evaluate.main(evaluate.EvalConfig(**settings))
-    return read_rows(out / "eval/mvbench" / base_name(Path(model)) / "answers.jsonl")
+    (base,) = find_adapters(model, ["none"])
+    return read_rows(out / "eval/mvbench" / base / "answers.jsonl")
 
 
 @pytest.mark.slow

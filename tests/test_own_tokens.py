@@ -139,7 +139,9 @@ def test_a_prompt_with_a_token_of_the_model_is_an_error_and_the_others_are_asked
     assert [r.ids for r in replies[::3]] == [ask(tiny, [r], 2)[0].ids for r in requests[::3]]
     assert dict(ask_all(lambda: tiny, requests, 4, 2))[2].error
     items = [SimpleNamespace(prompt=prompt, id=prompt) for prompt in prompts]
-    bench = SimpleNamespace(max_new_tokens=2, parse=lambda *_: "A", draws=False, repaired="")
+    bench = SimpleNamespace(
+        max_new_tokens=2, parse=lambda *_: "A", draws=False, repaired="", credit=None
+    )
     asked = [(item, tiny_inputs[0]) for item in items]
     rows = answers.replied(tiny, bench, asked, "generate")
     assert ["error" in row for row in rows] == [False, True, True, False]

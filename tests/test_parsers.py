@@ -3,6 +3,8 @@
 python -m pytest -q tests/test_parsers.py
 """
 
+from types import SimpleNamespace
+
 import pytest
 
 from pasta.benchmarks import Item, benchmark, parsers
@@ -51,7 +53,7 @@ RULES = {  # the columns of GOLDEN
     "E2 MVBench": lettered_text,
     "E3 LongVideoBench": lambda text: parsers.first_capital(text, "ABCDE", parsers.PREFIXES),
     "E4 NExT-QA": lambda text: parsers.mmmu_letter(text, OPTIONS),
-    "E5 PerceptionTest": parsers.word_letter,
+    "E5 PerceptionTest": lambda text: benchmark("perceptiontest").parse(text, None),
     "E1-old Video-MME": lambda text: parsers.first_capital(text, "ABCD", parsers.GLUED_PREFIXES),
     "E1-old MLVU": parsers.before_parenthesis,
 }
@@ -145,7 +147,7 @@ def test_nextqa_reads_parentheses_then_spaces_then_periods_then_options(response
     [("A_", None), ("AB", None), ("x-D", "D"), ("E", None), ("a", None), ("é B", "B")],
 )
 def test_perception_test_reads_the_first_letter_that_is_a_word(response, expected):
-    assert parsers.word_letter(response) == expected
+    assert benchmark("perceptiontest").parse(response, None) == expected
 
 
 @pytest.mark.parametrize(("response", "expected"), [("x) y)", "x"), (")", ""), ("", "")])
@@ -171,7 +173,8 @@ def test_the_old_rule_of_mlvu_takes_the_character_before_the_parenthesis(respons
     ],
 )
 def test_tempcompass_reads_a_letter_at_the_start(response, expected):
-    assert parsers.leading_letter(response) == expected
+    item = SimpleNamespace(task="multi-choice")
+    assert benchmark("tempcompass").parse(response, item) == expected
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,8 @@ def test_tempcompass_reads_a_letter_at_the_start(response, expected):
     ],
 )
 def test_tempcompass_reads_yes_or_no_at_the_start(response, expected):
-    assert parsers.yes_or_no(response) == expected
+    item = SimpleNamespace(task="yes_no")
+    assert benchmark("tempcompass").parse(response, item) == expected
 
 
 # What strip_reasoning_tags of lmms-eval 0.7.3 makes of each response, with its two default tags.
@@ -273,7 +277,7 @@ def test_the_labels_of_numbered_captions_are_read():
     [("A", "A"), ("b. the second", "B"), (" a", "A"), ("(A)", None), ("**A**", None), ("", None)],
 )
 def test_vinoground_reads_the_first_character(response, expected):
-    assert parsers.first_character(response, "AB") == expected
+    assert benchmark("vinoground").parse(response, None) == expected
 
 
 # -- TVBench -----------------------------------------------------------------------------------
@@ -334,6 +338,179 @@ def test_tomato_reads_the_option_that_comes_last_if_no_capital_is_a_letter():
     assert benchmark("tomato").parse(text, asked(options, "A")) == "B"
 
 
+# -- VSI-Bench ---------------------------------------------------------------------------------
+
+CORNERS = ("A. back-right", "B. back-left", "C. front-right", "D. front-left")
+CORNER = {  # what a response is read as: responses
+    "B": ("B", "b", "B.", "B. back-left", "B...", "B is right"),
+    None: ("(B)", "B)", "B,", "B:", "**B**", "B\nbecause", "B.back-left", "back-left",
+           "The answer is B", "Answer: B", "Option B", "", "E", "AB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"), [(text, letter) for letter in CORNER for text in CORNER[letter]]
+)
+def test_vsi_bench_reads_a_letter_before_the_first_space(response, letter):
+    assert benchmark("vsibench").parse(response, asked(CORNERS, "B")) == letter
+
+
+@pytest.mark.parametrize("response", [x for of in CORNER.values() for x in of[:-3]] + ["Option B"])
+def test_the_sound_rule_reads_a_letter_or_an_option_without_its_letter(response):
+    assert parsers.stated(response, asked(CORNERS, "B")) == "B"
+
+
+CHAIRS = {  # (number, score if 4 is right): responses
+    (4, 1.0): ("4", "4.0", "4 chairs", "Four", "There are 4 chairs.", "4-5", "4/5", "4,000", "４"),
+    (5, 0.6): ("5", "about .5"),
+    (3, 0.6): ("3",),
+    (6, 0.1): ("6",),
+    (2, 0.1): ("2", "two dozen", "There are two or three"),
+    (8, 0.0): ("8",),
+    (1, 0.0): ("1", "1,200", "I see one table and 4 chairs", "No one knows", "1 + 3 = 4",
+               "Chair 1: ... total 4"),
+    (-4, 0.0): ("-4",),
+    (9, 0.0): ("four-five",),
+    (21, 0.0): ("twenty-one",),
+    (321, 0.0): ("three hundred and twenty-one",),
+    (2300, 0.0): ("two thousand three hundred",),
+    (1000, 0.0): ("a thousand",),
+    (0.4, 0.0): ("0.4e1",),
+    (None, 0.0): ("a couple", "half", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "number", "score"), [(text, *case) for case in CHAIRS for text in CHAIRS[case]]
+)
+def test_vsi_bench_scores_the_first_number_by_its_distance(response, number, score):
+    bench = benchmark("vsibench")
+    named = bench.parse(response, asked((), "4.0"))
+    assert (named and float(named)) == number
+    assert bench.credit(named, "4.0") == score
+
+
+@pytest.mark.parametrize(
+    ("named", "right", "score"),
+    [
+        ("1.2", "1.0", 0.7),
+        ("12.0", "10.0", 0.6),
+        ("8.0", "10.0", 0.6),
+        ("1.05", "1.0", 1.0),
+        ("95.0", "100.0", 1.0),
+        ("1.52", "1.6", 1.0),
+        ("1.1", "1.0", 0.9),
+        ("110.0", "100.0", 0.9),
+        ("1.5", "1.6", 0.9),
+        ("115.0", "100.0", 0.8),
+        ("1.3", "1.0", 0.5),
+        ("5.0", "4.0", 0.6),
+        ("3.0", "4.0", 0.6),
+        ("6.0", "4.0", 0.1),
+        ("2.0", "4.0", 0.1),
+        ("3.2", "1.6", 0.0),
+        ("0.1", "0.0", 0.0),  # lmms-eval divides by zero
+        ("0.0", "0.0", 1.0),
+    ],
+)
+def test_the_limits_of_vsi_bench_are_as_uneven_as_its_floats(named, right, score):
+    assert benchmark("vsibench").credit(named, right) == score
+
+
+@pytest.mark.parametrize(
+    ("response", "number"),
+    [("about .5", 0.5), ("1,200 cm", 1200), ("4,5", 4), ("3.5", 3.5), ("four", 4), ("", None)],
+)
+def test_the_sound_rule_reads_numbers_with_commas_and_with_a_point_first(response, number):
+    named = parsers.stated(response, asked((), "4.0"))
+    assert (named and float(named)) == number
+
+
+# -- Video-Holmes ------------------------------------------------------------------------------
+
+CLEANERS = ("Cleaners", "Colleagues from the same department", "Siblings",
+            "Strangers who collided accidentally", "Undercover police officers",
+            "Office coworkers")  # fmt: skip
+HOLMES = {  # what a response is read as, None before a draw: responses
+    "A": ("A", "(A)", "A.", "A. Cleaners", "(A) Cleaners", "Answer: A", "The answer is A",
+          "Final Answer: A", "B is wrong. Final Answer: A", "Option A", "The CCTV shows A",
+          "Not B. A.", "They are clearly both working as cleaners here",
+          "They were siblings or cleaners, one of them", "D. A stranger"),
+    "B": ("A B",),
+    "E": ("UNSURE",),
+    "F": ("I think F",),
+    None: ("A)", "a", "A: Cleaners", "Cleaners", "**Final Answer: A**", "<answer>A</answer>",
+           r"\boxed{A}", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"), [(text, letter) for letter in HOLMES for text in HOLMES[letter]]
+)
+def test_video_holmes_reads_a_letter_as_mmmu_does(response, letter):
+    assert benchmark("video_holmes").parse(response, asked(CLEANERS, "A")) == letter
+
+
+# -- MMVU --------------------------------------------------------------------------------------
+
+GASES = ("Isothermal compression", "Adiabatic compression", "Isobaric compression",
+         "Adiabatic expansion", "Isothermal expansion")  # fmt: skip
+MMVU = {  # (right letter, score): responses
+    ("B", 1): ("B", "b", "(B)", "b) because", "B. Adiabatic compression", "Adiabatic compression",
+               "It shows adiabatic compression", "A or B", "C, not B", "A, B, C, D, E",
+               "D. Adiabatic expansion", "Adiabatic process",
+               "The gas is being compressed by a plan B"),
+    ("B", 0): ("A", "A. Isothermal compression", "The answer is C", "Both", "Because it is hot",
+               "It is a compression", "C", ""),
+    ("A", 1): ("Adiabatic compression", "B. Adiabatic compression", "E. Isothermal expansion",
+               "It is a compression", "a piston"),
+    ("A", 0): ("B", "The answer is B"),
+    ("E", 1): ("Adiabatic expansion", "D. Adiabatic expansion", "e.g. D"),
+    ("E", 0): ("D", "the gas expands"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "score"), [(text, *case) for case in MMVU for text in MMVU[case]]
+)
+def test_mmvu_asks_whether_the_right_letter_fits(response, answer, score):
+    assert (benchmark("mmvu").parse(response, asked(GASES, answer)) == answer) == score
+
+
+@pytest.mark.parametrize("answer", "ABCDE")
+def test_the_sound_rule_reads_no_letter_where_all_are_right_for_mmvu(answer):
+    item = asked(GASES, answer)
+    assert benchmark("mmvu").parse("A, B, C, D or E", item) == answer
+    assert parsers.stated("A, B, C, D or E", item) is None
+
+
+# -- Video-MMMU --------------------------------------------------------------------------------
+
+CARBONS = ("3, 3", "3, 4", "3, 5", "3, 6", "4, 3", "4, 4", "4, 5", "4, 6", "5, 5", "5, 6")
+VIDEOMMMU = {  # what a response is read as: responses
+    "G": ("G", "(G)", "G.", "G. 4, 5", "G: 4, 5", "G) 4, 5", "Answer: G", "The answer is G",
+          "**G**", "**G. 4, 5**", r"\boxed{G}"),
+    "I": ("I think the answer is G", "I would say (G)",
+          "The correct answer is (G) 4, 5. In the video it is shown."),
+    "A": ("A total of 4 and 5, so G.",),
+    "D": ("The answer is G because D has too many",),
+    "H": ("H is wrong; the answer is G",),
+    "C": ("C3 sugars, G", "Carbon counts are 4 and 5"),
+    None: ("g", "4, 5", "No idea", ""),
+}  # fmt: skip
+CARBON = [(text, letter) for letter in VIDEOMMMU for text in VIDEOMMMU[letter]]
+
+
+@pytest.mark.parametrize(("response", "letter"), CARBON)
+def test_video_mmmu_ranks_the_places_of_letters(response, letter):
+    assert benchmark("videommmu").parse(response, asked(CARBONS, "G")) == letter
+
+
+@pytest.mark.parametrize("response", [x for x, _ in CARBON if "G" in x or x in ("g", "4, 5")])
+def test_the_sound_rule_reads_all_of_these_that_state_a_letter(response):
+    assert parsers.stated(response, asked(CARBONS, "G")) == "G"
+
+
 # -- our own rule, of `sound` scores -----------------------------------------------------------
 
 FORMS = ("{x}", "({x})", "{x}.", "**{x}**", "{x}. {text}", "{x}: {text}", "({x}) {text}", "{text}",
@@ -348,7 +525,7 @@ FORMS = ("{x}", "({x})", "{x}.", "**{x}**", "{x}. {text}", "{x}: {text}", "({x})
 def test_the_sound_rule_reads_a_letter_however_it_is_said(form, letter):
     item = asked(MOVES, "A")
     response = form.format(x=letter, text=MOVES["ABCD".index(letter)])
-    assert parsers.stated_letter(response, item) == letter
+    assert parsers.stated(response, item) == letter
 
 
 @pytest.mark.parametrize(
@@ -358,4 +535,4 @@ def test_the_sound_rule_reads_a_letter_however_it_is_said(form, letter):
      "The answer is not D, but C or B"],
 )  # fmt: skip
 def test_the_sound_rule_reads_no_letter_from_hedging_or_from_words(response):
-    assert parsers.stated_letter(response, asked(MOVES, "A")) is None
+    assert parsers.stated(response, asked(MOVES, "A")) is None

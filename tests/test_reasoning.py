@@ -49,7 +49,9 @@ def test_a_reply_is_the_same_answer_in_every_role(monkeypatch, reply, theirs, an
     vlm = SimpleNamespace(processor=SimpleNamespace(turn=("", 0, "")))
     [(_, mine)] = ask_all(lambda: vlm, [Request(None, "Why?")], 1)
     assert mine == replace(local, text=answer, finished=finished)
-    bench = SimpleNamespace(parse=lambda response, *_: response, draws=False, repaired="")
+    bench = SimpleNamespace(
+        parse=lambda response, *_: response, draws=False, repaired="", credit=None
+    )
     row = answers.reread(bench, {"response": reply}, SimpleNamespace(answer="A"), "head")
     assert (row["response"], row["predicted"], row.get("text", theirs)) == (theirs, theirs, reply)
 

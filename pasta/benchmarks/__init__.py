@@ -14,8 +14,9 @@ from pasta.benchmarks.scoring import by_task
 from pasta.run.schema import ABSENT, NUMBER
 from pasta.video.find import SUFFIXES
 
-NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass",
-         "perceptiontest", "vinoground", "tvbench", "tomato", "adversarial")  # fmt: skip
+NAMES = ("mvbench", "videomme", "longvideobench", "mlvu", "nextqa", "tempcompass", "vinoground",
+         "perceptiontest", "tvbench", "tomato", "vsibench", "video_holmes", "mmvu", "videommmu",
+         "adversarial")  # fmt: skip
 SUITES = {  # the paper's Table 1, and what speaks to one failure mode
     "paper": NAMES[:8],
     "spatial": ("vsibench",),
@@ -42,6 +43,7 @@ class Item:
     answer: str  # the right letter, or the right response if there are none; "" if none is right
     right: str = ""  # the right letter, if `answer` is a wrong one of lmms-eval
     prompts: dict = field(default_factory=dict, compare=False)  # {name: prompt of some models}
+    clip: tuple | None = None  # the seconds from and to which the video is shown, None: all
 
     @property
     def letters(self):
@@ -60,8 +62,8 @@ def read_tables(bench, data):
 class Benchmark:
     """A benchmark: where its data is, what it asks, and how it is scored.
 
-    item: (row, find, key of `tables`, number of the row from 0) -> Item; find(name) gives the
-        Item's name and video
+    item: (row, find, key of `tables`, number of the row from 0) -> Item, or None for a row that is
+        not asked; find(name) gives the Item's name and video
     parse: (response, item, parser) -> what a response names, in the form of item.answer, or None;
         parser: "head", or "v0.5" for the rules of lmms-eval before April 2026
     """
@@ -79,6 +81,7 @@ class Benchmark:
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
     draws: bool | str = False  # whether lmms-eval draws a letter if a response names none
     empty: str = "wrong"  # what an empty response is otherwise, or "not counted"
+    credit: Callable | None = None  # (named, answer) -> 0.0 to 1.0, if it can be right in part
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py
     read: Callable = read_tables  # (benchmark, data folder) -> list of Item
     models: dict = field(default_factory=dict)  # {model_type: name of its prompt in Item.prompts}

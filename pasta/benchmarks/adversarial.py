@@ -7,9 +7,7 @@ Departs from the paper: its items and its rule for a rejection are not public.
 
 import re
 
-from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.mvbench import prompt_text
-from pasta.benchmarks.scoring import lettered_text
+from pasta.benchmarks import Benchmark, Item, mvbench
 from pasta.benchmarks.tables import letter_at, one_of, text, texts
 from pasta.judge import plain, words
 from pasta.models.generate import Request
@@ -37,7 +35,7 @@ def item(row, find, table, number):
         options = (*texts(row["options"]), NONE)
         answer = letter_at(len(options) - 1, options)
     id_, video = text(row, "id"), find(text(row, "video"))
-    prompt = prompt_text(query, options) if options else query
+    prompt = mvbench.prompt_text(query, options) if options else query
     return Item(id_, f"{mode} {kind}", *video, prompt, options, answer)
 
 
@@ -46,8 +44,7 @@ def parse(response, item, parser="head"):
     if item.options:
         if NONE.lower() in response.lower():
             return item.answer
-        named = lettered_text(response)
-        return named if len(named) == 1 and named in item.letters else None
+        return mvbench.parse(response, item)
     if re.sub(r"\W+", "", response.lower()) in ("", "yes"):
         return None  # "Yes." alone may accept the premise or the doubt
     return REJECTED if REJECTIONS.search(plain(response)) else ACCEPTED

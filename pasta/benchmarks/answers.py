@@ -2,9 +2,9 @@
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
-     "drawn" if a letter was drawn for a response that names none, or "score" was, its mean,
-     "text" with the reasoning,
-     "sound" if lmms-eval's rule has faults: whether the answer is right without them
+     "drawn" if a response names no letter, and one was drawn or the "score" is the mean of draws,
+     "score" also if an answer can be right in part, "text" with the reasoning,
+     "sound" if lmms-eval's rule has faults: the score without them
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
 than the question now has are not scored, and the question is asked again.
@@ -18,8 +18,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from pasta.benchmarks import ANSWER
-from pasta.benchmarks.parsers import stated_letter
+from pasta.benchmarks.parsers import stated
 from pasta.benchmarks.scoring import likeliest_letter
 from pasta.models.generate import Request, ask, in_halves, letter_logps
 from pasta.run import flags, ranks
@@ -41,9 +43,9 @@ def video_digests(items) -> dict:
     return dict(ranks.gather(found))
 
 
-def fingerprint(item, video_digest, **settings) -> str:
-    """A hash of everything that decides the answer to an item; settings: those of all items."""
-    facts = [item.id, item.name, video_digest, item.prompt, item.answer, settings]
+def fingerprint(item, video, **settings) -> str:
+    """A hash of all that decides the answer to an item, with the digest of its video."""
+    facts = [item.id, item.name, video, item.prompt, item.answer, settings, *(item.clip or ())]
     return digest(json.dumps(facts, sort_keys=True))[:16]
 
 
@@ -58,10 +60,10 @@ def earlier_rows(path, fingerprints) -> dict:
 
 
 def with_inputs(load, items, workers):
-    """Yield (item, load(item)), video by video in order; a video is loaded once, for its items."""
+    """Yield (item, load(item)), clip by clip in order; a clip is loaded once, for its items."""
     groups = {}
     for item in items:
-        groups.setdefault(item.video, []).append(item)
+        groups.setdefault((item.video, item.clip), []).append(item)
     loaded = prefetch(load, [group[0] for group in groups.values()], workers)
     for group, inputs in zip(groups.values(), loaded, strict=True):
         for item in group:
@@ -88,8 +90,16 @@ def answered(vlm, bench, items, n_frames, scoring, batch_size, parser="head"):
 
 
 def video_inputs(item, processor, n_frames):
+    """The VideoInputs of an item's video, or the VideoError if it cannot be used."""
+
+    def sample(timestamps):
+        start, end = np.add(item.clip or (-np.inf, np.inf), timestamps[0])
+        shown = np.flatnonzero((start <= timestamps) & (timestamps <= end))
+        if not len(shown):
+            raise ValueError(f"no frame from {start} to {end} seconds")
+        return shown[uniform(shown, n_frames)]
+
     try:
-        sample = partial(uniform, n=n_frames)
         return processor.prepare(*read_frames(item.video, sample, processor.family.fit))
     except (VideoError, ValueError) as error:  # a family refuses some sizes by ValueError
         return VideoError(item.video, getattr(error, "reason", str(error)))
@@ -125,5 +135,8 @@ def reread(bench, row, item, parser):
             # as lmms-eval, but each item has its own generator: earlier items do not change it
             kept |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
     if bench.repaired:
-        kept["sound"] = stated_letter(kept["response"], item) == (item.right or item.answer)
+        named, right = stated(kept["response"], item), item.right or item.answer
+        kept["sound"] = bench.credit(named, right) if bench.credit else named == right
+    if bench.credit:
+        kept["score"] = bench.credit(kept["predicted"], item.answer)
     return kept | {"correct": kept["predicted"] == item.answer}

@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter
-from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -32,14 +31,6 @@ def find_items(bench, data, limit, scoring):
     if not items:
         raise SystemExit(f"{data} holds no question that can be asked; expected one or more")
     return items, absent
-
-
-def with_prompts(bench, items, processor):
-    """The items with their prompts for a model, and lmms-eval's name of these prompts."""
-    name = bench.models.get(processor.family.model_type, "default")
-    if bench.models:
-        say(f"prompt: lmms-eval's for {name}")
-    return [replace(item, prompt=item.prompts.get(name, item.prompt)) for item in items], name
 
 
 def check_items(items, counts):
@@ -86,7 +77,9 @@ def find_adapters(model, adapters):
         depth += 1
     names = ["+" + "-".join(run.parts[-depth:]) for run in runs]
     model = Path(os.path.abspath(model))  # ".." is no name for a folder of answers
-    return {base_name(model): None} | dict(zip(names, folders, strict=True))
+    of_run = (model.parent / "metrics.jsonl").is_file()  # a fully tuned model has its run's name
+    base = model.parent.name + model.name.removeprefix("model") if of_run else model.name
+    return {base: None} | dict(zip(names, folders, strict=True))
 
 
 def check_adapters(model, folders):
@@ -94,9 +87,3 @@ def check_adapters(model, folders):
     linears = plain_linears(bare_model(model)) if folders else {}
     for folder in folders:
         read_adapter(folder, linears)
-
-
-def base_name(model):
-    """The name of a run of a model without adapter; a fully tuned one has that of its run."""
-    of_run = (model.parent / "metrics.jsonl").is_file()
-    return model.parent.name + model.name.removeprefix("model") if of_run else model.name

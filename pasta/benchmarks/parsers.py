@@ -6,7 +6,6 @@ letter. Only capitals count, unless the docstring mentions case.
 """
 
 import re
-from functools import partial
 
 from pasta.benchmarks import LETTERS
 
@@ -97,17 +96,6 @@ def mmmu_letter(response, options, forms=(("({})", "({})"), ("{} ", " {} "), ("{
     return max(named, key=places.get) if named and len(text.split()) > 5 else None
 
 
-# PerceptionTest: the first A, B, C or D that is a word
-word_letter = partial(first_match, r"\b([A-D])\b")
-# TempCompass, multi-choice: A, B, C or D alone, or at the start with "." or ")"
-leading_letter = partial(first_match, r"\A([A-D])(?:[.)]|\Z)")
-
-
-def yes_or_no(response):
-    """What a response starts with, yes or no, in any case: "Not sure" is no. TempCompass."""
-    return first_match(r"\A(yes|no)", response.lower())
-
-
 def caption_parts(line):
     """Label, sentence and bare label of "Sentence A: A man runs.": that is "A". Else ValueError."""
     label, sentence, *_ = line.split(": ")  # cut at the next colon, as in lmms-eval
@@ -128,11 +116,14 @@ def matched_caption(response, lines, answer):
     return next(x for x in (answer, *lines) if named[-1] in (x, *caption_parts(x)))
 
 
-def stated_letter(response, item):
+def stated(response, item):
     """The option in full, or the letter after "answer", at the start, or alone: `sound` scores."""
-    text, *options = (x.strip(" .\n").lower() for x in (response, *item.options))
-    if text in options:
-        return item.letters[options.index(text)]
+    if not item.options:  # a number, which may be "1,200" or ".5"
+        return first_number(re.sub(r"\B\.(?=\d)", "0.", re.sub(r"(?<=\d),(?=\d{3})", "", response)))
+    options = (x.removeprefix(f"{a}. ") for a, x in zip(item.letters, item.options, strict=True))
+    text, *names = (x.strip(" .\n").lower() for x in (response, *options, *item.letters))
+    if text in names:
+        return item.letters[names.index(text) % len(item.letters)]
     one = f"([{item.letters}])"
     answer = rf"(?s:.*)(?i:answer(?: is)?|(?:option|choice) is)(?:\W|boxed)*{one}\b"
     alone = rf"\b(?![AI] (?!or |and |is )[a-z]){one}\b"  # no article, no "I"
@@ -142,7 +133,26 @@ def stated_letter(response, item):
     return said.pop() if len(said) == 1 else None
 
 
-def first_character(response, letters):
-    """The first character, in either case, if it is one of the letters: Vinoground."""
-    first = response.strip()[:1].upper()
-    return first if first and first in letters else None
+WORDS = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
+    hundred thousand
+""".split()
+VALUES = dict(zip(WORDS, [*range(20), *range(20, 101, 10), 1000], strict=True))
+NUMBER = re.compile(rf"(-?\d+(?:\.\d+)?)|\b(?:{'|'.join(WORDS)})\b")
+
+
+def first_number(response):
+    """The first number in digits or words, as a text: "1,200" is 1, ".5" is 5. VSI-Bench."""
+    text, total, part = response.lower(), 0.0, 0.0
+    found = NUMBER.search(text)
+    if not found or found[1]:
+        return found and str(float(found[1]))
+    for word in re.findall("[a-z]+", text[found.start() :]):
+        if word not in (*WORDS, "and"):
+            break
+        value = VALUES.get(word, 0)
+        part = max(part, 1) * value if value >= 100 else part + value
+        if word == "thousand":
+            total, part = total + part, 0.0
+    return str(total + part)

@@ -106,10 +106,11 @@ def report(bench, rows, folder, facts, seed):
     runs = {x: summary(scores[x], bench.macro) | {"counts": counts(bench, rows[x])} for x in rows}
     differences = {x: comparison(scores[x], scores[base], bench.macro, seed) for x in others}
     for name, of in rows.items() if bench.repaired else ():
-        sound = bench.aggregate([row | {"correct": row["sound"]} for row in of])
+        sound = bench.aggregate([row | {"score": row["sound"]} for row in of])
         runs[f"{name} sound"] = summary(sound, bench.macro)
     text = TOY * facts["toy"] + table(runs, differences, bench.macro)
     text += f"\nsound: {bench.repaired}" * bool(bench.repaired)
+    text += "\n--clips: questions with a start and an end saw only this part" * facts["clips"]
     print(text)
     (folder / "scores.md").write_text(f"```\n{text}\n```\n", "utf-8", "backslashreplace")
     write_json(folder / "scores.json", facts | {"runs": runs, "differences": differences})

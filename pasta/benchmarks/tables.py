@@ -81,7 +81,7 @@ def read_items(paths, item, expected, *context):
                 raise ValueError(f"id {items[-1].id!r} is also at {first}")
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{place}: {error!r}; expected {expected}") from None
-    return items
+    return [one for one in items if one]
 
 
 def inside(name, folder, place=""):

@@ -33,9 +33,9 @@ def item(row, find, task, number):
 def parse(response, item, parser="head"):
     """What a response names: a letter, yes or no, or the whole line of a caption; or None."""
     if item.task == "multi-choice":
-        return parsers.leading_letter(response)
+        return parsers.first_match(r"\A([A-D])(?:[.)]|\Z)", response)
     if item.task == "yes_no":
-        return parsers.yes_or_no(response)
+        return parsers.first_match(r"\A(yes|no)", response.lower())  # "Not sure" is no
     lines = item.prompt.removesuffix(AFTER[item.task]).split("\n")[1:]
     return parsers.matched_caption(response, lines, item.answer)
 

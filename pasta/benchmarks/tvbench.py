@@ -26,7 +26,8 @@ def item(row, find, task, number):
     if answer.isdecimal() and int(answer) <= len(options):
         letter = letter_at(min(int(answer), len(options) - 1), options)  # as a place
     video = find(f"{task}/{text(row, 'video')}")
-    return Item(f"{task}/{number}", task, *video, prompt, options, letter, right)
+    clip = row.get("start") is not None and (float(row["start"]), float(row["end"]))
+    return Item(f"{task}/{number}", task, *video, prompt, options, letter, right, clip=clip or None)
 
 
 def parse(response, item, parser="head"):

@@ -8,7 +8,7 @@ both answers are, its "group" if all four are. Guessing gives 25, 25 and 6.25 %.
 import re
 
 from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.parsers import first_character
+from pasta.benchmarks.parsers import first_match
 from pasta.benchmarks.tables import letter_in, text
 
 FOLDERS = {"text": "vinoground_videos", "video": "vinoground_videos_concated"}
@@ -42,7 +42,7 @@ BENCHMARK = Benchmark(
     tasks=tuple(FOLDERS),
     columns="idx (such as 0_pos), video_name, question and GT (A or B)",
     item=item,
-    parse=lambda response, item, parser="head": first_character(response, item.letters),
+    parse=lambda response, item, parser="head": first_match(r"\A([AB])", response.upper()),
     counts={"text": 1000, "video": 1000},
     tables={x: (f"vinoground_{x}score", f"{FOLDERS[x]}/vinoground_{x}score") for x in FOLDERS},
     macro=None,

@@ -1,22 +1,18 @@
 """--dry_run of make_pairs.py and train_dpo.py: what a run would do and need. Nothing is written.
 
-Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
-multiplied by the number of videos. Memory is estimated for the longest of them, time is not: see
-docs/speed.md.
+Pair making is only counted. Tokens of training are estimated: a few videos are read, sampled and
+packed as in the run, and their mean is multiplied by the number of videos. Memory is estimated for
+the longest of them, time is not: see docs/speed.md.
 """
 
-import math
 from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
-from pasta.candidates import query_tasks
 from pasta.lora import add_lora
-from pasta.making.queries import own_queries, wanted_queries
+from pasta.making.queries import own_queries
 from pasta.making.server import is_address
-from pasta.making.stages import reader_for, recipe_of
-from pasta.models.generate import Request
 from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
 from pasta.pairs import MODES
@@ -31,8 +27,6 @@ BYTES = {"float32": 4, "bfloat16": 2}
 CARDS = (24, 40, 80)  # GB
 USABLE = 0.95e9  # bytes of each GB (a card has GiB): CUDA and fragmentation need 12 %
 END = "nothing was written; the same command without --dry_run starts the run"
-# Stands for queries and answers that do not exist yet.
-PLACEHOLDER = "Which of the two comes into view first, and where is the other one at that time?"
 
 
 def read_some(items, load):
@@ -56,15 +50,6 @@ def read_some(items, load):
         raise SystemExit(f"none of {len(places)} videos can be read, for the reasons above")
     print(f"read {len(loaded)} of {len(places)} sampled videos, {len(items):,} in all; estimates:")
     return loaded
-
-
-def prompt_size(processor, requests):
-    """(tokens read, with a prefix for each video; those of the longest prompt; most patches)."""
-    videos = {id(request.inputs): request.inputs for request in requests}.values()
-    prefixes = [len(processor.prefix_ids(inputs)) for inputs in videos]
-    queries = [len(processor.query_ids(r.prompt, r.inputs is not None)) for r in requests]
-    patches = max(math.prod(inputs.grid) for inputs in videos if inputs)
-    return sum(prefixes) + sum(queries), max(prefixes) + max(queries), patches
 
 
 def size(n_bytes):
@@ -125,72 +110,18 @@ def training(config, groups):
     print(END)
 
 
-def pair_making(config, roles, videos):
-    """Print what make_pairs.py would do. config, roles, videos: the script's."""
-    queries = {video: [] for video in videos[: config.limit or None]}
+def pair_making(config, videos):
+    """Print what make_pairs.py would do. config, videos: the script's."""
+    videos = videos[: config.limit or None]
+    n = len(videos) * len(MODES) * config.n_queries
     if config.queries:
-        for row in own_queries(config.queries, list(queries), config.videos)[0]:
-            queries[row["video"]].append(row)
-    else:
-        rows = [{"mode": mode, "query": PLACEHOLDER, "topic": None} for mode in MODES]
-        queries = dict.fromkeys(queries, rows * config.n_queries)
-    n = sum(map(len, queries.values()))
-    n_answers = n * (1 + config.candidates)
-    text = f"{len(queries):,} videos, {n:,} queries, {n_answers:,} answers"
-    print(f"{text}, at most {n * config.candidates:,} pairs; --target may stop earlier")
-    most = n_answers * config.max_new_tokens * 5  # characters of a token, with the space
+        n = len(own_queries(config.queries, videos, config.videos)[0])
+    n_pairs = n * config.candidates
+    text = f"{len(videos):,} videos, {n:,} queries, {n + n_pairs:,} answers"
+    print(f"{text}, at most {n_pairs:,} pairs; --target may stop earlier")
+    most = (n + n_pairs) * config.max_new_tokens * 5  # characters of a token, with the space
     print(f"disk: at most {size(most + 1000 * n)} for the answers, and as much for the pairs")
-    failed = {}  # shared, so that each unreadable video is tried and named once
-    if config.asker and config.stage in ("all", "queries"):
-        reader = reader_for(roles.model(config.asker), config, videos)
-        role("asker", config, reader, failed, queries, n)
-    if config.stage in ("all", "candidates"):
-        reader = reader_for(roles.model(config.responder), config, videos, config.sparse_frames)
-        role("responder", config, reader, failed, queries, n_answers)
-    if config.judge != "rules":
-        print(f"judge {config.judge}: at most {n * config.candidates:,} requests")
+    for who, requests in (("asker", n), ("responder", n + n_pairs), ("judge", n_pairs)):
+        if is_address(name := getattr(config, who)):
+            print(f"{who} {name}: {requests:,} requests, {config.in_flight} at a time")
     print(END)
-
-
-def role(who, config, reader, failed, queries, n_answers):
-    """Print what the asker or the responder reads, writes and needs. queries: video -> rows."""
-    name = getattr(config, who)
-    if is_address(name):
-        print(f"{who} {name}: {n_answers:,} requests, {config.in_flight} at a time")
-        return
-
-    def load(video):
-        reader.frames(video)  # raises VideoError
-        rows, requests = queries[video], []
-        if who == "asker":
-            keys = [(video, row["mode"], i) for i, row in enumerate(rows)]
-            wanted = wanted_queries(video, keys, reader, config.seed)
-            return prompt_size(reader.processor, [request for _, request in wanted])
-        for task in query_tasks(video, rows, reader, recipe_of(config, reader)):
-            query, scored = task.row["query"], sum(task.views.values(), [])
-            requests += [Request(task.clean, query), *(request for _, request in task.misled)]
-            texts = [Request(inputs, f"{query} {PLACEHOLDER}") for inputs in scored]
-            requests += texts * (1 + config.candidates)
-        return prompt_size(reader.processor, requests)
-
-    reader.failed = failed
-    sizes = read_some([video for video in queries if video not in failed], load)
-    answering(config, f"{who} {name}", name, sizes, len(queries), n_answers)
-
-
-def answering(config, title, model, sizes, n_videos, n_prompts):
-    """Print tokens and memory of a local model. sizes: of `prompt_size`."""
-    n_new = config.max_new_tokens
-    tokens, (_, longest, patches) = n_videos * np.mean(sizes, 0)[0], np.max(sizes, 0).tolist()
-    print(f"{title}: about {tokens:,.0f} tokens read, at most {n_prompts * n_new:,} written")
-    model, half, n = bare_model(model), BYTES[config.dtype], min(config.batch_size, n_prompts)
-    weights = half * sum(p.numel() for p in model.parameters())
-    lm, vision = model.config.get_text_config(), model.config.vision_config
-    head = getattr(lm, "head_dim", None) or lm.hidden_size // lm.num_attention_heads
-    per_token = 2 * half * lm.num_hidden_layers * lm.num_key_value_heads * head
-    parts = {"key/value cache": n * (longest + n_new) * per_token}
-    width = getattr(vision, "embed_dim", vision.hidden_size)  # of Qwen2-VL
-    # at most, if all prompts are about other videos: an MLP; rotary embeddings in float32
-    of_prompt = max(3 * longest * lm.intermediate_size * half, 24 * patches * width)
-    parts["temporary tensors"] = n * of_prompt
-    print_memory(weights, "weights", parts, "--batch_size", n)
