@@ -21,7 +21,7 @@ import pytest
 
 import evaluate
 from pasta import benchmarks
-from pasta.benchmarks import Item, benchmark, tables
+from pasta.benchmarks import SUITES, Item, benchmark, tables
 from pasta.benchmarks.answers import reread
 from pasta.benchmarks.scoring import summary
 from pasta.run.rows import read_rows, write_rows
@@ -550,6 +550,14 @@ def test_the_page_shows_the_items_size_and_command_of_a_benchmark(name):
     n = bench.counts.get("all") or sum(bench.counts.values())
     assert row == (f"{n:,}", bench.size or "not known")
     assert f"\n{bench.fetch} data/{name}\n" in page
+
+
+def test_the_page_shows_the_suites_and_each_has_known_benchmarks():
+    page = (ROOT / "docs/benchmarks.md").read_text()
+    for name in {*NAMES, *(name for names in SUITES.values() for name in names)}:
+        (row,) = re.findall(rf"(?m)^\| `{name}` \|(.*)\|$", page)
+        assert row.split("|")[3].strip() == ", ".join(x for x in SUITES if name in SUITES[x])
+    assert len(SUITES["paper"]) == 8  # the columns of the paper's Table 1
 
 
 @pytest.mark.parametrize("name", ONE_FILE)

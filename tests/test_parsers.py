@@ -506,6 +506,26 @@ def test_video_mmmu_ranks_the_places_of_letters(response, letter):
     assert benchmark("videommmu").parse(response, asked(CARBONS, "G")) == letter
 
 
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("G", "G"),
+        ("Answer: G", "G"),
+        ("**G. 4, 5**", "G"),
+        ("I think the answer is G", "G"),
+        ("The correct answer is (G) 4, 5. In the video it is shown.", "G"),
+        ("A: no. G. 4, 5", "G"),  # a period comes before a colon
+        ("G. or H. it is", "H"),  # of several, the last
+        ("After a while the lecture shows 4, 5", "G"),  # more than five words
+        (r"Answer: \boxed{G}", None),
+        ("4, 5", None),
+        ("", None),
+    ],
+)
+def test_videommmus_older_rule_is_that_of_its_leaderboard(response, letter):
+    assert benchmark("videommmu").parse(response, asked(CARBONS, "G"), "v0.5") == letter
+
+
 @pytest.mark.parametrize("response", [x for x, _ in CARBON if "G" in x or x in ("g", "4, 5")])
 def test_the_sound_rule_reads_all_of_these_that_state_a_letter(response):
     assert parsers.stated(response, asked(CARBONS, "G")) == "G"

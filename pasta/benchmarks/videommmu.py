@@ -1,7 +1,7 @@
 """Video-MMMU (arXiv 2501.13826), its multiple-choice questions about lectures, as in lmms-eval."""
 
 from pasta.benchmarks import Benchmark, Item
-from pasta.benchmarks.parsers import ranked_letter
+from pasta.benchmarks.parsers import mmmu_letter, ranked_letter
 from pasta.benchmarks.tables import letter_in, lettered, one_of, text, texts
 
 KINDS = ("multiple-choice", "open", "", None)  # all but the first are open
@@ -10,6 +10,7 @@ ADAPT = (
     "You should watch and learn the video content. Then apply what you learned to answer the "
     "following multi-choice question. The image for this question is at the end of the video.\n"
 )
+LEADERBOARD = (("{}.", "{}."), ("{}:", "{}:"), ("({})", "({})"), ("{} ", " {} "))
 AROUND = {"Perception": ("", IGNORE), "Comprehension": ("", IGNORE), "Adaptation": (ADAPT, "")}
 
 
@@ -23,13 +24,20 @@ def item(row, find, task, number):
     return Item(f"{task}/{id_}", task, *find(id_), prompt, options, answer)
 
 
+def parse(response, item, parser="head"):
+    """The letter in the place of the highest rank; for "v0.5" by the rule of the leaderboard."""
+    if parser == "v0.5":
+        return mmmu_letter(response, item.options, LEADERBOARD)
+    return ranked_letter(response, item.letters)
+
+
 BENCHMARK = Benchmark(
     fetch="hf download lmms-eval/VideoMMMU --repo-type dataset --local-dir",
     size="13.4 GB",
     tasks=tuple(AROUND),
     columns="id, question, question_type, options (a list) and answer (a letter)",
     item=item,
-    parse=lambda response, item, parser="head": ranked_letter(response, item.letters),
+    parse=parse,
     counts={"Perception": 300, "Comprehension": 300, "Adaptation": 279},
     tables={task: (f"{task}/test",) for task in AROUND},
     folders=("Art", "Science", "Humanities", "Engineering", "Medicine", "Business"),
