@@ -214,7 +214,8 @@ def main(config):
     if ranks.rank() == 0:
         found = {}
         for name, job in jobs.items():
-            found[name] = report(job.bench, job.rows, job.folder, job.facts, config.seed)
+            label = "TOY " * job.facts["toy"] + name
+            found[label] = report(job.bench, job.rows, job.folder, job.facts, config.seed)
         if config.suite:
             print(suite_table(found))
 

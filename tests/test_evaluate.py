@@ -941,6 +941,13 @@ def test_a_suite_ends_with_one_table_of_its_benchmarks(suite, capsys):
         assert row.startswith(f"{name} ") and [float(x) for x in found] == list(values)
 
 
+def test_a_table_of_toy_benchmarks_says_so(suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(toy, "ROOT", tmp_path / "data")
+    suite()
+    *_, mvbench, adversarial = capsys.readouterr().out.splitlines()
+    assert mvbench.startswith("TOY mvbench ") and adversarial.startswith("TOY adversarial ")
+
+
 def test_a_killed_suite_continues_where_it_was(world, suite):
     world.dies_after = 5  # after all questions of mvbench, before those of adversarial
     with pytest.raises(KeyboardInterrupt):
