@@ -189,7 +189,8 @@ def main(config):
     config.model = toy.resolved(config.model)
     found = find_questions(config, names)
     if config.check:
-        for bench, _, items, _ in found.values():
+        for name, (bench, _, items, _) in found.items():
+            print(f"{name}:")
             inputs.check_items(items, bench.counts)
         return
     processor = load_processor(config.model, config.max_pixels)
