@@ -86,7 +86,7 @@ def none_of_the_above(video, rng, noise):
     # With a noisy label, the answer about the thing in the question, even if it is wrong.
     right = present if present == question.answer or noisy else adversarial.NONE
     answer = f"{right.removesuffix('.')} ({'ABC'[options.index(right)]})."
-    return adversarial.prompt_text(question.query, options), answer
+    return mvbench.prompt_text(question.query, options), answer
 
 
 def denial(name):
