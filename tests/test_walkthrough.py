@@ -78,8 +78,21 @@ def test_every_function_that_the_page_names_is_in_its_file():
 def test_every_file_and_page_that_is_named_exists():
     for name in re.findall(r"`([\w/]+\.py)`", PAGE):
         assert (ROOT / name).is_file(), name
-    for name in re.findall(r"\]\(([^)]+)\)", PAGE):
-        assert (ROOT / "docs" / name).is_file(), name
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{x.name}" for x in ROOT.glob("docs/*.md"))])
+def test_every_link_of_a_page_leads_to_a_file_and_to_a_heading_of_it(page):
+    path = ROOT / page
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        if anchor:
+            heads = re.findall(r"(?m)^#+ (.*)$", target.read_text(encoding="utf-8"))
+            anchors = [re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads]
+            assert anchor in anchors, link
 
 
 def test_every_product_of_integers_is_right():
