@@ -72,17 +72,17 @@ class EvalConfig:
 
 def find_data(config, name, bench):
     """The data folder; prints which one. Only the toy model falls back to the toy benchmark."""
-    data = config.data or Path("data") / name
-    if config.suite and config.data and str(data) != "toy":
-        data = data / name
-    fallback = toy.is_toy(config.model) and not (config.data or data.is_dir())
+    data, as_toy = Path("data") / name, str(config.data) == "toy"
     makers = {"mvbench": toy.benchmark_folder, "adversarial": toy.adversarial_folder}
-    if name not in makers or not (fallback or str(data) == "toy"):
-        ranks.say(f"{name} from {data}")
-        return data
-    real = bench.to_fetch(Path("data") / name)
-    ranks.say(f"TOY benchmark instead of {name}; for the real one {real}")
-    return makers[name]()
+    as_toy = as_toy or toy.is_toy(config.model) and not (config.data or data.is_dir())
+    if name in makers and as_toy:
+        real = bench.to_fetch(data)
+        ranks.say(f"TOY benchmark instead of {name}; for the real one {real}")
+        return makers[name]()
+    if config.data and str(config.data) != "toy":  # only some benchmarks have a toy one
+        data = config.data / name if config.suite else config.data
+    ranks.say(f"{name} from {data}")
+    return data
 
 
 def names_of(config):

@@ -948,6 +948,13 @@ def test_a_table_of_toy_benchmarks_says_so(suite, tmp_path, monkeypatch, capsys)
     assert mvbench.startswith("TOY mvbench ") and adversarial.startswith("TOY adversarial ")
 
 
+@pytest.mark.parametrize("flags", [{"names": "tomato"}, {"names": "", "bench": "tomato"}])
+def test_a_benchmark_without_a_toy_one_is_fetched_into_its_own_folder(suite, capsys, flags):
+    with pytest.raises((SystemExit, FileNotFoundError)) as error:
+        suite(**flags, data=Path("toy"))
+    assert f" {Path('data/tomato').absolute()}" in capsys.readouterr().out + str(error.value)
+
+
 def test_a_killed_suite_continues_where_it_was(world, suite):
     world.dies_after = 5  # after all questions of mvbench, before those of adversarial
     with pytest.raises(KeyboardInterrupt):
