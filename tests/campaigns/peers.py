@@ -10,6 +10,7 @@ visual tokens. Seconds are CPU seconds of all processes, because other programs 
 A run of few videos is subtracted from a run of many, so start and warm-up do not count. pasta runs
 twice: it computes the reference, as in a first epoch; then it knows the reference from its cache.
 The runs alternate, and seconds are medians over rounds. Memory is the peak of the largest process.
+On Linux only.
 """
 
 import json
@@ -89,7 +90,8 @@ except ChildProcessError:
 def measured(command, folder, **env):
     """(CPU seconds of a command and of its processes, peak bytes of the largest one)."""
     folder.mkdir()
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | env
+    same = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    env = os.environ | same | env
     command = [sys.executable, "-c", WAIT, *map(str, command)]
     with open(folder / "log.txt", "w") as log:
         done = subprocess.run(command, cwd=folder, env=env, stdout=-1, stderr=log, text=True)
@@ -198,7 +200,7 @@ def main():
     parser.add_argument("--peer", choices=WRITERS, required=True)
     parser.add_argument("--python", type=Path, required=True, help="of the peer's environment")
     parser.add_argument("--rounds", type=number, default=3)
-    parser.add_argument("--k", type=int, nargs="+", default=REJECTED, help="rejected responses")
+    parser.add_argument("--k", type=int, nargs="+", default=REJECTED, choices=VIDEOS)
     parser.add_argument("--out", type=Path, help="new folder to keep, with the logs")
     args = parser.parse_args()
     python = args.python.absolute()  # not resolved: a link belongs to its environment
