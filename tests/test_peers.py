@@ -1,15 +1,17 @@
-"""campaigns/peers.py without a peer: its files, its measurements and its table.
+"""campaigns/peers.py without a peer: its files, its measurements and its tables.
 
 python -m pytest -q tests/test_peers.py
 """
 
+import re
 import sys
 from functools import partial
+from statistics import median
 
 import pytest
 from campaigns import peer_files, peers
 from campaigns.ways import RESPONSES
-from conftest import linux
+from conftest import ROOT, linux
 
 from pasta.models.load import load_processor
 from pasta.run.rows import read_rows
@@ -97,3 +99,16 @@ def test_other_visual_tokens_than_those_of_pasta_are_refused(run, tmp_path, n):
         return check()
     with pytest.raises(RuntimeError, match="31 visual tokens .* expected as many as in pasta, 32"):
         check()
+
+
+def test_the_ratios_of_docs_speed_are_those_of_its_rounds():
+    page = (ROOT / "docs/speed.md").read_text()
+    section = page.split("## Beside other trainers")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| \d \| ([^|]+) \| [\d.]+ \| ([\d., ]+) \| ([\d.]+) \|", section, re.M)
+    rows = [(name, list(map(float, seconds.split(", "))), float(x)) for name, seconds, x in rows]
+    runs = [rows[i : i + 3] for i in range(0, len(rows), 3)]
+    assert {run[2][0] for run in runs} == {"ms-swift", "LLaMA-Factory", "TRL"}
+    for run in runs:
+        for _, seconds, ratio in run:
+            expected = median(a / b for a, b in zip(seconds, run[1][1], strict=True))
+            assert ratio == pytest.approx(expected, abs=0.06, rel=0.02)  # all are rounded
