@@ -148,6 +148,16 @@ def loaded(config, adapter):
     return vlm
 
 
+def ask_models(config, jobs, adapters, paths):
+    """Fill the rows of jobs, model by model; afterwards no model is in memory."""
+    digests = video_digests([item for job in jobs for item in job.items])
+    for name, adapter in adapters.items():
+        load = cache(partial(loaded, config, adapter))  # at the first question that is to be asked
+        for job in jobs:
+            path = job.folder / paths[name]
+            job.rows[name] = rows_of_model(config, job, digests, adapter, path, load)
+
+
 def rows_of_model(config, job, digests, adapter, path, load):
     """The row of every item: those in the file, and others, asked now; each rank asks its share."""
     bench, items, settings = job.bench, job.items, job.settings
@@ -203,22 +213,19 @@ def main(config):
     config.device = ranks.start(config.device)
     jobs = {x: job_of(config, x, processor, adapters, *found[x]) for x in found}
     judge = judge_of(config, jobs)
-    digests = video_digests([item for job in jobs.values() for item in job.items])
-    for name, adapter in adapters.items():
-        load = cache(partial(loaded, config, adapter))  # at the first question that is to be asked
-        for bench, job in jobs.items():
-            path = job.folder / (base + name if adapter else name) / "answers.jsonl"
-            rows = rows_of_model(config, job, digests, adapter, path, load)
-            if ranks.rank() == 0:
-                job.rows[name] = judge(rows) if judge and bench == "adversarial" else rows
-                write_rows(path.with_name("scored.jsonl"), job.rows[name])
-    if ranks.rank() == 0:
-        found = {}
-        for name, job in jobs.items():
-            label = "TOY " * job.facts["toy"] + name
-            found[label] = report(job.bench, job.rows, job.folder, job.facts, config.seed)
-        if config.suite:
-            print(suite_table(found))
+    paths = {x: f"{base + x if y else x}/answers.jsonl" for x, y in adapters.items()}
+    ask_models(config, jobs.values(), adapters, paths)
+    if ranks.rank():
+        return
+    found = {}
+    for bench, job in jobs.items():
+        for name, rows in job.rows.items():
+            job.rows[name] = judge(rows) if judge and bench == "adversarial" else rows
+            write_rows((job.folder / paths[name]).with_name("scored.jsonl"), job.rows[name])
+        label = "TOY " * job.facts["toy"] + bench
+        found[label] = report(job.bench, job.rows, job.folder, job.facts, config.seed)
+    if config.suite:
+        print(suite_table(found))
 
 
 if __name__ == "__main__":

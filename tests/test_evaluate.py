@@ -1042,6 +1042,20 @@ def test_a_server_as_judge_decides_and_is_asked_once(judged):
     assert sorted("Why?" in seen.prompt for seen in server.seen) == [False, True]
 
 
+def test_the_judge_is_asked_when_all_models_have_answered(world, judged, tmp_path, monkeypatch):
+    write_adapter(tmp_path / "out/dpo/adapter")  # the default one
+    world.says["dpo", "Why?"] = "No."
+    answered = []
+
+    def say(body):
+        answered.append(len(world.asked))
+        return "Yes."
+
+    with FakeServer(say) as server:
+        judged(server)
+    assert answered and set(answered) == {2 * 2}
+
+
 def test_a_judge_that_fails_is_one_sentence_and_the_same_command_continues(
     world, judged, monkeypatch
 ):

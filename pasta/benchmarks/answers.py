@@ -44,7 +44,7 @@ def video_digests(items) -> dict:
 
 
 def fingerprint(item, video, **settings) -> str:
-    """A hash of all that decides the answer to an item, with the digest of its video."""
+    """A hash of everything that decides the answer to an item, with the digest of its video."""
     facts = [item.id, item.name, video, item.prompt, item.answer, settings, *(item.clip or ())]
     return digest(json.dumps(facts, sort_keys=True))[:16]
 

@@ -24,7 +24,7 @@ def item(row, find, task, number):
     prompt = "\n".join([text(row, "question").strip(), *lettered(options), AFTER])
     right = letter = letter_at(options.index(answer), options)
     if answer.isdecimal() and int(answer) <= len(options):
-        letter = letter_at(min(int(answer), len(options) - 1), options)  # as a place
+        letter = letter_at(min(int(answer), len(options) - 1), options)  # as an index
     video = find(f"{task}/{text(row, 'video')}")
     clip = row.get("start") is not None and (float(row["start"]), float(row["end"]))
     return Item(f"{task}/{number}", task, *video, prompt, options, letter, right, clip=clip or None)
@@ -52,5 +52,5 @@ BENCHMARK = Benchmark(
     folders=("video", "."),
     max_new_tokens=32,
     read=read,
-    repaired="a count in digits is the text of its option; lmms-eval takes it as a place",
+    repaired="a count in digits is the text of its option; lmms-eval takes it as an index",
 )

@@ -194,7 +194,7 @@ def valid(text):
 
 
 def without_key(text):
-    """A server's text without the key, which some repeat, as it is or escaped."""
+    """A server's text without the key, which some repeat, unchanged or escaped."""
     if len(key := api_key()) < 8:
         return text  # a placeholder such as "EMPTY", which may be part of an answer
     for form in {key, json.dumps(key)[1:-1], html.escape(key), quote(key, ""), quote(key)}:
