@@ -103,7 +103,7 @@ def test_other_visual_tokens_than_those_of_pasta_are_refused(run, tmp_path, n):
 
 def test_the_ratios_of_docs_speed_are_those_of_its_rounds():
     page = (ROOT / "docs/speed.md").read_text()
-    section = page.split("## Beside other trainers")[1].split("\n## ")[0]
+    section = page.split("## Compared with other trainers")[1].split("\n## ")[0]
     rows = re.findall(r"^\| \d \| ([^|]+) \| [\d.]+ \| ([\d., ]+) \| ([\d.]+) \|", section, re.M)
     rows = [(name, list(map(float, seconds.split(", "))), float(x)) for name, seconds, x in rows]
     runs = [rows[i : i + 3] for i in range(0, len(rows), 3)]
