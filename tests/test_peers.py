@@ -112,3 +112,8 @@ def test_the_ratios_of_docs_speed_are_those_of_its_rounds():
         for _, seconds, ratio in run:
             expected = median(a / b for a, b in zip(seconds, run[1][1], strict=True))
             assert ratio == pytest.approx(expected, abs=0.06, rel=0.02)  # all are rounded
+    spread = max(max(seconds) / min(seconds) for run in runs for _, seconds, _ in run)
+    assert f"differ by up to {100 * (spread - 1):.0f} %" in section
+    said = re.search(r"needs ([\d.]+) times the seconds with k = 1, and ([\d.]+) times", section)
+    for text, (first, _, peer) in zip(said.groups(), runs[:2], strict=True):  # of ms-swift
+        assert float(text) == pytest.approx(median(peer[1]) / median(first[1]), abs=0.06)
