@@ -22,11 +22,15 @@ BATCH = 64  # questions asked at once
 MVBENCH = benchmark("mvbench")
 
 
-def measure(vlm, seed, fully=True):
-    """All measurements of a row of results.jsonl, or `scores` only. seed: of the benchmarks."""
+def measure(vlm, seed, fully, blind):
+    """The measurements of a row of results.jsonl. seed: of the benchmarks.
+
+    fully: adversarial questions and `other_questions`, too. blind: the benchmark with black videos.
+    """
     found, bench = scores(vlm, benchmark_folder(seed)), benchmark("adversarial")
-    if fully:
+    if blind:
         found["blind"] = scores(vlm, benchmark_folder(seed, blind=True))["benchmark"]
+    if fully:
         found["adversarial"] = shares(vlm, bench, bench.items(adversarial_folder(seed)))
         found |= other_questions(vlm, seed)
     return found
@@ -68,9 +72,9 @@ def other_questions(vlm, seed, n_videos=150):
     """Measurements on other videos than those of the benchmark.
 
     general: kind of general question -> share of right answers
-    sight and habit: of `evidence_and_prior`
-    presence_sight, presence_habit: the same for questions about presence; the majority is "Yes."
-    denied: mean probability, 0..1, of "There is no X." about an X that is in the video
+    nats: of `evidence_and_prior`
+    presence_nats: the same for questions about presence; the majority answer is "Yes."
+    denying: mean probability, 0..1, of "There is no X." about an X that is in the video
     """
     asked = list(questions_with_inputs(vlm.processor, seed, n_videos))
     right = defaultdict(list)
@@ -80,15 +84,11 @@ def other_questions(vlm, seed, n_videos=150):
     closed = [row for row in asked if row[0] in world.KINDS]
     presence = [row for row in asked if row[0] == "presence"]
     logps = option_logps(vlm, closed)
-    evidence, prior = evidence_and_prior(logps, closed)
-    for_yes = evidence_and_prior(option_logps(vlm, presence), presence)
     return {
         "general": {kind: fmean(right[kind]) for kind in GENERAL},
-        "sight": evidence,
-        "habit": prior,
-        "presence_sight": for_yes[0],
-        "presence_habit": for_yes[1],
-        "denied": logps[:, 2].exp().mean().item(),
+        "nats": evidence_and_prior(logps, closed),
+        "presence_nats": evidence_and_prior(option_logps(vlm, presence), presence),
+        "denying": {"probability": logps[:, 2].exp().mean().item()},
     }
 
 
@@ -124,7 +124,7 @@ def option_logps(vlm, asked):
 
 
 def evidence_and_prior(logps, asked):
-    """(evidence, prior), nats: what the video adds, and what the majority answer gets in any video.
+    """Evidence and prior, nats: what the video adds, and the majority answer in any video.
 
         mean log-odds of the right answer = evidence + prior   if it is the majority answer
                                             evidence - prior   if it is the other one
@@ -134,4 +134,5 @@ def evidence_and_prior(logps, asked):
     odds = (logps[:, 0] - logps[:, 1]).numpy()  # right over wrong
     majority = np.array([row[-1] for row in asked])
     for_majority, for_other = odds[majority].mean(), odds[~majority].mean()
-    return float((for_majority + for_other) / 2), float((for_majority - for_other) / 2)
+    evidence, prior = (for_majority + for_other) / 2, (for_majority - for_other) / 2
+    return {"evidence": float(evidence), "prior": float(prior)}

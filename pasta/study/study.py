@@ -26,10 +26,22 @@ from pasta.run.command import command_line, number, run_script
 from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, read_rows, rows_of, write_rows
 from pasta.study import page
-from pasta.study.arms import ALL, ARMS, EDITED, FULLY_MEASURED, JUDGED, MADE, MAIN, MOST
+from pasta.study.arms import (
+    ALL,
+    ARMS,
+    EDITED,
+    JUDGED,
+    MADE,
+    MAIN,
+    OURS,
+    RULES,
+    TRUTHS,
+    share_right,
+)
 from pasta.study.measure import measure
 
 OUT = Path("out/miniature")
+CONTROLLED = ("base", "shuffled", "videopasta")  # arms that are also measured on black videos
 PAIRS = (
     "--select contrast --keep 0.8 --sparse_frames 16 --max_pixels 0 --max_new_tokens 24 "
     "--batch_videos 16 --batch_size 64 --dtype float32 --device cpu"
@@ -38,25 +50,32 @@ TRAIN = (
     "--lr 5e-4 --beta 3 --lora_rank 16 --lora_alpha 32 --max_pixels 0 --no-checkpointing "
     "--workers 0 --dtype float32 --device cpu"
 )
-N_MODELS = {"qwen": 3, "onevision": 1}  # base models that the seeds use in turn
-QUICK = {("qwen", seed): MAIN for seed in (0, 3)}  # (family, seed) -> arms
-FULL = {  # the longest first; seeds 0 to 2 use each base model once
-    **{("qwen", seed): ALL["qwen"] for seed in range(3)},
-    **{("qwen", seed): MOST for seed in (3, 4)},
-    **{("onevision", seed): ALL["onevision"] for seed in range(3)},
+# Base models that the seeds use in turn. Not model 0, with which the settings were chosen, and not
+# qwen 1, which did not learn to answer "Is there a ...?".
+MODELS = {"qwen": (2, 3, 4), "onevision": (1,)}
+NOISES = (0.0, 0.2, 0.4)  # family "qwen-noise0.2": trained further with 0.2 of the label noise
+QUICK = {("qwen", seed): (*MAIN, "sft", "videopasta") for seed in (20, 21)}  # of the shipped model
+FULL = {  # (family, seed) -> arms, the longest first; seeds 0 to 2 use each base model once
+    **{("qwen", seed): ALL for seed in range(3)},
+    **{("onevision", seed): ("base", "generic", *OURS) for seed in range(3)},
+    **{("qwen", seed): (*MAIN, *OURS) for seed in (3, 4)},
+    **{(f"qwen-noise{n}", seed): ("base", *RULES) for n in NOISES for seed in (10, 11)},
+    **{("qwen", seed): MAIN for seed in range(5, 10)},
 }
 
 
 def base(family, seed):
-    """The folder of a seed's base model; not model 0, with which the settings were chosen."""
-    return toy.model_folder(1 + seed % N_MODELS[family], family)
+    """The folder of a seed's base model."""
+    kind, _, noise = family.partition("-noise")
+    number = 0 if (family, seed) in QUICK else MODELS[kind][seed % len(MODELS[kind])]
+    return toy.model_folder(number, kind, float(noise) if noise else None)
 
 
 def run(command, log):
-    """Run a script and append its output to `log`. Returns its seconds."""
-    start = time.perf_counter()
+    """Run a script and append its output to `log`. Returns its CPU seconds."""
+    start = time.process_time()
     run_script(command, log)
-    return round(time.perf_counter() - start)
+    return round(time.process_time() - start)
 
 
 def make_set(name, family, seed):
@@ -64,18 +83,16 @@ def make_set(name, family, seed):
     out = OUT / f"{family}-{seed}" / "pairs" / name
     if name in MADE:
         return out, *make_pairs(out, family, seed, MADE[name])
-    source, edit = EDITED.get(name, ("videopasta", None))
+    source, edit, *flags = (JUDGED | EDITED)[name]
     source, made_by, seconds = make_set(source, family, seed)
     if name in JUDGED:
-        k, flags = JUDGED[name]
-        if not out.exists():  # the first k candidates of each query, to judge again
+        if not out.exists():
             with atomic_folder(out) as part:
                 for file in ("queries.jsonl", "config.json"):
                     shutil.copy(source / file, part)
                 rows = read_rows(source / "candidates.jsonl")
-                fewer = [row | {"adversarial": row["adversarial"][:k]} for row in rows]
-                write_rows(part / "candidates.jsonl", fewer)
-        judged, more = make_pairs(out, family, seed, f"{flags} --stage judge".lstrip())
+                write_rows(part / "candidates.jsonl", edit(rows, seed))
+        judged, more = make_pairs(out, family, seed, f"{flags[0]} --stage judge".lstrip())
         return out, [*made_by, *judged], seconds + more
     if not (out / "pairs.jsonl").exists():
         pairs, rng = read_rows(source / "pairs.jsonl"), np.random.default_rng(seed)
@@ -98,16 +115,21 @@ def row_of(arm, family, seed):
     out, model = OUT / f"{family}-{seed}" / arm, base(family, seed)
     if (out / "row.json").exists():
         return json.loads((out / "row.json").read_text())
-    row, start = {"arm": arm, "family": family, "seed": seed}, time.perf_counter()
+    row, start = {"arm": arm, "family": family, "seed": seed}, time.process_time()
     if arm != "base":
         name, flags = ARMS[arm]
         source, made_by, row["pairs_seconds"] = make_set(name, family, seed)
-        start, pairs = time.perf_counter(), source / "pairs.jsonl"
+        start, pairs = time.process_time(), source / "pairs.jsonl"
         command = f"train_dpo.py --model {model} --pairs {pairs} --out {out} --seed {seed} "
         command += f"{TRAIN} {flags}".rstrip()
         if not (out / "adapter").exists():
             run(f"{command} --resume", out / "log.txt")
         row |= {"commands": [*made_by, f"python {command}"], "pairs": len(read_rows(pairs))}
+        if (source / "candidates.jsonl").exists():
+            rows = read_rows(source / "candidates.jsonl")
+            rows = [row | {"preferred": row["preferred"]["response"]} for row in rows]
+            row["right"] = {"preferred": share_right(rows, "preferred", seed)}
+            row["right"]["chosen"] = share_right(read_rows(pairs), "chosen", seed)
     vlm = load_vlm(model)
     if arm != "base":
         load_adapter(vlm.model, out / "adapter")
@@ -115,8 +137,9 @@ def row_of(arm, family, seed):
         names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
         metrics = read_rows(out / "metrics.jsonl")
         row["curve"] = {name: [round(x[name], 3) for x in metrics] for name in names}
-    row["exam"] = measure(vlm, 200 + seed, fully=arm in FULLY_MEASURED)
-    row["seconds"] = round(time.perf_counter() - start)
+    fully = arm not in TRUTHS and "-noise" not in family  # not only on the benchmark
+    row["measured"] = measure(vlm, 200 + seed, fully, blind=arm in CONTROLLED)
+    row["seconds"] = round(time.process_time() - start)
     write_json(out / "row.json", row)
     return row
 
@@ -164,7 +187,8 @@ def main():
     if not args.quick:
         return page.write()
     results = page.Results(rows_of(path))
-    print(page.scores(results, "qwen", *MAIN[1:]), page.claims(results), sep="\n")
+    arms = next(iter(QUICK.values()))
+    print(page.scores(results, "qwen", *arms[1:]), page.claims(results), sep="\n")
 
 
 if __name__ == "__main__":

@@ -27,10 +27,16 @@ def made(name, write, *arguments):
     return folder
 
 
-def model_folder(seed=0, kind="qwen"):
-    """The folder of a toy model, as str; all but the shipped one are made on first use: minutes."""
-    from pasta.toy.pretrain import train_base  # only now: slow to import
+def model_folder(seed=0, kind="qwen", noise=None):
+    """The folder of a toy model, as str; all but the shipped one are made on first use: minutes.
 
+    noise: train the model further, with this factor on the label noise of its last stage.
+    """
+    from pasta.toy.pretrain import train_base, train_further  # only now: slow to import
+
+    if noise is not None:
+        source = model_folder(seed, kind)
+        return str(made(f"{Path(source).name}-noise{noise}", train_further, source, seed, noise))
     if (seed, kind) == (0, "qwen"):
         return os.path.relpath(SHIPPED) if SHIPPED.is_relative_to(Path.cwd()) else str(SHIPPED)
     return str(made(f"{'model' if kind == 'qwen' else kind}{seed or ''}", train_base, seed, kind))

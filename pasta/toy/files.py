@@ -50,14 +50,17 @@ def write_videos(folder, n, seed):
         write_avi(folder / name, world.render(video))
 
 
-def write_queries(folder, n, seed):
-    """FOLDER/queries.jsonl: one query of each mode about each video of `write_videos`."""
-    rows = []
+def queries(n, seed):
+    """Yield (file name, Question): one of each mode about each video of `write_videos`."""
     for video, name, rng in islice(drawn(seed), n):
         asked = world.questions(video, rng)
         for mode in world.MODES:
-            query = next(q.query for q in asked if q.mode == mode)
-            rows.append({"video": name, "mode": mode, "query": query})
+            yield name, next(q for q in asked if q.mode == mode)
+
+
+def write_queries(folder, n, seed):
+    """FOLDER/queries.jsonl, without the answers."""
+    rows = [{"video": name, "mode": q.mode, "query": q.query} for name, q in queries(n, seed)]
     write_rows(folder / "queries.jsonl", rows)
 
 

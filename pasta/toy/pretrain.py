@@ -98,6 +98,14 @@ def train_base(folder, seed=0, kind="qwen"):
     subprocess.run(command, cwd=Path(__file__).parents[2], env=env, check=True)
 
 
+def train_further(folder, source, seed, noise):
+    """Copy a toy model and repeat the last stage, in one process, with `noise` times its noise."""
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    samples, shares, *steps = STAGES[-1]
+    shares = {name: noise * share for name, share in shares.items()}
+    train(folder, 1000 + seed, 0, [(samples, shares, *steps)], BATCH)
+
+
 def mean_of_processes(vector):
     """The mean over the processes of a vector, in place. Returns it."""
     if ranks.started():
