@@ -46,8 +46,9 @@ class LoRALinear(nn.Module):
         y = self.base(x)
         if not self.enabled:
             return y
-        more = linear(linear(x, self.lora_A.to(x.dtype)), self.lora_B.to(x.dtype))
-        return torch.add(y, more, alpha=self.scale)  # one pass over the output, not two
+        # Scaled at rank R and added in place: both save passes over the output, and its gradient.
+        more = self.scale * linear(x, self.lora_A.to(x.dtype))
+        return y.add_(linear(more, self.lora_B.to(x.dtype)))
 
 
 def adapted(model):
