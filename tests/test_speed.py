@@ -1,21 +1,24 @@
 """campaigns/speed.py on a small model: it has all numbers; its sizes are the published ones."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 import transformers
-from campaigns import speed
+from campaigns import speed, ways
 from campaigns.ways import SIZES
-
-from pasta.run.config import parse
+from conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory):
     out = tmp_path_factory.mktemp("speed") / "out/speed.json"
     argv = ["--all", "--out", str(out), "--device", "cpu", "--rounds", "1", "--max_new_tokens", "2"]
-    speed.main(parse(speed.SpeedConfig, argv))
+    command = [sys.executable, "tests/campaigns/speed.py", *argv]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stderr == "no --model given: using a small random model and its defaults\n"
     return json.loads(out.read_text())
 
 
@@ -35,6 +38,19 @@ def test_every_part_and_every_script_has_positive_seconds(numbers):
 def test_the_shares_of_a_step_are_of_known_operations_and_at_most_one(numbers):
     shares = numbers["parts"]["shares of a training step"]
     assert 0.5 < sum(shares.values()) <= 1.01 and "aten::mm" in shares
+
+
+def test_the_time_of_a_step_is_divided_among_its_parts():
+    weights, vocabulary = torch.randn(2, 400, 400).requires_grad_()
+
+    def step():
+        q = (weights @ vocabulary)[None, None]
+        out = torch.nn.functional.scaled_dot_product_attention(q, q, q)
+        torch.log_softmax(out, -1).sum().backward()
+
+    found = ways.shares(step, 2)
+    assert list(found) == list(ways.PARTS) and sum(found.values()) == pytest.approx(1)
+    assert min(found.values()) > 0
 
 
 def test_tokens_are_those_of_the_frames_and_of_the_responses(numbers):

@@ -122,7 +122,9 @@ def parse(cls, argv=None):
     model = next((name for name in MODEL_FLAGS if name in knobs), None)
     named = model in values
     if model and not named:
-        ranks.say(f"no --{model} given: using the built-in toy model and its defaults", sys.stderr)
+        small = knobs[model]["toy"] == "small"  # of a speed campaign
+        what = "a small random model" if small else "the built-in toy model"
+        ranks.say(f"no --{model} given: using {what} and its defaults", sys.stderr)
     for name, knob in knobs.items():
         if name not in values and not named and (toy := knob["toy"]) is not MISSING:
             values[name] = toy() if callable(toy) else toy

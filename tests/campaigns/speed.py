@@ -8,7 +8,9 @@ responses random words: as slow as real ones, without downloads. Seconds are med
 warm-up; memory is the peak on a GPU, with the weights. Numbers are printed, and written as JSON.
 """
 
+import os
 import re
+import shutil
 import sys
 import time
 from collections import Counter
@@ -42,7 +44,7 @@ from pasta.run.rows import read_rows, write_rows  # noqa: E402
 from pasta.run.schema import read_json  # noqa: E402
 from pasta.sampling import uniform  # noqa: E402
 from pasta.toy import files, world  # noqa: E402
-from pasta.toy.pretrain import FOLDERS, copy_settings  # noqa: E402
+from pasta.toy.pretrain import FILES, FOLDERS  # noqa: E402
 from pasta.video import read_frames  # noqa: E402
 
 SIZES = Path(__file__).parent / "sizes"  # a config.json of each published size
@@ -68,6 +70,7 @@ class SpeedConfig:
 
 
 def main(config):
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler says when it starts
     where = "cpu" if config.device == "cpu" else torch.cuda.get_device_name(config.device)
     found = {"config": asdict(config) | {"out": str(config.out)}, "device": where}
     with TemporaryDirectory() as folder:
@@ -99,7 +102,8 @@ def make_sized(folder, size, pixels, dtype, device):
         auto = transformers.AutoModelForImageTextToText
         model = auto.from_config(config, dtype=getattr(torch, dtype), trust_remote_code=False)
     model.save_pretrained(folder)
-    copy_settings("qwen", folder)
+    for name in FILES:
+        shutil.copy(FOLDERS["qwen"] / name, folder)
     path = Path(folder, "preprocessor_config.json")
     write_json(path, read_json(path) | {"temporal_patch_size": 2, "min_pixels": pixels})
 

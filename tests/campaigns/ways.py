@@ -1,6 +1,7 @@
 """How much faster is one packed row than one row per response?
 
     python tests/campaigns/ways.py
+    python tests/campaigns/ways.py --shares                # where the time of a packed step goes
     python tests/campaigns/ways.py --model qwen2.5-vl-7b
     python tests/campaigns/ways.py --model hybrid --n_frames 16 --lora_rank 16 --dtype float32
     python tests/campaigns/peer_trl.py                     # with TRL's DPOTrainer
@@ -25,8 +26,11 @@ Shapes: k rejected responses, L tokens of the longest row, R of the longest resp
 import copy
 import gc
 import json
+import os
+import re
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,6 +78,13 @@ PREPROCESSOR |= {"min_pixels": 1, "max_pixels": 10**6, "patch_size": 14, "tempor
 RESPONSES = (96, 70, 118, 84)  # tokens; the chosen response is first
 N_TEXT, N_QUERY = 40, 24  # tokens before the video, and of the query
 GRID = (24, 32)  # patches of a frame of 336 x 448 pixels
+PARTS = {  # of a step: its operations; the first that fits
+    "attention, backward": "attention.*backward",
+    "attention, forward": "attention",
+    "matrix products": "::(add)?b?mm$",
+    "softmax of the loss": "log_softmax",
+    "other": "",
+}
 END, VIDEO_TOKEN, FIRST_WORD = 0, 1, 3  # token ids, 2 is an image's; words have no meaning
 
 
@@ -86,10 +97,12 @@ class SpeedConfig:
     n_frames: int = knob("frames of 336 x 448 pixels: two are 192 tokens", 32, toy=16)
     lora_rank: int = knob("rank of the adapter", 32, toy=16)
     dtype: Literal["float32", "bfloat16"] = knob("dtype of the base", "bfloat16", toy="float32")
+    shares: bool = knob("only print where the time of a packed step goes", False)
     device: str = knob("cpu or cuda", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main(config, peer=None):
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler says when it starts
     machine = f"{config.dtype}, {config.device}, {torch.get_num_threads()} threads"
     print(f"{config.model} model, {machine}, {config.rounds} rounds")
     for k, checkpointing in product(REJECTED, (False, True)):
@@ -100,6 +113,10 @@ def report(config, k, checkpointing, peer=None):
     """Measure one setting and print its table."""
     gc.collect()  # frees the models of earlier settings; a trainer refers to itself
     task, ways = ways_of(config, k, checkpointing, peer)
+    if config.shares:
+        found = shares(ways["packed"], config.rounds)
+        text = ", ".join(f"{part} {100 * share:.1f} %" for part, share in found.items())
+        return print(f"k = {k}, checkpointing {'on' if checkpointing else 'off'}: {text}")
     seconds, memory, logps = measure(ways, config.rounds, config.device)
     print(f"\nk = {k}, checkpointing {'on' if checkpointing else 'off'}")
     print("method   seconds   ratio     of rounds       MB   ratio")
@@ -123,6 +140,19 @@ def report(config, k, checkpointing, peer=None):
         f"peak {(weights + memory['packed']) / 2**30:.2f} GiB with the weights;\n"
         f"log-probabilities of {packed.abs().max():.0f} nats differ by at most {difference:.0e}"
     )
+
+
+def shares(step, rounds):
+    """{part of a step, as in PARTS: share of its time}, over some rounds after a warm-up."""
+    step()
+    with profile() as profiler:
+        for _ in range(rounds):
+            step()
+    times = Counter(dict.fromkeys(PARTS, 0))
+    for event in profiler.key_averages():
+        part = next(part for part, form in PARTS.items() if re.search(form, event.key))
+        times[part] += event.self_device_time_total or event.self_cpu_time_total
+    return {part: time / times.total() for part, time in times.items()}
 
 
 def measure(ways, rounds, device):
