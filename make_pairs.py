@@ -36,7 +36,6 @@ from pasta.run.config import changed_settings, knob, parse, read_config, write_c
 from pasta.run.locks import claim_folder
 from pasta.run.rows import rows_of
 from pasta.run.schema import ABSENT, printable
-from pasta.tools.dry_run import pair_making
 from pasta.video import list_videos
 
 ROLE = "model folder, hub id, or http://HOST:PORT/v1 of an OpenAI-compatible server"
@@ -59,7 +58,6 @@ class PairsConfig:
     n_queries: flags.Count = knob("queries per video and mode", 1)
     adversarial_qa: bool = knob("also write items for evaluate.py --bench adversarial", False)
     seed: flags.Seed = knob("random seed of queries and answers", 0)
-    dry_run: bool = knob("print the work and its cost, then stop", False)
     ANSWERS: ClassVar = "how the responder answers"
     candidates: flags.Count = knob("K, adversarial responses per query (paper: 3)", 3)
     adversary: Literal[tuple(KINDS)] = knob("how to mislead the model; sample: not at all", "both")
@@ -84,7 +82,7 @@ class PairsConfig:
 
 # Settings that may change between two runs into one folder: no costly row depends on them.
 FREE = """
-    out stage limit target judge judge_tokens select keep balance adversarial_qa dry_run
+    out stage limit target judge judge_tokens select keep balance adversarial_qa
     batch_videos batch_size in_flight timeout device
 """.split()
 
@@ -100,8 +98,6 @@ def main(config):
     try:
         roles = Roles(config, device)
         names = roles.open()
-        if config.dry_run:
-            return pair_making(config, videos) if ranks.rank() == 0 else None
         claim_folder(config.out, config, config.responder)
         if ranks.rank() == 0:
             start_folder(config, roles, names)

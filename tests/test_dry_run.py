@@ -7,7 +7,6 @@ import pytest
 from campaigns.ways import SIZES
 from transformers import Qwen2_5_VLConfig
 
-import make_pairs
 import train_dpo
 from pasta.models.load import bare_model
 from pasta.packs import TooLong
@@ -33,12 +32,6 @@ def dry(tmp_path, capsys):
 def training(dry, tiny_folder, toy_pairs, toy_videos):
     argv = ["--model", tiny_folder, "--pairs", toy_pairs, "--video_root", toy_videos]
     return partial(dry, train_dpo, train_dpo.TrainConfig, *argv)
-
-
-@pytest.fixture
-def making(dry, tiny_folder, toy_videos):
-    argv = ["--responder", tiny_folder, "--videos", toy_videos]
-    return partial(dry, make_pairs, make_pairs.PairsConfig, *argv)
 
 
 def test_an_adapter_of_the_7b_has_as_many_weights_as_by_hand(tmp_path):
@@ -106,21 +99,8 @@ def test_flags_that_a_run_cannot_start_with_are_refused(training):
         training("--mode_weights", 1, 2)
 
 
-def test_pair_making_is_counted_and_writes_nothing(making, tmp_path):
-    text = making("--candidates", 2, "--max_new_tokens", 10)
-    assert "5 videos, 15 queries, 45 answers, at most 30 pairs" in text
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_card_that_is_too_small_has_the_largest_value_that_fits(capsys):
-    print_memory(20e9, "weights", {"cache": 8e9, "more": 24e9}, "--batch_size", 8)
-    # 95 % of 24 GB less 20 are 2.8, less than one of 8 prompts of 4 GB; of 40 GB, 18: four
-    expected = "24 GB too small, 40 GB with --batch_size 4, 80 GB enough"
+    print_memory(20e9, {"cache": 8e9, "more": 24e9}, 8)
+    # 95 % of 24 GB less 20 are 2.8, less than one of 8 frames of 4 GB; of 40 GB, 18: four
+    expected = "24 GB too small, 40 GB with --n_frames 4, 80 GB enough"
     assert capsys.readouterr().out.endswith(f"GPU: {expected}\n")
-
-
-def test_own_queries_are_counted_and_need_no_asker(making, tmp_path):
-    row = {"video": "00001.avi", "mode": "spatial", "query": "Where is it?"}
-    write_rows(tmp_path / "own.jsonl", [row, row | {"mode": "temporal"}])
-    text = making("--queries", tmp_path / "own.jsonl")
-    assert "2 queries, 8 answers" in text and "asker" not in text

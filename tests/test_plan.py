@@ -21,7 +21,6 @@ from pasta.lora import add_lora
 from pasta.packs import TooLong, by_video
 from pasta.pairs import MODES, Pair
 from pasta.policy import Policy
-from pasta.run import ranks
 from pasta.run.ahead import prefetch
 from pasta.run.rows import read_rows
 from pasta.sampling import uniform
@@ -34,7 +33,6 @@ from pasta.training.plan import (
     fingerprint,
     hold_out,
     plan_updates,
-    say_busy,
 )
 from pasta.video import read_frames
 
@@ -112,27 +110,6 @@ def test_packs_come_in_order_and_a_bad_video_is_named_once(videos, load, workers
     assert (row["video"], row["pairs"]) == (str(videos[1]), [f"{videos[1]}-0"])
     assert row["reason"].startswith("not a video")
     assert f"skipped 1 pairs of {videos[1]}: not a video" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("pairs", "batch_pairs", "size", "busy"),
-    [
-        (3, 16, 8, 75),  # six videos for eight ranks
-        (6, 16, 8, 38),  # three
-        (9, 16, 8, 25),  # two
-        (3, 24, 8, None),  # eight
-        (6, 16, 2, 75),  # three for two ranks: in the second round one is idle
-        (9, 16, 1, None),
-    ],
-)
-def test_ranks_that_are_often_idle_are_reported(
-    monkeypatch, capsys, pairs, batch_pairs, size, busy
-):
-    monkeypatch.setattr(ranks, "size", lambda: size)
-    say_busy(plan_updates(groups_of(*[pairs] * 48), 1, batch_pairs, 0), batch_pairs)
-    said = capsys.readouterr().out
-    cure = f"raise --batch_pairs, now {batch_pairs}, and --lr as much, or use fewer"
-    assert said == (f"{size} ranks have a video {busy}% of the time: {cure}\n" if busy else "")
 
 
 def test_a_whole_update_is_read_while_one_is_computed(monkeypatch):

@@ -10,7 +10,6 @@ import tqdm.std
 
 from pasta.models.load import load_vlm
 from pasta.run import ranks
-from pasta.training.loop import Log
 
 
 @pytest.fixture
@@ -60,15 +59,3 @@ def test_a_terminal_has_a_bar_of_rank_0_that_ends_at_its_total(monkeypatch, caps
 def test_loading_and_saving_a_model_draws_no_bars(tiny_folder, tmp_path, capfd):
     load_vlm(tiny_folder).model.save_pretrained(tmp_path / "copy")
     assert capfd.readouterr().err == ""
-
-
-def test_the_last_line_of_training_is_a_mean_over_the_pairs_of_ten_updates(tmp_path, capsys):
-    log = Log(tmp_path / "metrics.jsonl", 0, 12)
-    for step in range(1, 13):  # two updates that do not count, nine of 16 pairs, and a rest of 6
-        row = {"step": step, "pairs": 6 if step == 12 else 16, "lr": 0.0, "seconds": 1.0}
-        values = {"loss": 9.0 if step < 3 else 0.8 if step == 12 else 0.05}
-        values |= {"rewards/margins": 2.0, "rewards/accuracies": 1.0, "seconds_waiting": 0.0}
-        log.write(row | values)
-    *_, before, last = capsys.readouterr().out.splitlines()
-    assert "loss 0.8000" in before  # (9 * 16 * 0.05 + 6 * 0.8) / 150 = 0.08
-    assert last == "mean of the last 10 updates: loss 0.0800  margin  +2.000  acc 1.00"

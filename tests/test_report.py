@@ -263,28 +263,6 @@ def test_examples_are_spread_evenly():
     assert [run.examples(range(9)) for run in runs] == [[], [0, 3, 6], [*range(9)]]
 
 
-def test_a_model_and_videos_that_have_moved_are_found_with_their_flags(folder):
-    before = {of: sections_of(folder, of=of)["pairs"] for of in ("run", "pairs")}
-    for name in ("tiny", "videos"):
-        (folder / name).rename(folder / f"moved-{name}")
-    flags = ["--model", f"{folder}/moved-tiny", "--videos", f"{folder}/moved-videos"]
-    for of, pairs in before.items():
-        assert lacking(sections_of(folder, of=of)).keys() == {"pairs"}
-        found = sections_of(folder, *flags, of=of)
-        assert not lacking(found) and found["pairs"] == pairs
-
-
-def test_moved_videos_of_pairs_from_elsewhere_are_found_with_the_flag(folder):
-    rows = [row | {"video": f"{i:05d}"} for i, row in enumerate(read_rows(folder / PAIRS))]
-    shutil.rmtree(folder / "pairs")
-    (folder / "pairs").mkdir()
-    write_rows(folder / PAIRS, rows)  # their videos are not next to them
-    sections_of(folder, "--videos", f"{folder}/videos")
-    text = (folder / "report.html").read_text()
-    ((_, film),) = films(text, example(text, "temporal"))
-    assert (film == drawn(0, 1)[SHOWN]).all()
-
-
 THERE = {  # a section: words of its content
     "run": "Settings",
     "pairs": "Choose a number of the table",

@@ -4,7 +4,6 @@ A pair trains the use of the video only if nothing else separates chosen from re
 length, not a word that is mostly chosen, not what the model prefers without the video.
 """
 
-import re
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -20,16 +19,6 @@ from pasta.run.schema import ABSENT, NUMBER, printable
 PAIR = {"mode": MODES, "chosen": str, "rejected": str, "blind": NUMBER | None}
 PAIR |= {"sides": list | None, "recipe": {"topic": str | None | ABSENT}}
 DROPPED = {"mode": MODES, "reason": str}
-CURES = {  # start of a reason: the flags that change it
-    "query": "name another --asker, with another --out",
-    "preferred|adversarial|same|duplicate|fewer": "name another --responder, with another --out",
-    "judge": "name another --judge or raise --judge_tokens",
-    "no contradiction": "name a language model as --judge",
-    "not contradicted": "use --select none",
-    "weak contrast": "raise --keep",
-    "(balance|length)$": "use --no-balance",
-    "": "name other --videos, or other --queries about them",
-}
 
 
 def audit(pairs, dropped, queries=()):
@@ -129,24 +118,24 @@ def write_report(config, roles, videos, n, failed):
 
 
 def commonest(config, failed, dropped):
-    """The most frequent reason why something was left out, an example, and what changes it."""
+    """The most frequent reason why something was left out, an example, and where to look."""
     flawed = [row for row in rows_of(config.out / "queries.jsonl", QUERY) if "flaw" in row]
     found = [(reason, "videos", video) for video, reason in failed.items()]
     found += [(f"query {row['flaw']}", "queries", row["query"]) for row in flawed]
     found += [(row["reason"], "pairs", f"{row['chosen']} | {row['rejected']}") for row in dropped]
     if not found:
-        return printable(f"{config.queries} has no query about these videos; {CURES['']}")
+        text = "name other --videos, or other --queries about them"
+        return printable(f"{config.queries} has no query about these videos; {text}")
     [(reason, n)] = Counter(reason for reason, *_ in found).most_common(1)
     unit, example = next(of for other, *of in found if other == reason)
     more = "..." * (len(example) > 200)
     text = f"left out are {len(failed)} videos, {len(flawed)} queries, {len(dropped)} pairs; "
     text += f"the commonest reason, of {n} {unit}: {reason}, such as {example[:200] + more!r}"
-    cure = next(cure for start, cure in CURES.items() if re.match(start, reason))
     made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
     answers = [answer for row in made for answer in (row["preferred"], *row["adversarial"])]
     replies = rows_of(config.out / "queries.jsonl", QUERY) if unit == "queries" else answers
     cut = sum(not reply.get("finished", True) for reply in replies)
-    if cut and re.search("--(asker|responder)", cure):
+    if cut:
         limit = f"--max_new_tokens {config.max_new_tokens}"
-        cure = f"{cut} of {len(replies)} replies were cut off at {limit}: raise it, or {cure}"
-    return printable(f"{text}; {cure} (docs/pairs.md explains the reasons)")
+        text += f"; {cut} of {len(replies)} replies were cut off at {limit}: raise it if texts fail"
+    return printable(f"{text}; docs/pairs.md, 'Read the audit', names the flag for each reason")

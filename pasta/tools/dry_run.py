@@ -1,8 +1,8 @@
-"""--dry_run of make_pairs.py and train_dpo.py: what a run would do and need. Nothing is written.
+"""--dry_run of train_dpo.py: what a run would do and need. Nothing is written.
 
-Pair making is only counted. Tokens of training are estimated: a few videos are read, sampled and
-packed as in the run, and their mean is multiplied by the number of videos. Memory is estimated for
-the longest of them, time is not: see docs/speed.md.
+Tokens are estimated: a few videos are read, sampled and packed as in the run, and their mean is
+multiplied by the number of videos. Memory is estimated for the longest of them, time is not: see
+docs/speed.md.
 """
 
 from functools import partial
@@ -11,44 +11,35 @@ import numpy as np
 from tqdm import tqdm
 
 from pasta.lora import add_lora
-from pasta.making.queries import own_queries
-from pasta.making.server import is_address
 from pasta.models.load import bare_model, load_processor, tune_all
 from pasta.packs import TooLong
-from pasta.pairs import MODES
 from pasta.run import ranks
 from pasta.run.schema import printable
 from pasta.sampling import uniform
 from pasta.training.plan import hold_out, plan_updates, read_packs
-from pasta.video import VideoError, read_frames
+from pasta.video import read_frames
 
 SAMPLE = 12  # videos that are read
 BYTES = {"float32": 4, "bfloat16": 2}
 CARDS = (24, 40, 80)  # GB
 USABLE = 0.95e9  # bytes of each GB (a card has GiB): CUDA and fragmentation need 12 %
-END = "nothing was written; the same command without --dry_run starts the run"
 
 
-def read_some(items, load):
-    """[load(item)] of at most SAMPLE items, evenly spread; unreadable ones are named and left out.
-
-    load: may return its error. Raises TooLong, as a run would, and SystemExit without any result.
-    """
-    places = np.linspace(0, len(items) - 1, min(SAMPLE, len(items))).astype(int)
+def sampled_packs(groups, read):
+    """read(group) of at most SAMPLE videos, evenly spread; those without packs are named."""
+    places = np.linspace(0, len(groups) - 1, min(SAMPLE, len(groups))).astype(int)
     loaded = []
     for place in tqdm(places, "reading videos", disable=None):
-        try:
-            result = load(items[place])
-            if isinstance(result, Exception):
-                raise result
-            loaded.append(result)
-        except TooLong:
-            raise
-        except (VideoError, ValueError) as error:
-            tqdm.write(printable(f"left out: {error}"))
+        _, packs = read(groups[place])
+        if isinstance(packs, TooLong):
+            raise packs
+        if isinstance(packs, Exception):
+            tqdm.write(printable(f"left out: {packs}"))
+        else:
+            loaded.append(packs)
     if not loaded:
         raise SystemExit(f"none of {len(places)} videos can be read, for the reasons above")
-    print(f"read {len(loaded)} of {len(places)} sampled videos, {len(items):,} in all; estimates:")
+    print(f"read {len(loaded)} of {len(places)} sampled videos, {len(groups):,} in all; estimates:")
     return loaded
 
 
@@ -56,12 +47,13 @@ def size(n_bytes):
     return f"{n_bytes / 1e9:,.2f} GB" if n_bytes > 1e8 else f"{n_bytes / 1e6:,.1f} MB"
 
 
-def print_memory(fixed, name, parts, flag, value):
-    """Print bytes, and which cards suffice: `parts`, {name: bytes}, are in proportion to a flag."""
-    texts = [f"{size(fixed)} for {name}", *(f"{size(n)} of {part}" for part, n in parts.items())]
-    print(f"memory: {', '.join(texts)}")
-    most = [int(value * (card * USABLE - fixed) / sum(parts.values())) for card in CARDS]
-    fits = ["enough" if n >= value else f"with {flag} {n}" if n > 0 else "too small" for n in most]
+def print_memory(fixed, parts, n_frames):
+    """Print bytes, and which cards suffice: `parts`, {name: bytes}, are in proportion to frames."""
+    texts = "".join(f", {size(n)} of {part}" for part, n in parts.items())
+    print(f"memory: {size(fixed)} for weights and AdamW{texts}")
+    most = [int(n_frames * (card * USABLE - fixed) / sum(parts.values())) for card in CARDS]
+    how = [f"with --n_frames {n}" if n > 0 else "too small" for n in most]
+    fits = ["enough" if n >= n_frames else text for n, text in zip(most, how, strict=True)]
     print("GPU: " + ", ".join(f"{c} GB {text}" for c, text in zip(CARDS, fits, strict=True)))
 
 
@@ -84,7 +76,7 @@ def training(config, groups):
     processor = load_processor(config.model, config.max_pixels)
     n_frames = config.n_frames or processor.n_frames
     read = partial(read_frames, sample=partial(uniform, n=n_frames), fit=processor.family.fit)
-    videos = read_some(groups, lambda g: read_packs(processor, read, config.max_length, g)[1])
+    videos = sampled_packs(groups, partial(read_packs, processor, read, config.max_length))
     packs = [item.pack for of_video in videos for item in of_video]
     lengths, scored = [sum(pack.lengths) for pack in packs], max(len(p.targets) for p in packs)
     tokens = len(groups) * sum(lengths) / len(videos)
@@ -102,26 +94,9 @@ def training(config, groups):
     parts = {"activations": lm.num_hidden_layers * of_layer}
     parts["temporary tensors"] = max(8 * inner, 14 * config.batch_packs * scored * lm.vocab_size)
     resident /= ranks.size() if config.shard else 1
-    print_memory(resident, "weights and AdamW", parts, "--n_frames", n_frames)
+    print_memory(resident, parts, n_frames)
     final = trained * 4 if config.lora_rank else total * half
     saved = trained * 12 * config.keep_checkpoints + final
     text = f"disk: {size(saved)} for {trained:,} trained weights and {config.keep_checkpoints}"
     print(f"{text} checkpoints, {size(300 * n_pairs)} for the reference, next to the pairs")
-    print(END)
-
-
-def pair_making(config, videos):
-    """Print what make_pairs.py would do. config, videos: the script's."""
-    videos = videos[: config.limit or None]
-    n = len(videos) * len(MODES) * config.n_queries
-    if config.queries:
-        n = len(own_queries(config.queries, videos, config.videos)[0])
-    n_pairs = n * config.candidates
-    text = f"{len(videos):,} videos, {n:,} queries, {n + n_pairs:,} answers"
-    print(f"{text}, at most {n_pairs:,} pairs; --target may stop earlier")
-    most = (n + n_pairs) * config.max_new_tokens * 5  # characters of a token, with the space
-    print(f"disk: at most {size(most + 1000 * n)} for the answers, and as much for the pairs")
-    for who, requests in (("asker", n), ("responder", n + n_pairs), ("judge", n_pairs)):
-        if is_address(name := getattr(config, who)):
-            print(f"{who} {name}: {requests:,} requests, {config.in_flight} at a time")
-    print(END)
+    print("nothing was written; the same command without --dry_run starts the run")

@@ -8,7 +8,6 @@ Writes report.html, which needs no other file.
 
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from base64 import b64encode
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -25,7 +24,7 @@ from pasta.run.command import command_line, number
 from pasta.run.config import read_config
 from pasta.run.rows import read_rows, rows_of
 from pasta.run.schema import ABSENT
-from pasta.tools.report_pairs import FAULTS, attempt, missing, pairs_section
+from pasta.tools.report_pairs import attempt, missing, pairs_section
 from pasta.training.loop import METRICS
 
 CONFIGS = {  # the script of a folder: what its config.json needs to have
@@ -45,8 +44,6 @@ def main(args=None):
     add("folder", type=Path, help="folder of make_pairs.py or train_dpo.py")
     add("--out", type=Path, help="the page, or its folder (default: FOLDER/report.html)")
     add("--pairs", type=number, default=3, help="examples of each mode and reason (%(default)s)")
-    add("--model", help="the model's folder, if it has moved (default: as in config.json)")
-    add("--videos", help="the folder of the videos, if it has moved (default: as in config.json)")
     args = parser.parse_args(args)
     config, path = config_of(args.folder), args.out or args.folder
     path = path / "report.html" if path.is_dir() else path
@@ -91,7 +88,7 @@ class Run:
         """The pairs, as rows. Raises OSError, ValueError."""
         if not self.trained:
             return read_rows(self.pairs_file, ROW)
-        how = self.config["mode"], self.args.videos or self.config["video_root"]
+        how = self.config["mode"], self.config["video_root"]
         return [vars(x) for x in read_pairs(self.pairs_file, *how)]
 
     @cached_property
@@ -101,17 +98,6 @@ class Run:
         queries = rows_of(self.pairs_file.with_name("queries.jsonl"), QUERY)
         none = {"chosen": "", "rejected": "", "recipe": {}}
         return rows + [q | none | {"reason": f"query {q['flaw']}"} for q in queries if "flaw" in q]
-
-    @cached_property
-    def making(self):
-        """The config.json of make_pairs.py next to the pairs; {} without one."""
-        with suppress(*FAULTS):
-            return read_config(self.pairs_file.parent, {"responder": str, "videos": str})
-        return {}
-
-    @property
-    def model(self):
-        return self.args.model or self.config["model"]
 
     def examples(self, items):
         """--pairs of the items, evenly spread over them."""

@@ -3,7 +3,6 @@
 Pairs that make_pairs.py did not write have no candidates: their clean frames are shown.
 """
 
-import os
 from base64 import b64encode
 from collections import Counter, defaultdict
 from contextlib import suppress
@@ -21,6 +20,7 @@ from pasta.making.stages import CANDIDATE
 from pasta.models.family import resized
 from pasta.models.load import load_processor
 from pasta.pairs import MODES
+from pasta.run.config import read_config
 from pasta.run.digest import digest
 from pasta.run.ranks import progress
 from pasta.run.rows import rows_of
@@ -57,19 +57,17 @@ def pairs_section(run):
 
 def making_of(run):
     """(candidates by query key, the Reader of their frames or None, what is missing or None)."""
-    path, candidates, of = run.pairs_file.with_name("candidates.jsonl"), {}, run.making
+    path, candidates, of = run.pairs_file.with_name("candidates.jsonl"), {}, {}
+    with suppress(*FAULTS):  # pairs of others have no config.json
+        of = read_config(path.parent, {"responder": str, "videos": str})
     try:
         rows = rows_of(path, CANDIDATE | {"recipe": RECIPE})
         if not rows or not of:
             what = f"{path} with its config.json, so only clean frames are shown"
             return {}, None, missing(what)
-        root = Path(run.args.videos or of["videos"]).absolute()
-        before = f"/{os.path.normpath(of['videos']).strip('/')}/"
-        for row in rows:
-            _, found, name = row["video"].partition(before)
-            candidates[query_key(row)] = row | ({"video": str(root / name)} if found else {})
-        model = run.args.model or of["responder"]
-        return candidates, reader_of(root, rows[0]["recipe"], model), None
+        candidates |= {query_key(row): row for row in rows}
+        root = Path(of["videos"]).absolute()
+        return candidates, reader_of(root, rows[0]["recipe"], of["responder"]), None
     except FAULTS as error:
         return candidates, None, missing(error)
 
@@ -79,8 +77,8 @@ def example_of(run, row, candidate, reader):
     texts, example = {x: row[x] for x in ("chosen", "rejected")}, row | {"views": []}
     if not candidate or "flaw" in row:
         if run.trained and "flaw" not in row:
-            how = (run.model, run.config["max_pixels"], run.config["frames_used"], row["video"])
-            strip = attempt(show_uniform, *how)
+            how = [run.config[name] for name in ("model", "max_pixels", "frames_used")]
+            strip = attempt(show_uniform, *how, row["video"])
             example["views"] = [{"side": "video", "strip": strip}]
         return example
     answers = [{"kind": "preferred"} | candidate["preferred"], *candidate["adversarial"]]

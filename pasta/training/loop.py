@@ -1,6 +1,6 @@
 """Parts of the training loop: the learning rate, the step, checks of its numbers, the log."""
 
-from collections import Counter, deque
+from collections import Counter
 from itertools import product
 from math import cos, inf, isfinite, log, nan, pi, sqrt
 from statistics import fmean
@@ -16,8 +16,8 @@ from pasta.run.rows import Appender, rows_of, write_rows
 from pasta.run.schema import ABSENT, NUMBER
 
 BY_MODE = ("loss", "rewards/margins", "rewards/accuracies")  # also reported for each mode
-MEAN = "loss {loss:.4f}  margin {rewards/margins:+7.3f}  acc {rewards/accuracies:.2f}"
-LINE = "step {step:>5}/{n_steps}  " + MEAN + " | {modes} | lr {lr:.1e}  {speed:5.1f} pairs/s  "
+LINE = "step {step:>5}/{n_steps}  loss {loss:.4f}  margin {rewards/margins:+7.3f}  "
+LINE += "acc {rewards/accuracies:.2f} | {modes} | lr {lr:.1e}  {speed:5.1f} pairs/s  "
 LINE += "wait {seconds_waiting:.1f}s  eta {minutes:.0f}m"
 HELD_OUT = "  held out: loss {eval/loss:.4f} acc {eval/rewards/accuracies:.2f}"
 METRICS = {"step": int, "eval/loss": NUMBER | ABSENT}  # the fields that are read back
@@ -112,7 +112,7 @@ class Log:
     """Prints one line per update and writes it as a row of metrics.jsonl, on rank 0."""
 
     def __init__(self, path, done, n_steps):
-        self.n_steps, self.best, self.latest = n_steps, inf, deque(maxlen=10)
+        self.n_steps, self.best = n_steps, inf
         rows = [row for row in rows_of(path, METRICS) if row["step"] <= done]  # later: again
         ranks.gather([])  # wait until all ranks have read
         if ranks.rank() == 0:
@@ -131,12 +131,7 @@ class Log:
     def write(self, metrics):
         if ranks.rank() == 0:
             self.file.write(metrics)
-            self.latest.append(metrics)
             print(log_line(metrics, self.n_steps), flush=True)
-            if metrics["step"] == self.n_steps:  # which may have few pairs
-                last, pairs = self.latest, [row["pairs"] for row in self.latest]
-                means = {key: fmean([row[key] for row in last], pairs) for key in BY_MODE}
-                print(f"mean of the last {len(last)} updates: {MEAN.format_map(means)}", flush=True)
 
 
 def log_line(metrics, n_steps):

@@ -45,7 +45,6 @@ class Plan:
         updates = plan_updates(self.groups, config.epochs, config.batch_pairs, config.seed)
         costs = [[tokens[self.groups[i].video] for i in update] for update in updates]
         self.shares = list(map(ranks.balance, updates, costs))  # this rank's part of each update
-        say_busy(updates, config.batch_pairs)
         self.fingerprint = fingerprint(self.groups, updates, self.held_out, reference)
 
     def batches(self, done):
@@ -55,15 +54,6 @@ class Plan:
         with closing(self.loader.packs([self.groups[i] for i in chain(*shares)], ahead)) as packs:
             for share in shares:
                 yield list(chain.from_iterable(islice(packs, len(share))))
-
-
-def say_busy(updates, batch_pairs):
-    """Say so if ranks are often idle: in each round of an update a rank has one video or none."""
-    rounds = sum(math.ceil(len(update) / ranks.size()) for update in updates)
-    busy = sum(map(len, updates)) / max(1, rounds * ranks.size())
-    if busy < 0.9:
-        cure = f"raise --batch_pairs, now {batch_pairs}, and --lr as much, or use fewer"
-        ranks.say(f"{ranks.size()} ranks have a video {busy:.0%} of the time: {cure}")
 
 
 def hold_out(groups, share, seed):
