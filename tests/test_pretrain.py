@@ -36,6 +36,20 @@ def test_a_step_of_every_stage_makes_a_folder_that_can_be_asked(tmp_path, kind):
     assert ask(after, [Request(None, "Describe it.")], max_new_tokens=2)[0].ids
 
 
+def test_a_further_training_repeats_the_last_stage_with_a_part_of_its_noise(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "STAGES", STEP)
+    monkeypatch.setattr(pretrain, "BATCH", 1)
+    real, seen = pretrain.sample_pack, []
+    monkeypatch.setattr(pretrain, "sample_pack", lambda *x: seen.append(x[2:]) or real(*x))
+    make_folder(tmp_path / "base", 0)
+    before = (tmp_path / "base/model.safetensors").read_bytes()
+    pretrain.train_further(tmp_path / "further", tmp_path / "base", 0, 0.4)
+    assert seen == [(qa_samples, dict.fromkeys(NO_NOISE, 0.2), 0.0)]  # 0.4 of a half
+    assert (tmp_path / "base/model.safetensors").read_bytes() == before
+    assert (tmp_path / "further/model.safetensors").read_bytes() != before
+    assert ask(load_vlm(tmp_path / "further"), [Request(None, "Describe it.")], 2)[0].ids
+
+
 def batches(seed):
     """Inputs and targets of each of 20 steps of one half."""
     draw = torch.Generator().manual_seed(seed)

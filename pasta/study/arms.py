@@ -6,7 +6,6 @@ another set, or EDITED from another set's pairs. All other settings are those of
 
 from functools import cache, partial
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 
@@ -31,18 +30,13 @@ MADE = {  # set -> flags of make_pairs.py
 
 
 @cache
-def truth(seed):
+def right_answers(seed):
     """{(video's file name, mode): the right answer} to the queries of a seed of the study."""
     return {(name, q.mode): q.answer for name, q in files.queries(N_VIDEOS, 100 + seed)}
 
 
 def right_answer(row, seed):
-    return truth(seed)[Path(row["video"]).name, row["mode"]]
-
-
-def share_right(rows, field, seed):
-    """The share, 0..1, of rows whose `field` is the right answer."""
-    return fmean(row[field] == right_answer(row, seed) for row in rows)
+    return right_answers(seed)[Path(row["video"]).name, row["mode"]]
 
 
 def first(k, candidates, seed):
@@ -58,25 +52,19 @@ def corrected(p, candidates, seed):
     return [row | {"preferred": x} if rng.random() < p else row for row, x in both]
 
 
-RULES = {  # rule of selection -> (the set whose candidates it selects from, flags)
-    "paper": ("paper", MADE["paper"]),
-    "flip": ("videopasta", "--select flip"),
-    "videopasta": ("videopasta", ""),
-}
-TRUTHS = {  # arm -> (rule, probability that r+ is replaced by the right answer)
-    f"{rule}_true{p}": (rule, p) for rule in RULES for p in (0.5, 1.0)
-}
+RULES = {"paper": MADE["paper"], "flip": "--select flip", "videopasta": ""}  # of selection: flags
+TRUTHS = {"paper": (0.5, 1.0), "flip": (1.0,), "videopasta": (1.0,)}  # probabilities of the truth
 JUDGED = {  # set -> (the other set, function of its candidates and the seed, flags)
     "flip": ("videopasta", partial(first, 3), "--select flip"),
     "none": ("videopasta", partial(first, 3), "--select none"),
     "unbalanced": ("videopasta", partial(first, 3), "--no-balance"),
     "k1": ("videopasta", partial(first, 1), ""),
     "k2": ("videopasta", partial(first, 2), ""),
-    **{
-        arm: (RULES[rule][0], partial(corrected, p), RULES[rule][1])
-        for arm, (rule, p) in TRUTHS.items()
-    },
 }
+for rule, flags in RULES.items():
+    source = "paper" if rule == "paper" else "videopasta"
+    for p in TRUTHS[rule]:
+        JUDGED[f"{rule}_true{p}"] = (source, partial(corrected, p), flags)
 
 
 def shuffled(pairs, folder, rng):
@@ -126,5 +114,19 @@ ARMS = {  # arm -> (set, flags of train_dpo.py)
     **{f"weight_{mode}": ("videopasta", f"--mode_weights {w}") for mode, w in WEIGHTS.items()},
 }
 MAIN = ("base", "sft_preferred", "generic", "paper")  # what the paper compares
-OURS = ("sft", "videopasta", "rpo1", "rpo5", "rpo20")  # by the weight of SFT, but for `sft`
-ALL = ("base", *ARMS)
+OURS = ("videopasta", "rpo1", "rpo5", "rpo20", "sft")  # more and more SFT
+MOST = ("base", "sft", "generic", "videopasta", "rpo5", "mistaken", "shuffled", "equal")
+MOST += tuple(f"only_{mode}" for mode in world.MODES)
+TRUE = tuple(arm for arm in ARMS if "_true" in arm)
+ABLATIONS = (*MOST, *(arm for arm in ARMS if arm not in (*MOST, *MAIN, *OURS, *TRUE)))
+QUICK = {("qwen", seed): ("base", "paper", "videopasta") for seed in (16, 18)}
+FULL = {  # (family, seed) -> arms, the longest first
+    **{("qwen", seed): (*MAIN, *OURS, "flip", *TRUE) for seed in (5, 6)},
+    ("qwen", 7): (*MAIN, *OURS),
+    **{("qwen", seed): ABLATIONS for seed in range(3)},
+    **{("qwen", seed): MOST for seed in (3, 4)},
+    **{("qwen", seed): ("base", "sft_preferred", "paper") for seed in range(8, 15)},
+    # "qwen-noise0.2": bases that are trained further with 0.2 of the label noise
+    **{(f"qwen-noise{n}", 20): ("base", *RULES) for n in (0.0, 0.2, 0.4)},
+    **{("onevision", seed): ("base", "generic", "sft", "videopasta", "rpo5") for seed in range(3)},
+}

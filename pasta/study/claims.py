@@ -7,6 +7,7 @@ same seed, so it does not depend on how good that base model was.
 import math
 from collections import defaultdict
 from functools import partial, reduce
+from itertools import product
 from operator import getitem
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -14,11 +15,13 @@ from typing import NamedTuple
 from pasta.toy.captions import GENERAL
 from pasta.toy.world import MODES
 
-T = (0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 %, by n - 1
-BEATEN = {
-    "sft": "SFT on the same chosen responses",
-    "sft_preferred": "SFT on the preferred responses",
-    "generic": "generic DPO",
+T = [0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262]  # 97.5 %, by n - 1
+T += [2.228, 2.201, 2.179, 2.160, 2.145]
+PAPER, SAME, GENERIC = "the paper's rule", "SFT on the same chosen responses", "generic DPO"
+COMPARED = {  # arm -> its name, and what it is to beat
+    "paper": (PAPER, {"sft_preferred": SAME, "generic": GENERIC}),
+    "videopasta": ("`contrast`", {"sft": SAME, "generic": GENERIC, "paper": PAPER}),
+    "rpo5": ("`contrast`, `--sft_weight 5`,", {"videopasta": "`contrast` alone"}),
 }
 
 
@@ -50,6 +53,11 @@ def mean_of_modes(measured):
     return fmean(measured["benchmark"][mode] for mode in MODES)
 
 
+def refusals(measured, kind=""):
+    """The share of adversarial questions answered rightly; kind: "question" or "options" only."""
+    return fmean(share for name, share in measured["adversarial"].items() if kind in name)
+
+
 class Results:
     """The rows of results.jsonl by family, arm and seed."""
 
@@ -60,23 +68,17 @@ class Results:
 
     def of(self, arm, family="qwen"):
         """{seed: row} of an arm, in the order of the seeds."""
-        return dict(sorted(self.rows[family, arm].items()))
-
-    def present(self, arms, family="qwen"):
-        return [arm for arm in arms if self.of(arm, family)]
+        return dict(sorted(self.rows.get((family, arm), {}).items()))
 
     def score(self, arm, read, family="qwen", scale=100):
         """Estimate of read(measurements) over the rows of an arm, in percent. None without rows."""
-        return estimate([scale * read(row["exam"]) for row in self.of(arm, family).values()])
+        return estimate([scale * read(row["measured"]) for row in self.of(arm, family).values()])
 
-    def gain(self, arm, read=mean_of_modes, family="qwen", over="base"):
+    def gain(self, arm, read=mean_of_modes, family="qwen", over="base", scale=100):
         """Estimate of the differences of an arm from another one, paired by seed."""
         ours, theirs = self.of(arm, family), self.of(over, family)
-        both = [(ours[seed]["exam"], theirs[seed]["exam"]) for seed in ours if seed in theirs]
-        return estimate([100 * (read(mine) - read(other)) for mine, other in both])
-
-    def mean(self, arm, field, family="qwen"):
-        return fmean(row[field] for row in self.of(arm, family).values())
+        both = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+        return estimate([scale * (read(a["measured"]) - read(b["measured"])) for a, b in both])
 
 
 def field(*keys):
@@ -100,31 +102,30 @@ AT_CHANCE = partial(within, 50.0, 50.0)  # percent: two options, each right equa
 
 def verdicts(results):
     """Rows (claim, verdict, estimate as text) of every claim of arms that have results."""
-    rows, ours, gain = [], "videopasta", results.gain
+    rows, gain = [], results.gain
 
     def add(claim, x, what="gain", verdict=above):
         if x:
             text = x.text("" if what == "score" else "+")
             rows.append((claim, verdict(x), f"{what} {text}"))
 
-    beats_base = "VideoPASTA beats the base, by 5 points at least (T. 1)"
-    add(beats_base, gain(ours), verdict=partial(above, least=5.0))
-    for arm, text in BEATEN.items():
-        add(f"VideoPASTA beats {text} (T. 1)", gain(ours, over=arm), "difference")
+    for arm, (name, others) in COMPARED.items():
+        add(f"{name} beats the base (T. 1)", gain(arm))
+        for other, text in others.items():
+            add(f"{name} beats {text} (T. 1)", gain(arm, over=other), "difference")
+        add(f"{name} handles adversarial QA better (T. 6)", gain(arm, refusals))
     for mode in MODES:
         change = gain("equal", read=field("benchmark", mode))
         add(f"all three modes together do not lower {mode} (T. 2)", change, verdict=NO_LOSS)
     for mode in MODES:
         text = f"all three modes beat {mode} alone in the mean (T. 2)"
         add(text, gain("equal", over=f"only_{mode}"), "difference")
-    refusals = gain(ours, read=lambda measured: fmean(measured["adversarial"].values()))
-    add("VideoPASTA handles adversarial QA better (T. 6)", refusals)
-    add("a second family gains, too", gain(ours, family="onevision"))
-    for family, text in (("qwen", ""), ("onevision", " in a second family")):
-        for kind in GENERAL:
-            change = gain(ours, read=field("general", kind), family=family)
-            add(f"other abilities are preserved{text}: {kind}", change, "change", NO_LOSS)
+    add("a second family gains, too", gain("videopasta", family="onevision"))
+    families = {"qwen": "", "onevision": " in a second family"}
+    for (arm, (name, _)), family, kind in product(COMPARED.items(), families, GENERAL):
+        change = gain(arm, field("general", kind), family)
+        add(f"{name} preserves {kind}{families[family]}", change, "change", NO_LOSS)
     add("pairs with the videos of other pairs give no gain", gain("shuffled"), verdict=NO_GAIN)
-    blind = results.score(ours, lambda measured: fmean(measured["blind"][mode] for mode in MODES))
+    blind = results.score("videopasta", lambda measured: fmean(measured["blind"].values()))
     add("on black frames, the trained model is at chance", blind, "score", AT_CHANCE)
     return rows

@@ -1,4 +1,4 @@
-"""Refreshes the tables and the picture of docs/miniature.md from results.jsonl. Nothing is trained.
+"""Refreshes the tables and pictures of docs/miniature.md from results.jsonl. Nothing is trained.
 
 KIND(results, *WORDS) makes the text between `<!-- table: KIND WORDS -->` and `<!-- end -->`.
 """
@@ -6,23 +6,24 @@ KIND(results, *WORDS) makes the text between `<!-- table: KIND WORDS -->` and `<
 import re
 from argparse import ArgumentParser
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
 from pasta.run.command import command_line
 from pasta.run.rows import rows_of
-from pasta.study.claims import Results, field, mean_of_modes, verdicts
+from pasta.study.arms import ARMS, MAIN, OURS, RULES
+from pasta.study.claims import Results, field, mean_of_modes, refusals, verdicts
+from pasta.toy.captions import GENERAL
 from pasta.toy.world import MODES
 
 RESULTS, PAGE = Path("docs/miniature"), Path("docs/miniature.md")
 TABLE = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
-NUMBERS = {  # key of the measurements (see measure.py): what it is, digits
-    "sight": ("evidence, nats", 2),
-    "habit": ("prior, nats", 2),
-    "denied": ("probability of denying", 3),
-    "presence_sight": ("presence: evidence, nats", 2),
-    "presence_habit": ('presence: prior of "yes", nats', 2),
+EFFECTS = {  # what no pair is about
+    "false premises": lambda measured: refusals(measured, "question"),
+    **{kind: field("general", kind) for kind in GENERAL},
 }
+DIGITS = {"nats": 2, "presence_nats": 2, "denying": 3}  # of groups that are not percentages
 
 
 def markdown(head, rows):
@@ -36,42 +37,30 @@ def claims(results):
 
 def scores(results, family, *arms):
     """Scores of the base and some arms on the benchmark, mode by mode."""
-    present, rows = results.present(("base", *arms), family), []
-    reads = [*(field("benchmark", mode) for mode in MODES), mean_of_modes]
+    present, rows = [arm for arm in ("base", *arms) if results.of(arm, family)], []
     for arm in present:
-        pairs = gain = minutes = ""
+        pairs = gain = ""
         if arm != "base":
-            pairs = f"{results.mean(arm, 'pairs', family):,.0f}"
+            pairs = f"{fmean(row['pairs'] for row in results.of(arm, family).values()):,.0f}"
             gain = results.gain(arm, mean_of_modes, family).text("+")
-            minutes = f"{results.mean(arm, 'pairs_seconds', family) / 60:.1f} + "
+        reads = [*(field("benchmark", mode) for mode in MODES), mean_of_modes]
         cells = [results.score(arm, read, family).text() for read in reads]
-        minutes += f"{results.mean(arm, 'seconds', family) / 60:.1f}"
-        rows.append([f"`{arm}`", pairs, *cells, gain, str(len(results.of(arm, family))), minutes])
-    text = markdown(["arm", "pairs", *MODES, "mean", "minus base", "seeds", "minutes"], rows)
+        rows.append([f"`{arm}`", pairs, *cells, gain, str(len(results.of(arm, family)))])
+    text = markdown(["arm", "pairs", *MODES, "mean", "minus base", "seeds"], rows)
     if missing := [f"`{arm}`" for arm in arms if arm not in present]:
         text += f"\nNot run: {', '.join(missing)}.\n"
     return text
 
 
-def percent(results, family, group, *arms):
-    """A group of measurements, in percent: a line for each name in the group."""
-    arms, rows = results.present(arms, family), []
-    (row, *_) = results.of(arms[0], family).values()
-    for name in row["exam"][group]:
-        read = field(group, name)
-        cells = [results.score(arm, read, family).text() for arm in arms]
-        rows.append([name, *cells, results.gain(arms[-1], read, family, arms[0]).text("+")])
-    return markdown(["", *(f"`{arm}`" for arm in arms), f"`{arms[-1]}` minus `{arms[0]}`"], rows)
-
-
-def numbers(results, family, names, *arms):
-    """Measurements that are not percentages. names: keys of NUMBERS, joined by commas."""
-    arms, rows = results.present(arms, family), []
-    for name in names.split(","):
-        text, digits = NUMBERS[name]
-        found = [results.score(arm, field(name), family, scale=1) for arm in arms]
-        rows.append([text, *(x.text(digits=digits) for x in found)])
-    return markdown(["", *(f"`{arm}`" for arm in arms)], rows)
+def group(results, family, name, base, *arms):
+    """A group of measurements, a line for each: those of a base, and differences from it."""
+    rows, (row, *_) = [], results.of(base, family).values()
+    scale, digits = (1, DIGITS[name]) if name in DIGITS else (100, 1)
+    for key in row["measured"][name]:
+        read = field(name, key)
+        gains = [results.gain(arm, read, family, base, scale).text("+", digits) for arm in arms]
+        rows.append([key, results.score(base, read, family, scale).text("", digits), *gains])
+    return markdown(["", f"`{base}`", *(f"`{arm}` minus `{base}`" for arm in arms)], rows)
 
 
 def commands(results, arm):
@@ -80,7 +69,7 @@ def commands(results, arm):
     return "\n".join(["```", *row["commands"], "```\n"])
 
 
-KINDS = {f.__name__: f for f in (claims, scores, percent, numbers, commands)}
+KINDS = {f.__name__: f for f in (claims, scores, group, commands)}
 
 
 def refreshed(text, results):
@@ -91,24 +80,59 @@ def refreshed(text, results):
     return TABLE.sub(new, text)
 
 
-def curves(results, path):
-    """Draw the metrics of `videopasta` over the steps, the means over its seeds."""
-    from pasta.tools import figures  # only now: matplotlib may be missing
-
+def curves(results):
+    """The metrics of `videopasta` over the steps, the means over its seeds, for Figure 4."""
     seeds = [row["curve"] for row in results.of("videopasta").values()]
     n = min(len(seed["step"]) for seed in seeds)  # seeds have different numbers of pairs
-    rows = [{key: fmean(seed[key][i] for seed in seeds) for key in seeds[0]} for i in range(n)]
-    figures.curves(rows, path)
+    return [{key: fmean(seed[key][i] for seed in seeds) for key in seeds[0]} for i in range(n)]
+
+
+def worth(results):
+    """A panel: the gain of each rule against the share of right r+, a point for each seed."""
+    series = {(rule, how): [] for rule in RULES for how in ("r+ of the model", "more truth")}
+    for family, arm in sorted(results.rows):
+        rule, truth, p = arm.partition("_true")
+        if rule in RULES and family.startswith("qwen"):
+            paper = results.of(f"paper{truth}{p}", family)  # its chosen responses are r+
+            points = series[rule, "more truth" if truth else "r+ of the model"]
+            seeds, gains = results.of(arm, family), results.gain(arm, family=family).values
+            found = zip(seeds, gains, strict=True)
+            points += [(100 * paper[seed]["right"], gain) for seed, gain in found if seed in paper]
+    styles = ("C0o", "C0^", "C3o", "C3^", "C2o", "C2^")
+    found = zip(map(", ".join, series), series.values(), styles, strict=True)
+    return [("", "right r+, percent", "gain, points", [*found])]
+
+
+def losses(results):
+    """Panels: the gain of fully measured arms against EFFECTS. A line joins OURS: more SFT."""
+    panels = []
+    for family, (name, read) in product(("qwen", "onevision"), EFFECTS.items()):
+        rows = {arm: results.of(arm, family).values() for arm in ("base", *ARMS)}
+        arms = [x for x, of in rows.items() if of and all("general" in r["measured"] for r in of)]
+        seeds = results.of("rpo1", family) or results.of("rpo5", family)  # with all of the line
+        own = [r for of in results.rows.values() for r in of.values() if r["seed"] in seeds]
+        of, points = {arm: Results(own) if arm in OURS else results for arm in arms}, {}
+        for arm in arms:
+            points[arm] = [of[arm].gain(arm, x, family).mean for x in (read, mean_of_modes)]
+        series = [(arm, [points[arm]], "C3o") for arm in arms if arm in (*MAIN, *OURS)]
+        series += [("", [points[arm]], "k.") for arm in arms if arm not in (*MAIN, *OURS)]
+        series.append(("", [points[arm] for arm in OURS if arm in arms], "C0-"))
+        panels.append((family, f"{name}: change, points", "gain, points", series))
+    return panels
 
 
 def write():
-    """Refresh PAGE and its picture in RESULTS."""
+    """Refresh PAGE and its pictures in RESULTS."""
     results, text = Results(rows_of(RESULTS / "results.jsonl")), PAGE.read_text(encoding="utf-8")
     PAGE.write_text(refreshed(text, results), encoding="utf-8")
     print(f"wrote {PAGE}")
     if not find_spec("matplotlib"):
         return print("no picture drawn; to draw it: pip install -r requirements-dev.txt")
-    curves(results, RESULTS / "figure4.png")
+    from pasta.tools import figures  # only now: it needs matplotlib
+
+    figures.curves(curves(results), RESULTS / "figure4.png")
+    figures.scatter(worth(results), RESULTS / "worth.png")
+    figures.scatter(losses(results), RESULTS / "losses.png")
 
 
 if __name__ == "__main__":

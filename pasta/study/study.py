@@ -1,7 +1,7 @@
 """The paper's claims in miniature: every comparison, over several seeds, with one command.
 
     python -m pasta.study.study            # after a kill, the same command continues
-    python -m pasta.study.study --quick    # prints Table 1 of two seeds of one model family
+    python -m pasta.study.study --quick    # prints Table 1 of two seeds of the shipped model
     python -m pasta.study.page             # only refreshes docs/miniature.md from the results
 """
 
@@ -13,6 +13,7 @@ import time
 from argparse import ArgumentParser
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -26,22 +27,10 @@ from pasta.run.command import command_line, number, run_script
 from pasta.run.locks import lock_folder
 from pasta.run.rows import Appender, read_rows, rows_of, write_rows
 from pasta.study import page
-from pasta.study.arms import (
-    ALL,
-    ARMS,
-    EDITED,
-    JUDGED,
-    MADE,
-    MAIN,
-    OURS,
-    RULES,
-    TRUTHS,
-    share_right,
-)
+from pasta.study.arms import ARMS, EDITED, FULL, JUDGED, MADE, QUICK, right_answer
 from pasta.study.measure import measure
 
 OUT = Path("out/miniature")
-CONTROLLED = ("base", "shuffled", "videopasta")  # arms that are also measured on black videos
 PAIRS = (
     "--select contrast --keep 0.8 --sparse_frames 16 --max_pixels 0 --max_new_tokens 24 "
     "--batch_videos 16 --batch_size 64 --dtype float32 --device cpu"
@@ -50,24 +39,12 @@ TRAIN = (
     "--lr 5e-4 --beta 3 --lora_rank 16 --lora_alpha 32 --max_pixels 0 --no-checkpointing "
     "--workers 0 --dtype float32 --device cpu"
 )
-# Base models that the seeds use in turn. Not model 0, with which the settings were chosen, and not
-# qwen 1, which did not learn to answer "Is there a ...?".
-MODELS = {"qwen": (2, 3, 4), "onevision": (1,)}
-NOISES = (0.0, 0.2, 0.4)  # family "qwen-noise0.2": trained further with 0.2 of the label noise
-QUICK = {("qwen", seed): (*MAIN, "sft", "videopasta") for seed in (20, 21)}  # of the shipped model
-FULL = {  # (family, seed) -> arms, the longest first; seeds 0 to 2 use each base model once
-    **{("qwen", seed): ALL for seed in range(3)},
-    **{("onevision", seed): ("base", "generic", *OURS) for seed in range(3)},
-    **{("qwen", seed): (*MAIN, *OURS) for seed in (3, 4)},
-    **{(f"qwen-noise{n}", seed): ("base", *RULES) for n in NOISES for seed in (10, 11)},
-    **{("qwen", seed): MAIN for seed in range(5, 10)},
-}
 
 
 def base(family, seed):
-    """The folder of a seed's base model."""
+    """The folder of a seed's base model: 1, 2, 3 in turn; from seed 5 on the shipped one and 2."""
     kind, _, noise = family.partition("-noise")
-    number = 0 if (family, seed) in QUICK else MODELS[kind][seed % len(MODELS[kind])]
+    number = 1 if kind != "qwen" else 1 + seed % 3 if seed < 5 else 2 * (seed % 2)
     return toy.model_folder(number, kind, float(noise) if noise else None)
 
 
@@ -90,8 +67,8 @@ def make_set(name, family, seed):
             with atomic_folder(out) as part:
                 for file in ("queries.jsonl", "config.json"):
                     shutil.copy(source / file, part)
-                rows = read_rows(source / "candidates.jsonl")
-                write_rows(part / "candidates.jsonl", edit(rows, seed))
+                rows = edit(read_rows(source / "candidates.jsonl"), seed)
+                write_rows(part / "candidates.jsonl", rows)
         judged, more = make_pairs(out, family, seed, f"{flags[0]} --stage judge".lstrip())
         return out, [*made_by, *judged], seconds + more
     if not (out / "pairs.jsonl").exists():
@@ -124,12 +101,9 @@ def row_of(arm, family, seed):
         command += f"{TRAIN} {flags}".rstrip()
         if not (out / "adapter").exists():
             run(f"{command} --resume", out / "log.txt")
-        row |= {"commands": [*made_by, f"python {command}"], "pairs": len(read_rows(pairs))}
-        if (source / "candidates.jsonl").exists():
-            rows = read_rows(source / "candidates.jsonl")
-            rows = [row | {"preferred": row["preferred"]["response"]} for row in rows]
-            row["right"] = {"preferred": share_right(rows, "preferred", seed)}
-            row["right"]["chosen"] = share_right(read_rows(pairs), "chosen", seed)
+        rows = read_rows(pairs)
+        row |= {"commands": [*made_by, f"python {command}"], "pairs": len(rows)}
+        row["right"] = fmean(pair["chosen"] == right_answer(pair, seed) for pair in rows)
     vlm = load_vlm(model)
     if arm != "base":
         load_adapter(vlm.model, out / "adapter")
@@ -137,8 +111,9 @@ def row_of(arm, family, seed):
         names = ("step", "rewards/chosen", "rewards/rejected", "rewards/accuracies")
         metrics = read_rows(out / "metrics.jsonl")
         row["curve"] = {name: [round(x[name], 3) for x in metrics] for name in names}
-    fully = arm not in TRUTHS and "-noise" not in family  # not only on the benchmark
-    row["measured"] = measure(vlm, 200 + seed, fully, blind=arm in CONTROLLED)
+    fully = "_true" not in arm and "-noise" not in family  # not only on the benchmark
+    blind = arm in ("base", "shuffled", "videopasta")
+    row["measured"] = measure(vlm, 200 + seed, fully, blind)
     row["seconds"] = round(time.process_time() - start)
     write_json(out / "row.json", row)
     return row
@@ -187,8 +162,8 @@ def main():
     if not args.quick:
         return page.write()
     results = page.Results(rows_of(path))
-    arms = next(iter(QUICK.values()))
-    print(page.scores(results, "qwen", *arms[1:]), page.claims(results), sep="\n")
+    (_, *arms), *_ = QUICK.values()
+    print(page.scores(results, "qwen", *arms), page.claims(results), sep="\n")
 
 
 if __name__ == "__main__":

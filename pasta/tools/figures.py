@@ -58,6 +58,23 @@ def line(axes, rows, key, label, colour):
     axes.plot(*series(rows, f"eval/{key}"), "o--", color=colour, markersize=4, linewidth=0.9)
 
 
+def scatter(panels, path):
+    """Up to three panels a row: (title, x label, y label, [(name, points (x, y), style), ...])."""
+    n, m = -(-len(panels) // 3), min(3, len(panels))
+    how = {"figsize": (4.2 * m + 2, 3.6 * n + 0.6), "layout": "constrained", "squeeze": False}
+    figure, grid = pyplot.subplots(n, m, **how)
+    for axes, (title, x, y, series) in zip(grid.flat, panels, strict=True):
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.axhline(0, color="#999999", linewidth=0.7)
+        for name, points, style in series:
+            axes.plot(*zip(*points, strict=True), style, label=name, markersize=5, linewidth=0.9)
+            if name and len(points) == 1:  # named beside it
+                axes.annotate(name, points[0], (4, 3), textcoords="offset points", fontsize=7)
+        if all(len(points) > 1 for _, points, _ in series):
+            axes.legend(fontsize=8)
+    save(figure, path)
+
+
 def series(rows, key):
     """(steps, values) of the rows that have the key."""
     return np.array([(row["step"], row[key]) for row in rows if key in row]).reshape(-1, 2).T

@@ -28,9 +28,9 @@ def made(name, write, *arguments):
 
 
 def model_folder(seed=0, kind="qwen", noise=None):
-    """The folder of a toy model, as str; all but the shipped one are made on first use: minutes.
+    """The folder of a toy model, as str; made on first use, in minutes, but for the shipped one.
 
-    noise: train the model further, with this factor on the label noise of its last stage.
+    noise: it is trained further, with this factor on the label noise of its last stage.
     """
     from pasta.toy.pretrain import train_base, train_further  # only now: slow to import
 

@@ -48,6 +48,7 @@ from pasta.toy.captions import NO_NOISE, caption_samples, qa_samples
 HERE = Path(__file__).parent
 # kind of model: the folder with its settings and its tokenizer (tests/golden/make_toy_tokenizer.py)
 FOLDERS = {"qwen": HERE / "model", "onevision": HERE / "onevision"}
+FILES = "tokenizer.json tokenizer_config.json chat_template.jinja preprocessor_config.json".split()
 LABEL_NOISE = {"spatial": 0.35, "temporal": 0.5, "cross_frame": 0.45, "absent": 0.25}  # shares
 PLACES = ("left", "right", "above", "below")
 ALIGN_STEPS, ALIGN_DECAY = 600, 100  # decay: the last steps, with a falling learning rate
@@ -80,12 +81,7 @@ def make_folder(folder, seed=0, kind="qwen"):
     patches.data = blocks.repeat_interleave(7, -1).repeat_interleave(7, -2) / 49
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
-    copy_settings(kind, folder)
-
-
-def copy_settings(kind, folder):
-    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    for name in (*files, "preprocessor_config.json"):
+    for name in FILES:
         shutil.copy(FOLDERS[kind] / name, folder)
 
 
