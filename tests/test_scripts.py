@@ -127,7 +127,7 @@ def test_no_pairs_is_an_error_with_the_commonest_reason_and_its_flag(paste, mode
     command = f"python {MAKE} --model '{model}' --videos data/toy/videos --limit 2 {own}"
     *_, last = paste(f"{command} --device cpu", fails=True).splitlines()
     reason = r"no pairs: left out are .* commonest reason, of \d+ pairs: fewer than two different "
-    cut = r"\d+ of 24 replies were cut off at --max_new_tokens 1: raise it, or name another --resp"
+    cut = r"\d+ of 24 replies were cut off at --max_new_tokens 1: raise it if texts fail"
     assert re.match(f"{reason}.*; {cut}", last)
 
 
