@@ -56,7 +56,6 @@ class EvalConfig:
     SCORES: ClassVar = "how answers are read"
     scoring: Literal["generate", "letter"] = knob("letter: take the most likely letter", "generate")
     parser: Literal["head", "v0.5"] = knob("lmms-eval version of Video-MME, MLVU rules", "head")
-    draws: Literal["one", "expected"] = knob("lmms-eval's random letters: one, or the mean", "one")
     judge: str = knob("adversarial: `rules`, a model, or http://HOST:PORT/v1 of a server", "rules")
     seed: flags.Seed = knob("seed of the bootstrap intervals; decoding is greedy", 0)
     SPEED: ClassVar = "frames, speed and memory"
@@ -101,7 +100,6 @@ def find_questions(config, names):
     found = {}
     for name in names:
         bench = benchmark(name)
-        bench = replace(bench, draws=bench.draws and config.draws)
         data = find_data(config, name, bench)
         try:
             items = inputs.find_items(bench, data, config.limit, config.scoring)

@@ -73,7 +73,7 @@ class PairsConfig:
     judge_tokens: flags.Count = knob("maximum tokens per judge reply, with reasoning", 512)
     SPEED: ClassVar = "speed and memory"
     batch_videos: flags.Count = knob("videos per batch; the next batch is prefetched", 1, toy=16)
-    batch_size: flags.Count = knob("prompts per forward pass", 8, toy=64)
+    batch_size: flags.Count = knob("prompts per forward pass", 16, toy=64)
     in_flight: flags.Count = knob("parallel server requests per process", 16)
     timeout: flags.Seconds = knob("seconds until a server request times out", 300.0)
     dtype: Literal["float32", "bfloat16"] = knob("dtype of the weights", "bfloat16", toy="float32")

@@ -46,7 +46,6 @@ class Pack:
         """(S,) int64, the scored tokens of each segment."""
         return self.owner.bincount(minlength=self.n_segments)
 
-
     def rows(self):
         """Yield a Pack of each segment alone, for models that cannot share the prefix."""
         whole = torch.cat([self.input_ids[None], self.position_ids])

@@ -1357,9 +1357,8 @@ def test_vsi_bench_asks_for_a_number_in_a_single_word(tmp_path):
     assert (found.options, found.answer) == ((), "4.0")
 
 
-@pytest.mark.parametrize("draws", ["one", "expected"])
-def test_the_sound_score_of_video_holmes_draws_no_letter(tmp_path, draws):
-    bench = replace(fill("video_holmes", tmp_path), draws=draws)
+def test_the_sound_score_of_video_holmes_draws_no_letter(tmp_path):
+    bench = fill("video_holmes", tmp_path)
     (found,) = bench.items(tmp_path)
     said = ["A)", "A: Cleaners", r"\boxed{A}", "Cleaners", "<answer>A</answer>", "who knows", ""]
     rows = [reread(bench, row(found, text), found, "head") for text in said]

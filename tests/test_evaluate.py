@@ -19,7 +19,7 @@ from tiny_models import make_language_model
 import evaluate
 from evaluate import EvalConfig, main
 from pasta import toy
-from pasta.benchmarks import NAMES, SUITES, Item, answers, benchmark, inputs, mvbench, scoring
+from pasta.benchmarks import NAMES, SUITES, answers, benchmark, inputs, mvbench, scoring
 from pasta.benchmarks.answers import with_inputs
 from pasta.benchmarks.inputs import find_adapters
 from pasta.lora import add_lora
@@ -758,48 +758,6 @@ def test_a_sound_score_is_next_to_one_of_a_rule_with_faults(world, tmp_path, mon
     assert values == {"model": 0, "model sound": 50}
     printed = capsys.readouterr().out
     assert "\nsound: a word is no letter\n" in printed and "model sound\n" in printed
-
-
-MEANS = [  # response: score of each of 5 options, worked out by hand; C is right
-    ("no idea", 1 / 5),
-    ("", 1 / 5),
-    ("(C) it", 1.0),
-    ("(A) it", 0.0),
-    ("<think>C or A</think>", 1 / 5),
-]
-
-
-@pytest.mark.parametrize(("response", "score"), MEANS)
-@pytest.mark.parametrize("name", ["longvideobench", "nextqa"])
-def test_a_draw_may_be_replaced_by_its_mean(name, response, score):
-    bench = replace(benchmark(name), draws="expected")
-    item = Item("x/1", "t", "v.mp4", None, "", ("v", "w", "x", "y", "z"), "C")
-    row = {"id": "x/1", "task": "t", "response": response}
-    row = answers.reread(bench, row, item, "head")
-    assert scoring.by_task([row]) == {"t": {"x/1": score}}
-    assert row["correct"] == (score == 1)
-    drawn = answers.reread(replace(bench, draws="one"), row, item, "head")
-    assert "score" not in drawn and drawn["predicted"] in set("ABCDE")
-
-
-def test_the_mean_of_draws_asks_nothing_again_and_is_in_the_scores(
-    world, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(mvbench, "BENCHMARK", replace(mvbench.BENCHMARK, draws=True))
-    world.says = {(None, prompt("temporal", 0)): "who knows", (None, prompt("spatial", 1)): "hm"}
-    main(config(tmp_path))
-    asked = list(world.asked)
-    main(config(tmp_path, draws="expected"))
-    assert world.asked == asked
-    run = scores()["runs"]["model"]
-    assert run["groups"]["temporal"]["value"] == pytest.approx(100 * (1 / 2 + 0) / 2)
-    assert run["groups"]["spatial"]["value"] == pytest.approx(100 * (1 + 1 / 2 + 1) / 3)
-    assert run["counts"]["no option named: mean score"] == 2
-    folder = "out/eval/mvbench/model"
-    capsys.readouterr()
-    main(EvalConfig(model="toy", compare=[folder, folder]))
-    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("spatial"))
-    assert line.split()[2] == "83.3"
 
 
 def test_a_letter_is_drawn_by_the_item_alone_and_counted():

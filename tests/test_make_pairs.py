@@ -123,7 +123,7 @@ def test_a_run_names_the_bad_video_and_ends_with_the_count(run, capsys, videos):
     assert "\n3 videos, 1 of them skipped, " in printed
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8])  # up to three batches of queries, then of answers
+@pytest.mark.parametrize("n", [1, 2, 3, 5])  # batches of queries, then of answers
 def test_a_run_killed_anywhere_continues_to_the_same_files(run, whole, monkeypatch, n):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         kill_after(patch, n)

@@ -100,7 +100,7 @@ def test_a_row_that_has_ended_draws_no_more(tiny, tiny_inputs, monkeypatch):
         assert torch.equal(generator.get_state(), made[-1].get_state())
 
 
-def test_much_shorter_prefixes_are_in_a_later_batch(tiny, monkeypatch):
+def test_the_longest_prompts_come_first(tiny, monkeypatch):
     sizes, batches = [10, 100, 74, 100, 0, 75, 100], []
 
     def note(vlm, batch, max_new_tokens):
@@ -110,8 +110,23 @@ def test_much_shorter_prefixes_are_in_a_later_batch(tiny, monkeypatch):
     monkeypatch.setattr(generate, "ask", note)
     wanted = [Request(SimpleNamespace(n_tokens=n), f"{i}") for i, n in enumerate(sizes)]
     answers = {i: answer.text for i, answer in ask_all(lambda: tiny, wanted, batch_size=5)}
-    assert batches == [[100, 100, 100, 75], [74], [10], [0]]
+    assert batches == [[100, 100, 100, 75, 74], [10, 0]]
     assert answers == {i: f"{i}" for i in range(7)}
+
+
+def test_prefixes_are_read_without_padding_and_all_answers_decode_together(tiny, tiny_inputs):
+    lengths = {len(tiny.processor.prefix_ids(x)) for x in (*tiny_inputs, None)}
+    assert len(lengths) > 1
+    rows = []
+    tiny.model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    wanted = requests(tiny_inputs)
+    ask(tiny, wanted, max_new_tokens=2)
+    *prefixes, queries, token = rows
+    assert {length for _, length in prefixes} == lengths
+    assert sum(n for n, _ in prefixes) == len(tiny_inputs) + 1
+    assert queries[0] == len(wanted) and token == (len(wanted), 1)
 
 
 def fit(monkeypatch, n):

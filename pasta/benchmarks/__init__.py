@@ -79,7 +79,7 @@ class Benchmark:
     folders: tuple[str, ...] = (".",)  # of videos inside the data folder, in order; (): any path
     max_new_tokens: int = 16  # length of an answer
     macro: bool | None = False  # whether the score is the mean of tasks or of items; None: no score
-    draws: bool | str = False  # whether lmms-eval draws a letter if a response names none
+    draws: bool = False  # whether lmms-eval draws a letter if a response names none
     empty: str = "wrong"  # what an empty response is otherwise, or "not counted"
     credit: Callable | None = None  # (named, answer) -> 0.0 to 1.0, if it can be right in part
     aggregate: Callable = by_task  # rows -> {group: {unit: score}}, see scoring.py

@@ -2,8 +2,8 @@
 
     {"id", "task", "video", "prompt", "answer", "response", "predicted", "correct", "seconds",
      "fingerprint"}; "letter_logps" if letters were scored, "error" if the video did not decode,
-     "drawn" if a response names no letter, and one was drawn or the "score" is the mean of draws,
-     "score" also if an answer can be right in part, "text" with the reasoning,
+     "drawn" if a response names no letter, and one was drawn,
+     "score" if an answer can be right in part, "text" with the reasoning,
      "sound" if lmms-eval's rule has faults: the score without them
 
 Rows are appended one by one, so a stopped run continues where it was. Rows with another fingerprint
@@ -129,9 +129,7 @@ def reread(bench, row, item, parser):
         kept["predicted"] = bench.parse(kept["response"], item, parser)
         if kept["response"] != text:
             kept["text"] = text
-        if kept["predicted"] is None and bench.draws == "expected":
-            kept |= {"drawn": True, "score": 1 / len(item.letters)}
-        elif kept["predicted"] is None and bench.draws:
+        if kept["predicted"] is None and bench.draws:
             # as lmms-eval, but each item has its own generator: earlier items do not change it
             kept |= {"predicted": random.Random(item.id).choice(item.letters), "drawn": True}
     if bench.repaired:

@@ -30,8 +30,7 @@ def counts(bench, rows) -> dict:
     if cut := sum(not final_answer(row["response"])[1] for row in rows):
         failed["reasoning cut off: read with its tags"] = cut
     if bench.draws:  # also for an empty response
-        what = "mean score" if bench.draws == "expected" else "drawn"
-        return {f"no option named: {what}": sum("drawn" in row for row in rows)} | failed
+        return {"no option named: drawn": sum("drawn" in row for row in rows)} | failed
     empty = sum(row["response"] == "" and "error" not in row for row in rows)
     unread = sum(row["response"] != "" and row["predicted"] is None for row in rows)
     return {f"empty: {bench.empty}": empty, "no option named: wrong": unread} | failed

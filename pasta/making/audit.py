@@ -134,8 +134,7 @@ def commonest(config, failed, dropped):
     made = rows_of(config.out / "candidates.jsonl", CANDIDATE)
     answers = [answer for row in made for answer in (row["preferred"], *row["adversarial"])]
     replies = rows_of(config.out / "queries.jsonl", QUERY) if unit == "queries" else answers
-    cut = sum(not reply.get("finished", True) for reply in replies)
-    if cut:
+    if cut := sum(not reply.get("finished", True) for reply in replies):
         limit = f"--max_new_tokens {config.max_new_tokens}"
         text += f"; {cut} of {len(replies)} replies were cut off at {limit}: raise it if texts fail"
     return printable(f"{text}; docs/pairs.md, 'Read the audit', names the flag for each reason")

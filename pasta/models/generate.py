@@ -11,6 +11,7 @@ query, C = P + T + new tokens in the cache, V vocabulary.
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import groupby
 
 import torch
 from torch.nn.functional import pad
@@ -20,7 +21,6 @@ from pasta.models.vision import video_features
 from pasta.run import ranks
 from pasta.run.reasoning import final_answer
 
-FULL = 0.75  # of the longest prefix of a batch: shorter ones are in another batch
 say_once = cache(ranks.say)
 
 
@@ -45,15 +45,10 @@ class Answer:
 
 def ask_all(load, requests, batch_size, max_new_tokens=128):
     """Yield (index, Answer without reasoning) of requests; `load` () -> VLM is called per batch."""
-    sizes, first = [r.inputs.n_tokens if r.inputs else 0 for r in requests], {}
-    for i, request in enumerate(requests):
-        first.setdefault(id(request.inputs), i)
-    # The longest first: too little memory shows at once. Those that share a prefix are neighbours.
-    left = sorted(range(len(requests)), key=lambda i: (-sizes[i], first[id(requests[i].inputs)]))
+    sizes = [r.inputs.n_tokens if r.inputs else 0 for r in requests]
+    left = sorted(range(len(requests)), key=lambda i: -sizes[i])  # too little memory shows at once
     while left:
-        # Much shorter prefixes wait for the next batch: here they would be mostly padding.
-        batch = [i for i in left[:batch_size] if sizes[i] >= FULL * sizes[left[0]]]
-        left, vlm = left[len(batch) :], load()
+        batch, left, vlm = left[:batch_size], left[batch_size:], load()
         few = [requests[i] for i in batch]
         answers = in_halves(lambda part, vlm=vlm: ask(vlm, part, max_new_tokens), few)
         for i, answer in zip(batch, answers, strict=True):
@@ -150,38 +145,50 @@ def read_prompts(vlm, requests, n_new=0):
     cache, with room for n_new tokens; (B, P + T) bool, False for padding in it; positions,
     (3 or 1, B, 1) int64.
     """
-    processor, device, cache = vlm.processor, vlm.model.device, vlm.new_cache()
-    videos = list({id(request.inputs): request.inputs for request in requests}.values())
-    prefixes = [processor.prefix_ids(inputs) for inputs in videos]
-    places = [processor.positions(*pair) for pair in zip(prefixes, videos, strict=True)]
-    ids, real = right_padded(vlm, prefixes)  # (D, P) each
-    positions = torch.stack([pad(x, (0, ids.shape[1] - x.shape[1])) for x in places], dim=1)
-    seen = [inputs for inputs in videos if inputs is not None]
-    more = {"mm_encoder_outputs": video_features(vlm.model, processor.family, seen), "real": real}
-    forward(vlm, cache, ids, positions.to(device), None, logits_to_keep=1, **more)  # causal
-    row_of = {id(inputs): i for i, inputs in enumerate(videos)}
+    processor, device = vlm.processor, vlm.model.device
+    videos = {id(request.inputs): request.inputs for request in requests}.values()
+    prefixes = [(inputs, processor.prefix_ids(inputs)) for inputs in videos]
+    prefixes.sort(key=lambda prefix: len(prefix[1]), reverse=True)
+    _, real = right_padded(vlm, [ids for _, ids in prefixes])  # (D, P)
+    caches, places = [], []
+    for _, same in groupby(prefixes, lambda prefix: len(prefix[1])):  # none is padded
+        cache, positions = read_prefixes(vlm, list(same))
+        caches.append(cache)
+        places += positions
+    row_of = {id(inputs): i for i, (inputs, _) in enumerate(prefixes)}
     which = torch.tensor([row_of[id(r.inputs)] for r in requests], device=device)  # (B,)
     tails = [processor.query_ids(r.prompt, r.inputs is not None) for r in requests]
     ids, tail_real = right_padded(vlm, tails)  # (B, T) each
-    n_new += ids.shape[1]
-    if vlm.shares:
-        cache.layers = [branched(layer, which, n_new) for layer in cache.layers]
+    if vlm.shares:  # all rows decode together, however long their prefixes are
+        together = zip(*(cache.layers for cache in caches), strict=True)
+        cache.layers = [branched(x, which, ids.shape[1] + n_new) for x in together]
     first = torch.tensor([int(place.max()) + 1 for place in places], device=device)[which, None]
     ahead = first + torch.arange(ids.shape[1], device=device)  # (B, T)
-    axes = (len(positions), -1, -1)
+    axes = (len(places[0]), -1, -1)
     mask = None  # causal after the cached tokens
     if not real.all():  # the padding of shorter prefixes must be masked: (B, 1, T, P + T)
         causal = torch.ones(2 * ids.shape[1:], dtype=torch.bool, device=device).tril()
         shape = (len(tails), ids.shape[1], -1)
         mask = torch.cat([real[which, None].expand(shape), causal.expand(shape)], dim=2)[:, None]
     lengths = tail_real.sum(1)  # (B,)
-    # (B, B, V): each row's own position is on the diagonal
-    more = {"logits_to_keep": lengths - 1, "real": tail_real}
-    logits = forward(vlm, cache, ids, ahead.expand(axes), mask, **more)
+    ends, own = (lengths - 1).unique(return_inverse=True)  # rows of one length have one end
+    more = {"logits_to_keep": ends, "real": tail_real}
+    logits = forward(vlm, cache, ids, ahead.expand(axes), mask, **more)  # (B, len(ends), V)
     rows = torch.arange(len(tails), device=device)
-    token_logps = logits[rows, rows].float().log_softmax(-1)
+    token_logps = logits[rows, own].float().log_softmax(-1)
     real = torch.cat([real[which], tail_real], 1)
     return token_logps, cache, real, (first + lengths[:, None]).expand(axes)
+
+
+def read_prefixes(vlm, prefixes):
+    """The cache after prefixes of one length, (VideoInputs or None, ids), and their positions."""
+    ids = torch.tensor([ids for _, ids in prefixes], device=vlm.model.device)
+    places = [vlm.processor.positions(own, inputs) for inputs, own in prefixes]
+    seen, cache = [inputs for inputs, _ in prefixes if inputs is not None], vlm.new_cache()
+    more = {"mm_encoder_outputs": video_features(vlm.model, vlm.processor.family, seen)}
+    positions = torch.stack(places, dim=1).to(ids.device)
+    forward(vlm, cache, ids, positions, None, logits_to_keep=1, **more)  # causal
+    return cache, places
 
 
 def forward(vlm, cache, ids, positions, mask, **more):

@@ -61,23 +61,29 @@ class VLM:
         return transformers.DynamicCache(config=self.model.config.get_text_config())
 
 
-def branched(layer, which, n_new):
-    """A layer of a cache with the prefix which[b] in row b, with room for n_new tokens."""
-    if not hasattr(layer, "recurrent_states"):
-        return InPlace(layer, which, n_new)
-    for states in (layer.conv_states, layer.recurrent_states):  # as left by recurrence.py
-        states[0] = states[0][which]
-    return layer
+def branched(layers, which, n_new):
+    """A layer of a cache with the prefix which[b] in row b, with room for n_new tokens.
+
+    layers: this layer in each of the caches that have the prefixes; the longest prefix first.
+    """
+    if not hasattr(layers[0], "recurrent_states"):
+        return InPlace(layers, which, n_new)
+    for name in ("conv_states", "recurrent_states"):  # as left by recurrence.py
+        getattr(layers[0], name)[0] = torch.cat([getattr(x, name)[0] for x in layers])[which]
+    return layers[0]
 
 
 class InPlace(DynamicLayer):  # which copies all of them at every token
     """Keys and values, (B, G, C, D), of prefix which[b] in row b, with room for n_new tokens."""
 
-    def __init__(self, layer, which, n_new):
+    def __init__(self, layers, which, n_new):
         super().__init__()
-        self.lazy_initialization(layer.keys, layer.values)
-        self.room = [pad(x[which], (0, 0, 0, n_new)) for x in (layer.keys, layer.values)]
-        self.keys, self.values = (x[:, :, : layer.get_seq_length()] for x in self.room)
+        self.lazy_initialization(layers[0].keys, layers[0].values)
+        n, self.room = layers[0].get_seq_length(), []
+        for prefixes in zip(*((x.keys, x.values) for x in layers), strict=True):
+            same = [pad(x, (0, 0, 0, n + n_new - x.shape[2])) for x in prefixes]
+            self.room.append(torch.cat(same)[which])
+        self.keys, self.values = (x[:, :, :n] for x in self.room)
 
     def update(self, keys, values, *_, **__):
         start = self.get_seq_length()

@@ -37,8 +37,8 @@ def claims(results):
 
 def scores(results, family, *arms):
     """Scores of the base and some arms on the benchmark, mode by mode."""
-    present, rows = [arm for arm in ("base", *arms) if results.of(arm, family)], []
-    for arm in present:
+    rows = []
+    for arm in ("base", *arms):
         pairs = gain = ""
         if arm != "base":
             pairs = f"{fmean(row['pairs'] for row in results.of(arm, family).values()):,.0f}"
@@ -46,10 +46,7 @@ def scores(results, family, *arms):
         reads = [*(field("benchmark", mode) for mode in MODES), mean_of_modes]
         cells = [results.score(arm, read, family).text() for read in reads]
         rows.append([f"`{arm}`", pairs, *cells, gain, str(len(results.of(arm, family)))])
-    text = markdown(["arm", "pairs", *MODES, "mean", "minus base", "seeds"], rows)
-    if missing := [f"`{arm}`" for arm in arms if arm not in present]:
-        text += f"\nNot run: {', '.join(missing)}.\n"
-    return text
+    return markdown(["arm", "pairs", *MODES, "mean", "minus base", "seeds"], rows)
 
 
 def group(results, family, name, base, *arms):

@@ -26,7 +26,6 @@ from pasta.models.files import local_folder, save_model
 from pasta.models.load import DEFAULT_FRAMES, load_vlm
 from pasta.models.peft import CONFIG, base_of, load_adapter
 from pasta.packs import by_video
-from pasta.pairs import MODES
 from pasta.run.atomic import atomic_folder, write_json
 from pasta.run.command import command_line, number
 from pasta.run.rows import write_rows
@@ -186,7 +185,6 @@ def main(argv=None):
     add("out", type=Path, help="file (ms-swift) or folder to write; it must not exist")
     add("--to", choices=WRITERS, required=True, help="the trainer")
     add("--video_root", type=Path, help="folder of relative video paths (default: the pairs')")
-    add("--mode", choices=MODES, help="mode of pairs that have none")
     add("--n_frames", type=number, help="per video (default: as in pair making, or 32)")
     add("--max_pixels", type=number, help="per frame (default: as in pair making, or 602112)")
     args = parser.parse_args(argv)
@@ -195,7 +193,7 @@ def main(argv=None):
     if args.command == "merge":
         print(merge(args.run, args.out, args.base))
     else:
-        pairs = read_pairs(args.pairs, args.mode, args.video_root)
+        pairs = read_pairs(args.pairs, video_root=args.video_root)
         print(describe(pairs, args.video_root or args.pairs.parent))
         pairs, made = readable(pairs, args.to), pairs[0].recipe
         frames = args.n_frames or made.get("n_frames") or DEFAULT_FRAMES

@@ -158,7 +158,7 @@ def decode(model, after, n_rows=B, n_cached=C):
         for layer in cache.layers:
             layer.update(new, new)
         if after:  # with room for this token
-            cache.layers = [InPlace(x, torch.arange(n_rows), n_new=1) for x in cache.layers]
+            cache.layers = [InPlace([x], torch.arange(n_rows), n_new=1) for x in cache.layers]
     for layer in cache.layers:
         layer.update = count.within("cache", layer.update)
     attend = count.within("attention", attention.masked_attention if after else repeated)
