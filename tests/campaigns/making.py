@@ -16,6 +16,8 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from safetensors.torch import load_file, save_file
+
 sys.path[:0] = [str(Path(__file__).parents[i]) for i in (1, 2)]
 from campaigns.peer_files import make_model, make_pairs  # noqa: E402 (after the path to it)
 from campaigns.peers import ROOT, measured, per_pair  # noqa: E402
@@ -32,6 +34,10 @@ VIDEOS = (4, 8)  # few, many: whole batches
 def write_world(folder, videos=VIDEOS):
     """Write a model, videos, and the queries about the first videos of each run."""
     make_model(folder / "model")
+    weights = load_file(path := folder / "model/model.safetensors")
+    # A random model draws from a flat distribution, in which any rounding changes what is drawn.
+    weights["lm_head.weight"] *= 20
+    save_file(weights, path, {"format": "pt"})
     make_pairs(folder / "videos", max(videos), k=1)
     for n in videos:
         ask = [{"video": f"{i}.mp4", "mode": mode} for i in range(n) for mode in MODES]
