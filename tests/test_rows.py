@@ -113,7 +113,7 @@ def test_every_reader_of_an_appended_file_continues(tmp_path, file, end):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_rows(path) == rows[: 1 if file == "metrics" else None]
-        Log(path, 0, 1) if file == "metrics" else read()
+        Log(path, 0, 1).file.file.close() if file == "metrics" else read()
 
 
 @pytest.mark.parametrize("file", ["pairs", "queries"])
