@@ -327,7 +327,7 @@ def test_the_seeds_of_the_plan_use_every_base_model_and_quick_the_shipped_one(mo
     assert (old, new) == ([1, 2, 3, 1, 2], [2, 0] * 5)
 
 
-@pytest.mark.parametrize(("plan", "words"), [("FULL", "again"), ("QUICK", "shipped model")])
+@pytest.mark.parametrize(("plan", "words"), [("FULL", "all seeds"), ("QUICK", "shipped model")])
 def test_the_recorded_seconds_fit_into_the_minutes_of_the_page(results, plan, words):
     (minutes,) = re.findall(rf"{words}, in less than (\d+) minutes", FLAT)
     seconds = 0
@@ -373,6 +373,8 @@ def test_the_recommended_weight_gains_more_and_decides_no_loss(results, family):
         assert change.low < 0 < change.high
     refusals = [results.gain(arm, refused, family).mean for arm in ("sft", "rpo5")]
     assert refusals[0] < refusals[1]  # "SFT alone loses more"
+    change = results.gain("rpo5", refused)
+    assert change.low < 0 < change.high and abs(change.mean) < 5  # "about as many as the base"
     assert f"**We recommend `{arms.ARMS['rpo5'][1]}`.**" in FLAT
 
 

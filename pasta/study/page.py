@@ -81,7 +81,8 @@ def curves(results):
     """The metrics of `videopasta` over the steps, the means over its seeds, for Figure 4."""
     seeds = [row["curve"] for row in results.of("videopasta").values()]
     n = min(len(seed["step"]) for seed in seeds)  # seeds have different numbers of pairs
-    return [{key: fmean(seed[key][i] for seed in seeds) for key in seeds[0]} for i in range(n)]
+    rows = [{key: fmean(seed[key][i] for seed in seeds) for key in seeds[0]} for i in range(n)]
+    return [x | {"rewards/margins": x["rewards/chosen"] - x["rewards/rejected"]} for x in rows]
 
 
 def worth(results):
