@@ -4,10 +4,11 @@ python -m pytest -q tests/test_peer_scripts.py
 """
 
 from pathlib import Path
+from statistics import median
 
 import pytest
 from campaigns import making, peer_eval, peer_files
-from conftest import linux
+from conftest import ROOT, linux
 
 from pasta.benchmarks import benchmark
 from pasta.candidates import KINDS
@@ -106,3 +107,43 @@ def test_ratios_of_the_evaluation_are_medians_over_rounds():
     found = {("pasta", 4): ([1.0, 2.0, 4.0], 10**9), ("lmms-eval", 1): ([6.0, 8.0, 8.0], 2 * 10**9)}
     *_, line = peer_eval.table(found, 3)
     assert line == "| 3 | lmms-eval | 1 | 8.00 | 6.00, 8.00, 8.00 | 4.0 | 2,000 | 2.0 |"
+
+
+def rows_of_section(title, n_cells):
+    """The cells of a table's rows in a section of docs/speed.md, without heads."""
+    page = (ROOT / "docs/speed.md").read_text()
+    section = page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    return [row for row in rows if len(row) == n_cells and row[1].strip("-")][1:]
+
+
+def floats(text):
+    return [float(x.replace(",", "")) for x in text.split(", ")]
+
+
+def test_the_speeds_of_docs_speed_are_those_of_its_rounds():
+    rows = rows_of_section("Pair making", 7)
+    assert [row[0] for row in rows] == ["before"] + ["now"] * len(making.BATCHES)
+    shown = [(int(row[1]), int(row[2])) for row in rows]
+    assert shown == [making.OLD, *making.BATCHES]
+    base = floats(rows[0][4])
+    for *_, seconds, rounds, rate, speed in rows:
+        each = floats(rounds)
+        assert float(seconds) == pytest.approx(median(each), abs=0.06)
+        assert floats(rate) == [pytest.approx(3600 / median(each), rel=0.01)]
+        ratio = median(a / b for a, b in zip(base, each, strict=True))
+        assert float(speed) == pytest.approx(ratio, abs=0.01)
+
+
+def test_the_ratios_of_the_evaluation_in_docs_speed_are_those_of_its_rounds():
+    rows = rows_of_section("Evaluation", 8)
+    assert [int(row[0]) for row in rows[::3]] == [*peer_eval.QUESTIONS]
+    for first in (0, 3):
+        base = floats(rows[first][4])
+        for *_, seconds, rounds, ratio, megabytes, memory in rows[first : first + 3]:
+            each = floats(rounds)
+            assert float(seconds) == pytest.approx(median(each), abs=0.006)
+            expected = median(a / b for a, b in zip(each, base, strict=True))
+            assert float(ratio) == pytest.approx(expected, abs=0.06)
+            expected = floats(megabytes)[0] / floats(rows[first][6])[0]
+            assert float(memory) == pytest.approx(expected, abs=0.06)

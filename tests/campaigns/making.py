@@ -81,7 +81,7 @@ def table(seconds):
     """Lines of a Markdown table; ratio: the first run's seconds by the own, median over rounds."""
     (_, base), *_ = seconds.items()
     for (code, batches), own in seconds.items():
-        name = "this version" if code == ROOT else "before"
+        name = "now" if code == ROOT else "before"
         ratio = median(a / b for a, b in zip(base, own, strict=True))
         each = ", ".join(f"{x:.1f}" for x in own)
         line = f"| {name} | {batches[0]} | {batches[1]} | {median(own):.1f} | {each} "

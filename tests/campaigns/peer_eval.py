@@ -29,7 +29,7 @@ from pasta.run.command import command_line, number  # noqa: E402
 from pasta.sampling import uniform  # noqa: E402
 from pasta.video import read_frames  # noqa: E402
 
-VIDEOS = (4, 12)  # few, many
+VIDEOS = (4, 20)  # few, many
 QUESTIONS = (1, 3)  # about each video
 BATCH = 4  # questions: the default of evaluate.py; lmms-eval's is 1
 HOME = "mvbench_video"  # where lmms-eval looks for MVBench, below HF_HOME
