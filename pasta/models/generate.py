@@ -151,7 +151,7 @@ def read_prompts(vlm, requests, n_new=0):
     prefixes.sort(key=lambda prefix: len(prefix[1]), reverse=True)
     _, real = right_padded(vlm, [ids for _, ids in prefixes])  # (D, P)
     caches, places = [], []
-    for _, same in groupby(prefixes, lambda prefix: len(prefix[1])):  # none is padded
+    for _, same in groupby(prefixes, lambda prefix: len(prefix[1])):  # equal: none is padded
         cache, positions = read_prefixes(vlm, list(same))
         caches.append(cache)
         places += positions
@@ -181,7 +181,7 @@ def read_prompts(vlm, requests, n_new=0):
 
 
 def read_prefixes(vlm, prefixes):
-    """The cache after prefixes of one length, (VideoInputs or None, ids), and their positions."""
+    """(The cache after n prefixes (VideoInputs or None, P ids), n positions (3 or 1, P), int64)."""
     ids = torch.tensor([ids for _, ids in prefixes], device=vlm.model.device)
     places = [vlm.processor.positions(own, inputs) for inputs, own in prefixes]
     seen, cache = [inputs for inputs, _ in prefixes if inputs is not None], vlm.new_cache()

@@ -64,7 +64,7 @@ class VLM:
 def branched(layers, which, n_new):
     """A layer of a cache with the prefix which[b] in row b, with room for n_new tokens.
 
-    layers: this layer in each of the caches that have the prefixes; the longest prefix first.
+    layers: this layer of the caches of all prefixes, the longest first. which: (B,) int64.
     """
     if not hasattr(layers[0], "recurrent_states"):
         return InPlace(layers, which, n_new)
